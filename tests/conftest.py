@@ -1,0 +1,40 @@
+"""What every test shares: the same seed, one thread, and the reference data where there is some."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning OpenMP thread starves its neighbours
+
+import hypothesis
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("canton", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.load_profile("canton")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers, whichever tests ran before it."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's top folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference data that lies beside the project and is no part of it; without it the test is skipped."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"reference data is not here: no folder {folder.name}/ beside the project")
+    return folder

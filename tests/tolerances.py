@@ -1,7 +1,7 @@
 """The one table of tolerances. An error is measured against the largest value of the array it sits in.
 
-Why so: a gradient summed over time has entries near zero beside entries of hundreds, and their rounding errors are
-equally large; an entry-wise relative tolerance would either fail on the former or say nothing about the latter.
+Why so: a gradient summed over time has entries near zero beside entries of hundreds, all with rounding errors
+of one size; an entry-wise relative tolerance would fail on the former or say nothing about the latter.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ TOLERANCE = {
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str = "value", *, slack: float = 1.0) -> None:
-    """`actual` equals `expected` in shape, and in value within the tolerance of the coarser of the two dtypes.
+    """`actual` has the shape and the values of `expected`, within the tolerance of the coarser dtype.
 
     `slack` multiplies the tolerance, for the rare test that can say why it must.
     """
-    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
+    got, wanted = tuple(actual.shape), tuple(expected.shape)
+    assert got == wanted, f"{what}: shape {got}, expected {wanted}"
     if not (actual.is_floating_point() and expected.is_floating_point()):
         assert torch.equal(actual, expected), f"{what}: integer or boolean values differ"
         return
@@ -33,4 +34,4 @@ def assert_close(actual: Tensor, expected: Tensor, what: str = "value", *, slack
         return
     scale = max(e.abs().max().item(), 1e-3)  # an all-zero reference still gets a meaningful absolute bound
     error = (a - e).abs().max().item() / scale
-    assert error <= allowed, f"{what}: error {error:.3g} of the largest value {scale:.3g}, allowed {allowed:.3g}"
+    assert error <= allowed, f"{what}: error {error:.2g} x its largest {scale:.2g}, allowed {allowed:.2g}"

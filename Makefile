@@ -1,0 +1,69 @@
+# Canton's errands. `make` alone lists them.
+#
+# Each makes .venv first if it is missing or out of date, with the first Python >= 3.10 it finds. To choose:
+#   make test PYTHON=python3.12
+#   make demo MINUTES=10
+#   make test PIP_FLAGS="--extra-index-url ADDRESS"    an index of your own: PyTorch's one of CPU builds, say
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+PIP_FLAGS ?=
+VENV ?= .venv
+MINUTES ?= 2
+DEMO ?= demo.safetensors
+WORKERS ?= 2
+
+# Threads: Canton's products are small, and a spinning OpenMP thread starves its neighbours on a busy machine.
+export OMP_WAIT_POLICY ?= passive
+
+SETUP := tools/setup.sh pyproject.toml constraints.txt $(wildcard hatch_build.py)
+setup_for = PYTHON='$(PYTHON)' PIP_FLAGS='$(PIP_FLAGS)' VENV='$(VENV)' tools/setup.sh $(1)
+
+.PHONY: help setup demo test slow lint format types docs bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(VENV)/.ready-text: $(SETUP)
+	@$(call setup_for,text)
+
+$(VENV)/.ready-dev: $(SETUP)
+	@$(call setup_for,dev)
+
+setup: $(VENV)/.ready-dev ## make .venv with everything a developer needs
+
+demo: $(VENV)/.ready-text ## train a small byte model for MINUTES (2), then let it write 600 bytes
+	@$(VENV)/bin/canton text train --minutes $(MINUTES) --out $(DEMO)
+	@echo
+	@$(VENV)/bin/canton text generate $(DEMO) --bytes 600
+	@echo
+	@echo "The model is $(DEMO). More of it: $(VENV)/bin/canton text generate $(DEMO)"
+
+test: $(VENV)/.ready-dev ## the quick tests
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
+
+slow: $(VENV)/.ready-dev ## the slow tests, the README's commands among them
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m slow
+
+lint: $(VENV)/.ready-dev ## ruff: rules and layout
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.ready-dev ## let ruff mend both
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(VENV)/.ready-dev ## mypy, strict, over src/
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/.ready-dev ## build site/ from docs/
+	$(VENV)/bin/mkdocs build --strict --quiet
+
+bench: $(VENV)/.ready-dev ## canton beside its peers, in one run (see benchmarks/)
+	$(VENV)/bin/pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
+	OMP_NUM_THREADS=1 $(VENV)/bin/canton bench
+
+clean: ## remove what was made here, .venv too
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

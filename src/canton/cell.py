@@ -1,0 +1,146 @@
+"""What every cell is: half a step that sees the input, half a step that sees the state.
+
+`Cell.project` is the input half of a cell's map; it does not depend on the state, so a layer asks it once for all
+time steps. `Cell.advance` is the hidden half and the gates. Called like a function, a cell is one step with the
+arguments and results of torch.nn's cells.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from canton import kernels, maps
+from canton.maps import Map, dense
+from canton.norms import GateNorm
+
+State = tuple[Tensor, ...]
+
+
+class Cell(nn.Module):
+    """One step of gated recurrence; make your own by giving `advance` (docs: write your own cell).
+
+    Args:
+        input_size: channels of x.
+        hidden_size: channels of every gate.
+        gates: how many gates the input half feeds.
+        state_sizes: channels of each tensor of the state; the first one is the cell's output.
+        map, bias, layer_norm: see `GRUCell`.
+
+    Attributes:
+        input_map: the input half, input_size -> gates * hidden_size channels.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        gates: int,
+        state_sizes: tuple[int, ...],
+        map: Map = dense,
+        bias: bool = True,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise ValueError(f"{name} is {size}: it is a whole number >= 1")
+        self.input_size, self.hidden_size, self.gates, self.state_sizes = (
+            input_size,
+            hidden_size,
+            gates,
+            state_sizes,
+        )
+        self.input_map = map(input_size, gates * hidden_size, bias)
+        maps.init_input_(self.input_map, gates)
+        self.input_norm = GateNorm(gates, hidden_size) if layer_norm else None
+
+    @property
+    def axes(self) -> int | None:
+        """How many axes of space the cell works on: 0 for a dense map, None where the map does not tell."""
+        weight = getattr(self.input_map, "weight", None)
+        if isinstance(self.input_map, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and weight is not None:
+            return int(weight.ndim) - 2
+        return None
+
+    def project(self, x: Tensor) -> Tensor:
+        """The input half: (N, C_in, *space) -> (N, gates * hidden, *space); integers (N,) are looked up as rows.
+
+        An integer k stands for the one-hot vector with a one in place k, so bytes need no one-hot product.
+        """
+        if x.is_floating_point():
+            gx = maps.regroup(self.input_map(x), self.gates, maps.groups_of(self.input_map))
+        else:
+            if not isinstance(self.input_map, nn.Linear):
+                raise ValueError("x holds integers, which only a dense map can look up: give x as floats")
+            gx = nn.functional.embedding(x.int() if x.dtype == torch.uint8 else x, self.input_map.weight.t())
+            if self.input_map.bias is not None:
+                gx = gx + self.input_map.bias
+        return gx if self.input_norm is None else self.input_norm(gx)
+
+    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
+        """The hidden half and the gates: one step from (B, gates * hidden, *space) and the state.
+
+        `drop`, if given, multiplies the output part of the state before every map that sees it, and nothing else
+        (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
+        """
+        raise NotImplementedError
+
+    def plan(self) -> kernels.Plan | None:
+        """What a kernel needs to run this cell, or None if only the readable loop can."""
+        return None
+
+    def start(self, gx: Tensor, dtype: torch.dtype) -> State:
+        """The state of zeros that fits a projected input (B, G, *space)."""
+        return tuple(
+            gx.new_zeros((gx.shape[0], size, *gx.shape[2:]), dtype=dtype) for size in self.state_sizes
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch c_in *space"] | Int[Tensor, " batch"],
+        state: Tensor | State | None = None,
+    ) -> Tensor | State:
+        """One step: x (B, input_size, *space) and the last state give the next state, as torch.nn's cells do.
+
+        Raises:
+            ValueError: x has other channels than input_size, or the state has another shape than the cell's.
+        """
+        check_channels(x, self.input_size, axis=1)
+        gx = self.project(x)
+        dtype = x.dtype if x.is_floating_point() else gx.dtype
+        now = (
+            self.start(gx, dtype)
+            if state is None
+            else (state,)
+            if isinstance(state, Tensor)
+            else tuple(state)
+        )
+        check_state(now, self.state_sizes, (gx.shape[0],), gx.shape[2:])
+        after = self.advance(gx, now)
+        return after[0] if len(after) == 1 else after
+
+    def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
+        module = map(c_in, gates * self.hidden_size, bias)
+        maps.init_hidden_(module, gates)
+        return module
+
+
+def check_channels(x: Tensor, size: int, axis: int) -> None:
+    """Raise a ValueError unless floating `x` has `size` channels on `axis`."""
+    if x.is_floating_point() and (x.ndim <= axis or x.shape[axis] != size):
+        found = f"{x.shape[axis]} channels on axis {axis}" if x.ndim > axis else f"shape {tuple(x.shape)}"
+        raise ValueError(f"x has {found}, this cell takes {size}: check input_size")
+
+
+def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size) -> None:
+    """Raise a ValueError unless `state` is tensors of shape (*lead, size, *space), one for each of `sizes`."""
+    wanted = [(*lead, size, *space) for size in sizes]
+    found = [tuple(s.shape) for s in state]
+    if found != wanted:
+        raise ValueError(f"state has the shapes {found}, this input needs {wanted}")

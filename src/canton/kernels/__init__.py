@@ -1,0 +1,109 @@
+"""The one door to the faster ways of running a cell over a sequence.
+
+A kernel is a module with two functions: ``refuses(job) -> str | None``, the reason why it cannot run the job (None:
+it can), and ``run(job, loop) -> Result``, where `loop` is the readable loop, for gradients of gradients. The door tries
+them in order of speed; what none of them takes, the readable loop runs. Asked for by name, a kernel that cannot run is
+an error: nothing falls back in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+
+from canton.kernels.plan import (
+    LSTM,
+    MGU,
+    RNN,
+    Conv,
+    Dense,
+    GRUAfter,
+    GRUBefore,
+    Job,
+    MinGRU,
+    Plan,
+    Product,
+    Result,
+    product,
+)
+
+__all__ = [
+    "LSTM",
+    "MGU",
+    "NAMES",
+    "RNN",
+    "Conv",
+    "Dense",
+    "GRUAfter",
+    "GRUBefore",
+    "Job",
+    "MinGRU",
+    "Plan",
+    "Product",
+    "Result",
+    "check_name",
+    "explain",
+    "product",
+    "run",
+]
+
+Loop = Callable[[Job], Result]
+
+_KERNELS: dict[str, ModuleType] = {}
+"""Fastest first."""
+
+NAMES = ("auto", "loop", *_KERNELS)
+"""What ``kernel=`` may be."""
+
+
+def check_name(kernel: str) -> str:
+    """`kernel` if it is one of `NAMES`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if kernel not in NAMES:
+        raise ValueError(f"kernel is {kernel!r}: it is one of {', '.join(NAMES)}")
+    return kernel
+
+
+def _refuses(name: str, job: Job) -> str | None:
+    if torch.compiler.is_compiling():
+        return "the graph is being compiled or exported"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "a torch.func transform is at work"
+    if job.plan is None:
+        return "the cell has a step that no kernel knows (a map of its own, or layer normalisation)"
+    if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in (job.gx, *job.state)):
+        return "forward-mode differentiation is at work"
+    reason: str | None = _KERNELS[name].refuses(job)
+    return reason
+
+
+def explain(job: Job) -> dict[str, str | None]:
+    """For every kernel, fastest first, why it would refuse `job`; None where it would run it."""
+    return {name: _refuses(name, job) for name in _KERNELS}
+
+
+def choose(job: Job, kernel: str) -> str:
+    """The name of what will run `job`: the first kernel that does not refuse, else "loop".
+
+    Raises:
+        ValueError: `kernel` names one that cannot run the job.
+    """
+    if kernel == "auto":
+        return next((name for name in _KERNELS if _refuses(name, job) is None), "loop")
+    if kernel != "loop" and (reason := _refuses(kernel, job)):
+        raise ValueError(f"kernel is {kernel!r}, which cannot run this: {reason}; use kernel='auto'")
+    return kernel
+
+
+def run(job: Job, loop: Loop, kernel: str = "auto") -> Result:
+    """Run `job` by `kernel`; see `choose`."""
+    name = choose(job, kernel)
+    if name == "loop":
+        return loop(job)
+    result: Result = _KERNELS[name].run(job, loop)
+    return result

@@ -1,0 +1,124 @@
+"""What a cell asks of a kernel: its gate algebra, and the hidden half of its map as plain tensors.
+
+A cell whose hidden half is made of ordinary products (``nn.Linear`` or ``nn.Conv*d``) describes itself by one of
+the plans below. A cell with anything else in its step (a user's own map, layer normalisation) has no plan,
+and the readable loop runs it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Dense(NamedTuple):
+    """The product of (B, in) with ``weight`` (out, in); no bias."""
+
+    weight: Tensor
+
+
+class Conv(NamedTuple):
+    """A convolution of (B, in, *space) with ``weight`` (out, in / groups, *kernel); stride 1, output as large as the input.
+
+    An even kernel's extra pixel of padding lies after, as ``padding="same"`` has it in torch. With ``groups`` > 1
+    the output channels come group by group; `canton.maps.regroup` puts them gate by gate.
+    """
+
+    weight: Tensor
+    dilation: tuple[int, ...]
+    groups: int
+    circular: bool
+
+
+Product = Dense | Conv
+
+
+class RNN(NamedTuple):
+    """h' = act(gx + hidden(h)); act is relu or tanh."""
+
+    hidden: Product
+    relu: bool
+
+
+class GRUBefore(NamedTuple):
+    """Reset before the map; ``gates`` gives z then r, gx holds z, r, c."""
+
+    gates: Product
+    candidate: Product
+
+
+class GRUAfter(NamedTuple):
+    """Reset after the map, as torch.nn.GRU: c = tanh(gx_c + r * (candidate(h) + bias)); ``bias`` is (hidden,)."""
+
+    gates: Product
+    candidate: Product
+    bias: Tensor | None
+
+
+class MGU(NamedTuple):
+    """Minimal gated unit. Without ``gate_input`` gx holds c alone and ``bias`` (hidden,) is the gate's.
+
+    With ``reset`` the candidate sees f * h, else h.
+    """
+
+    gate: Product
+    candidate: Product
+    bias: Tensor | None
+    gate_input: bool
+    reset: bool
+
+
+class LSTM(NamedTuple):
+    """Long short-term memory, gx and ``hidden`` in the order i, f, g, o; ``peephole`` is (3, hidden) for i, f, o."""
+
+    hidden: Product
+    peephole: Tensor | None
+    projection: Product | None
+
+
+class MinGRU(NamedTuple):
+    """Gates that do not see the state: gx holds z, c; h' = (1 - z) h + z g(c)."""
+
+
+Plan = RNN | GRUBefore | GRUAfter | MGU | LSTM | MinGRU
+
+
+def product(module: nn.Module) -> Product | None:
+    """The product that `module` computes, without its bias, or None if a kernel cannot know it."""
+    if type(module) is nn.Linear:
+        return Dense(module.weight)
+    if type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        plain = module.padding == "same" and set(module.stride) == {1}
+        if plain and module.padding_mode in ("zeros", "circular"):
+            return Conv(module.weight, module.dilation, module.groups, module.padding_mode == "circular")
+    return None
+
+
+class Job(NamedTuple):
+    """One run of a cell over a sequence: what the layer has made ready, for the readable loop and for every kernel.
+
+    Attributes:
+        plan: the cell's plan, or None if it has none.
+        gx: the projected input (T, B, G, *space), bias and input normalisation included; T >= 1.
+        state: the state before the first step, each tensor (B, C, *space).
+        fresh: what a row restarts from, shaped as `state`.
+        reset: (T, B) bool, or None; where true, the row's state is `fresh` before the step is taken.
+        lengths: (B,) integers in 0..T, or None; from a row's length on its state stays and its output is zero.
+        drop: (B, C, *space) or None; multiplies the output part of the state wherever a map sees it.
+        zone: for each tensor of the state the share of the old value that stays, broadcastable to (T, B, C, *space).
+    """
+
+    plan: Plan | None
+    gx: Tensor
+    state: tuple[Tensor, ...]
+    fresh: tuple[Tensor, ...]
+    reset: Tensor | None = None
+    lengths: Tensor | None = None
+    drop: Tensor | None = None
+    zone: tuple[Tensor, ...] | None = None
+
+
+Result = tuple[Tensor, tuple[Tensor, ...]]
+"""The outputs (T, B, C, *space) and the state after the last step."""

@@ -1,0 +1,39 @@
+"""Sequences of unequal length: packed, padded, turned round. Time is axis 0, batch axis 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+def unpack(packed: PackedSequence) -> tuple[Tensor, Tensor]:
+    """The padded sequence (T, B, ...) in the caller's order of rows, and the lengths (B,)."""
+    return pad_packed_sequence(packed)
+
+
+def pack_like(ys: Tensor, packed: PackedSequence) -> PackedSequence:
+    """`ys` (T, B, ...) packed with the lengths and the order of rows of `packed`."""
+    if packed.sorted_indices is not None:
+        ys = ys.index_select(1, packed.sorted_indices)
+    rows = torch.arange(ys.shape[1])
+    lengths = (packed.batch_sizes[:, None] > rows).sum(0)
+    data, batch_sizes, _, _ = pack_padded_sequence(ys, lengths)
+    return PackedSequence(data, batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+
+
+def flip(xs: Tensor, lengths: Tensor | None) -> Tensor:
+    """Turn every row (T, B, ...) round within its length; what lies behind the length stays in its place."""
+    if lengths is None:
+        return xs.flip(0)
+    steps, rows = (
+        torch.arange(len(xs), device=xs.device)[:, None],
+        torch.arange(xs.shape[1], device=xs.device),
+    )
+    turned = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    return xs[turned, rows]
+
+
+def backward_reset(reset: Tensor) -> Tensor:
+    """Where a backward run restarts: a row that starts afresh before step t ends, read backwards, after step t."""
+    return torch.cat([reset[1:], torch.zeros_like(reset[:1])])

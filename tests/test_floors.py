@@ -10,11 +10,12 @@ import pytest
 
 # From the ground up. A floor holds rooms, a room modules. On a blind floor no room imports its neighbour.
 FLOORS: list[tuple[str, dict[str, set[str]]]] = [
+    ("blind", {"errors": {"errors"}}),
     ("blind", {"gates": {"gates"}, "maps": {"maps"}, "norms": {"norms"}, "kernels": {"kernels"}}),
     ("blind", {"cells": {"cell", "cells", "lstm"}}),
     ("blind", {"recurrent": {"recurrent", "sequences", "layers", "conv_layers"}}),
     ("open", {"weights": {"weights"}, "classic": {"classic"}}),
-    ("blind", {"training": {"training"}}),
+    ("blind", {"training": {"training"}, "storage": {"storage"}}),
     ("blind", {"text": {"text"}, "motion": {"motion"}}),
     ("blind", {"cli": {"cli"}}),
 ]

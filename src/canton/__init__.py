@@ -1,26 +1,30 @@
 """Canton: gated recurrence over any affine map.
 
-A recurrent cell is an algebra of gates over an affine map of [hidden, input]. Use a dense map and it reads text; use a
-convolution and it watches video.
+A recurrent cell is an algebra of gates over an affine map of [hidden, input]. Use a dense map and it reads
+text; use a convolution and it watches video.
 """
 
-from canton import gates, maps
-from canton.cell import Cell
-from canton.cells import GRUCell, MGUCell, MinGRUCell, RNNCell
-from canton.conv_layers import (
-    ConvGRU1d,
-    ConvGRU2d,
-    ConvGRU3d,
-    ConvLSTM1d,
-    ConvLSTM2d,
-    ConvLSTM3d,
-    ConvRNN1d,
-    ConvRNN2d,
-    ConvRNN3d,
-)
-from canton.layers import GRU, LSTM, MGU, RNN, MinGRU
-from canton.lstm import LSTMCell
-from canton.recurrent import Recurrent, detach
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from canton import gates, maps
+    from canton.cell import Cell
+    from canton.cells import GRUCell, MGUCell, MinGRUCell, RNNCell
+    from canton.conv_layers import (
+        ConvGRU1d,
+        ConvGRU2d,
+        ConvGRU3d,
+        ConvLSTM1d,
+        ConvLSTM2d,
+        ConvLSTM3d,
+        ConvRNN1d,
+        ConvRNN2d,
+        ConvRNN3d,
+    )
+    from canton.layers import GRU, LSTM, MGU, RNN, MinGRU
+    from canton.lstm import LSTMCell
+    from canton.recurrent import Recurrent, detach
 
 __version__ = "0.2.0"
 
@@ -50,3 +54,28 @@ __all__ = [
     "gates",
     "maps",
 ]
+
+_HOME = {
+    "cell": ("Cell",),
+    "cells": ("GRUCell", "MGUCell", "MinGRUCell", "RNNCell"),
+    "layers": ("GRU", "LSTM", "MGU", "RNN", "MinGRU"),
+    "lstm": ("LSTMCell",),
+    "recurrent": ("Recurrent", "detach"),
+    "conv_layers": tuple(name for name in __all__ if name.startswith("Conv")),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Fetch a public name when it is first asked for, so that `canton --help` need not wait for torch."""
+    if name in ("gates", "maps"):
+        return import_module(f"canton.{name}")
+    for module, names in _HOME.items():
+        if name in names:
+            value: object = getattr(import_module(f"canton.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'canton' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
 """What every cell is: half a step that sees the input, half a step that sees the state.
 
-`Cell.project` is the input half of a cell's map; it does not depend on the state, so a layer asks it once for all
-time steps. `Cell.advance` is the hidden half and the gates. Called like a function, a cell is one step with the
-arguments and results of torch.nn's cells.
+`Cell.project` is the input half of a cell's map; it does not depend on the state, so a layer asks it once for
+all time steps. `Cell.advance` is the hidden half and the gates. Called like a function, a cell is one step
+with the arguments and results of torch.nn's cells.
 """
 
 from __future__ import annotations
@@ -66,9 +66,10 @@ class Cell(nn.Module):
         return None
 
     def project(self, x: Tensor) -> Tensor:
-        """The input half: (N, C_in, *space) -> (N, gates * hidden, *space); integers (N,) are looked up as rows.
+        """The input half: (N, C_in, *space) -> (N, gates * hidden, *space).
 
-        An integer k stands for the one-hot vector with a one in place k, so bytes need no one-hot product.
+        Integers (N,) are looked up as rows: k stands for the one-hot vector with a one in place k, so bytes
+        need no one-hot product.
         """
         if x.is_floating_point():
             gx = maps.regroup(self.input_map(x), self.gates, maps.groups_of(self.input_map))
@@ -83,8 +84,8 @@ class Cell(nn.Module):
     def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
         """The hidden half and the gates: one step from (B, gates * hidden, *space) and the state.
 
-        `drop`, if given, multiplies the output part of the state before every map that sees it, and nothing else
-        (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
+        `drop`, if given, multiplies the output part of the state before every map that sees it, and nothing
+        else (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
         """
         raise NotImplementedError
 
@@ -139,7 +140,7 @@ def check_channels(x: Tensor, size: int, axis: int) -> None:
 
 
 def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size) -> None:
-    """Raise a ValueError unless `state` is tensors of shape (*lead, size, *space), one for each of `sizes`."""
+    """Raise a ValueError unless `state` is one tensor (*lead, size, *space) for each of `sizes`."""
     wanted = [(*lead, size, *space) for size in sizes]
     found = [tuple(s.shape) for s in state]
     if found != wanted:

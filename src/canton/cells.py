@@ -1,7 +1,8 @@
 """Gates x any map = one step in time: the cells with one tensor of state (the LSTM is in canton.lstm).
 
-In the equations ``X_z(x)`` is the part of the affine map that sees the input (with its bias), ``H_z(h)`` the part that
-sees the state (without one); both are whatever `map` makes. All elementwise products are written ``*``.
+In the equations ``X_z(x)`` is the part of the affine map that sees the input (with its bias), ``H_z(h)`` the
+part that sees the state (without one); both are whatever `map` makes. All elementwise products are written
+``*``.
 """
 
 from __future__ import annotations
@@ -83,14 +84,14 @@ class RNNCell(Cell):
 class GRUCell(Cell):
     """A gated recurrent unit over any map; z takes the new.
 
-    Equations, ``reset="before"``: the article's and the 2017 Canton's; Keras 3 calls it ``reset_after=False``::
+    Equations, ``reset="before"``: the article's and the 2017 Canton's; in Keras 3 ``reset_after=False``::
 
         z = sigmoid(X_z(x) + H_z(h))
         r = sigmoid(X_r(x) + H_r(h))
         c = tanh(X_c(x) + H_c(r * h))
         h = (1 - z) * h + z * c
 
-    Equations, ``reset="after"``: torch.nn.GRU's and cuDNN's (they write 1 - z for z), b_c its recurrent bias::
+    Equations, ``reset="after"``: torch.nn.GRU's and cuDNN's (they write 1 - z for z), b_c its own bias::
 
         z = sigmoid(X_z(x) + H_z(h))
         r = sigmoid(X_r(x) + H_r(h))
@@ -99,7 +100,8 @@ class GRUCell(Cell):
 
     Source: Cho et al. 2014, arXiv:1406.1078v3 (reset before; v1 has it after), z as in Chung et al. 2014,
     arXiv:1412.3555. With a convolution: Ballas et al. 2016, arXiv:1511.06432. `layer_norm` normalises the two
-    halves of every gate apart, over the gate's channels: LN(X(x)) + LN(H(h)), Ba et al. 2016, arXiv:1607.06450.
+    halves of every gate apart, over the gate's channels: LN(X(x)) + LN(H(h)), Ba et al. 2016,
+    arXiv:1607.06450.
 
     Args:
         input_size: channels of x.
@@ -110,7 +112,8 @@ class GRUCell(Cell):
         layer_norm: normalise the pre-activations of each gate.
 
     Shapes:
-        x (B, input_size, *space) or integers (B,) with a dense map; state and result (B, hidden_size, *space).
+        x (B, input_size, *space), or integers (B,) with a dense map; state and result
+        (B, hidden_size, *space).
 
     Raises:
         ValueError: a size below 1 or an unknown `reset`.
@@ -174,7 +177,7 @@ class MGUCell(Cell):
         c = tanh(X_c(x) + H_c(f * h))
         h = (1 - f) * h + f * c
 
-    Equations, ``gate_input=False, reset=False``: the 2017 Canton's GRU2, whose gate sees the state alone, b_f its bias::
+    Equations, ``gate_input=False, reset=False``: the 2017 Canton's GRU2, b_f the gate's bias::
 
         f = sigmoid(H_f(h) + b_f)
         c = tanh(X_c(x) + H_c(h))
@@ -242,8 +245,9 @@ class MinGRUCell(Cell):
         c = positive(X_c(x))
         h = (1 - z) * h + z * c
 
-    where positive(a) is a + 1/2 for a >= 0, else sigmoid(a). Source: Feng et al. 2024, "Were RNNs All We Needed?",
-    arXiv:2410.01201, section 3.1 and appendix B. There is no hidden half, so recurrent dropout has nothing to drop.
+    where positive(a) is a + 1/2 for a >= 0, else sigmoid(a). Source: Feng et al. 2024, "Were RNNs All We
+    Needed?", arXiv:2410.01201, section 3.1 and appendix B. There is no hidden half, so recurrent dropout has
+    nothing to drop.
 
     Args:
         input_size, hidden_size, bias, map, layer_norm: see `GRUCell`.

@@ -1,8 +1,9 @@
 """The algebra of gated recurrence: pure elementwise functions, no parameters, no loops.
 
-Every function takes summed pre-activations ("what the affine map of [hidden, input] gave"), channels on axis 1:
-(B, C) or (B, C, *space). The letters are the papers', with one meaning in all of Canton: ``z`` takes the new
-(Chung et al. 2014, arXiv:1412.3555; `torch.nn.GRU` writes 1 - z), ``r`` is how much of the past the candidate sees.
+Every function takes summed pre-activations ("what the affine map of [hidden, input] gave"), channels on axis
+1: (B, C) or (B, C, *space). The letters are the papers', with one meaning in all of Canton: ``z`` takes the
+new (Chung et al. 2014, arXiv:1412.3555; `torch.nn.GRU` writes 1 - z), ``r`` is how much of the past the
+candidate sees.
 """
 
 from __future__ import annotations

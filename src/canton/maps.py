@@ -1,11 +1,11 @@
 """Affine maps (B, C_in, *space) -> (B, C_out, *space): what a cell multiplies its state and its input with.
 
-A *map* is any callable ``map(c_in, c_out, bias) -> nn.Module``. The module must be linear in its input but for the
-bias, and keep the batch and the space. `dense` and the ones made by `conv1d`, `conv2d`, `conv3d` and `separable*d` are
-such callables; so is a class or function of yours (examples/graph_map.py).
+A *map* is any callable ``map(c_in, c_out, bias) -> nn.Module``. The module must be linear in its input but
+for the bias, and keep the batch and the space. `dense` and the ones made by `conv1d`, `conv2d`, `conv3d` and
+`separable*d` are such callables; so is a class or function of yours (examples/graph_map.py).
 
-A cell asks for the maps of several gates at once, as one module with ``gates * hidden`` output channels. If your
-module ties output channels to input channels in groups, give it an attribute ``groups`` (see `regroup`).
+A cell asks for the maps of several gates at once, as one module with ``gates * hidden`` output channels. If
+your module ties output channels to input channels in groups, give it an attribute ``groups`` (see `regroup`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def dense(c_in: int, c_out: int, bias: bool) -> nn.Module:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution map; make one with `conv1d`, `conv2d`, `conv3d` or `separable1d`, `separable2d`, `separable3d`."""
+    """A convolution map; `conv1d`, `conv2d`, `conv3d` and `separable1d`, `2d`, `3d` make one."""
 
     kernel_size: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -59,7 +59,7 @@ class Convolution:
             dilation=self.dilation,  # type: ignore[arg-type]
             groups=groups,
             bias=bias,
-            padding_mode=self.padding_mode,
+            padding_mode=self.padding_mode,  # type: ignore[arg-type]  # checked where it is given
         )
 
 
@@ -164,22 +164,23 @@ def groups_of(module: nn.Module) -> int:
 
 
 def regroup(y: Tensor, gates: int, groups: int) -> Tensor:
-    """From group-by-group to gate-by-gate: (B, groups * gates * n, *space) -> (B, gates * groups * n, *space).
+    """From group-by-group to gate-by-gate: (B, groups * gates * n, ...) -> (B, gates * groups * n, ...).
 
-    A grouped convolution gives all of the first group's outputs first. Cut into gates as it stands, one gate would
-    see only the first channels; regrouped, every gate sees every group.
+    A grouped convolution gives all of the first group's outputs first. Cut into gates as it stands, one gate
+    would see only the first channels; regrouped, every gate sees every group.
     """
     if groups == 1 or gates == 1:
         return y
-    return y.unflatten(1, (groups, gates, -1)).transpose(1, 2).flatten(1, 3)
+    grouped: Tensor = y.unflatten(1, (groups, gates, -1))
+    return grouped.transpose(1, 2).flatten(1, 3)
 
 
 @torch.no_grad()
 def init_input_(module: nn.Module, gates: int) -> None:
-    """Glorot-uniform for the input half: bound sqrt(6 / (fan_in + fan_out)), fans counted for one gate; bias 0.
+    """Glorot-uniform for the input half: bound sqrt(6 / (fan_in + fan_out)); bias 0.
 
-    fan_in is c_in x kernel taps, fan_out is hidden x kernel taps. A map of another kind keeps its own start.
-    Source: Glorot & Bengio 2010, eq. 16.
+    The fans are one gate's: fan_in is c_in x kernel taps, fan_out is hidden x kernel taps. A map of another
+    kind keeps its own start. Source: Glorot & Bengio 2010, eq. 16.
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         taps = module.weight[0, 0].numel()
@@ -192,10 +193,12 @@ def init_input_(module: nn.Module, gates: int) -> None:
 
 @torch.no_grad()
 def init_hidden_(module: nn.Module, gates: int) -> None:
-    """Orthogonal for the hidden half, one gate at a time: rows (hidden) against columns (hidden / groups x taps); bias 0.
+    """Orthogonal for the hidden half, one gate at a time; bias 0.
 
-    For a dense map every gate starts as a rotation of the state; for a convolution its rows are orthonormal over
-    channels and taps together. A map of another kind keeps its own start. Source: Saxe et al. 2014, arXiv:1312.6120.
+    A gate's matrix has a row per output channel and a column per input channel (of the group) and tap. For a
+    dense map every gate starts as a rotation of the state; for a convolution its rows are orthonormal over
+    channels and taps together. A map of another kind keeps its own start. Source: Saxe et al. 2014,
+    arXiv:1312.6120.
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         for block in module.weight.chunk(gates):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class GateNorm(nn.Module):
     """Layer normalisation of (B, gates * hidden, *space), each gate and each place in space by itself.
 
-    Every gate's `hidden` channels get mean 0 and variance 1, then a learned gain and, if asked for, a learned shift.
-    Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450.
+    Every gate's `hidden` channels get mean 0 and variance 1, then a learned gain and, if asked for, a learned
+    shift. Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450.
     """
 
     def __init__(self, gates: int, hidden_size: int, bias: bool = True, eps: float = 1e-5) -> None:
@@ -22,7 +22,7 @@ class GateNorm(nn.Module):
     def forward(self, a: Tensor) -> Tensor:
         blocks = a.unflatten(1, (self.gates, -1))
         var, mean = torch.var_mean(blocks, dim=2, correction=0, keepdim=True)
-        normed = ((blocks - mean) * torch.rsqrt(var + self.eps)).flatten(1, 2)
+        normed: Tensor = ((blocks - mean) * torch.rsqrt(var + self.eps)).flatten(1, 2)
         space = (1,) * (a.ndim - 2)
         normed = normed * self.weight.view(-1, *space)
         return normed if self.bias is None else normed + self.bias.view(-1, *space)

@@ -1,6 +1,7 @@
 """Any cell over time: stacks, both directions, lengths, restarts, streaming.
 
-`loop` is the definition of what a layer computes. Everything in `canton.kernels` is a faster way to the same numbers.
+`loop` is the definition of what a layer computes. Everything in `canton.kernels` is a faster way to the same
+numbers.
 """
 
 from __future__ import annotations
@@ -50,25 +51,26 @@ def detach(state: Tensor | State) -> Tensor | State:
 class Recurrent(nn.Module):
     """Cells over time, stacked, in one direction or both.
 
-    `GRU`, `ConvLSTM2d` and their kin (canton.layers) are short ways to one of these; with a cell of your own, write
-    ``Recurrent(MyCell(8, 16))``.
+    `GRU`, `ConvLSTM2d` and their kin (canton.layers) are short ways to one of these; with a cell of your own,
+    write ``Recurrent(MyCell(8, 16))``.
 
     Args:
-        cells: one cell per layer and direction: layer 0 forward, layer 0 backward if bidirectional, layer 1 forward, ...
-        bidirectional: run every second cell from the end to the start; outputs are joined on the channel axis.
-        batch_first: sequences are (B, T, ...) instead of (T, B, ...); states are not affected, as in torch.nn.
+        cells: one per layer and direction: layer 0 forward, layer 0 backward (if bidirectional), layer 1 ...
+        bidirectional: run every second cell from end to start; outputs are joined on the channel axis.
+        batch_first: sequences are (B, T, ...) instead of (T, B, ...), states as ever; so in torch.nn.
         dropout: probability of dropping each output of every layer but the last, in training.
-        recurrent_dropout: probability of dropping each unit of the state, the same ones at all steps of a sequence,
-            wherever a map sees it, in training (Gal & Ghahramani 2016, arXiv:1512.05287).
-        zoneout: probability of a unit of the state keeping its old value at a step, in training; in evaluation the
-            old and the new value are mixed in that proportion (Krueger et al. 2017, arXiv:1606.01305).
+        recurrent_dropout: probability of dropping each unit of the state, the same ones at all steps of a
+            sequence, wherever a map sees it, in training (Gal & Ghahramani 2016, arXiv:1512.05287).
+        zoneout: probability of a unit of the state keeping its old value at a step, in training; in
+            evaluation the old and the new value are mixed in that proportion (Krueger et al. 2017,
+            arXiv:1606.01305).
         learn_initial_state: start from a learned state (one number per channel) instead of zeros.
-        kernel: "auto" takes the fastest way that can run; "loop" the readable loop; or a name from `kernels.NAMES`.
+        kernel: "auto" takes the fastest way that can run, "loop" the readable loop; see `kernels.NAMES`.
 
     Shapes:
-        xs (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C, *space);
-        state (layers * directions, B, C, *space), for an LSTM a pair (h, c) of such. Without the batch axis
-        throughout if xs has none (dense maps and convolutions).
+        xs (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C,
+        *space); state (layers * directions, B, C, *space), for an LSTM a pair (h, c) of such. Without the
+        batch axis throughout if xs has none (dense maps and convolutions).
 
     Raises:
         ValueError: cells that do not fit together, or a probability outside [0, 1).
@@ -129,8 +131,8 @@ class Recurrent(nn.Module):
         Args:
             xs: the sequence, see the class; or a PackedSequence, which then comes back.
             state: the state to start from, as a former call returned it; None starts afresh.
-            lengths: (B,) how many steps of each row count, 0 to T; later outputs are zero, later inputs are not read.
-            reset: (T, B) booleans ((B, T) if batch_first); where true, the row starts afresh before that step.
+            lengths: (B,) how many steps of each row count, 0 to T; later outputs are 0, inputs not read.
+            reset: (T, B) booleans, (B, T) if batch_first; where true, the row starts afresh before the step.
 
         Returns:
             The outputs of the last layer at all steps, and the state after the last one.
@@ -159,9 +161,10 @@ class Recurrent(nn.Module):
         return (ys.transpose(0, 1) if self.batch_first else ys), after
 
     def step(self, x: Tensor, state: Tensor | State | None = None) -> tuple[Tensor, Tensor | State]:
-        """One step of a stream: x (B, input_size, *space) or integers (B,) and the last state give output and next state.
+        """One step of a stream: x (B, input_size, *space) or integers (B,) and the last state.
 
-        Stepping through a sequence gives what `forward` gives for the whole of it.
+        Returns the output and the next state. Stepping through a sequence gives what `forward` gives for the
+        whole of it.
 
         Raises:
             ValueError: the layer is bidirectional, or a shape does not fit.
@@ -174,7 +177,7 @@ class Recurrent(nn.Module):
         for k, cell in enumerate(self._cells()):
             if k and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-            job = self._job(k, cell, cell.project(x).unsqueeze(0), states and states[k], x)
+            job = self._job(k, cell, cell.project(x).unsqueeze(0), states[k] if states else None, x)
             (x,), final = loop(job, cell)
             finals.append(final)
         return x, self._stack(finals)
@@ -185,7 +188,7 @@ class Recurrent(nn.Module):
         cell = self._cells()[0]
         gx = cell.project(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
         states = None if state is None else self._unstack(state, xs.shape[1:2], xs.shape[3:])
-        return kernels.choose(self._job(0, cell, gx, states and states[0], xs), self.kernel)
+        return kernels.choose(self._job(0, cell, gx, states[0] if states else None, xs), self.kernel)
 
     def _cells(self) -> list[Cell]:
         return [cell for cell in self.cells if isinstance(cell, Cell)]
@@ -222,7 +225,7 @@ class Recurrent(nn.Module):
                 if backward:
                     gx = flip(gx, lengths)
                     restart = None if reset is None else flip(backward_reset(reset), lengths)
-                job = self._job(k, cell, gx, states and states[k], xs, restart, lengths)
+                job = self._job(k, cell, gx, states[k] if states else None, xs, restart, lengths)
                 ys, final = kernels.run(job, partial(loop, cell=cell), self.kernel)
                 outputs.append(flip(ys, lengths) if backward else ys)
                 finals.append(final)

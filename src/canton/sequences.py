@@ -35,5 +35,5 @@ def flip(xs: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def backward_reset(reset: Tensor) -> Tensor:
-    """Where a backward run restarts: a row that starts afresh before step t ends, read backwards, after step t."""
+    """Where a backward run restarts: what starts afresh before step t ends, read backwards, after it."""
     return torch.cat([reset[1:], torch.zeros_like(reset[:1])])

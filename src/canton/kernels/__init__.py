@@ -1,9 +1,9 @@
 """The one door to the faster ways of running a cell over a sequence.
 
-A kernel is a module with two functions: ``refuses(job) -> str | None``, the reason why it cannot run the job (None:
-it can), and ``run(job, loop) -> Result``, where `loop` is the readable loop, for gradients of gradients. The door tries
-them in order of speed; what none of them takes, the readable loop runs. Asked for by name, a kernel that cannot run is
-an error: nothing falls back in silence.
+A kernel is a module with two functions: ``refuses(job) -> str | None``, the reason why it cannot run the job
+(None: it can), and ``run(job, loop) -> Result``, where `loop` is the readable loop, for gradients of
+gradients. The door tries them in order of speed; what none of them takes, the readable loop runs. Asked for
+by name, a kernel that cannot run is an error: nothing falls back in silence.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ __all__ = [
     "Product",
     "Result",
     "check_name",
+    "choose",
     "explain",
     "product",
     "run",

@@ -1,7 +1,7 @@
 """What a cell asks of a kernel: its gate algebra, and the hidden half of its map as plain tensors.
 
-A cell whose hidden half is made of ordinary products (``nn.Linear`` or ``nn.Conv*d``) describes itself by one of
-the plans below. A cell with anything else in its step (a user's own map, layer normalisation) has no plan,
+A cell whose hidden half is made of ordinary products (``nn.Linear`` or ``nn.Conv*d``) describes itself by one
+of the plans below. A cell with anything else in its step (a user's own map, layer normalisation) has no plan,
 and the readable loop runs it.
 """
 
@@ -19,10 +19,11 @@ class Dense(NamedTuple):
 
 
 class Conv(NamedTuple):
-    """A convolution of (B, in, *space) with ``weight`` (out, in / groups, *kernel); stride 1, output as large as the input.
+    """A convolution of (B, in, *space) with ``weight`` (out, in / groups, *kernel).
 
-    An even kernel's extra pixel of padding lies after, as ``padding="same"`` has it in torch. With ``groups`` > 1
-    the output channels come group by group; `canton.maps.regroup` puts them gate by gate.
+    Its stride is 1, its output as large as the input. An even kernel's extra pixel of padding lies after, as
+    ``padding="same"`` has it in torch. With ``groups`` > 1 the output channels come group by group;
+    `canton.maps.regroup` puts them gate by gate.
     """
 
     weight: Tensor
@@ -49,7 +50,7 @@ class GRUBefore(NamedTuple):
 
 
 class GRUAfter(NamedTuple):
-    """Reset after the map, as torch.nn.GRU: c = tanh(gx_c + r * (candidate(h) + bias)); ``bias`` is (hidden,)."""
+    """Reset after the map, as torch.nn.GRU: c = tanh(gx_c + r * (candidate(h) + bias)), bias (hidden,)."""
 
     gates: Product
     candidate: Product
@@ -70,7 +71,7 @@ class MGU(NamedTuple):
 
 
 class LSTM(NamedTuple):
-    """Long short-term memory, gx and ``hidden`` in the order i, f, g, o; ``peephole`` is (3, hidden) for i, f, o."""
+    """Long short-term memory; gx and ``hidden`` give i, f, g, o; ``peephole`` is (3, hidden) for i, f, o."""
 
     hidden: Product
     peephole: Tensor | None
@@ -97,7 +98,7 @@ def product(module: nn.Module) -> Product | None:
 
 
 class Job(NamedTuple):
-    """One run of a cell over a sequence: what the layer has made ready, for the readable loop and for every kernel.
+    """One run of a cell over a sequence, made ready by the layer for the readable loop and every kernel.
 
     Attributes:
         plan: the cell's plan, or None if it has none.
@@ -105,9 +106,10 @@ class Job(NamedTuple):
         state: the state before the first step, each tensor (B, C, *space).
         fresh: what a row restarts from, shaped as `state`.
         reset: (T, B) bool, or None; where true, the row's state is `fresh` before the step is taken.
-        lengths: (B,) integers in 0..T, or None; from a row's length on its state stays and its output is zero.
+        lengths: (B,) integers in 0..T, or None; from a row's length on its state stays, its output is 0.
         drop: (B, C, *space) or None; multiplies the output part of the state wherever a map sees it.
-        zone: for each tensor of the state the share of the old value that stays, broadcastable to (T, B, C, *space).
+        zone: for each tensor of the state the share of the old value that stays, broadcastable to
+            (T, B, C, *space).
     """
 
     plan: Plan | None

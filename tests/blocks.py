@@ -1,0 +1,48 @@
+"""The code blocks of a Markdown page, and how they are run: what a reader would copy is what is tested."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.M | re.S)
+
+
+class Block(NamedTuple):
+    """A fenced block: its language ("" for none), its code, and the page line where that begins."""
+
+    language: str
+    code: str
+    line: int
+
+
+def blocks(page: Path) -> list[Block]:
+    """All fenced blocks of a page, in order."""
+    text = page.read_text("utf-8")
+    return [
+        Block(found["language"], found["code"], text.count("\n", 0, found.start("code")) + 1)
+        for found in _FENCE.finditer(text)
+    ]
+
+
+def run_python(page: Path) -> int:
+    """Run a page's Python blocks one after the other, as one program; how many there were.
+
+    A failure's traceback shows the page's own line numbers.
+    """
+    scope: dict[str, object] = {"__name__": page.stem}
+    count = 0
+    for block in blocks(page):
+        if block.language == "python":
+            padded = "\n" * (block.line - 1) + block.code
+            exec(compile(padded, str(page), "exec"), scope)
+            count += 1
+    return count
+
+
+def commands(page: Path) -> list[str]:
+    """Every command line of a page's `sh` blocks, comments taken off."""
+    lines = [line for b in blocks(page) if b.language == "sh" for line in b.code.splitlines()]
+    stripped = [re.sub(r"\s+#.*$", "", line).strip() for line in lines]
+    return [line for line in stripped if line and not line.startswith("#")]

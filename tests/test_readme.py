@@ -1,0 +1,98 @@
+"""README's code runs as it stands, and so do its commands, in a copy of the project.
+
+The commands are slow tests. Three things are cut short, and nothing else: a training budget given in minutes
+becomes a few seconds, `pip install` goes into a fresh environment that borrows this one's packages (torch is
+not downloaded again), and `make test` is not run from within the tests; it is what runs them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from blocks import commands, run_python
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+COMMANDS = commands(README)
+MINUTES = "0.1"
+
+
+def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_python(README) > 0
+
+
+def test_the_links_lead_somewhere() -> None:
+    for page in [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+def test_the_commands_are_found() -> None:
+    assert "make demo" in COMMANDS
+    assert any(command.startswith("pip install") for command in COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's files, changes included, with this environment in it."""
+    if not (ROOT / ".venv" / ".ready-dev").exists():
+        pytest.skip("the commands need the environment that make set-up makes: run make setup once")
+    if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+        pytest.skip(f"the commands are those of .venv, and this is {sys.prefix}")
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(
+                ROOT / name, folder / name
+            )  # with its times, so that make finds nothing to set up anew
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment of its own that sees this one's packages but for Canton."""
+    folder = tmp_path_factory.mktemp("fresh")
+    venv.create(folder, with_pip=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (outer,) = (p for p in map(Path, sys.path) if p.name == "site-packages" and p.is_relative_to(sys.prefix))
+    (site / "borrowed.pth").write_text(f"{outer}\n", "utf-8")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs(command: str, clone: Path, fresh: Path) -> None:
+    if command == "make test":
+        assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")
+        pytest.skip("make test runs these tests; .ci/run runs make test")
+    bins = fresh / "bin" if command.startswith("pip ") else ROOT / ".venv" / "bin"
+    shortened = re.sub(r"(--minutes |MINUTES=)[\d.]+", rf"\g<1>{MINUTES}", command)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", shortened],
+        cwd=clone,
+        env={**os.environ, "PATH": f"{bins}{os.pathsep}{os.environ['PATH']}", "MINUTES": MINUTES},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=300,
+    )
+    output = (done.stdout + done.stderr).decode("utf-8", "replace")
+    assert done.returncode == 0, f"{shortened}\n{output}"
+    assert output.strip(), f"{shortened} said nothing"

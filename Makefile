@@ -59,7 +59,7 @@ types: $(VENV)/.ready-dev ## mypy, strict, over src/
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.ready-dev ## build site/ from docs/
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bench: $(VENV)/.ready-dev ## canton beside its peers, in one run (see benchmarks/)
 	$(VENV)/bin/pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[bench]'

@@ -27,6 +27,8 @@ ROOMS = {
     for room, modules in rooms.items()
     for module in modules
 }
+PUBLIC = ROOMS["recurrent"][0]
+"""The floor on which the highest of the public names live."""
 
 
 def imported(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, str]]:
@@ -53,6 +55,8 @@ def breaches(source: str, module: str, package: list[str]) -> list[str]:
     for line, name in imported(ast.parse(source), package):
         if name in ("__version__", "_version"):
             continue
+        if name not in ROOMS and floor > PUBLIC:
+            continue  # canton's own public names, all of which live further down
         if name not in ROOMS:
             found.append(f"line {line}: imports canton.{name}, which is no room: name its module")
             continue
@@ -88,7 +92,8 @@ def test_imports_go_only_downward(root: Path) -> None:
         ("cells", "def f():\n    from .recurrent import Recurrent", "above"),
         ("text", "from canton.motion.peaks import find", "blind"),
         ("recurrent", "from canton import GRU", "no room"),
-        ("training", "import canton", "no room"),
+        ("cells", "import canton", "no room"),
+        ("bench", "import canton", None),
         ("recurrent", "from canton.cells import GRUCell\nfrom . import kernels", None),
         ("classic", "from canton.weights import load", None),
         ("text", "from canton import __version__", None),

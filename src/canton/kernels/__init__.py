@@ -13,6 +13,7 @@ from types import ModuleType
 
 import torch
 
+from canton.kernels import triton_gru
 from canton.kernels.plan import (
     LSTM,
     MGU,
@@ -52,7 +53,7 @@ __all__ = [
 
 Loop = Callable[[Job], Result]
 
-_KERNELS: dict[str, ModuleType] = {}
+_KERNELS: dict[str, ModuleType] = {"triton": triton_gru}
 """Fastest first."""
 
 NAMES = ("auto", "loop", *_KERNELS)

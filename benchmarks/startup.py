@@ -1,0 +1,53 @@
+"""How long `canton --help` and `import canton` take, beside `import torch`: whole processes, in turn, medians.
+
+    python benchmarks/startup.py
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+import canton
+from canton.bench.runner import machine
+
+COMMANDS = {
+    "canton --help": [sys.executable, "-m", "canton", "--help"],
+    "import torch": [sys.executable, "-c", "import torch"],
+    # the public names are lazy: use one, or nothing would be measured
+    "import canton": [sys.executable, "-c", "import canton; canton.GRU"],
+}
+
+
+def main(repetitions: int = 9) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for k in range(repetitions + 1):
+        for name, command in COMMANDS.items():
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            if k:  # the first round warms the disk's cache
+                seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    pairs = zip(seconds["import canton"], seconds["import torch"], strict=True)
+    ratio = statistics.median(a / b for a, b in pairs)
+    for name, median in medians.items():
+        print(f"{name:15} {median:.3f} s")
+    print(f"import canton / import torch: {ratio:.3f}")
+    result = {
+        "machine": machine(),
+        "versions": {"canton": canton.__version__, "torch": torch.__version__},
+        "median_s": medians,
+        "import_ratio": ratio,
+    }
+    target = Path(__file__).parent / "results" / "startup.json"
+    target.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ with the arguments and results of torch.nn's cells.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from canton import kernels, maps
@@ -76,7 +76,8 @@ class Cell(nn.Module):
         else:
             if not isinstance(self.input_map, nn.Linear):
                 raise ValueError("x holds integers, which only a dense map can look up: give x as floats")
-            gx = nn.functional.embedding(x.int() if x.dtype == torch.uint8 else x, self.input_map.weight.t())
+            index = x if x.dtype in (torch.int32, torch.int64) else x.int()
+            gx = nn.functional.embedding(index, self.input_map.weight.t())
             if self.input_map.bias is not None:
                 gx = gx + self.input_map.bias
         return gx if self.input_norm is None else self.input_norm(gx)
@@ -104,7 +105,7 @@ class Cell(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch c_in *space"] | Int[Tensor, " batch"],
+        x: Float[Tensor, "batch c_in *space"] | Integer[Tensor, " batch"],
         state: Tensor | State | None = None,
     ) -> Tensor | State:
         """One step: x (B, input_size, *space) and the last state give the next state, as torch.nn's cells do.
@@ -112,7 +113,7 @@ class Cell(nn.Module):
         Raises:
             ValueError: x has other channels than input_size, or the state has another shape than the cell's.
         """
-        check_channels(x, self.input_size, axis=1)
+        self.check_input(x, lead=1)
         gx = self.project(x)
         dtype = x.dtype if x.is_floating_point() else gx.dtype
         now = (
@@ -126,17 +127,22 @@ class Cell(nn.Module):
         after = self.advance(gx, now)
         return after[0] if len(after) == 1 else after
 
+    def check_input(self, x: Tensor, *, lead: int, name: str = "x") -> None:
+        """Raise a ValueError unless `x` is `lead` axes, then channels and space, or integers."""
+        shape = tuple(x.shape)
+        if not x.is_floating_point():
+            if x.ndim != lead or x.is_complex() or x.dtype == torch.bool:
+                raise ValueError(f"{name} is {shape} {x.dtype}: give floats, or integers with {lead} axes")
+        elif x.ndim <= lead or x.shape[lead] != self.input_size:
+            found = f"{shape[lead]} channels on axis {lead}" if x.ndim > lead else f"the shape {shape}"
+            raise ValueError(f"{name} has {found}, this cell takes {self.input_size}: check input_size")
+        elif self.axes is not None and x.ndim != lead + 1 + self.axes:
+            raise ValueError(f"{name} has the shape {shape}: its map takes {lead + 1 + self.axes} axes")
+
     def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
         module = map(c_in, gates * self.hidden_size, bias)
         maps.init_hidden_(module, gates)
         return module
-
-
-def check_channels(x: Tensor, size: int, axis: int) -> None:
-    """Raise a ValueError unless floating `x` has `size` channels on `axis`."""
-    if x.is_floating_point() and (x.ndim <= axis or x.shape[axis] != size):
-        found = f"{x.shape[axis]} channels on axis {axis}" if x.ndim > axis else f"shape {tuple(x.shape)}"
-        raise ValueError(f"x has {found}, this cell takes {size}: check input_size")
 
 
 def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size) -> None:

@@ -160,7 +160,8 @@ class GRUCell(Cell):
         return (gates.take(h, z, gates.candidate(gx_c + a)),)
 
     def plan(self) -> kernels.Plan | None:
-        gate, cand = kernels.product(self.hidden_map), kernels.product(self.candidate_map)
+        gate = kernels.product(self.hidden_map)
+        cand = kernels.product(self.candidate_map, biased=self.reset == "after")
         if gate is None or cand is None or self.hidden_norm:
             return None
         if self.reset == "before":
@@ -230,7 +231,8 @@ class MGUCell(Cell):
         return (gates.take(h, f, c),)
 
     def plan(self) -> kernels.Plan | None:
-        gate, cand = kernels.product(self.hidden_map), kernels.product(self.candidate_map)
+        gate = kernels.product(self.hidden_map, biased=not self.gate_input)
+        cand = kernels.product(self.candidate_map)
         if gate is None or cand is None or self.hidden_norm:
             return None
         return kernels.MGU(gate, cand, _bias(self.hidden_map), self.gate_input, self.reset)

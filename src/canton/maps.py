@@ -179,12 +179,12 @@ def regroup(y: Tensor, gates: int, groups: int) -> Tensor:
 def init_input_(module: nn.Module, gates: int) -> None:
     """Glorot-uniform for the input half: bound sqrt(6 / (fan_in + fan_out)); bias 0.
 
-    The fans are one gate's: fan_in is c_in x kernel taps, fan_out is hidden x kernel taps. A map of another
-    kind keeps its own start. Source: Glorot & Bengio 2010, eq. 16.
+    The fans are those of one gate in one group: fan_in is c_in / groups x kernel taps, fan_out is hidden /
+    groups x kernel taps. A map of another kind keeps its own start. Source: Glorot & Bengio 2010, eq. 16.
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         taps = module.weight[0, 0].numel()
-        fan_out = module.weight.shape[0] // gates * taps
+        fan_out = module.weight.shape[0] // (gates * groups_of(module)) * taps
         bound = (6 / (module.weight.shape[1] * taps + fan_out)) ** 0.5
         module.weight.uniform_(-bound, bound)
         if module.bias is not None:
@@ -195,13 +195,13 @@ def init_input_(module: nn.Module, gates: int) -> None:
 def init_hidden_(module: nn.Module, gates: int) -> None:
     """Orthogonal for the hidden half, one gate at a time; bias 0.
 
-    A gate's matrix has a row per output channel and a column per input channel (of the group) and tap. For a
-    dense map every gate starts as a rotation of the state; for a convolution its rows are orthonormal over
-    channels and taps together. A map of another kind keeps its own start. Source: Saxe et al. 2014,
-    arXiv:1312.6120.
+    A gate's matrix has a row for each output channel and a column for each input channel and tap; with
+    groups, every group has its own. Its rows are orthonormal, or its columns if there are more rows. So every
+    gate of a dense map starts as a rotation of the state. A map of another kind keeps its own start. Source:
+    Saxe et al. 2014, arXiv:1312.6120.
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        for block in module.weight.chunk(gates):
+        for block in module.weight.chunk(groups_of(module) * gates):  # group by group, see regroup
             nn.init.orthogonal_(block)
         if module.bias is not None:
             module.bias.zero_()

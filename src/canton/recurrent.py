@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from canton import kernels
-from canton.cell import Cell, State, check_channels, check_state
+from canton.cell import Cell, State, check_state
 from canton.kernels import Job, Result
-from canton.sequences import backward_reset, flip, pack_like, unpack
+from canton.sequences import backward_reset, flip, pack_like, unpack, within
 
 
 def loop(job: Job, cell: Cell) -> Result:
@@ -171,7 +171,7 @@ class Recurrent(nn.Module):
         """
         if self.directions == 2:
             raise ValueError("a bidirectional layer cannot stream: its backward half begins at the end")
-        check_channels(x, self.input_size, axis=1)
+        self._cells()[0].check_input(x, lead=1)
         states = None if state is None else self._unstack(state, (x.shape[0],), x.shape[2:])
         finals: list[State] = []
         for k, cell in enumerate(self._cells()):
@@ -200,11 +200,9 @@ class Recurrent(nn.Module):
         lengths: Tensor | Sequence[int] | None,
         reset: Tensor | None,
     ) -> tuple[Tensor, Tensor | State]:
-        check_channels(xs, self.input_size, axis=2)
-        if xs.ndim < 2 or xs.shape[0] < 1:
-            raise ValueError(
-                f"xs has the shape {tuple(xs.shape)}: it needs axes for time and batch, and one step at least"
-            )
+        self._cells()[0].check_input(xs, lead=2, name="xs")
+        if xs.shape[0] < 1:
+            raise ValueError(f"xs has the shape {tuple(xs.shape)}: a sequence has one step at least")
         steps, batch = xs.shape[:2]
         states = None if state is None else self._unstack(state, (batch,), xs.shape[3:])
         lengths = None if lengths is None else _check_lengths(lengths, steps, batch, xs.device)
@@ -212,6 +210,10 @@ class Recurrent(nn.Module):
             raise ValueError(
                 f"reset is {tuple(reset.shape)} {reset.dtype}: it is ({steps}, {batch}) torch.bool"
             )
+        if (
+            lengths is not None
+        ):  # behind its end a row neither restarts nor reads: a NaN would reach gradients
+            xs, reset = within(xs, lengths), None if reset is None else within(reset, lengths)
         finals: list[State] = []
         cells = self._cells()
         for first in range(0, len(cells), self.directions):

@@ -22,6 +22,12 @@ def pack_like(ys: Tensor, packed: PackedSequence) -> PackedSequence:
     return PackedSequence(data, batch_sizes, packed.sorted_indices, packed.unsorted_indices)
 
 
+def within(xs: Tensor, lengths: Tensor) -> Tensor:
+    """The rows (T, B, ...) with zeros (or False) behind their lengths."""
+    alive = torch.arange(len(xs), device=xs.device)[:, None] < lengths
+    return torch.where(alive.view(*alive.shape, *(1,) * (xs.ndim - 2)), xs, torch.zeros_like(xs))
+
+
 def flip(xs: Tensor, lengths: Tensor | None) -> Tensor:
     """Turn every row (T, B, ...) round within its length; what lies behind the length stays in its place."""
     if lengths is None:

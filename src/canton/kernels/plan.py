@@ -85,8 +85,13 @@ class MinGRU(NamedTuple):
 Plan = RNN | GRUBefore | GRUAfter | MGU | LSTM | MinGRU
 
 
-def product(module: nn.Module) -> Product | None:
-    """The product that `module` computes, without its bias, or None if a kernel cannot know it."""
+def product(module: nn.Module, *, biased: bool = False) -> Product | None:
+    """The product that `module` computes, without its bias, or None if a kernel cannot know it.
+
+    A bias on it makes None too, unless `biased` says that the cell's plan carries it.
+    """
+    if getattr(module, "bias", None) is not None and not biased:
+        return None  # a map of the user's that has a bias whether asked or not
     if type(module) is nn.Linear:
         return Dense(module.weight)
     if type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):

@@ -25,10 +25,14 @@ from canton.errors import UserError, require
 JSON = Any  # what json.loads returns
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, JSON], *, format: str) -> None:
-    """Write `tensors` and `header` to `path`, replacing an earlier file only once the new one is safely on disk.
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, JSON], *, format: str
+) -> None:
+    """Write `tensors` and `header` to `path`, replacing an earlier file only once the new one is safely on
+    disk.
 
-    Raises: UserError if it cannot be written (no permission, disk full); an earlier file at `path` is then untouched.
+    Raises: UserError if it cannot be written (no permission, disk full); an earlier file at `path` is then
+    untouched.
     """
     save = require("safetensors.torch", extra="text").save
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -42,7 +46,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[str, JSON]]:
     """The tensors and the header of a file that `write_tensors` made.
 
-    Raises: UserError, one line, if the file is missing, unreadable, cut short, of another format, or was changed.
+    Raises: UserError, one line, if the file is missing, unreadable, cut short, of another format, or was
+    changed.
     """
     load = require("safetensors.torch", extra="text").load
     content = _content(path)
@@ -61,7 +66,9 @@ def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[st
 
 
 def read_header(path: Path) -> dict[str, JSON]:
-    """The header alone, `format` and `checksum` included. Says nothing about whether the tensors are sound."""
+    """The header alone, `format` and `checksum` included. Says nothing about whether the tensors are
+    sound.
+    """
     raw = _raw_header(path, _content(path))
     try:
         return {k: v if k in ("format", "checksum") else json.loads(v) for k, v in raw.items()}
@@ -71,9 +78,11 @@ def read_header(path: Path) -> dict[str, JSON]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """A file to write to that takes the place of `path` when the block ends well, and vanishes when it does
+    not.
 
-    It is written beside `path` (a rename is atomic only within one file system) and is on disk before the rename.
+    It is written beside `path` (a rename is atomic only within one file system) and is on disk before the
+    rename.
 
     Raises: UserError for whatever the operating system says (OSError).
     """
@@ -126,7 +135,9 @@ def _content(path: Path) -> bytes:
 
 
 def _raw_header(path: Path, content: bytes) -> dict[str, str]:
-    """safetensors: eight bytes say how long the JSON table is that follows; its `__metadata__` is text to text."""
+    """safetensors: eight bytes say how long the JSON table is that follows; its `__metadata__` is text to
+    text.
+    """
     length = int.from_bytes(content[:8], "little")
     try:
         table = json.loads(content[8 : 8 + length]) if 0 < length <= len(content) - 8 else None
@@ -145,7 +156,7 @@ def _checksum(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(memoryview(tensor.flatten().view(dtype=torch.uint8).numpy()))
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

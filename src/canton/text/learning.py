@@ -1,0 +1,295 @@
+"""Training a byte model: corpus in, model file out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from canton.errors import UserError
+from canton.storage import check_writable
+from canton.text.corpus import Batch, Corpus, Lanes
+from canton.text.generation import generate
+from canton.text.model import Architecture, ByteModel, State
+from canton.text.modelfile import load_model, save_model
+from canton.text.surprisal import bits_per_byte
+from canton.training import Checkpoint, Report, fit, make_fabric
+
+RECIPE: dict[str, Any] = {
+    "batch": 32,
+    "length": 32,
+    "rate": 5e-3,
+    "weight_decay": 0.01,
+    "warm_up": 0.03,
+    "clip": 0.25,
+    "share": 0.9,
+    "seed": 0,
+}
+"""The settings of a run that says nothing else."""
+
+ARTICLE_RECIPE = {**RECIPE, "batch": 256, "length": 16, "rate": 1e-3, "weight_decay": 0.0}
+"""The article's batch, length and rate; see `canton.text.ARTICLE`."""
+
+HELD_OUT_MOST = 1 << 20
+"""No more than this many held-out bytes are scored, so that a huge file does not cost an hour at the end."""
+
+
+class Progress(NamedTuple):
+    """What a run tells while it goes.
+
+    bits_per_byte: of the training text since the last time; held_out: of the held-out part, whenever it was
+    scored, else None; sample: bytes the model has just written, now and then, else None; seconds_left: a
+    guess.
+    """
+
+    step: int
+    fraction: float
+    bits_per_byte: float
+    bytes_per_second: float
+    seconds: float
+    seconds_left: float
+    learning_rate: float
+    held_out: float | None
+    sample: bytes | None
+
+
+class Trained(NamedTuple):
+    """What a run came to. finished is False if it was stopped; held_out is then None."""
+
+    model: ByteModel
+    held_out: float | None
+    held_out_bytes: int
+    report: Report
+    finished: bool
+
+
+def train(
+    out: Path,
+    files: Sequence[Path] = (),
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    architecture: Architecture | None = None,
+    batch: int | None = None,
+    length: int | None = None,
+    rate: float | None = None,
+    weight_decay: float | None = None,
+    warm_up: float | None = None,
+    clip: float | None = None,
+    share: float | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    accelerator: str = "cpu",
+    processes: int = 1,
+    precision: str = "32-true",
+    log: Path | None = None,
+    show: Callable[[Progress], None] | None = None,
+    show_seconds: float = 0.5,
+    looks: int = 8,
+    save_seconds: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained | None:
+    """Train a byte model on `files` and leave it in `out`; a run that stops early leaves there what it needs
+    to go on.
+
+    Settings left out are `RECIPE`'s, or, with `resume`, those of the run in `out`; so are files and budget. A
+    run in `steps` that was interrupted, by Ctrl-C or a power cut, and resumed, ends with the bits of one that
+    was not.
+
+    Args:
+        files: what to learn from; none for the text that lies in every Python.
+        steps, minutes: the budget, one of the two.
+        batch, length: lanes read side by side, over all processes, and bytes of each a step.
+        rate: peak learning rate; warm_up, clip: see `canton.training.fit`.
+        share: how much of the bytes is for training; the rest is held out for scoring.
+        accelerator, processes, precision, log: see `canton.training.make_fabric`.
+        show: is told how things are, every `show_seconds`, in process 0.
+        looks: how many times on the way the model writes a sample and a part of the held-out bytes is scored.
+        save_seconds: how often the run is saved.
+        clock: see `canton.training.fit`.
+
+    Returns: what it came to; None in processes other than the first.
+
+    Raises: UserError for a file or setting that will not do, before anything is written.
+    """
+    check_writable(out)
+    given = {
+        "batch": batch, "length": length, "rate": rate, "weight_decay": weight_decay, "warm_up": warm_up,
+        "clip": clip, "share": share, "seed": seed, "steps": steps, "minutes": minutes,
+        "files": [str(file.resolve()) for file in files] or None,
+    }  # fmt: skip
+    checkpoint: Checkpoint | None = None
+    if resume:
+        model, settings, checkpoint, digest = _resumed(out, given, architecture)
+    else:
+        settings = {**RECIPE, "files": [], **{k: v for k, v in given.items() if v is not None}}
+        if steps is None and minutes is None:
+            settings["minutes"] = 2.0
+        settings = {"steps": None, "minutes": None, **settings}
+        digest = None
+    _check(settings)
+    corpus = Corpus([Path(file) for file in settings["files"]], share=settings["share"])
+    fabric = make_fabric(
+        accelerator=accelerator,
+        processes=processes,
+        precision=precision,
+        log=None if log is None else str(log),
+    )
+    fabric.launch()
+    lanes = Lanes(
+        corpus,
+        batch=settings["batch"],
+        length=settings["length"],
+        seed=settings["seed"],
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    if not resume:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(settings["seed"])
+            model = ByteModel(architecture or Architecture())
+    found = corpus.digest()
+    if digest not in (None, found):
+        raise UserError(f"{out} was being trained on other bytes than these: it cannot be resumed on them")
+    header: dict[str, Any] = {
+        "training": settings,
+        "corpus": found,
+        "corpus_files": corpus.names,
+        "held_out_bits_per_byte": None,
+        "held_out_bytes": None,
+    }
+    end = min(len(corpus), corpus.split + HELD_OUT_MOST)
+    watch = _Watch(model, corpus, settings, show, looks, fabric.log_dict, checkpoint)
+    report = fit(
+        model,
+        optimiser(model, rate=settings["rate"], weight_decay=settings["weight_decay"]),
+        lanes,
+        next_byte_loss,
+        fabric=fabric,
+        steps=settings["steps"],
+        minutes=settings["minutes"],
+        warm_up=settings["warm_up"],
+        clip=settings["clip"],
+        seed=settings["seed"],
+        resume=checkpoint,
+        save=lambda checkpoint: save_model(out, model, header, checkpoint),
+        save_seconds=save_seconds,
+        report=watch,
+        report_seconds=show_seconds,
+        clock=clock,
+    )
+    if not fabric.is_global_zero:
+        return None
+    if report.stopped:
+        return Trained(model, None, 0, report, finished=False)
+    held_out = bits_per_byte(model, corpus, corpus.split, end)
+    fabric.log_dict({"held_out_bits_per_byte": held_out}, report.step)
+    for logger in fabric.loggers:
+        logger.finalize("success")
+    header |= {"held_out_bits_per_byte": held_out, "held_out_bytes": end - corpus.split}
+    header["training"] = {**settings, "steps_done": report.step, "seconds": round(report.seconds, 3)}
+    save_model(out, model, header)
+    return Trained(model, held_out, end - corpus.split, report, finished=True)
+
+
+def optimiser(model: nn.Module, *, rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101); only the weights of maps decay, not tables, biases
+    or norms.
+    """
+    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    maps = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
+    rest = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
+    groups = [{"params": maps, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+
+def next_byte_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+    """Cross-entropy of the next byte, in nats a byte, and the state after the batch."""
+    window = batch.window.long()
+    logits, after = model(window[:-1], None if batch.fresh else state)
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten()), after
+
+
+class _Watch:
+    """Turns `fit`'s reports into `Progress`: speed, time left, and from time to time a sample and a held-out
+    score.
+    """
+
+    def __init__(
+        self,
+        model: ByteModel,
+        corpus: Corpus,
+        settings: dict[str, Any],
+        show: Callable[[Progress], None] | None,
+        looks: int,
+        log: Callable[[dict[str, float], int], None],
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.model, self.corpus, self.show, self.looks, self.log = model, corpus, show, looks, log
+        self.step_bytes = settings["batch"] * settings["length"]
+        self.last_step = checkpoint.step if checkpoint else 0
+        self.last_seconds = checkpoint.seconds if checkpoint else 0.0
+        self.looked, self.looking = -1, 0.0
+
+    def __call__(self, report: Report) -> None:
+        bits = report.loss / math.log(2)
+        passed = max(report.seconds - self.last_seconds - self.looking, 1e-9)
+        speed = (report.step - self.last_step) * self.step_bytes / passed
+        self.last_step, self.last_seconds = report.step, report.seconds
+        held_out = sample = None
+        began = time.monotonic()
+        look = int(report.fraction * self.looks)
+        if self.show is not None and self.looked < look < self.looks and not report.stopped:
+            if self.looked >= 0 or look > 0:
+                part = min(len(self.corpus), self.corpus.split + (1 << 14))
+                held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, part)
+                sample = b"".join(generate(self.model, 160, seed=look, temperature=0.8))
+                self.model.train()
+            self.looked = look
+        self.looking = time.monotonic() - began
+        numbers = {"bits_per_byte": bits, "learning_rate": report.learning_rate, "bytes_per_second": speed}
+        self.log(numbers | ({} if held_out is None else {"held_out_part": held_out}), report.step)
+        if self.show is not None:
+            left = report.seconds * (1 / max(report.fraction, 1e-9) - 1)
+            self.show(
+                Progress(
+                    report.step, report.fraction, bits, speed, report.seconds, left, report.learning_rate,
+                    held_out, sample,
+                )
+            )  # fmt: skip
+
+
+def _resumed(
+    out: Path, given: dict[str, Any], architecture: Architecture | None
+) -> tuple[ByteModel, dict[str, Any], Checkpoint, str]:
+    """The run in `out`; whatever was `given` must be what it was begun with."""
+    model, header, checkpoint = load_model(out)
+    if checkpoint is None:
+        raise UserError(f"{out} is a finished model: there is nothing to resume")
+    settings = dict(header["training"])
+    for name, value in given.items():
+        if value is not None and settings.get(name) != value:
+            raise UserError(
+                f"{out} was begun with {name} {settings.get(name)}, not {value}: leave it out to resume"
+            )
+    if architecture not in (None, model.architecture):
+        raise UserError(
+            f"{out} was begun with {model.architecture}: leave the model's settings out to resume"
+        )
+    return model, settings, checkpoint, str(header["corpus"])
+
+
+def _check(settings: dict[str, Any]) -> None:
+    for name, low, high in (
+        ("rate", 0, 10),
+        ("clip", 0, math.inf),
+        ("warm_up", -1e-9, 1),
+        ("weight_decay", -1e-9, 10),
+    ):
+        if not low < settings[name] <= high:
+            raise UserError(f"{name} is {settings[name]}: it is a number above {max(low, 0)}, at most {high}")

@@ -74,12 +74,6 @@ install() { # pip install; its words go to the screen and to a log for explain
   if [ "$status" -ne 0 ]; then explain "$log"; fi
 }
 
-if ! "$venv/bin/python" -m pip install --disable-pip-version-check ${PIP_FLAGS:-} -c constraints.txt "$@" \
-    2>&1 | tee "$log" | grep -vE --line-buffered '^(Requirement already|Looking in)' >&2; then
-    if [ "${PIPESTATUS[0]}" -ne 0 ]; then explain "$log"; fi
-  fi
-}
-
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 || ! is_new_enough "$venv/bin/python"; then
   make_venv
 fi

@@ -1,0 +1,44 @@
+"""The processor's own kernels: C++ over plain arrays, built at installation where there is a compiler.
+
+Weights are packed once for a sequence, gates are computed in the product's tail, a convolution is the same
+product over channels-last rows that overlap, and threads divide the batch, so that nothing waits inside the
+loop over time. Each instruction set has its copy: AVX-512, AVX2 with FMA, and plain C++.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from canton.kernels.native import gru, layout
+from canton.kernels.native.library import available, instruction_set, use_instruction_set, why_not
+from canton.kernels.plan import GRUBefore, Job, Result
+
+__all__ = ["available", "instruction_set", "refuses", "run", "use_instruction_set", "why_not"]
+
+
+def refuses(job: Job) -> str | None:
+    """Why these kernels cannot run `job`; None if they can."""
+    if reason := why_not():
+        return reason
+    plan = job.plan
+    if not isinstance(plan, GRUBefore):
+        return "it runs the reset-before GRU only"
+    if job.reset is not None or job.lengths is not None or job.drop is not None or job.zone is not None:
+        return "it knows no reset, lengths, recurrent dropout or zoneout"
+    tensors = (job.gx, *job.state, plan.gates.weight, plan.candidate.weight)
+    if any(t.device.type != "cpu" for t in tensors):
+        return "it runs on the processor only"
+    if any(t.dtype != torch.float32 for t in tensors):
+        return "input, state and weights must be float32"
+    if torch.is_autocast_enabled("cpu"):
+        return "it does not know autocast"
+    if any(size == 0 for size in job.gx.shape):
+        return "an axis of the input is empty"
+    return layout.refuses(plan.gates) or layout.refuses(plan.candidate)
+
+
+def run(job: Job, loop: Callable[[Job], Result]) -> Result:
+    """Run `job`; gradients of gradients go through `loop`."""
+    return gru.run(job, loop)

@@ -1,0 +1,21 @@
+// The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
+#include "gru_before.h"
+#include "pool.h"
+
+template <class Cell, void (Cell::*loop)(const Sequence&, const Team&)>
+static void run(const Sequence& q) {
+    Cell cell(q);
+    struct Context {
+        Cell* cell;
+        const Sequence* q;
+    } context{&cell, &q};
+    canton_parallel(q, &context, [](void* p, const Team& team) {
+        Context* c = static_cast<Context*>(p);
+        (c->cell->*loop)(*c->q, team);
+    });
+}
+
+extern "C" {
+void CANTON_NAME(gru_before)(const Sequence& q) { run<GRUBefore, &GRUBefore::forward>(q); }
+void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
+}

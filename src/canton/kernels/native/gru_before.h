@@ -1,0 +1,148 @@
+// The article's GRU: z and r from h, the candidate from r * h, h' = (1 - z) h + z c.
+#pragma once
+#include "field.h"
+
+namespace {
+
+struct GRUBefore {
+    Memory memory;
+    Field h, rh;
+    Pack gates, candidate;
+    float* z;
+
+    explicit GRUBefore(const Sequence& q) : h(q, q.hidden, false, memory), rh(q, q.hidden, false, memory) {
+        gates.fill(q, q.first, 2, q.hidden, q.hidden, false, h, memory);
+        candidate.fill(q, q.second, 1, q.hidden, q.hidden, false, rh, memory);
+        z = q.acts ? nullptr : memory.floats(q.pixels() * q.hidden);
+    }
+
+    void forward(const Sequence& q, const Team& team) {
+        const Span own = share(q, team);
+        const int64_t H = q.hidden, pixels = q.pixels(), per_gate = (H + W - 1) / W;
+        for (int64_t line = own.line0; line < own.line1; ++line)
+            for (int64_t x = own.x0; x < own.x1; ++x)
+                memcpy(h.pixel(line, x), q.hs + (line * q.width + x) * H, size_t(H) * 4);
+        for (int64_t t = 0; t < q.steps; ++t) {
+            const float* gx = q.gx + t * pixels * 3 * H;
+            const float* before = q.hs + t * pixels * H;
+            float* after = q.hs + (t + 1) * pixels * H;
+            float* acts = q.acts ? q.acts + t * pixels * 3 * H : nullptr;
+            float* take = acts ? acts : z;
+            const int64_t take_step = acts ? 3 * H : H;
+            team.wait();
+            if (q.circular) h.wrap(own.line0, own.line1);
+            product(gates.packed, own, h.stride, [&](int64_t line) { return h.window(line); },
+                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+                        const int64_t gate = v / per_gate, column = v % per_gate * W, row = line * q.width + x;
+                        const int n = int(H - column < W ? H - column : W);
+                        const float* in = gx + row * 3 * H + gate * H + column;
+                        if (gate == 0) {
+                            float* out = take + row * take_step + column;
+                            for (int i = 0; i < rows; ++i)
+                                store(out + i * take_step, sigmoid(load(sums + i * step) + load(in + i * 3 * H, n)), n);
+                            return;
+                        }
+                        const float* past = before + row * H + column;
+                        float* seen = rh.pixel(line, x) + column;
+                        for (int i = 0; i < rows; ++i) {
+                            V r = sigmoid(load(sums + i * step) + load(in + i * 3 * H, n));
+                            store(seen + i * rh.stride, r * load(past + i * H, n), n);
+                            if (acts) store(acts + (row + i) * 3 * H + H + column, r, n);
+                        }
+                    });
+            team.wait();
+            if (q.circular) rh.wrap(own.line0, own.line1);
+            product(candidate.packed, own, rh.stride, [&](int64_t line) { return rh.window(line); },
+                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+                        const int64_t column = v * W, row = line * q.width + x;
+                        const int n = int(H - column < W ? H - column : W);
+                        const float* in = gx + row * 3 * H + 2 * H + column;
+                        float* state = h.pixel(line, x) + column;
+                        for (int i = 0; i < rows; ++i) {
+                            V c = tanh(load(sums + i * step) + load(in + i * 3 * H, n));
+                            V took = load(take + (row + i) * take_step + column, n);
+                            V next = (1.0f - took) * load(before + (row + i) * H + column, n) + took * c;
+                            store(after + (row + i) * H + column, next, n);
+                            store(state + i * h.stride, next, n);
+                            if (acts) store(acts + (row + i) * 3 * H + 2 * H + column, c, n);
+                        }
+                    });
+        }
+    }
+};
+
+struct GRUBeforeGradient {
+    Memory memory;
+    Field dgates, dcandidate;
+    Pack gates, candidate;
+
+    explicit GRUBeforeGradient(const Sequence& q)
+        : dgates(q, 2 * q.hidden, true, memory), dcandidate(q, q.hidden, true, memory) {
+        gates.fill(q, q.first, 1, q.hidden, 2 * q.hidden, true, dgates, memory);
+        candidate.fill(q, q.second, 1, q.hidden, q.hidden, true, dcandidate, memory);
+    }
+
+    // q.dh is carried from step to step.
+    void backward(const Sequence& q, const Team& team) {
+        const Span own = share(q, team);
+        const int64_t H = q.hidden, pixels = q.pixels();
+        for (int64_t t = q.steps - 1; t >= 0; --t) {
+            const float* acts = q.acts + t * pixels * 3 * H;
+            const float* before = q.hs + t * pixels * H;
+            const float* dy = q.dys + t * pixels * H;
+            float* dgx = q.dgx + t * pixels * 3 * H;
+            float* seen = q.seen + t * pixels * H;
+            team.wait();
+            for (int64_t line = own.line0; line < own.line1; ++line)
+                for (int64_t x = own.x0; x < own.x1; ++x) {
+                    const int64_t row = line * q.width + x;
+                    float *dz = dgates.pixel(line, x), *dc = dcandidate.pixel(line, x);
+                    for (int64_t column = 0; column < H; column += W) {
+                        const int n = int(H - column < W ? H - column : W);
+                        const float* act = acts + row * 3 * H + column;
+                        V z = load(act, n), r = load(act + H, n), c = load(act + 2 * H, n);
+                        V h = load(before + row * H + column, n);
+                        V dh = load(q.dh + row * H + column, n) + load(dy + row * H + column, n);
+                        V gz = dh * (c - h) * (z * (1.0f - z)), gc = dh * z * (1.0f - c * c);
+                        store(dgx + row * 3 * H + column, gz, n);
+                        store(dgx + row * 3 * H + 2 * H + column, gc, n);
+                        store(dz + column, gz, n);
+                        store(dc + column, gc, n);
+                        store(seen + row * H + column, r * h, n);
+                        store(q.dh + row * H + column, dh * (1.0f - z), n);
+                    }
+                }
+            team.wait();
+            if (q.circular) dcandidate.wrap(own.line0, own.line1);
+            product(candidate.packed, own, dcandidate.stride, [&](int64_t line) { return dcandidate.window(line); },
+                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+                        const int64_t column = v * W;
+                        const int n = int(H - column < W ? H - column : W);
+                        float* out = dgates.pixel(line, x) + H + column;
+                        for (int i = 0; i < rows; ++i) {
+                            const int64_t row = line * q.width + x + i;
+                            V r = load(acts + row * 3 * H + H + column, n), h = load(before + row * H + column, n);
+                            V drh = load(sums + i * step);
+                            V gr = drh * h * (r * (1.0f - r));
+                            float* dh = q.dh + row * H + column;
+                            store(dgx + row * 3 * H + H + column, gr, n);
+                            store(out + i * dgates.stride, gr, n);
+                            store(dh, load(dh, n) + drh * r, n);
+                        }
+                    });
+            team.wait();
+            if (q.circular) dgates.wrap(own.line0, own.line1);
+            product(gates.packed, own, dgates.stride, [&](int64_t line) { return dgates.window(line); },
+                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+                        const int64_t column = v * W;
+                        const int n = int(H - column < W ? H - column : W);
+                        for (int i = 0; i < rows; ++i) {
+                            float* dh = q.dh + (line * q.width + x + i) * H + column;
+                            store(dh, load(dh, n) + load(sums + i * step), n);
+                        }
+                    });
+        }
+    }
+};
+
+}  // namespace

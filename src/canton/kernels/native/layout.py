@@ -1,0 +1,86 @@
+"""Between torch's order of axes, (T, B, C, *space), and the kernels', which has the channels last."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from canton.kernels.native.library import Sequence
+from canton.kernels.plan import Conv, Dense, Product
+
+
+def last(x: Tensor, channels: int) -> Tensor:
+    """`x` with the axis `channels` moved to the end, contiguous; no copy if it lies so already."""
+    return x.movedim(channels, -1).contiguous()
+
+
+def first(x: Tensor, channels: int) -> Tensor:
+    """The view of a channels-last `x` with the channels at axis `channels`."""
+    return x.movedim(-1, channels)
+
+
+def sequence(product: Product, gx: Tensor, hidden: int) -> Sequence:
+    """The sizes of a run over gx (T, B, G, *space) with products like `product`."""
+    steps, batch, space = gx.shape[0], gx.shape[1], gx.shape[3:]
+    q = Sequence(steps=steps, hidden=hidden, threads=torch.get_num_threads())
+    kernel = product.weight.shape[2:]
+    if isinstance(product, Dense) or math.prod(kernel) == 1:  # every pixel is a row of its own
+        q.images = q.depth = q.height = 1
+        q.width = batch * math.prod(space)
+        q.kernel[:] = q.dilation[:] = (1, 1, 1)
+        return q
+    lead = 3 - len(kernel)
+    q.images = batch
+    q.depth, q.height, q.width = (*[1] * lead, *space)
+    q.kernel[:] = (*[1] * lead, *kernel)
+    q.dilation[:] = (*[1] * lead, *product.dilation)
+    q.circular = int(product.circular)
+    return q
+
+
+def refuses(product: Product) -> str | None:
+    """Why the kernels cannot run `product`; None if they can."""
+    if isinstance(product, Conv) and product.groups != 1:
+        return "it knows no groups in convolutions"
+    if math.prod(product.weight.shape[2:]) > 343:
+        return "it knows no kernels of more than 343 pixels"
+    return None
+
+
+def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:
+    """The gradient of the product's weight, all steps at once.
+
+    Args:
+        product: whose weight; its shape counts.
+        seen: what it was applied to, (T, B, *space, in), contiguous.
+        d: the gradients of what it gave, (T, B, *space, out); the last axis contiguous.
+    """
+    weight = product.weight
+    if isinstance(product, Dense) or math.prod(weight.shape[2:]) == 1:
+        return torch.mm(d.flatten(0, -2).t(), seen.flatten(0, -2)).view_as(weight)
+    axes = weight.ndim - 2
+    images, given = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)
+    totals = [step * (size - 1) for step, size in zip(product.dilation, weight.shape[2:], strict=True)]
+    around = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+    if product.circular:
+        images = torch.nn.functional.pad(images, around, mode="circular")
+    elif any(total % 2 for total in totals):
+        images = torch.nn.functional.pad(images, around)
+    inside = product.circular or any(total % 2 for total in totals)
+    padding = [0 if inside else total // 2 for total in totals]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        given,
+        images,
+        weight,
+        None,
+        [1] * axes,
+        padding,
+        list(product.dilation),
+        False,
+        [0] * axes,
+        1,
+        [False, True, False],
+    )[1]
+    return found

@@ -1,0 +1,100 @@
+"""The shared library of native kernels: where it lies, whether it is there, and how it is called."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+_PATH = Path(__file__).parent / f"libcanton{_SUFFIX}"
+
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+
+_NUMBERS = ("steps", "images", "depth", "height", "width", "hidden")
+_ARRAYS = ("gx", "first", "second", "vector", "hs", "cs", "acts", "dys", "dh", "dc", "dgx", "seen", "dvector")
+
+
+class Sequence(ctypes.Structure):
+    """One run over a sequence; sequence.h says what the fields mean."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _NUMBERS),
+        ("kernel", ctypes.c_int64 * 3),
+        ("dilation", ctypes.c_int64 * 3),
+        *((name, ctypes.c_int64) for name in ("circular", "flag", "threads")),
+        *((name, ctypes.c_void_p) for name in _ARRAYS),
+    )
+
+
+@cache
+def _load() -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    if not _PATH.is_file():
+        return "the native library was not built: installing Canton where there is a C++ compiler builds it"
+    try:
+        library = ctypes.CDLL(str(_PATH))
+        library.canton_sequence_bytes.restype = ctypes.c_int64
+        if library.canton_sequence_bytes() != ctypes.sizeof(Sequence):
+            return "the native library is of another version of Canton: install Canton again"
+    except (OSError, AttributeError) as error:
+        return f"the native library cannot be loaded: {error}"
+    return library
+
+
+def available() -> bool:
+    """Whether the native kernels can be called here."""
+    return not isinstance(_load(), str)
+
+
+def why_not() -> str | None:
+    """Why the native kernels cannot be called; None if they can."""
+    library = _load()
+    return library if isinstance(library, str) else None
+
+
+def instruction_set() -> str:
+    """Which copy of the kernels runs: "portable", "avx2" or "avx512".
+
+    Raises:
+        RuntimeError: the library is not there.
+    """
+    return INSTRUCTION_SETS[int(library().canton_isa())]
+
+
+def use_instruction_set(name: str) -> None:
+    """Run the copy for `name` from now on, in every thread: for tests and comparisons.
+
+    Raises:
+        ValueError: the name is unknown, or this processor has no such instructions.
+        RuntimeError: the library is not there.
+    """
+    if name not in INSTRUCTION_SETS:
+        raise ValueError(f"name is {name!r}: it is one of {', '.join(INSTRUCTION_SETS)}")
+    wanted = INSTRUCTION_SETS.index(name)
+    if library().canton_use_isa(wanted) != wanted:
+        raise ValueError(f"name is {name!r}: this processor has no such instructions")
+
+
+def library() -> ctypes.CDLL:
+    """The loaded library.
+
+    Raises:
+        RuntimeError: it is not there, and why.
+    """
+    loaded = _load()
+    if isinstance(loaded, str):
+        raise RuntimeError(loaded)
+    return loaded
+
+
+def call(name: str, sequence: Sequence, **arrays: Tensor | None) -> None:
+    """Run the entry `name`; `arrays` are contiguous float32 tensors for the fields of the same names."""
+    for field, tensor in arrays.items():
+        assert tensor is None or (tensor.is_contiguous() and tensor.dtype == torch.float32), field
+        setattr(sequence, field, None if tensor is None else tensor.data_ptr())
+    getattr(library(), name)(ctypes.byref(sequence))

@@ -1,0 +1,30 @@
+// What Python hands over: sizes, and addresses of contiguous float32 arrays. Field for field as in native.py.
+// Pixels come before channels: gx is (steps, images, depth, height, width, gates * hidden). A dense batch has no
+// pixels; its rows are laid along `width` of one image with a kernel of one pixel.
+#pragma once
+#include <stdint.h>
+
+struct Sequence {
+    int64_t steps, images, depth, height, width, hidden;
+    int64_t kernel[3], dilation[3];
+    int64_t circular, flag, threads;
+    const float *gx, *first, *second, *vector;  // first, second: (out, in, *kernel) weights; vector: bias, peephole
+    float *hs, *cs;                             // (steps + 1, pixels, hidden); entry 0 is the initial state
+    float *acts;                                // (steps, pixels, saved) or null when no gradient is wanted
+    const float* dys;                           // (steps, pixels, hidden)
+    float *dh, *dc;                             // in: gradients of the final state; out: of the initial one
+    float *dgx, *seen, *dvector;                // seen: what the second product saw, for its weight's gradient
+
+    __attribute__((always_inline)) int64_t pixels() const { return images * depth * height * width; }
+    __attribute__((always_inline)) bool dense() const { return kernel[0] * kernel[1] * kernel[2] == 1; }
+};
+
+// A thread's view of the team: which part is its own, and the wait for the others.
+struct Team {
+    int64_t index, count;
+    void (*barrier)(void*);
+    void* shared;
+    __attribute__((always_inline)) void wait() const {
+        if (barrier) barrier(shared);
+    }
+};

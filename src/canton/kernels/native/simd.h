@@ -1,0 +1,90 @@
+// Vectors as wide as the instruction set this file is compiled for, and the two curves every gate is made of.
+// Everything here and in the headers above it lies in a nameless namespace: one source is compiled once for each
+// instruction set, and a linker that merged the copies would hand AVX-512 code to a processor without it.
+#pragma once
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define CANTON_WIDTH 16
+#define CANTON_NAME(name) name##_avx512
+#elif defined(__AVX2__)
+#define CANTON_WIDTH 8
+#define CANTON_NAME(name) name##_avx2
+#else
+#define CANTON_WIDTH 4
+#define CANTON_NAME(name) name##_portable
+#endif
+
+#define INLINE inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int W = CANTON_WIDTH;
+typedef float V __attribute__((vector_size(4 * CANTON_WIDTH)));
+typedef int32_t I __attribute__((vector_size(4 * CANTON_WIDTH)));
+typedef float Unaligned __attribute__((vector_size(4 * CANTON_WIDTH), aligned(4), may_alias));
+
+INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
+INLINE V all(float x) { return x - V{}; }  // "+" would have to turn -0 into 0 and cost an addition
+
+// The first n floats; the rest are 0. Only the last vector of an odd width takes the slow way.
+INLINE V load(const float* p, int n) {
+    if (__builtin_expect(n >= W, 1)) return load(p);
+    V v{};
+    memcpy(&v, p, 4 * size_t(n));
+    return v;
+}
+INLINE void store(float* p, V v, int n) {
+    if (__builtin_expect(n >= W, 1)) return store(p, v);
+    memcpy(p, &v, 4 * size_t(n));
+}
+
+// exp by 2^k times a polynomial (Cephes expf), 1 ulp; a NaN comes out as a NaN because comparisons let it pass
+// and the power of two is multiplied, not added to the exponent.
+INLINE V exponential(V x) {
+    x = x > all(88.0f) ? all(88.0f) : x;
+    x = x < all(-87.3f) ? all(-87.3f) : x;
+    const V magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest whole number
+    V t = x * 1.44269504f + magic;
+    V k = t - magic;
+    V r = x - k * 0.693359375f;
+    r = r - k * -2.12194440e-4f;
+    V p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + (r + 1.0f);
+    I bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits = (bits << 23) + 0x3f800000;  // the whole number sits in the low bits of t
+    V scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}
+
+INLINE V sigmoid(V x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// A ratio of polynomials in x (the coefficients of Eigen's ptanh, MPL-2.0 constants), exact at 0 and 3 ulp elsewhere.
+INLINE V tanh(V x) {
+    x = x > all(7.90531110763549805f) ? all(7.90531110763549805f) : x;
+    x = x < all(-7.90531110763549805f) ? all(-7.90531110763549805f) : x;
+    V s = x * x;
+    V p = all(-2.76076847742355e-16f);
+    p = p * s + 2.00018790482477e-13f;
+    p = p * s + -8.60467152213735e-11f;
+    p = p * s + 5.12229709037114e-08f;
+    p = p * s + 1.48572235717979e-05f;
+    p = p * s + 6.37261928875436e-04f;
+    p = p * s + 4.89352455891786e-03f;
+    V q = all(1.19825839466702e-06f);
+    q = q * s + 1.18534705686654e-04f;
+    q = q * s + 2.26843463243900e-03f;
+    q = q * s + 4.89352518554385e-03f;
+    return x * p / q;
+}
+
+}  // namespace

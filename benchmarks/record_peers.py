@@ -1,0 +1,251 @@
+"""Run other systems' recurrent layers on fixed small inputs and record their results and gradients.
+
+Every system wants an environment of its own, so the script runs once in each:
+
+    python -m venv peers && peers/bin/pip install tensorflow-cpu flax
+    peers/bin/python benchmarks/record_peers.py keras
+    peers/bin/python benchmarks/record_peers.py flax
+    python -m venv mx && mx/bin/pip install mxnet==1.9.1 'numpy<1.24'
+    mx/bin/python benchmarks/record_peers.py mxnet
+    python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
+    python benchmarks/record_peers.py rvm --source RobustVideoMatting     (of PeterL1n/RobustVideoMatting)
+
+It writes NAME.npz and adds to versions.json. An array is named case/what: x the input, h0 (and c0) the state
+it starts from, w0, w1, ... or a parameter's path the weights, y the outputs, hT (and cT) the state after,
+g_NAME the gradient of sum(y * probe) + sum(hT) by NAME. Sequences and channels lie as the system has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+Arrays = dict[str, np.ndarray]
+RECORDED = Path(__file__).resolve().parents[1] / "tests" / "weights" / "recorded"
+
+
+class Case:
+    """Fixed random numbers for one case, and the table its arrays go into."""
+
+    def __init__(self, table: Arrays, name: str) -> None:
+        self.table, self.name = table, name
+        self.random = np.random.default_rng(sum(map(ord, name)))
+
+    def draw(self, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
+        return (scale * self.random.standard_normal(shape)).astype(np.float32)
+
+    def keep(self, **arrays: Any) -> None:
+        self.table.update({f"{self.name}/{key}": np.asarray(value) for key, value in arrays.items()})
+
+
+def keras(folder: Path, source: Path | None) -> dict[str, str]:
+    import tensorflow as tf  # noqa: I001  # its settings come first
+    import keras
+
+    layers, table = keras.layers, {}
+    conv = {"return_sequences": True, "return_state": True}
+
+    def record(name: str, layer: Any, shape: tuple[int, ...], state: list[tuple[int, ...]]) -> None:
+        case = Case(table, name)
+        layer.build((2, *shape))
+        layer.set_weights([case.draw(w.shape, 0.5) for w in layer.weights])
+        x = tf.Variable(case.draw((2, *shape)))
+        start = [tf.Variable(case.draw((2, *s), 0.5)) for s in state]
+        with tf.GradientTape() as tape:
+            y, *after = layer(x, initial_state=start)
+            probe = case.draw(tuple(y.shape))
+            loss = tf.reduce_sum(y * probe) + sum(tf.reduce_sum(a) for a in after)
+        wanted = [x, *start, *[w.value for w in layer.trainable_weights]]
+        grads = [g.numpy() for g in tape.gradient(loss, wanted)]
+        names = ["x", *[f"s{k}" for k in range(len(start))], *[f"w{k}" for k in range(len(layer.weights))]]
+        case.keep(**{n: v.numpy() for n, v in zip(names, wanted, strict=True)})
+        case.keep(**{f"g_{n}": g for n, g in zip(names, grads, strict=True)})
+        case.keep(y=y, probe=probe, **{f"t{k}": a for k, a in enumerate(after)})
+
+    for after in (True, False):
+        for bias in (True, False):
+            name = f"gru_{'after' if after else 'before'}{'' if bias else '_nobias'}"
+            record(name, layers.GRU(4, reset_after=after, use_bias=bias, **conv), (3, 3), [(4,)])
+    record("lstm", layers.LSTM(4, **conv), (3, 3), [(4,), (4,)])
+    record("simple_rnn", layers.SimpleRNN(4, **conv), (3, 3), [(4,)])
+    record("simple_rnn_relu", layers.SimpleRNN(4, activation="relu", **conv), (3, 3), [(4,)])
+    record("bidirectional", layers.Bidirectional(layers.LSTM(4, **conv)), (3, 3), [(4,)] * 4)
+    one, two, three = layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D
+    record("conv_lstm1d", one(3, 3, padding="same", **conv), (3, 6, 2), [(6, 3)] * 2)
+    record("conv_lstm2d", two(3, (3, 2), padding="same", **conv), (3, 5, 6, 2), [(5, 6, 3)] * 2)
+    wide = two(3, 3, padding="same", dilation_rate=2, use_bias=False, **conv)
+    record("conv_lstm2d_dilated", wide, (3, 5, 6, 2), [(5, 6, 3)] * 2)
+    record("conv_lstm3d", three(2, 3, padding="same", **conv), (2, 3, 4, 3, 2), [(3, 4, 3, 2)] * 2)
+
+    case = Case(table, "text_file")
+    text = keras.Sequential(
+        [
+            keras.Input((None, 3)),
+            layers.GRU(4, return_sequences=True, name="first"),
+            layers.GRU(2, return_sequences=True, reset_after=False, name="second"),
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="third"),
+        ]
+    )
+    text.set_weights([case.draw(w.shape, 0.5) for w in text.weights])
+    x = case.draw((2, 4, 3))
+    case.keep(x=x, y=text(x))
+    text.save(folder / "text.keras")
+    keras.Sequential([keras.Input((None, 3)), text.layers[0]]).save_weights(folder / "first.weights.h5")
+    case = Case(table, "video_file")
+    frames = keras.Input((None, 4, 5, 2))
+    video = keras.Model(frames, two(3, 3, padding="same", return_sequences=True, name="watch")(frames))
+    video.set_weights([case.draw(w.shape, 0.5) for w in video.weights])
+    x = case.draw((1, 3, 4, 5, 2))
+    case.keep(x=x, y=video(x))
+    video.save(folder / "video.keras")
+    np.savez_compressed(folder / "keras.npz", **table)
+    return {"keras": version("keras"), "tensorflow": tf.__version__}
+
+
+def flax(folder: Path, source: Path | None) -> dict[str, str]:
+    import jax
+    from flax import linen
+
+    table: Arrays = {}
+
+    def record(name: str, cell: Any, x_shape: tuple[int, ...], state: tuple[int, ...], states: int) -> None:
+        case = Case(table, name)
+        x = case.draw((2, *x_shape))
+        start = tuple(case.draw((2, *state), 0.5) for _ in range(states))
+        start = start if states > 1 else start[0]
+        layer = linen.RNN(cell, return_carry=True)
+        shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, initial_carry=start))["params"]
+        params = jax.tree.map(lambda leaf: case.draw(leaf.shape, 0.5), shapes)
+        probe = case.draw(jax.eval_shape(lambda: layer.apply({"params": params}, x))[1].shape)
+
+        def loss(params: Any, x: Any, start: Any) -> Any:
+            after, y = layer.apply({"params": params}, x, initial_carry=start)
+            return (y * probe).sum() + sum(a.sum() for a in jax.tree.leaves(after)), (after, y)
+
+        grads, (after, y) = jax.grad(loss, (0, 1, 2), has_aux=True)(params, x, start)
+        for prefix, tree in (("w_", params), ("g_w_", grads[0])):
+            leaves = jax.tree_util.tree_leaves_with_path(tree)
+            case.keep(**{prefix + ".".join(key.key for key in path): leaf for path, leaf in leaves})
+        case.keep(x=x, y=y, probe=probe, g_x=grads[1])
+        for k, (s, t, g) in enumerate(zip(*map(jax.tree.leaves, (start, after, grads[2])), strict=True)):
+            case.keep(**{f"s{k}": s, f"t{k}": t, f"g_s{k}": g})
+
+    record("gru", linen.GRUCell(4), (3, 3), (4,), 1)
+    record("lstm", linen.LSTMCell(4), (3, 3), (4,), 2)
+    record("optimized_lstm", linen.OptimizedLSTMCell(4), (3, 3), (4,), 2)
+    record("conv_lstm", linen.ConvLSTMCell(3, (3, 2)), (3, 5, 6, 2), (5, 6, 3), 2)
+    record("conv_lstm_nobias", linen.ConvLSTMCell(3, (3,), use_bias=False), (3, 6, 2), (6, 3), 2)
+    np.savez_compressed(folder / "flax.npz", **table)
+    return {"flax": version("flax"), "jax": version("jax")}
+
+
+def mxnet(folder: Path, source: Path | None) -> dict[str, str]:
+    np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9 still asks NumPy for it
+    import mxnet as mx
+    from mxnet.gluon.contrib.rnn import Conv1DGRUCell, Conv2DGRUCell
+
+    table: Arrays = {}
+
+    def record(name: str, cell: Any, x_shape: tuple[int, ...], state: tuple[int, ...]) -> None:
+        case = Case(table, name)
+        cell.initialize()
+        x, start = (mx.nd.array(case.draw(s)) for s in ((2, *x_shape), (2, *state)))
+        cell.unroll(x.shape[1], x, begin_state=[start], layout="NTC", merge_outputs=True)
+        params = {p.name[len(cell.prefix) :]: p for p in cell.collect_params().values()}
+        for p in params.values():
+            p.set_data(mx.nd.array(case.draw(p.shape, 0.5)))
+        x.attach_grad()
+        start.attach_grad()
+        probe = mx.nd.array(case.draw((2, x_shape[0], *state)))
+        with mx.autograd.record():
+            y, (after,) = cell.unroll(x.shape[1], x, begin_state=[start], layout="NTC", merge_outputs=True)
+            loss = (y * probe).sum() + after.sum()
+        loss.backward()
+        case.keep(**{f"w_{key}": p.data().asnumpy() for key, p in params.items()})
+        case.keep(**{f"g_w_{key}": p.grad().asnumpy() for key, p in params.items()})
+        case.keep(x=x.asnumpy(), s0=start.asnumpy(), g_x=x.grad.asnumpy(), g_s0=start.grad.asnumpy())
+        case.keep(y=y.asnumpy(), t0=after.asnumpy(), probe=probe.asnumpy())
+
+    record("gru2d", Conv2DGRUCell((2, 5, 6), 3, 3, 3, i2h_pad=1), (3, 2, 5, 6), (3, 5, 6))
+    wide = Conv1DGRUCell((2, 8), 3, 5, 3, i2h_pad=2, h2h_dilate=2)
+    record("gru1d_two_kernels", wide, (3, 2, 8), (3, 8))
+    np.savez_compressed(folder / "mxnet.npz", **table)
+    return {"mxnet": mx.__version__, "numpy with mxnet": np.__version__}
+
+
+def _torch_cell(table: Arrays, name: str, cell: Any, run: Callable[..., Any], c_in: int, hidden: int) -> None:
+    import torch
+
+    case = Case(table, name)
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.copy_(torch.from_numpy(case.draw(tuple(p.shape), 0.3)))
+    x = torch.from_numpy(case.draw((2, 3, c_in, 5, 6))).requires_grad_()
+    start = torch.from_numpy(case.draw((2, hidden, 5, 6))).requires_grad_()
+    ys = []
+    h = start
+    for x_t in x.unbind(1):
+        h = run(cell, x_t, h)
+        ys.append(h)
+    y = torch.stack(ys, 1)
+    probe = torch.from_numpy(case.draw(tuple(y.shape)))
+    ((y * probe).sum() + h.sum()).backward()
+    case.keep(**{f"w_{key}": p.detach() for key, p in cell.named_parameters()})
+    case.keep(**{f"g_w_{key}": p.grad for key, p in cell.named_parameters()})
+    case.keep(x=x.detach(), s0=start.detach(), g_x=x.grad, g_s0=start.grad)
+    case.keep(y=y.detach(), t0=h.detach(), probe=probe)
+
+
+def _checkout(source: Path | None, module: str) -> Any:
+    if source is None:
+        raise SystemExit("give --source, the folder of a checkout")
+    sys.path.insert(0, str(source))
+    return import_module(module)
+
+
+def raft(folder: Path, source: Path | None) -> dict[str, str]:
+    update = _checkout(source, "core.update")
+    table: Arrays = {}
+    for name, cell in (("conv_gru", update.ConvGRU(3, 2)), ("sep_conv_gru", update.SepConvGRU(3, 2))):
+        _torch_cell(table, name, cell, lambda cell, x, h: cell(h, x), 2, 3)
+    np.savez_compressed(folder / "raft.npz", **table)
+    return {"RAFT": "core/update.py at e7f94cbf18c9bb7402968fa2583ec90cf3a58fb0"}
+
+
+def rvm(folder: Path, source: Path | None) -> dict[str, str]:
+    decoder = _checkout(source, "model.decoder")
+    table: Arrays = {}
+    _torch_cell(table, "conv_gru", decoder.ConvGRU(3), lambda cell, x, h: cell(x, h)[1], 3, 3)
+    np.savez_compressed(folder / "rvm.npz", **table)
+    return {"RobustVideoMatting": "model/decoder.py at 0feebf4af3a6d53e57871ffca74d0062587da227"}
+
+
+SYSTEMS = {"keras": keras, "flax": flax, "mxnet": mxnet, "raft": raft, "rvm": rvm}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Record what another system computes.")
+    parser.add_argument("system", choices=SYSTEMS)
+    parser.add_argument("--source", type=Path, help="a checkout, for raft and rvm")
+    parser.add_argument("--out", type=Path, default=RECORDED)
+    arguments = parser.parse_args(argv)
+    found = SYSTEMS[arguments.system](arguments.out, arguments.source)
+    path = arguments.out / "versions.json"
+    versions = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    versions[arguments.system] = {**found, "python": platform.python_version()}
+    path.write_text(json.dumps(versions, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -137,7 +137,7 @@ class Cell(nn.Module):
             found = f"{shape[lead]} channels on axis {lead}" if x.ndim > lead else f"the shape {shape}"
             raise ValueError(f"{name} has {found}, this cell takes {self.input_size}: check input_size")
         elif self.axes is not None and x.ndim != lead + 1 + self.axes:
-            raise ValueError(f"{name} has the shape {shape}: its map takes {lead + 1 + self.axes} axes")
+            raise ValueError(f"{name} has the shape {shape}: here it needs {lead + 1 + self.axes} axes")
 
     def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
         module = map(c_in, gates * self.hidden_size, bias)

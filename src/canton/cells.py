@@ -100,8 +100,8 @@ class GRUCell(Cell):
 
     Source: Cho et al. 2014, arXiv:1406.1078v3 (reset before; v1 has it after), z as in Chung et al. 2014,
     arXiv:1412.3555. With a convolution: Ballas et al. 2016, arXiv:1511.06432. `layer_norm` normalises the two
-    halves of every gate apart, over the gate's channels: LN(X(x)) + LN(H(h)), Ba et al. 2016,
-    arXiv:1607.06450.
+    halves apart, LN(X(x)) + LN(H(h)), after Ba et al. 2016, arXiv:1607.06450; but where theirs takes the
+    gates of a half together, here each gate is normalised by itself, over its channels.
 
     Args:
         input_size: channels of x.
@@ -248,8 +248,8 @@ class MinGRUCell(Cell):
         h = (1 - z) * h + z * c
 
     where positive(a) is a + 1/2 for a >= 0, else sigmoid(a). Source: Feng et al. 2024, "Were RNNs All We
-    Needed?", arXiv:2410.01201, section 3.1 and appendix B. There is no hidden half, so recurrent dropout has
-    nothing to drop.
+    Needed?", arXiv:2410.01201v1, section 3.1 and appendix B.3. There is no hidden half, so recurrent dropout
+    has nothing to drop.
 
     Args:
         input_size, hidden_size, bias, map, layer_norm: see `GRUCell`.

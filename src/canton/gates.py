@@ -46,6 +46,6 @@ def lstm_output(o: Tensor, c: Tensor) -> Tensor:
 def positive(a: Tensor) -> Tensor:
     """minGRU's candidate, continuous and positive: a + 1/2 where a >= 0, else sigmoid(a).
 
-    Source: Feng et al. 2024, arXiv:2410.01201, appendix B.
+    Source: Feng et al. 2024, arXiv:2410.01201v1, appendix B.3.
     """
     return torch.where(a >= 0, a + 0.5, torch.sigmoid(a))

@@ -33,10 +33,10 @@ class LSTMCell(Cell):
         h = o * tanh(c)
 
     With ``proj_size`` > 0 the output is P(h), a map of h without bias to proj_size channels (Sak et al. 2014,
-    arXiv:1402.1128). `layer_norm` normalises the two halves of every gate apart, and c before its tanh (Ba et
-    al. 2016, arXiv:1607.06450). Source: Hochreiter & Schmidhuber 1997; peepholes Gers et al. 2002; the plain
-    form is torch.nn.LSTM's. With a convolution: Shi et al. 2015, arXiv:1506.04214 (whose peepholes differ
-    from place to place; these are per channel, so that the image may have any size).
+    arXiv:1402.1128). `layer_norm` normalises the two halves of every gate apart (see `canton.GRUCell`), and c
+    before its tanh, after Ba et al. 2016. Source: Hochreiter & Schmidhuber 1997; peepholes Gers et al. 2002;
+    the plain form is torch.nn.LSTM's. With a convolution: Shi et al. 2015, arXiv:1506.04214 (whose peepholes
+    differ from place to place; these are per channel, so that the image may have any size).
 
     Args:
         proj_size: channels of the projected output, 0 for none.

@@ -10,7 +10,8 @@ class GateNorm(nn.Module):
     """Layer normalisation of (B, gates * hidden, *space), each gate and each place in space by itself.
 
     Every gate's `hidden` channels get mean 0 and variance 1, then a learned gain and, if asked for, a learned
-    shift. Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450.
+    shift. Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450, where one mean and variance are
+    taken over all gates.
     """
 
     def __init__(self, gates: int, hidden_size: int, bias: bool = True, eps: float = 1e-5) -> None:

@@ -76,6 +76,8 @@ def _refuses(name: str, job: Job) -> str | None:
         return "the graph is being compiled or exported"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "a torch.func transform is at work"
+    if job.gx.is_meta:
+        return "a tensor on the meta device has no values"
     if job.plan is None:
         return "the cell has a step that no kernel knows (a map of its own, or layer normalisation)"
     if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in (job.gx, *job.state)):

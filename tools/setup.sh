@@ -65,10 +65,12 @@ explain() { # reads pip's output, says the likely cause
 
 install() { # pip install; its words go to the screen and to a log for explain
   local log=$venv/setup.log status
+  local dull='^(Requirement already|Looking in|Obtaining| *(Building|Preparing|Checking|Installing build|Created|Stored)'
+  dull+='|Building wheels|Successfully built| *(Attempting|Found existing|Uninstalling|Successfully uninst))'
   set +e
   # shellcheck disable=SC2086  # PIP_FLAGS is several words
   "$venv/bin/python" -m pip install --disable-pip-version-check ${PIP_FLAGS:-} -c constraints.txt "$@" 2>&1 |
-    tee "$log" | grep -vE --line-buffered '^(Requirement already|Looking in|Obtaining)' >&2
+    tee "$log" | grep -vE --line-buffered "$dull" >&2
   status=${PIPESTATUS[0]}
   set -e
   if [ "$status" -ne 0 ]; then explain "$log"; fi

@@ -9,11 +9,12 @@ print(b"".join(generate(model, 600)).decode())
 """
 
 from canton.text.adapt import Adapter
-from canton.text.corpus import Corpus
+from canton.text.corpus import Corpus, map_file
 from canton.text.generation import generate
 from canton.text.learning import Progress, Trained, train
 from canton.text.model import ARTICLE, Architecture, ByteModel
 from canton.text.modelfile import ModelFile, load_model, save_model
+from canton.text.scoring import Totals, score
 from canton.text.surprisal import Scored, bits_per_byte, surprisals
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     "ModelFile",
     "Progress",
     "Scored",
+    "Totals",
     "Trained",
     "bits_per_byte",
     "generate",
     "load_model",
+    "map_file",
     "save_model",
+    "score",
     "surprisals",
     "train",
 ]

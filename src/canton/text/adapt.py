@@ -30,6 +30,7 @@ class Adapter:
         decay: how strongly a weight is drawn back to its trained value.
         memory: the share of the past that the running mean of squared gradients keeps.
         epsilon: keeps the division finite.
+        stretch: bytes scored, and then learned from, at a time.
 
     Raises: UserError for a value out of range.
     """
@@ -42,10 +43,14 @@ class Adapter:
         decay: float = 1e-3,
         memory: float = 0.99,
         epsilon: float = 1e-5,
+        stretch: int = 32,
     ) -> None:
         for name, value, most in (("rate", rate, 10.0), ("decay", decay, 1.0), ("memory", memory, 1.0)):
             if not 0 <= value <= most:
                 raise UserError(f"{name} is {value}: it lies in [0, {most:g}]")
+        if stretch < 1:
+            raise UserError(f"stretch is {stretch}: it is a whole number of at least 1")
+        self.stretch = stretch
         self.model = copy.deepcopy(model)
         self.weights = list(self.model.parameters())
         self.trained = [weight.detach().clone() for weight in self.weights]

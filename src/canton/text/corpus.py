@@ -7,6 +7,7 @@ the recurrent state goes with it. When the lanes are through, they start anew, s
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +49,7 @@ class Corpus:
     """
 
     def __init__(self, files: Sequence[Path] = (), *, share: float = 0.9) -> None:
-        self._parts: list[Bytes] = [_mapped(file) for file in files] or [_built_in()]
+        self._parts: list[Bytes] = [map_file(file) for file in files] or [_built_in()]
         self._ends = np.cumsum([len(part) for part in self._parts])
         self.names = [str(file) for file in files] or [BUILT_IN]
         self.split = int(len(self) * share)
@@ -124,7 +125,13 @@ class Lanes:
         return np.concatenate([head, self.corpus.read(0, missing)]) if missing else head
 
 
-def _mapped(file: Path) -> Bytes:
+def map_file(file: Path) -> Bytes:
+    """The bytes of a file, mapped, not read; `-` is what standard input holds.
+
+    Raises: UserError if it is missing, closed to us, a directory or empty.
+    """
+    if str(file) == "-":
+        return np.frombuffer(sys.stdin.buffer.read(), np.uint8)
     try:
         if file.is_dir():
             raise UserError(f"cannot read {file}: it is a directory")

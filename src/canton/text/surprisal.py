@@ -51,7 +51,7 @@ def surprisals(
     state: State | None = None
     last = np.array([BEFORE], np.uint8)
     for start in range(0, len(text), stretch):
-        here = np.asarray(text[start : start + stretch])
+        here = np.array(text[start : start + stretch])  # a copy: a map is read-only, torch wants more
         read = torch.from_numpy(np.concatenate([last, here[:-1]])).to(device)
         with torch.set_grad_enabled(learn is not None):
             logits, state = model(read[:, None], state)

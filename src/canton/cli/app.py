@@ -1,0 +1,41 @@
+"""The tree of commands. A command imports what it works with when it runs, so that --help need not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+from typer._click.exceptions import ClickException
+
+from canton.cli.info import info
+from canton.cli.text_generate import generate
+from canton.cli.text_score import score
+from canton.cli.text_train import train
+from canton.errors import UserError
+
+PLAIN = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+}
+
+app = typer.Typer(help="Gated recurrence over any affine map.", **PLAIN)  # type: ignore[arg-type]
+text = typer.Typer(help="Learn to write: byte models of any text.", **PLAIN)  # type: ignore[arg-type]
+app.add_typer(text, name="text")
+app.command()(info)
+text.command()(train)
+text.command()(generate)
+text.command()(score)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command `argv` names.
+
+    Raises: UserError, one line, for arguments that will not do.
+    """
+    try:
+        status = app(args=list(argv), standalone_mode=False, prog_name="canton")
+    except ClickException as error:
+        raise UserError(error.format_message()) from error
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,61 @@
+"""`canton info`: what is installed, or what a model file is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def info(
+    model: Annotated[Path | None, typer.Argument(help="A model file.", metavar="[MODEL]")] = None,
+) -> None:
+    """Say what MODEL is; without one, what this installation can do."""
+    for name, value in (_installation() if model is None else _model(model)).items():
+        plain = value if isinstance(value, str) else json.dumps(value)
+        typer.echo(f"{name:24} {plain}")
+
+
+def _installation() -> dict[str, object]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    from canton import __version__, kernels
+
+    def found(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    devices = ["cpu", *(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count()))]
+    return {
+        "canton": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "devices": ", ".join(devices),
+        "kernels": ", ".join(kernels.NAMES[1:]),
+        **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard")},
+    }
+
+
+def _model(path: Path) -> dict[str, object]:
+    from canton.text import load_model
+
+    held = load_model(path)
+    count = sum(parameter.numel() for parameter in held.model.parameters())
+    left = "" if held.checkpoint is None else f"unfinished, at step {held.checkpoint.step}"
+    order = ("format", "version", "architecture", "training", "corpus", "corpus_files")
+    rest = {name: value for name, value in held.header.items() if name not in order}
+    return {
+        "file": str(path),
+        **{name: held.header[name] for name in order if name in held.header},
+        "parameters": f"{count:,}",
+        "run": left or "finished",
+        **rest,
+    }

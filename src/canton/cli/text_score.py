@@ -1,0 +1,62 @@
+"""`canton text score`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    file: Annotated[Path, typer.Argument(help="The text to score, any bytes; - for standard input.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page: hover for a byte's alternatives.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every byte's bits; - for standard output.")] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Also let the model learn while it reads.")] = False,
+    rate: Annotated[float | None, typer.Option(help="--adapt: how fast it learns.")] = None,
+    decay: Annotated[float | None, typer.Option(help="--adapt: how strongly it is drawn back.")] = None,
+    colour: Annotated[
+        bool | None, typer.Option("--colour/--no-colour", help="Show the text coloured (in a terminal: yes).")
+    ] = None,
+) -> None:
+    """Score FILE in bits per byte, and show the surprise of every byte."""
+    from canton.cli.colour import Painter, legend
+    from canton.errors import UserError
+    from canton.storage import replacing
+    from canton.text import Adapter, load_model, map_file
+    from canton.text.page import ALTERNATIVES, PageWriter
+    from canton.text.scoring import JSONWriter, Sink
+    from canton.text.scoring import score as score_text
+
+    if not adapt and (rate is not None or decay is not None):
+        raise UserError("--rate and --decay belong to --adapt")
+    reader = load_model(model).model
+    text = map_file(file)
+    given = {k: v for k, v in (("rate", rate), ("decay", decay)) if v is not None}
+    adapter = Adapter(reader, **given) if adapt else None
+    painted = sys.stdout.isatty() and str(json) != "-" if colour is None else colour
+    writers: list[JSONWriter | PageWriter] = []
+    with ExitStack() as open_files:
+        if html is not None:
+            writers.append(PageWriter(open_files.enter_context(replacing(html)), name=str(file)))
+        if json is not None:
+            out = sys.stdout.buffer if str(json) == "-" else open_files.enter_context(replacing(json))
+            writers.append(JSONWriter(out, name=str(file)))
+        painter = Painter(sys.stdout) if painted else None
+        if painter is not None:
+            typer.echo(legend())
+        sinks: list[Sink] = [*writers, *([painter] if painter else [])]
+        totals = score_text(
+            reader, text, adapter=adapter, alternatives=ALTERNATIVES if html else 0, sinks=sinks
+        )
+        if painter is not None:
+            painter.end()
+        for writer in writers:
+            writer.end(totals)
+    to_error = str(json) == "-"
+    typer.echo(f"{totals.bits_per_byte:.4f} bits per byte on {totals.bytes:,} bytes", err=to_error)
+    if totals.adapted is not None:
+        typer.echo(f"{totals.adapted:.4f} bits per byte when it learns while it reads", err=to_error)

@@ -1,0 +1,80 @@
+"""How near canton.classic comes to what the 2017 library computed: files passed, worst error by kind.
+
+    python benchmarks/classic_fixtures.py [--write benchmarks/results/classic_fixtures.json]
+
+Reads the recorded files beside the project (shared/canton-0.1); leaves with status 2 if they are not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import numpy  # noqa: E402
+import torch  # noqa: E402
+
+import canton  # noqa: E402
+from classic.recorded import fixtures, too_far  # noqa: E402
+from classic.recorded_models import compare  # noqa: E402
+
+
+def measure() -> dict[str, object]:
+    """The figures of all recorded files."""
+    recorded, passed, failed = fixtures(), Counter[str](), []
+    worst: dict[str, dict[str, object]] = {}
+    for fixture in recorded:
+        found = compare(fixture)
+        beyond = too_far(found)
+        passed[fixture["kind"]] += not beyond
+        failed += [f"{fixture['file']}: {line}" for line in beyond]
+        for c in found:
+            kind = f"{fixture['kind']}: {c.kind}"
+            if kind not in worst or c.error > worst[kind]["error"]:  # type: ignore[operator]
+                worst[kind] = {"error": c.error, "where": f"{fixture['file']} {c.name}"}
+    total = Counter(fixture["kind"] for fixture in recorded)
+    return {
+        "what": "recorded files of Canton 0.1.22 and 0.1.21 that canton.classic reproduces",
+        "error": "largest difference against the largest number of the recorded array; bytes that differ",
+        "passed": sum(passed.values()),
+        "of": len(recorded),
+        "by_kind": {kind: {"passed": passed[kind], "of": total[kind]} for kind in total},
+        "worst": worst,
+        "failed": failed,
+        "versions": {
+            "canton": canton.__version__,
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path, help="file for the figures")
+    arguments = parser.parse_args()
+    if not fixtures():
+        print("no recorded files: there is no folder shared/canton-0.1 beside the project", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    figures = measure()
+    print(f"passed {figures['passed']} of {figures['of']}")
+    for kind, entry in sorted(figures["worst"].items()):  # type: ignore[attr-defined]
+        print(f"{kind:28} {entry['error']:8.1e}  {entry['where']}")
+    for line in figures["failed"]:  # type: ignore[attr-defined]
+        print(line)
+    if arguments.write:
+        arguments.write.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    return 1 if figures["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

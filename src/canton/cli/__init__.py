@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(missing(error, extra="text"))
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # whoever read us has left; do not write at exit either
+        sys.stdout = None  # whoever read us has left; do not write at exit either
         return 0
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -27,6 +27,7 @@ def score(
     from canton.errors import UserError
     from canton.storage import replacing
     from canton.text import Adapter, load_model, map_file
+    from canton.text.adapt import DECAY, RATE
     from canton.text.page import ALTERNATIVES, PageWriter
     from canton.text.scoring import JSONWriter, Sink
     from canton.text.scoring import score as score_text
@@ -35,8 +36,11 @@ def score(
         raise UserError("--rate and --decay belong to --adapt")
     reader = load_model(model).model
     text = map_file(file)
-    given = {k: v for k, v in (("rate", rate), ("decay", decay)) if v is not None}
-    adapter = Adapter(reader, **given) if adapt else None
+    adapter = None
+    if adapt:
+        adapter = Adapter(
+            reader, rate=RATE if rate is None else rate, decay=DECAY if decay is None else decay
+        )
     painted = sys.stdout.isatty() and str(json) != "-" if colour is None else colour
     writers: list[JSONWriter | PageWriter] = []
     with ExitStack() as open_files:

@@ -20,6 +20,8 @@ from torch import Tensor
 from canton.errors import UserError
 from canton.text.model import ByteModel
 
+RATE, DECAY = 1e-3, 1e-3
+
 
 class Adapter:
     """Changes a copy of `model` by each stretch's loss; give `self.model` to `surprisals`, and `self` as
@@ -39,13 +41,13 @@ class Adapter:
         self,
         model: ByteModel,
         *,
-        rate: float = 1e-3,
-        decay: float = 1e-3,
+        rate: float = RATE,
+        decay: float = DECAY,
         memory: float = 0.99,
         epsilon: float = 1e-5,
         stretch: int = 32,
     ) -> None:
-        for name, value, most in (("rate", rate, 10.0), ("decay", decay, 1.0), ("memory", memory, 1.0)):
+        for name, value, most in (("rate", rate, 10.0), ("decay", decay, 1.0), ("memory", memory, 0.9999)):
             if not 0 <= value <= most:
                 raise UserError(f"{name} is {value}: it lies in [0, {most:g}]")
         if stretch < 1:
@@ -61,9 +63,7 @@ class Adapter:
     def __call__(self, loss: Tensor) -> None:
         gradients = torch.autograd.grad(loss, self.weights)
         self.stretches += 1
-        known = (
-            1 - self.memory**self.stretches
-        )  # the running mean starts at zero; this is how much of it is real
+        known = 1 - self.memory**self.stretches  # how much of the running mean, which began at zero, is real
         with torch.no_grad():
             torch._foreach_mul_(self.squares, self.memory)
             torch._foreach_addcmul_(self.squares, gradients, gradients, 1 - self.memory)

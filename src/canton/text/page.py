@@ -52,23 +52,21 @@ class PageWriter:
         figures = f"{totals.bits_per_byte:.4f} bits per byte"
         if totals.adapted is not None:
             figures += f", {totals.adapted:.4f} when learning while it reads (shown)"
-        parts = {
-            "@NAME@": html.escape(self.name),
-            "@FIGURES@": html.escape(f"{totals.bytes:,} bytes · {figures}"),
-            "@DATA@": json.dumps(
-                {
-                    name: base64.b64encode(array).decode()
-                    for name, array in (
-                        ("text", self.text),
-                        ("bits", self.bits),
-                        ("likeliest", self.likeliest),
-                        ("chance", self.chance),
-                    )
-                }
-            ),
-        }
+        arrays = (
+            ("text", self.text),
+            ("bits", self.bits),
+            ("likeliest", self.likeliest),
+            ("chance", self.chance),
+        )
+        table = json.dumps({name: base64.b64encode(array).decode() for name, array in arrays})
+        parts = [  # in the order of the page
+            ("@NAME@", html.escape(self.name)),
+            ("@NAME@", html.escape(self.name)),
+            ("@FIGURES@", html.escape(f"{totals.bytes:,} bytes · {figures}")),
+            ("@DATA@", table),
+        ]
         page = Path(__file__).with_name("page.html").read_text("utf-8")
-        for place, content in parts.items():
+        for place, content in parts:
             before, _, page = page.partition(place)
             self.file.write((before + content).encode())
         self.file.write(page.encode())

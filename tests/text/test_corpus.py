@@ -1,0 +1,116 @@
+"""Bytes in, batches out: every lane reads on where it stopped, and the held-out part is never read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from canton.errors import UserError
+from canton.text.corpus import Corpus, Lanes
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    """1000 bytes in three files; the byte at place p of the whole is p modulo 251."""
+    whole = (np.arange(1000) % 251).astype(np.uint8)
+    files = []
+    for k, (start, stop) in enumerate(((0, 7), (7, 600), (600, 1000))):
+        files.append(tmp_path / f"part{k}")
+        files[-1].write_bytes(whole[start:stop].tobytes())
+    return Corpus(files)
+
+
+def test_files_are_read_as_one(corpus: Corpus) -> None:
+    whole = (np.arange(1000) % 251).astype(np.uint8)
+    assert len(corpus) == 1000
+    assert corpus.split == 900
+    for start, stop in ((0, 1000), (5, 9), (599, 601), (3, 900), (600, 1000), (7, 7)):
+        assert np.array_equal(corpus.read(start, stop), whole[start:stop])
+
+
+def test_the_digest_is_that_of_all_bytes(corpus: Corpus) -> None:
+    import hashlib
+
+    assert corpus.digest() == hashlib.sha256((np.arange(1000) % 251).astype(np.uint8).tobytes()).hexdigest()
+
+
+def test_a_sparse_file_of_many_gigabytes_is_no_trouble(tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(1 << 36)
+        file.seek(1 << 35)
+        file.write(b"here")
+    corpus = Corpus([huge])
+    assert corpus.read(1 << 35, (1 << 35) + 4).tobytes() == b"here"
+    batch = Lanes(corpus, batch=4, length=16)(123_456)
+    assert tuple(batch.window.shape) == (17, 4)
+
+
+def test_without_files_it_is_the_documentation_inside_python() -> None:
+    corpus = Corpus()
+    assert len(corpus) > 300_000
+    assert b"assert" in corpus.read(0, len(corpus)).tobytes()
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 10), (4, 16), (7, 127), (9, 99)])
+def test_lanes_read_on_where_they_stopped(corpus: Corpus, batch: int, length: int) -> None:
+    lanes = Lanes(corpus, batch=batch, length=length, seed=3)
+    for step in range(3 * lanes.steps_a_round):
+        here, on = lanes(step), lanes(step + 1)
+        assert tuple(here.window.shape) == (length + 1, batch)
+        assert here.fresh == (step % lanes.steps_a_round == 0)
+        if not on.fresh:
+            assert torch.equal(here.window[-1], on.window[0])
+
+
+def test_a_round_reads_nearly_every_training_byte_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "numbered"
+    places = np.arange(1000)
+    file.write_bytes((places // 4).astype(np.uint8).tobytes())  # four places share a number
+    lanes = Lanes(Corpus([file]), batch=3, length=11, seed=5)
+    for turn in range(4):
+        steps = range(turn * lanes.steps_a_round, (turn + 1) * lanes.steps_a_round)
+        seen = torch.cat([lanes(step).window for step in steps]).unique()
+        assert int(seen.max()) <= 899 // 4
+        assert len(seen) >= 0.93 * 225
+
+
+def test_later_rounds_start_elsewhere(corpus: Corpus) -> None:
+    lanes = Lanes(corpus, batch=4, length=16, seed=3)
+    starts = {int(lanes(turn * lanes.steps_a_round).window[0, 0]) for turn in range(6)}
+    assert len(starts) > 3
+    other = Lanes(corpus, batch=4, length=16, seed=4)
+    assert torch.equal(lanes(0).window, other(0).window)
+    assert not torch.equal(lanes(lanes.steps_a_round).window, other(lanes.steps_a_round).window)
+
+
+def test_processes_share_the_lanes_of_one(corpus: Corpus) -> None:
+    alone = Lanes(corpus, batch=6, length=16, seed=3)
+    shares = [Lanes(corpus, batch=6, length=16, seed=3, rank=rank, world=3) for rank in range(3)]
+    for step in (0, 5, 30, 31):
+        assert torch.equal(torch.cat([share(step).window for share in shares], dim=1), alone(step).window)
+
+
+def test_bytes_that_will_not_do(tmp_path: Path, corpus: Corpus) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for files, complaint in (
+        ([empty], "empty"),
+        ([tmp_path], "directory"),
+        ([tmp_path / "none"], "no such file"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            Corpus(files)
+    one = tmp_path / "one"
+    one.write_bytes(b"x")
+    with pytest.raises(UserError, match="1 bytes cannot be split"):
+        Corpus([one])
+    with pytest.raises(UserError, match="900 bytes, too few for 9 lanes of 100"):
+        Lanes(corpus, batch=9, length=100)
+    with pytest.raises(UserError, match="batch is 3: 2 processes"):
+        Lanes(corpus, batch=3, length=4, world=2)
+    with pytest.raises(UserError, match="length is 0"):
+        Lanes(corpus, batch=3, length=0)

@@ -141,7 +141,7 @@ def fit(
         step, before = resume.step, resume.seconds
         _restore(optimizer, names, resume.tensors)
         state = _carried(resume.tensors, fabric)
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(model.train(), optimizer)
     began, saved, reported = clock(), before, before
     total, count = torch.zeros((), device=fabric.device), 0
     with _stop_signals() as stop, torch.random.fork_rng(_cuda_devices(fabric)):

@@ -16,7 +16,7 @@ from canton.storage import check_writable
 from canton.text.corpus import Batch, Corpus, Lanes
 from canton.text.generation import generate
 from canton.text.model import Architecture, ByteModel, State
-from canton.text.modelfile import load_model, save_model
+from canton.text.modelfile import check_replaceable, load_model, save_model
 from canton.text.surprisal import bits_per_byte
 from canton.training import Checkpoint, Report, fit, make_fabric
 
@@ -118,6 +118,8 @@ def train(
     Raises: UserError for a file or setting that will not do, before anything is written.
     """
     check_writable(out)
+    if out.exists() and not resume:
+        check_replaceable(out)
     given = {
         "batch": batch, "length": length, "rate": rate, "weight_decay": weight_decay, "warm_up": warm_up,
         "clip": clip, "share": share, "seed": seed, "steps": steps, "minutes": minutes,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from canton import __version__
 from canton.errors import UserError
-from canton.storage import read_tensors, write_tensors
+from canton.storage import read_header, read_tensors, write_tensors
 from canton.text.model import Architecture, ByteModel
 from canton.training import Checkpoint
 
@@ -66,6 +66,16 @@ def load_model(path: Path) -> ModelFile:
     if "step" in header:
         checkpoint = Checkpoint(_part(tensors, "run."), int(header["step"]), float(header["seconds"]))
     return ModelFile(model.eval(), header, checkpoint)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises: UserError if the file at `path` is no byte model, so that a slip costs no one a text."""
+    try:
+        replaceable = path.stat().st_size == 0 or read_header(path).get("format") == FORMAT
+    except UserError:
+        replaceable = False
+    if not replaceable:
+        raise UserError(f"{path} is there and is no byte model of Canton's: it is left alone")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

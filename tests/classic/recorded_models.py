@@ -1,4 +1,4 @@
-"""The recorded models: training, weight files, generated text, the author's own classifier; see `recorded`."""
+"""The recorded models: training, weight files, generated text, the author's classifier; see `recorded`."""
 
 from __future__ import annotations
 

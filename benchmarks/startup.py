@@ -1,6 +1,6 @@
-"""How long `canton --help` and `import canton` take, beside `import torch`: whole processes, in turn, medians.
+"""How long `canton --help` and `import canton` take, beside `import torch`: whole processes in turn, medians.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -32,14 +32,12 @@ CELLS: dict[str, MakeCell] = {
     "gru-nobias": lambda c, a: GRUCell(c, HIDDEN, bias=False, map=a),
     "gru-norm": lambda c, a: GRUCell(c, HIDDEN, map=a, layer_norm=True),
     "gru-after": lambda c, a: GRUCell(c, HIDDEN, reset="after", map=a),
-    "gru-after-nobias": lambda c, a: GRUCell(c, HIDDEN, bias=False, reset="after", map=a),
     "gru-after-norm": lambda c, a: GRUCell(c, HIDDEN, reset="after", map=a, layer_norm=True),
     "mgu": lambda c, a: MGUCell(c, HIDDEN, map=a),
     "mgu-norm": lambda c, a: MGUCell(c, HIDDEN, map=a, layer_norm=True),
     "mgu-gru2": lambda c, a: MGUCell(c, HIDDEN, gate_input=False, reset=False, map=a),
     "mingru": lambda c, a: MinGRUCell(c, HIDDEN, map=a),
     "lstm": lambda c, a: LSTMCell(c, HIDDEN, map=a),
-    "lstm-nobias": lambda c, a: LSTMCell(c, HIDDEN, bias=False, map=a),
     "lstm-norm": lambda c, a: LSTMCell(c, HIDDEN, map=a, layer_norm=True),
     "lstm-peephole": lambda c, a: LSTMCell(c, HIDDEN, peephole=True, map=a),
     "lstm-proj": lambda c, a: LSTMCell(c, HIDDEN, proj_size=PROJ, map=a),
@@ -58,7 +56,6 @@ RING = torch.eye(6, dtype=torch.float64).roll(1, 0) + torch.eye(6, dtype=torch.f
 
 MAPS: dict[str, Place] = {
     "dense": Place(m.dense, ()),
-    "conv1d": Place(m.conv1d(3), (6,)),
     "conv1d-even-dilated": Place(m.conv1d(4, dilation=2), (7,)),
     "conv2d": Place(m.conv2d(3), (4, 3)),
     "conv2d-1x5": Place(m.conv2d((1, 5)), (3, 6)),

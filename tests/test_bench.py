@@ -1,4 +1,4 @@
-"""`canton bench`: contestants answer for themselves, refusals are told, the arithmetic of the table is right."""
+"""`canton bench`: contestants answer for themselves, refusals are told, the table's arithmetic is right."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_zoneout_draws_anew_at_every_step() -> None:
 @both_kernels
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_learned_initial_state_learns(cell: str, kernel: str) -> None:
-    place = MAPS["conv1d"]
+    place = MAPS["graph"]
     rnn, xs = layer(cell, place, learn_initial_state=True, layers=2, kernel=kernel), inputs(place)
     rnn(xs)[0].square().sum().backward()
     grads = [p.grad for p in rnn.initial]

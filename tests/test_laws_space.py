@@ -98,7 +98,7 @@ def test_integers_are_one_hot_vectors(cell: str, dtype: torch.dtype) -> None:
     assert_close(*grads, "weight gradient")
 
 
-@pytest.mark.parametrize("name", ["conv1d", "conv2d-1x5", "conv3d"])
+@pytest.mark.parametrize("name", ["conv1d-even-dilated", "conv2d-1x5", "conv3d"])
 def test_output_has_the_size_of_the_input(name: str) -> None:
     place = MAPS[name]
     for module in (place.map(C_IN, 4, True), place.map(C_IN, 4, False)):

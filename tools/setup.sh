@@ -24,7 +24,9 @@ find_python() { # prints the first Python >= 3.10
       return
     fi
   done
-  if [ -n "${PYTHON:-}" ]; then
+  if [ -n "${PYTHON:-}" ] && ! command -v "$PYTHON" >/dev/null; then
+    say "PYTHON=$PYTHON is no program here"
+  elif [ -n "${PYTHON:-}" ]; then
     say "PYTHON=$PYTHON is not a Python of version 3.10 or later: $("$PYTHON" --version 2>&1 || true)"
   elif command -v python3 >/dev/null; then
     say "the python3 here is $(python3 --version 2>&1), and Canton needs 3.10 or later"
@@ -55,7 +57,7 @@ explain() { # reads pip's output, says the likely cause
   local log=$1
   if grep -q 'No space left on device' "$log"; then
     stop "the disk is full: $(df -Ph . | awk 'NR == 2 {print $4}') free here, and pip also writes to ${TMPDIR:-/tmp}"
-  elif grep -qE 'name resolution|NewConnectionError|Network is unreachable|ConnectTimeout|ProxyError|getaddrinfo' "$log"; then
+  elif grep -qE 'name resolution|Failed to resolve|NewConnectionError|Network is unreachable|ConnectTimeout|ProxyError|getaddrinfo' "$log"; then
     stop "pip cannot reach its package index: no network, or a proxy it was not told of"
   elif grep -q 'No matching distribution found for torch' "$log"; then
     stop "no torch for $("$venv/bin/python" --version) on $(uname -sm); try another with: make test PYTHON=python3.12"

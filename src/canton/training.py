@@ -72,6 +72,8 @@ def make_fabric(
     Raises: UserError for a setting Fabric refuses; MissingExtra if Fabric, or for `log` TensorBoard, is
     missing.
     """
+    if processes < 1:
+        raise UserError(f"processes is {processes}: it is a whole number of at least 1")
     fabric = require("lightning_fabric", extra="text")
     loggers = []
     if log is not None:

@@ -7,10 +7,10 @@ import sys
 
 CODE = """
 import sys, torch
-before = set(sys.modules)
+before = {name.partition(".")[0] for name in sys.modules}  # torch brings numpy where it is installed
 import canton
 from canton.weights import convgru, flax, keras, keras_files, onnx, torch_nn
-loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+loaded = {name.partition(".")[0] for name in sys.modules} - before
 print(*sorted(loaded & {"canton", "h5py", "numpy", "onnx", "onnxruntime"}))
 for name in ("h5py", "numpy", "onnx"):
     sys.modules[name] = None

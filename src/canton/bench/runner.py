@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .workloads import WORKLOADS
 
@@ -56,14 +57,14 @@ class Worker:
         )
         answer = self._answer()
         self.timing.versions = answer.get("ready", {})
-        self.timing.refused = answer.get("refused", "")
+        self.timing.refused = str(answer.get("refused", ""))
 
-    def _answer(self) -> dict[str, object]:
+    def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             return {"refused": f"its process ended with status {self.process.wait()}"}
-        answer: dict[str, object] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def repeat(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import typer
-from typer._click.exceptions import ClickException
 
+from canton.cli.bench import bench
 from canton.cli.info import info
 from canton.cli.text_generate import generate
 from canton.cli.text_score import score
@@ -24,6 +24,7 @@ app = typer.Typer(help="Gated recurrence over any affine map.", **PLAIN)  # type
 text = typer.Typer(help="Learn to write: byte models of any text.", **PLAIN)  # type: ignore[arg-type]
 app.add_typer(text, name="text")
 app.command()(info)
+app.command()(bench)
 text.command()(train)
 text.command()(generate)
 text.command()(score)
@@ -32,10 +33,18 @@ text.command()(score)
 def run(argv: Sequence[str]) -> int:
     """Run the command `argv` names.
 
-    Raises: UserError, one line, for arguments that will not do.
+    Raises: UserError, one line, for arguments that will not do; KeyboardInterrupt.
     """
+    # click's own, or that of the copy of click inside typer: both are ancestors of typer's public error
+    mistake = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         status = app(args=list(argv), standalone_mode=False, prog_name="canton")
-    except ClickException as error:
-        raise UserError(error.format_message()) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except SystemExit as error:  # click's answer to a reader who has left, as `head` does
+        raise BrokenPipeError from error
+    except Exception as error:
+        if not isinstance(error, mistake):
+            raise
+        raise UserError(error.format_message()) from error  # type: ignore[attr-defined]
     return status if isinstance(status, int) else 0

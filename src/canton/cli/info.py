@@ -25,6 +25,7 @@ def _installation() -> dict[str, object]:
     import torch
 
     from canton import __version__, kernels
+    from canton.kernels import native
 
     def found(package: str) -> str:
         try:
@@ -40,6 +41,7 @@ def _installation() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "devices": ", ".join(devices),
         "kernels": ", ".join(kernels.NAMES[1:]),
+        "native kernel": native.why_not() or f"built, runs {native.instruction_set()}",
         **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard")},
     }
 

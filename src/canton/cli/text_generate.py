@@ -19,6 +19,7 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest bytes of this probability.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed, the same text.")] = None,
     stop: Annotated[str, typer.Option(help="End once this has been written.")] = "",
+    precision: Annotated[str, typer.Option(help="float32; int8 is faster, less exact.")] = "float32",
     count: Annotated[int, typer.Option(help="How many texts.")] = 1,
     utf8: Annotated[bool, typer.Option("--utf8/--no-utf8", help="Write whole UTF-8 characters only.")] = True,
 ) -> None:
@@ -45,6 +46,7 @@ def generate(
             seed=first + k,
             stop=os.fsencode(stop),
             only_utf8=utf8,
+            precision=precision,
         )
         if count > 1:
             print(f"--- {k + 1} of {count}, seed {first + k}", file=sys.stderr, flush=True)

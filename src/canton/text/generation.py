@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from canton.errors import UserError
+from canton.kernels.native.writer import Writer
 from canton.text import utf8
 from canton.text.model import ByteModel, State
 from canton.text.surprisal import BEFORE
+from canton.text.writing import native_writer
 
 Floats = npt.NDArray[np.floating]
 
@@ -28,6 +31,7 @@ def generate(
     seed: int = 0,
     stop: bytes = b"",
     only_utf8: bool = True,
+    precision: str = "float32",
 ) -> Iterator[bytes]:
     """Continue `prompt` by at most `length` bytes, given out as they are drawn. The prompt is not given out.
 
@@ -41,6 +45,7 @@ def generate(
         only_utf8: never draw a byte that would break UTF-8, nor begin a character that `length` has no room
         for, so
             that the text is whole characters to its end. Such bytes are masked before the draw.
+        precision: "float32", or "int8": see `canton.text.writing.native_writer`, which writes where it can.
 
     Raises: UserError for a value out of range, or, with `only_utf8`, a prompt that is not UTF-8.
     """
@@ -51,8 +56,9 @@ def generate(
             character = utf8.advance(character, prompt)
         except UserError as error:
             raise UserError(f"the prompt is not UTF-8: {error}; --no-utf8 takes any bytes") from error
+    writer = native_writer(model, precision=precision)
     return _stream(
-        model, length, prompt, temperature, top_k, top_p, seed, stop, character if only_utf8 else None
+        model, writer, length, prompt, temperature, top_k, top_p, seed, stop, character if only_utf8 else None
     )
 
 
@@ -70,6 +76,7 @@ def check_sampling(*, length: int, temperature: float, top_k: int, top_p: float)
 
 def _stream(
     model: ByteModel,
+    writer: Writer | None,
     length: int,
     prompt: bytes,
     temperature: float,
@@ -85,8 +92,8 @@ def _stream(
     written = b""
     while len(written) < length:
         block = min(32, length - len(written))
-        text, logits, state, character = write(
-            model,
+        once = partial(write, model) if writer is None else partial(write_natively, writer)
+        text, logits, state, character = once(
             logits,
             state,
             generator.random(block),
@@ -129,7 +136,7 @@ def write(
 ) -> tuple[bytes, Floats, State, int | None]:
     """Draw one byte for each of `uniforms`, reading each as it is drawn.
 
-    A function of its arguments alone: this is the loop a faster one may stand in for.
+    A function of its arguments alone: the truth that `write_natively` is held to.
 
     Args:
         logits, state: what `read` or a former call gave.
@@ -146,6 +153,37 @@ def write(
             character = int(utf8.NEXT[character, byte])
         logits, state = read(model, bytes([byte]), state)
     return bytes(text), logits, state, character
+
+
+def write_natively(
+    writer: Writer,
+    logits: Floats,
+    state: State,
+    uniforms: Floats,
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    character: int | None,
+    room: int,
+) -> tuple[bytes, Floats, State, int | None]:
+    """What `write` does, by the native kernel."""
+    past, *hidden = state
+    written = writer.write(
+        logits,
+        hidden,
+        bytes(past[:, 0].tolist()),
+        uniforms,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        character=character,
+        room=room,
+        follow=utf8.NEXT,
+        fits=utf8.FITS,
+    )
+    after = torch.tensor(list(written.past), dtype=torch.uint8)[:, None]
+    return written.text, written.logits, (after, *written.states), written.character
 
 
 def draw(

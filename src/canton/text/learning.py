@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from canton.errors import UserError
+from canton.errors import UserError, require
 from canton.storage import check_writable
 from canton.text.corpus import Batch, Corpus, Lanes
 from canton.text.generation import generate
@@ -117,6 +117,7 @@ def train(
 
     Raises: UserError for a file or setting that will not do, before anything is written.
     """
+    require("safetensors", extra="text")
     check_writable(out)
     if out.exists() and not resume:
         check_replaceable(out)
@@ -134,8 +135,11 @@ def train(
             settings["minutes"] = 2.0
         settings = {"steps": None, "minutes": None, **settings}
         digest = None
-    _check(settings)
+    _check({**settings, "save_seconds": save_seconds})
     corpus = Corpus([Path(file) for file in settings["files"]], share=settings["share"])
+    Lanes(
+        corpus, batch=settings["batch"], length=settings["length"], world=max(processes, 1)
+    )  # or an error, now
     fabric = make_fabric(
         accelerator=accelerator,
         processes=processes,
@@ -287,11 +291,9 @@ def _resumed(
 
 
 def _check(settings: dict[str, Any]) -> None:
-    for name, low, high in (
-        ("rate", 0, 10),
-        ("clip", 0, math.inf),
-        ("warm_up", -1e-9, 1),
-        ("weight_decay", -1e-9, 10),
-    ):
-        if not low < settings[name] <= high:
-            raise UserError(f"{name} is {settings[name]}: it is a number above {max(low, 0)}, at most {high}")
+    for name in ("rate", "clip"):
+        if not 0 < settings[name] < math.inf:
+            raise UserError(f"{name} is {settings[name]}: it is a number above 0")
+    for name, most in (("warm_up", 1), ("weight_decay", 1), ("save_seconds", math.inf), ("seed", 2**63 - 1)):
+        if not 0 <= settings[name] <= most:
+            raise UserError(f"{name} is {settings[name]}: it lies in [0, {most:g}]")

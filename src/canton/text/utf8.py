@@ -42,7 +42,8 @@ for _state, _first, _last, _after in _RULES:
 NEEDS = np.array([0, 1, 2, 3, 2, 2, 3, 3])
 """How many bytes each state needs until the character is whole."""
 
-_FITS = np.stack([(NEXT >= 0) & (NEEDS[NEXT] <= room) for room in range(4)])  # NEEDS[-1] is not looked at
+FITS = np.stack([(NEXT >= 0) & (NEEDS[NEXT] <= room) for room in range(4)])  # NEEDS[-1] is not looked at
+"""By room - 1 (at most 3), state and byte: whether the byte leaves room for the rest of its character."""
 
 
 def allowed(state: int, room: int) -> np.ndarray:
@@ -53,7 +54,7 @@ def allowed(state: int, room: int) -> np.ndarray:
     characters. Where nothing fits (a character was already under way, and `room` is too small), what
     continues it is allowed.
     """
-    fits: np.ndarray = _FITS[min(room - 1, 3), state]
+    fits: np.ndarray = FITS[min(room - 1, 3), state]
     return fits if fits.any() else NEXT[state] >= 0
 
 

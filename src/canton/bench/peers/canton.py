@@ -41,4 +41,7 @@ def build(name: str, work: Workload, threads: int) -> common.Run:
 
 
 def _generate(work: Workload) -> common.Run:
-    raise NotImplementedError("the generator is not there yet")
+    from canton.text import ARTICLE, ByteModel, generate
+
+    model = ByteModel(ARTICLE)
+    return lambda: b"".join(generate(model, work.steps, only_utf8=False))

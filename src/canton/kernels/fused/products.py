@@ -19,9 +19,9 @@ class DenseProduct:
 
     def __init__(self, dense: Dense, rows: int) -> None:
         self.weight = dense.weight
-        turned = self.weight.t()
-        # one row: the product is bound by reading the matrix, and reads it fastest along the outputs
-        self.turned = turned.contiguous() if rows == 1 else turned
+        # one row: the product is bound by reading the matrix, and reads it fastest along its outputs
+        self.turned = self.weight.t().contiguous() if rows == 1 else self.weight.t()
+        self.straight = self.turned.t()
 
     def plus(self, base: Tensor, x: Tensor, out: Tensor) -> Tensor:
         """`out` becomes base + the product of x."""
@@ -29,11 +29,11 @@ class DenseProduct:
 
     def back(self, d: Tensor, into: Tensor) -> None:
         """Add to `into` what a gradient `d` of the product is to x."""
-        into.addmm_(d, self.weight)
+        into.addmm_(d, self.straight)
 
     def back_new(self, d: Tensor, scratch: Tensor) -> Tensor:
         """What a gradient `d` of the product is to x, in `scratch` if that helps."""
-        return torch.mm(d, self.weight, out=scratch)
+        return torch.mm(d, self.straight, out=scratch)
 
     def weight_grad(self, pairs: Pairs) -> Tensor:
         """The gradient of the weight, over all steps at once."""

@@ -1,6 +1,7 @@
 // The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
 #include "gru_before.h"
 #include "pool.h"
+#include "writer.h"
 
 template <class Cell, void (Cell::*loop)(const Sequence&, const Team&)>
 static void run(const Sequence& q) {
@@ -18,4 +19,8 @@ static void run(const Sequence& q) {
 extern "C" {
 void CANTON_NAME(gru_before)(const Sequence& q) { run<GRUBefore, &GRUBefore::forward>(q); }
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
+
+void* CANTON_NAME(writer_open)(const WriterModel& model) { return new Writer(model); }
+void CANTON_NAME(writer_close)(void* writer) { delete static_cast<Writer*>(writer); }
+int64_t CANTON_NAME(writer_write)(void* writer, WriterRun& run) { return static_cast<Writer*>(writer)->write(run); }
 }

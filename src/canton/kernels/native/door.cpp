@@ -1,5 +1,6 @@
 // The entries Python calls: each goes to the copy for the best instruction set this processor has.
 #include "sequence.h"
+#include "writing.h"
 
 enum { PORTABLE = 0, AVX2 = 1, AVX512 = 2 };
 
@@ -15,12 +16,14 @@ static int best() {
 
 static int chosen = best();
 
+#define EXPORT __attribute__((visibility("default")))
+
 #if defined(CANTON_X86)
 #define ENTRY(name)                                                            \
     void name##_portable(const Sequence&);                                     \
     void name##_avx2(const Sequence&);                                         \
     void name##_avx512(const Sequence&);                                       \
-    __attribute__((visibility("default"))) void canton_##name(Sequence* q) {   \
+    EXPORT void canton_##name(Sequence* q) {   \
         if (chosen == AVX512) return name##_avx512(*q);                        \
         if (chosen == AVX2) return name##_avx2(*q);                            \
         name##_portable(*q);                                                   \
@@ -28,19 +31,62 @@ static int chosen = best();
 #else
 #define ENTRY(name)                                                            \
     void name##_portable(const Sequence&);                                     \
-    __attribute__((visibility("default"))) void canton_##name(Sequence* q) { name##_portable(*q); }
+    EXPORT void canton_##name(Sequence* q) { name##_portable(*q); }
 #endif
 
 extern "C" {
 ENTRY(gru_before)
 ENTRY(gru_before_gradient)
 
+#define WRITER(isa)                                       \
+    void* writer_open_##isa(const WriterModel&);          \
+    void writer_close_##isa(void*);                       \
+    int64_t writer_write_##isa(void*, WriterRun&);        \
+    static const WriterEntries writer_##isa = {writer_open_##isa, writer_close_##isa, writer_write_##isa};
+
+struct WriterEntries {
+    void* (*open)(const WriterModel&);
+    void (*close)(void*);
+    int64_t (*write)(void*, WriterRun&);
+};
+// A writer stays with the instruction set it was packed for.
+struct OpenWriter {
+    const WriterEntries* entries;
+    void* writer;
+};
+
+WRITER(portable)
+#if defined(CANTON_X86)
+WRITER(avx2)
+WRITER(avx512)
+static const WriterEntries* const writers[] = {&writer_portable, &writer_avx2, &writer_avx512};
+#else
+static const WriterEntries* const writers[] = {&writer_portable};
+#endif
+
+EXPORT void* canton_writer_open(const WriterModel* model) {
+    const WriterEntries* entries = writers[chosen];
+    return new OpenWriter{entries, entries->open(*model)};
+}
+EXPORT void canton_writer_close(void* open) {
+    OpenWriter* w = static_cast<OpenWriter*>(open);
+    w->entries->close(w->writer);
+    delete w;
+}
+EXPORT int64_t canton_writer_write(void* open, WriterRun* run) {
+    OpenWriter* w = static_cast<OpenWriter*>(open);
+    return w->entries->write(w->writer, *run);
+}
+
 // 0 portable, 1 AVX2 with FMA, 2 AVX-512.
-__attribute__((visibility("default"))) int canton_isa() { return chosen; }
+EXPORT int canton_isa() { return chosen; }
 // For tests: asks for a lesser instruction set; a better one than the processor has is refused. Returns the one in use.
-__attribute__((visibility("default"))) int canton_use_isa(int isa) {
+EXPORT int canton_use_isa(int isa) {
     if (isa >= PORTABLE && isa <= best()) chosen = isa;
     return chosen;
 }
-__attribute__((visibility("default"))) int64_t canton_sequence_bytes() { return int64_t(sizeof(Sequence)); }
+// So that Python and the library can tell that they are of one version.
+EXPORT int64_t canton_bytes(int which) {
+    return int64_t(which == 0 ? sizeof(Sequence) : which == 1 ? sizeof(WriterModel) : sizeof(WriterRun));
+}
 }

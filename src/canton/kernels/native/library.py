@@ -38,8 +38,9 @@ def _load() -> ctypes.CDLL | str:
         return "the native library was not built: installing Canton where there is a C++ compiler builds it"
     try:
         library = ctypes.CDLL(str(_PATH))
-        library.canton_sequence_bytes.restype = ctypes.c_int64
-        if library.canton_sequence_bytes() != ctypes.sizeof(Sequence):
+        library.canton_bytes.restype = library.canton_writer_write.restype = ctypes.c_int64
+        library.canton_writer_open.restype = ctypes.c_void_p
+        if library.canton_bytes(0) != ctypes.sizeof(Sequence):
             return "the native library is of another version of Canton: install Canton again"
     except (OSError, AttributeError) as error:
         return f"the native library cannot be loaded: {error}"

@@ -1,0 +1,255 @@
+"""Writing bytes with no Python between them: a whole byte model, from a byte to the draw of the next."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from canton.kernels.native.library import library, why_not
+
+_LAYERS = _CONTEXTS = 8
+
+
+class GRULayer(NamedTuple):
+    """A reset-before GRU: `input` (3H, in), `bias` (3H,) or None, `gates` (2H, H), `candidate` (H, H)."""
+
+    input: Tensor
+    bias: Tensor | None
+    gates: Tensor
+    candidate: Tensor
+
+
+class ByteNet(NamedTuple):
+    """A byte model's tensors, weights (out, in); on the processor, float32 or what turns into it.
+
+    Attributes:
+        embedding: (256, E), or None if the lowest layer takes the byte as it is, one of 256.
+        contexts: pairs of a count n of bytes and the table (rows, E) of the n bytes that end at each place.
+        norm: gain and shift (E,) and epsilon of a layer normalisation of the embedding, or None.
+        layers: from the lowest up.
+        skip: upper layers see [layer below, embedding], the head sees [every layer, embedding].
+        narrow: weight and bias of a layer with elu before the logits, or None.
+        logits: weight (256, in) and bias (256,).
+    """
+
+    embedding: Tensor | None
+    contexts: Sequence[tuple[int, Tensor]]
+    norm: tuple[Tensor, Tensor, float] | None
+    layers: Sequence[GRULayer]
+    skip: bool
+    narrow: tuple[Tensor, Tensor] | None
+    logits: tuple[Tensor, Tensor]
+
+
+_F, _N = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (("hidden", _N), *((name, _F) for name in ("input", "bias", "gates", "candidate")))
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, _N) for name in ("layers", "embedding", "contexts", "skip", "narrow_width", "int8")),
+        ("context_bytes", _N * _CONTEXTS),
+        ("context_rows", _N * _CONTEXTS),
+        ("context", _F * _CONTEXTS),
+        *((name, _F) for name in ("embed", "norm_weight", "norm_bias")),
+        ("norm_eps", ctypes.c_double),
+        *((name, _F) for name in ("narrow", "narrow_bias", "logits", "logits_bias")),
+        ("layer", _Layer * _LAYERS),
+    )
+
+
+class _Run(ctypes.Structure):
+    _fields_ = (
+        *((name, _F) for name in ("scores", "state", "past", "out", "uniforms")),
+        ("count", _N),
+        ("temperature", ctypes.c_double),
+        ("top_p", ctypes.c_double),
+        *((name, _N) for name in ("top_k", "character", "room")),
+        ("next", _F),
+        ("fits", _F),
+    )
+
+
+class Written(NamedTuple):
+    """What `Writer.write` gives: the bytes, then what the next call goes on from."""
+
+    text: bytes
+    logits: npt.NDArray[np.float32]
+    states: list[Tensor]
+    past: bytes
+    character: int | None
+
+
+class Writer:
+    """A byte model packed for writing.
+
+    Args:
+        net: its tensors; they are copied, later changes of the model are not seen.
+        precision: "float32", or "int8": the layers' weights as whole numbers of 8 bits with a scale for every
+            row, the vectors they are applied to as 16 bits. Faster, and a little less exact.
+
+    Raises:
+        ValueError: a shape that does not fit, or an unknown precision.
+        RuntimeError: the native library is not there.
+    """
+
+    def __init__(self, net: ByteNet, *, precision: str = "float32") -> None:
+        if reason := why_not():
+            raise RuntimeError(reason)
+        if precision not in ("float32", "int8"):
+            raise ValueError(f"precision is {precision!r}: it is 'float32' or 'int8'")
+        self._kept: list[Tensor] = []
+        self._hidden = _check(net)
+        self._reach = max((n for n, _ in net.contexts), default=1) - 1
+        self._handle = library().canton_writer_open(ctypes.byref(self._model(net, precision == "int8")))
+        weakref.finalize(self, library().canton_writer_close, ctypes.c_void_p(self._handle))
+
+    def write(
+        self,
+        logits: npt.NDArray[np.floating],
+        states: Sequence[Tensor],
+        past: bytes,
+        uniforms: npt.NDArray[np.floating],
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        character: int | None = None,
+        room: int = 0,
+        follow: npt.NDArray[np.int8] | None = None,
+        fits: npt.NDArray[np.bool_] | None = None,
+    ) -> Written:
+        """Draw one byte for each of `uniforms`, reading each as it is drawn.
+
+        Args:
+            logits: (256,) scores of the first byte.
+            states: every layer's state, H numbers in any shape.
+            past: the last bytes read, as many as the longest context still needs.
+            uniforms: numbers in [0, 1).
+            temperature: the logits are divided by it; 0 takes the likeliest byte.
+            top_k: draw from so many likeliest bytes; 0 for all.
+            top_p: draw from the fewest likeliest bytes that together have this probability.
+            character: the state of the automaton `follow` (8, 256); None lets any byte follow any.
+            room: how many bytes will be written until the end; `fits` (4, 8, 256) says by room - 1 (at most
+                3) and state which bytes still leave room for the rest of their character.
+
+        Raises:
+            ValueError: a shape that does not fit; or the logits cease to be finite numbers.
+        """
+        scores = np.array(logits, np.float32)
+        state = torch.cat([s.detach().float().flatten() for s in states]).contiguous().clone()
+        if scores.shape != (256,) or len(state) != sum(self._hidden) or len(past) != self._reach:
+            raise ValueError(
+                f"logits {scores.shape}, states {len(state)}, past {len(past)}: "
+                f"they are (256,), {sum(self._hidden)} and {self._reach}"
+            )
+        if character is not None and (follow is None or fits is None):
+            raise ValueError("character is given: follow and fits say what it means")
+        draws = np.ascontiguousarray(uniforms, np.float64)
+        window = ctypes.create_string_buffer(past, max(len(past), 1))
+        out = ctypes.create_string_buffer(max(len(draws), 1))
+        table = None if follow is None else np.ascontiguousarray(follow, np.int8)
+        room_table = None if fits is None else np.ascontiguousarray(fits, np.uint8)
+        run = _Run(
+            scores=scores.ctypes.data,
+            state=state.data_ptr(),
+            past=ctypes.addressof(window),
+            out=ctypes.addressof(out),
+            uniforms=draws.ctypes.data,
+            count=len(draws),
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            character=-1 if character is None else character,
+            room=room,
+            next=None if table is None else table.ctypes.data,
+            fits=None if room_table is None else room_table.ctypes.data,
+        )
+        count = library().canton_writer_write(ctypes.c_void_p(self._handle), ctypes.byref(run))
+        if count < len(draws):
+            raise ValueError(f"after {count} bytes the model's scores are no finite numbers")
+        after = [s.view_as(old) for s, old in zip(state.split(self._hidden), states, strict=True)]
+        ended = None if character is None else int(run.character)
+        return Written(out.raw[: len(draws)], scores, after, window.raw[: len(past)], ended)
+
+    def _model(self, net: ByteNet, int8: bool) -> _Model:
+        model = _Model(layers=len(net.layers), contexts=len(net.contexts), skip=net.skip, int8=int8)
+        model.embedding = 0 if net.embedding is None else net.embedding.shape[1]
+        model.embed = self._keep(net.embedding)
+        for k, (n, table) in enumerate(net.contexts):
+            model.context_bytes[k], model.context_rows[k] = n, len(table)
+            model.context[k] = self._keep(table)
+        if net.norm is not None:
+            gain, shift, model.norm_eps = net.norm
+            model.norm_weight, model.norm_bias = self._keep(gain), self._keep(shift)
+        for k, layer in enumerate(net.layers):
+            place, rows = model.layer[k], layer.input
+            if k == 0 and net.embedding is None:  # a row for each byte
+                rows = rows.t() if layer.bias is None else rows.t() + layer.bias
+            place.hidden = layer.candidate.shape[0]
+            place.input, place.bias = self._keep(rows), self._keep(layer.bias)
+            place.gates, place.candidate = self._keep(layer.gates), self._keep(layer.candidate)
+        if net.narrow is not None:
+            model.narrow, model.narrow_bias = self._keep(net.narrow[0]), self._keep(net.narrow[1])
+            model.narrow_width = len(net.narrow[1])
+        model.logits, model.logits_bias = self._keep(net.logits[0]), self._keep(net.logits[1])
+        return model
+
+    def _keep(self, tensor: Tensor | None) -> int | None:
+        if tensor is None:
+            return None
+        self._kept.append(tensor.detach().to("cpu", torch.float32, copy=True).contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def _check(net: ByteNet) -> list[int]:
+    """Every layer's H; raises ValueError for shapes that do not fit."""
+    width = 0 if net.embedding is None else net.embedding.shape[1]
+    below, hidden = width or 256, []
+
+    def shape(name: str, tensor: Tensor | None, *wanted: int) -> None:
+        if tensor is not None and tuple(tensor.shape) != wanted:
+            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: here it is {wanted}")
+
+    if not 1 <= len(net.layers) <= _LAYERS or len(net.contexts) > _CONTEXTS:
+        raise ValueError(
+            f"{len(net.layers)} layers, {len(net.contexts)} contexts: 1 to {_LAYERS}, 0 to {_CONTEXTS} do"
+        )
+    if not width and (net.skip or net.contexts or net.norm):
+        raise ValueError("embedding is None: contexts, norm and skip need one")
+    shape("embedding", net.embedding, 256, width)
+    for n, table in net.contexts:
+        shape(f"the table of {n} bytes", table, len(table), width)
+        if not 2 <= n <= 32 or not len(table):
+            raise ValueError(f"a context is of {n} bytes, {len(table)} rows: 2 to 32 bytes, 1 row or more")
+    for name, tensor in zip(("norm gain", "norm shift"), (net.norm or ())[:2], strict=False):
+        assert isinstance(tensor, Tensor)
+        shape(name, tensor, width)
+    for k, layer in enumerate(net.layers):
+        size = layer.candidate.shape[0]
+        shape(f"layer {k}'s candidate", layer.candidate, size, size)
+        shape(f"layer {k}'s gates", layer.gates, 2 * size, size)
+        shape(f"layer {k}'s input", layer.input, 3 * size, below)
+        shape(f"layer {k}'s bias", layer.bias, 3 * size)
+        below = size + (width if net.skip else 0)
+        hidden.append(size)
+    seen = sum(hidden) + width if net.skip else hidden[-1]
+    if net.narrow is not None:
+        shape("narrow weight", net.narrow[0], len(net.narrow[1]), seen)
+        seen = len(net.narrow[1])
+    shape("logits weight", net.logits[0], 256, seen)
+    shape("logits bias", net.logits[1], 256)
+    if not math.prod(hidden):
+        raise ValueError("a layer is empty")
+    return hidden

@@ -1,0 +1,68 @@
+"""A small trained model that all commands' tests share, and a way to run a command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("typer", reason="typer is not here (canton-torch[text])")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Canton:
+    """Runs `canton` in this process; anything but an exit status, a traceback above all, fails the test."""
+
+    def __init__(self, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+        self.capture = capfdbinary
+
+    def __call__(self, *words: str | Path) -> Done:
+        from canton.cli import main
+
+        self.capture.readouterr()
+        status = main([str(word) for word in words])
+        out, err = self.capture.readouterr()
+        return Done(status, out.decode("utf-8", "surrogateescape"), err.decode())
+
+    def complains(self, *words: str | Path) -> str:
+        """Run a command that must fail with one line and exit status 2, and hand back the line."""
+        done = self(*words)
+        assert done.status == 2, done
+        assert done.out == ""
+        assert done.err.count("\n") == 1, done.err
+        assert done.err.startswith("canton: ")
+        return done.err
+
+
+@pytest.fixture
+def canton(capfdbinary: pytest.CaptureFixture[bytes]) -> Canton:
+    return Canton(capfdbinary)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "text"
+    file.write_text("What is past is prologue: ä, 漢. " * 200)
+    return file
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
+    from canton.text import Architecture, train
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("model") / "model.safetensors"
+    small = Architecture(hidden=24, embedding=12, contexts=((2, 64),))
+    train(file, [text], architecture=small, batch=4, length=16, steps=150, rate=2e-2)
+    return file

@@ -1,0 +1,225 @@
+"""Whatever is wrong with what a user gives is said in one line, with exit status 2; nothing is written."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli.conftest import Canton
+
+TRAIN = ("--steps", "3", "--batch", "4", "--length", "16", "--hidden", "8", "--quiet")
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(b"", "is empty"), (b"x", "cannot be split"), (b"to be or not to be", "too few for 4 lanes of 16 + 1")],
+)
+def test_a_file_with_too_little_in_it(canton: Canton, tmp_path: Path, content: bytes, complaint: str) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert complaint in canton.complains("text", "train", file, "--out", tmp_path / "m", *TRAIN)
+    assert listing(tmp_path) == ["file"]
+
+
+def test_a_directory(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    assert "is a directory" in canton.complains("text", "train", tmp_path, "--out", tmp_path / "m", *TRAIN)
+    assert "is a directory" in canton.complains("text", "train", text, "--out", tmp_path, *TRAIN)
+    assert "is a directory" in canton.complains("text", "generate", tmp_path)
+    assert "is a directory" in canton.complains("text", "score", model, tmp_path)
+    assert listing(tmp_path) == []
+
+
+def test_a_file_that_is_not_there(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    for words in (("train", none, "--out", tmp_path / "m", *TRAIN),
+                  ("train", text, "--out", none / "m", *TRAIN), ("generate", none),
+                   ("score", none, text), ("score", model, none),
+                  ("score", model, text, "--html", none / "x")):  # fmt: skip
+        assert "no such file" in canton.complains("text", *words)
+    assert "no such file" in canton.complains("info", none)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root may read everything"
+)
+def test_no_permission(model: Path, text: Path, tmp_path: Path) -> None:
+    """In a process of its own, because root, who runs tests in containers, may do everything."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "file").write_bytes(text.read_bytes())
+    (tmp_path / "secret").write_bytes(text.read_bytes())
+    (tmp_path / "secret").chmod(0)
+    closed.chmod(0o555)
+    code = f"""
+import os
+from canton.cli import main
+small = ["--steps", "1", "--batch", "4", "--length", "8", "--hidden", "8", "--quiet"]
+train = ["text", "train", {str(text)!r}, *small]
+assert main([*train, "--out", {str(tmp_path / "warm")!r}]) == 0  # all is loaded before the rights are gone
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+os.chdir("/")
+train[2] = {str(tmp_path / "secret")!r}
+print(main([*train, "--out", {str(tmp_path / "m")!r}]))
+train[2] = {str(tmp_path / "open")!r}
+print(main([*train, "--out", {str(closed / "m")!r}]))
+"""
+    (tmp_path / "open").write_bytes(text.read_bytes())
+    tmp_path.chmod(0o777)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.owner() == "root" and folder not in (Path("/"), Path("/tmp")):
+            folder.chmod(folder.stat().st_mode | 0o005)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["2", "2"]
+    assert "Traceback" not in done.stderr
+    assert [line.rpartition(": ")[2].lower() for line in done.stderr.splitlines()] == [
+        "permission denied"
+    ] * 2
+    assert listing(closed) == ["file"]
+
+
+def test_a_model_file_that_was_spoilt(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    half, changed = tmp_path / "half", tmp_path / "changed"
+    whole = model.read_bytes()
+    half.write_bytes(whole[: len(whole) // 2])
+    changed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    for file, complaint in (
+        (half, "cut short"),
+        (changed, "changed after it was written"),
+        (text, "safetensors"),
+    ):
+        for words in (("text", "generate", file), ("text", "score", file, text), ("info", file)):
+            assert complaint in canton.complains(*words)
+
+
+def test_a_model_of_another_kind(canton: Canton, text: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from canton.storage import write_tensors
+    from canton.text import Architecture, ByteModel
+    from canton.text.modelfile import FORMAT
+
+    save_file({"weight": torch.zeros(3)}, tmp_path / "foreign")
+    small, large = Architecture(hidden=4), Architecture(hidden=5)
+    tensors = {f"model.{name}": tensor for name, tensor in ByteModel(small).state_dict().items()}
+    write_tensors(tmp_path / "misfit", tensors, {"architecture": large.to_json()}, format=FORMAT)
+    assert "not written by Canton" in canton.complains("text", "generate", tmp_path / "foreign")
+    assert "its architecture needs" in canton.complains("text", "generate", tmp_path / "misfit")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--temperature", "-1"), "temperature is -1.0"),
+        (("--temperature", "nan"), "temperature is nan"),
+        (("--temperature", "warm"), "Invalid value for '--temperature'"),
+        (("--top-k", "-1"), "top-k is -1"),
+        (("--top-p", "0"), "top-p is 0.0"),
+        (("--bytes", "-5"), "is -5"),
+        (("--count", "0"), "count is 0"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--bytes",), "requires an argument"),
+        (("--nonsense",), "No such option"),
+        (("--prompt", os.fsdecode(b"a\xff")), "the prompt is not UTF-8: byte 1 (0xff)"),
+    ],
+)
+def test_generate_with_what_will_not_do(
+    canton: Canton, model: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    assert complaint in canton.complains("text", "generate", model, *words)
+
+
+def test_a_prompt_from_standard_input_that_is_not_utf8(
+    canton: Canton, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xc0\x80")))
+    assert "byte 0 (0xc0)" in canton.complains("text", "generate", model, "--prompt", "-")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--cell", "gruu"), "cell is 'gruu'"),
+        (("--hidden", "0"), "hidden is 0"),
+        (("--layers", "-1"), "layers is -1"),
+        (("--preset", "essay"), "preset is 'essay'"),
+        (("--rate", "nan"), "rate is nan"),
+        (("--minutes", "1"), "one of the two"),
+        (("--steps", "0"), "steps is 0"),
+        (("--share", "1.5"), "cannot be split at 1.5"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--precision", "17"), "precision 17"),
+        (("--device", "abacus"), "abacus"),
+        (("--processes", "0"), "processes is 0"),
+        (("--processes", "3"), "cannot share it evenly"),
+        (("--save-every", "-1"), "save_seconds is -1"),
+    ],
+)
+def test_train_with_what_will_not_do(
+    canton: Canton, text: Path, tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    assert complaint in canton.complains("text", "train", text, "--out", tmp_path / "m", *TRAIN, *words)
+    assert listing(tmp_path) == []
+
+
+def test_what_resume_will_not_do(canton: Canton, model: Path, tmp_path: Path) -> None:
+    before = model.read_bytes()
+    assert "no such file" in canton.complains("text", "train", "--resume", "--out", tmp_path / "none")
+    assert "finished model" in canton.complains("text", "train", "--resume", "--out", model)
+    assert "--hidden belongs" in canton.complains(
+        "text", "train", "--resume", "--out", model, "--hidden", "3"
+    )
+    assert model.read_bytes() == before
+
+
+def test_a_disk_that_is_full(canton: Canton, text: Path, tmp_path: Path) -> None:
+    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
+    out = tmp_path / "m"
+    words = ("text", "train", text, "--out", out, *TRAIN)
+    assert canton(*words).status == 0
+    before = out.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        assert "cannot write" in canton.complains(*words, "--seed", "5", "--save-every", "0")
+        done = canton("text", "score", out, text, "--html", tmp_path / "page")
+        assert done.status == 2
+        assert "cannot write" in done.err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert out.read_bytes() == before
+    assert listing(tmp_path) == ["m"]
+    assert canton("text", "generate", out, "--bytes", "5").status == 0
+
+
+def test_adapting_flags_without_adapt(canton: Canton, model: Path, text: Path) -> None:
+    assert "belong to --adapt" in canton.complains("text", "score", model, text, "--rate", "1e-3")
+
+
+@pytest.mark.parametrize("package", ["lightning_fabric", "safetensors", "rich", "numpy"])
+def test_a_missing_package_is_named_with_its_extra(package: str, text: Path, tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\nfrom canton.cli import main\n"
+        f"sys.exit(main(['text', 'train', {str(text)!r}, '--out', {str(tmp_path / 'm')!r}, '--steps', '1']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert package.replace("_", "-") in done.stderr
+    assert "pip install 'canton-torch[text]'" in done.stderr
+    assert listing(tmp_path) == []

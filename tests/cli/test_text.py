@@ -1,0 +1,150 @@
+"""`canton text` and `canton info` from end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Canton
+
+
+def test_train_writes_a_model_and_says_how_good_it_is(canton: Canton, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    done = canton("text", "train", text, "--out", out, "--steps", "30", "--hidden", "8", "--layers", "2",
+                  "--cell", "lstm", "--batch", "4", "--length", "16", "--quiet")  # fmt: skip
+    assert done.status == 0, done.err
+    assert "bits per byte on 700 held-out bytes, after 30 steps" in done.out
+    assert done.err == ""
+    shown = canton("info", out).out
+    for part in ('"cell": "lstm", "hidden": 8, "layers": 2', "finished", "held_out_bits_per_byte", "corpus"):
+        assert part in shown
+
+
+def test_without_a_terminal_progress_is_lines(canton: Canton, text: Path, tmp_path: Path) -> None:
+    done = canton(
+        "text", "train", text, "--out", tmp_path / "m", "--steps", "30", "--hidden", "8", "--batch", "4"
+    )
+    assert "bits/byte" in done.err
+    assert "kB/s" in done.err
+    assert "left" in done.err
+    assert "\x1b" not in done.err
+
+
+def test_the_articles_preset(canton: Canton, text: Path, tmp_path: Path) -> None:
+    done = canton(
+        "text", "train", text, "--out", tmp_path / "m", "--steps", "1", "--preset", "article", "--quiet"
+    )
+    assert done.status == 0, done.err
+    shown = canton("info", tmp_path / "m").out
+    assert '"hidden": 256, "layers": 1, "embedding": 0' in shown
+    assert '"batch": 256, "length": 16' in shown
+    assert "410,304" in shown or "parameters" in shown
+
+
+def test_generate_writes_the_bytes_asked_for(canton: Canton, model: Path) -> None:
+    done = canton("text", "generate", model, "--bytes", "200", "--seed", "1")
+    assert done.status == 0
+    assert len(done.out.encode()) == 200
+    assert "is" in done.out
+    assert canton("text", "generate", model, "--bytes", "200", "--seed", "1").out == done.out
+    assert canton("text", "generate", model, "--bytes", "200", "--seed", "2").out != done.out
+
+
+def test_generate_continues_a_prompt(canton: Canton, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("text", "generate", model, "--bytes", "12", "--temperature", "0")
+    given = canton(*words, "--prompt", "What is past is pro")
+    assert given.out.startswith("logue")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is past is pro")))
+    assert canton(*words, "--prompt", "-").out == given.out
+
+
+def test_generate_stops_and_counts(canton: Canton, model: Path) -> None:
+    done = canton("text", "generate", model, "--temperature", "0", "--stop", "logue")
+    assert done.out.endswith("logue")
+    assert done.out.count("logue") == 1
+    done = canton("text", "generate", model, "--count", "3", "--seed", "7", "--bytes", "10", "--no-utf8")
+    assert "3 of 3, seed 9" in done.err
+    third = canton("text", "generate", model, "--seed", "9", "--bytes", "10", "--no-utf8")
+    assert done.out.endswith(third.out + "\n")
+
+
+def test_score_says_bits_per_byte(canton: Canton, model: Path, text: Path) -> None:
+    done = canton("text", "score", model, text)
+    assert done.status == 0
+    bits = float(done.out.split()[0])
+    assert 0 < bits < 2.5
+    assert "\x1b" not in done.out
+    adapted = canton("text", "score", model, text, "--adapt").out.splitlines()
+    assert float(adapted[0].split()[0]) == bits
+    assert float(adapted[1].split()[0]) < bits
+
+
+def test_score_paints(canton: Canton, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "odd"
+    file.write_bytes("What is past: XQ ä漢\n".encode() + b"\xff\x1b[2J\x07")
+    done = canton("text", "score", model, file, "--colour")
+    plain = done.out
+    while "\x1b[" in plain:  # our own colours, every one of which ends in m
+        before, _, after = plain.partition("\x1b[")
+        code, _, rest = after.partition("m")
+        assert set(code) <= set("0123456789;"), code
+        plain = before + rest
+    assert "What is past: XQ ä漢" in plain
+    assert "\\xff\\x1b[2J\\x07" in plain
+    surprising = done.out[: done.out.index("X")].rpartition("\x1b[")[2]
+    assert surprising.startswith("38;5;16;48;5;"), "X was never seen in training and must stand out"
+
+
+def test_score_writes_a_page_and_json(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    page, table = tmp_path / "page.html", tmp_path / "table.json"
+    done = canton("text", "score", model, text, "--html", page, "--json", table)
+    assert done.status == 0, done.err
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    rows = json.loads(table.read_text())["rows"]
+    assert bytes(row[0] for row in rows) == text.read_bytes()
+    done = canton("text", "score", model, text, "--json", "-")
+    assert json.loads(done.out)["rows"] == rows
+
+
+def test_info_without_a_model_says_what_is_here(canton: Canton) -> None:
+    done = canton("info")
+    assert done.status == 0
+    assert "torch" in done.out
+    assert "kernels" in done.out
+
+
+def test_help_comes_at_once() -> None:
+    """Under half a second; the best of three, because the machine has other things to do."""
+    best = 9.0
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "canton", "--help"], capture_output=True, text=True)
+        best = min(best, time.perf_counter() - began)
+        assert done.returncode == 0
+        assert "text" in done.stdout
+    assert best < 0.5
+
+
+def test_a_reader_who_leaves_is_no_error(model: Path) -> None:
+    words = [sys.executable, "-m", "canton", "text", "generate", str(model), "--bytes", "100000"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ})
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert len(process.stdout.read(10)) == 10  # so it streams: the whole would take much longer
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read() == b""
+
+
+def test_text_needs_neither_fabric_nor_typer_nor_rich_to_be_imported() -> None:
+    code = "import sys, canton.text\n"
+    code += "print([m for m in ('lightning_fabric', 'typer', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

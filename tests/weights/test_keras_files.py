@@ -137,7 +137,7 @@ def names_of(file: Any) -> dict[str, Any]:
 
 
 def test_what_is_written_lies_as_keras_lays_it(tmp_path: Path) -> None:
-    """The same groups and shapes as a file of Keras's own; benchmarks/peers_weights.py has Keras read one."""
+    """The same groups and shapes as a file of Keras's own (3.15.1 loads what is written here)."""
     path = tmp_path / "first.weights.h5"
     keras_files.write(path, keras_files.read(RECORDED / "first.weights.h5"))
     with h5py.File(path) as ours, h5py.File(RECORDED / "first.weights.h5") as theirs:

@@ -8,6 +8,7 @@ import typer
 
 from canton.cli.bench import bench
 from canton.cli.info import info
+from canton.cli.text_export import export
 from canton.cli.text_generate import generate
 from canton.cli.text_score import score
 from canton.cli.text_train import train
@@ -28,6 +29,7 @@ app.command()(bench)
 text.command()(train)
 text.command()(generate)
 text.command()(score)
+text.command()(export)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -66,9 +66,10 @@ def layer_without_noise(rnn: canton.Recurrent) -> canton.Recurrent:
     return canton.Recurrent(rnn._cells())
 
 
-def test_recurrent_dropout_spares_the_leak() -> None:
+@both_kernels
+def test_recurrent_dropout_spares_the_leak(kernel: str) -> None:
     """What a gate lets pass of the old state is not dropped: with z = 0 the state stays as it is."""
-    rnn = canton.GRU(2, 8, recurrent_dropout=0.5)
+    rnn = canton.GRU(2, 8, recurrent_dropout=0.5, kernel=kernel)
     with torch.no_grad():
         rnn.get_parameter("cells.0.input_map.bias")[:8] = -1e4
     start = torch.randn(1, 3, 8)

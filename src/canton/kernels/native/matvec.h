@@ -22,6 +22,12 @@ INLINE I pairs(const int8_t* w, int32_t x, I sum) {
     __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
     return sum + I(_mm256_madd_epi16(wide, _mm256_set1_epi32(x)));
 }
+#elif defined(__SSE2__)
+INLINE I pairs(const int8_t* w, int32_t x, I sum) {
+    __m128i twice = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(w));
+    __m128i wide = _mm_srai_epi16(_mm_unpacklo_epi8(twice, twice), 8);
+    return sum + I(_mm_madd_epi16(wide, _mm_set1_epi32(x)));
+}
 #else
 INLINE I pairs(const int8_t* w, int32_t x, I sum) {
     const int32_t low = int16_t(x), high = x >> 16;

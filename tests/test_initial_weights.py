@@ -15,6 +15,7 @@ MAPS: dict[str, tuple[Map, int]] = {  # with the number of groups
     "dense": (maps.dense, 1),
     "conv1d": (maps.conv1d(3), 1),
     "conv2d-grouped": (maps.conv2d((3, 2), groups=2), 2),
+    "conv1d-1-grouped": (maps.conv1d(1, groups=2), 2),  # a square block: wrong blocks cannot be orthogonal
     "conv3d": (maps.conv3d(2), 1),
 }
 every_map = pytest.mark.parametrize(("over", "groups"), MAPS.values(), ids=MAPS.keys())

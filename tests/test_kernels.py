@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
 import canton
 from canton import maps
-from canton.cell import Cell
+from canton.kernels import native
 from canton.recurrent import Recurrent
-from tolerances import assert_close
+from gradients import held_to_the_loop, results
 
 CELLS = {
     "rnn-relu": lambda m: canton.RNNCell(4, 6, nonlinearity="relu", map=m),
@@ -25,32 +28,9 @@ MAPS = {
     "conv2d-circular": (maps.conv2d((3, 2), padding_mode="circular"), (5, 4)),
     "conv1d-groups": (maps.conv1d(3, dilation=2, groups=2), (7,)),
 }
-
-
-def results(layer: Recurrent, xs: torch.Tensor, **options: torch.Tensor) -> dict[str, torch.Tensor]:
-    torch.manual_seed(7)  # the same masks
-    layer.zero_grad()
-    given = xs.clone().requires_grad_()
-    ys, state = layer(given, **options)
-    states = (state,) if isinstance(state, torch.Tensor) else state
-    weights = torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)
-    ((ys * weights).sum() + sum((s * s).sum() for s in states)).backward()
-    found = {"ys": ys, "x gradient": given.grad, **{f"state {k}": s for k, s in enumerate(states)}}
-    return found | {f"{name} gradient": p.grad for name, p in layer.named_parameters()}
-
-
-def held_to_the_loop(
-    cell: Cell, xs: torch.Tensor, kernel: str, *, noisy: bool, **options: torch.Tensor
-) -> None:
-    noise = {"recurrent_dropout": 0.3, "zoneout": 0.2} if noisy else {}
-    layer = Recurrent(cell, **noise).to(xs.dtype)
-    layer.kernel = "loop"
-    truth = results(layer, xs, **options)
-    layer.kernel = kernel
-    found = results(layer, xs, **options)
-    assert found.keys() == truth.keys()
-    for name, value in truth.items():
-        assert_close(found[name], value, what=name)
+NATIVE = pytest.param(
+    "native", marks=pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -61,12 +41,61 @@ def test_fused(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
     torch.manual_seed(3)
     made, space = MAPS[kind]
     xs = torch.randn(5, 3, 4, *space, dtype=dtype)
+    noise = {"recurrent_dropout": 0.3, "zoneout": 0.2} if options == "noisy" else {}
     given = {}
     if options == "lengths":
         given["lengths"] = torch.tensor([5, 0, 2])
     if options == "reset":
         given["reset"] = torch.rand(5, 3) < 0.4
-    held_to_the_loop(CELLS[cell](made), xs, "fused", noisy=options == "noisy", **given)
+    held_to_the_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "fused", **given)
+
+
+# What is odd about an input, as (steps, batch, a change of xs, whether all lengths are zero).
+Odd = tuple[int, int, Callable[[Tensor], Tensor], bool]
+ODD: dict[str, Odd] = {
+    "one-step": (1, 3, lambda xs: xs, False),
+    "one-row": (5, 1, lambda xs: xs, False),
+    "one-of-each": (1, 1, lambda xs: xs, False),
+    "no-rows": (4, 0, lambda xs: xs, False),
+    "no-steps-count": (4, 3, lambda xs: xs, True),
+    "turned": (5, 3, lambda xs: xs.transpose(0, 2).contiguous().transpose(0, 2), False),
+    "every-second": (5, 3, lambda xs: xs.repeat_interleave(2, 0).repeat_interleave(2, 1)[::2, 1::2], False),
+    "expanded": (5, 3, lambda xs: xs[:1, :1].expand_as(xs), False),
+    "channels-last": (5, 3, lambda xs: xs.movedim(2, -1).contiguous().movedim(-1, 2), False),
+}
+
+
+@pytest.mark.parametrize("kernel", ["fused", NATIVE, "auto"])
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(
+    "map_and_space", [(maps.dense, ()), (maps.conv2d((3, 5)), (4, 6))], ids=["dense", "conv"]
+)
+def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, kernel: str) -> None:
+    made, space = map_and_space
+    steps, batch, change, empty = ODD[odd]
+    layer = Recurrent(canton.GRUCell(4, 6, map=made))
+    xs = change(torch.randn(steps, batch, 4, *space))
+    options = {"lengths": torch.zeros(batch, dtype=torch.int64)} if empty else {}
+    layer.kernel = kernel
+    if kernel == "native" and (empty or batch == 0):
+        with pytest.raises(ValueError, match="kernel is 'native', which cannot run this"):
+            layer(xs, **options)
+        return
+    found = held_to_the_loop(layer, xs, kernel, **options)
+    if empty:
+        assert not found["ys"].any()
+
+
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", MAPS)
+def test_auto_takes_the_fastest_that_can(kind: str, cell: str) -> None:
+    made, space = MAPS[kind]
+    layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
+    native_can = cell == "gru-before" and kind != "conv1d-groups"
+    assert layer.which(xs) == ("native" if native_can else "fused")
+    held_to_the_loop(layer, xs, "auto")
+    assert layer.double().which(xs.double()) == "fused"
 
 
 @pytest.mark.parametrize("steps", [1, 6])
@@ -78,8 +107,12 @@ def test_fused_gradients_of_gradients(cell: str, steps: int) -> None:
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], xs)
 
 
-def test_the_same_bits_twice() -> None:
-    layer = canton.GRU(4, 6, kernel="fused")
-    xs = torch.randn(9, 3, 4)
+@pytest.mark.parametrize("kernel", ["loop", "fused", NATIVE, "auto"])
+@pytest.mark.parametrize("kind", ["dense", "conv2d-circular"])
+def test_the_same_bits_twice(kind: str, kernel: str) -> None:
+    made, space = MAPS[kind]
+    layer = Recurrent([canton.GRUCell(4, 33, map=made), canton.GRUCell(33, 33, map=made)], kernel=kernel)
+    xs = torch.randn(9, 3, 4, *space)
     first, second = results(layer, xs), results(layer, xs)
+    assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,199 @@
+"""`canton track watch`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from canton.errors import UserError
+
+if TYPE_CHECKING:
+    from canton.motion.drawing import Painter
+    from canton.motion.modelfile import ModelFile
+    from canton.motion.recorder import Recorder
+    from canton.motion.watching import Sighting
+
+SHIPPED = ("models", "track.safetensors")
+USUAL_FPS = 30.0
+"""Frames a second of a video that does not say."""
+
+
+def watch(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] VIDEO",
+            help="A video file, a folder of images, a camera's number or an rtsp:// or http(s):// address; "
+            "before it, if you like, a model file.",
+        ),
+    ],
+    model: Annotated[Path | None, typer.Option(help="A model file; left out: the one shipped.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write an annotated video (mp4).")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write a line of JSON a frame; - for standard output.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the tracks as MOT-challenge rows; - for standard output.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Show what it believes while it watches.")] = False,
+    threshold: Annotated[float, typer.Option(help="Heat that is believed, 0.01 to 1.")] = 0.5,
+    fps: Annotated[float | None, typer.Option(help="Frames a second to look at; none: all.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
+) -> int:
+    """Find and follow the small thing that moves. Ctrl-C ends it and keeps what was written."""
+    from canton.cli.track_screen import Screen
+    from canton.motion.modelfile import load_model
+    from canton.motion.video import open_video
+    from canton.motion.watching import watch
+
+    model, source = _which(what, model)
+    if not 0.01 <= threshold <= 1:
+        raise UserError(f"threshold is {threshold}: it lies between 0.01 and 1")
+    if fps is not None and not 0 < fps < float("inf"):
+        raise UserError(f"fps is {fps}: it is a positive number")
+    _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
+    network = (_shipped(load_model) if model is None else load_model(model)).model
+    camera = source.isdigit() or "://" in source
+    with open_video(source, fps=fps) as video, ExitStack() as after:
+        rate = min(fps or USUAL_FPS, video.fps or USUAL_FPS) if fps else video.fps or USUAL_FPS
+        writers = [_text(after, json, "json"), _text(after, csv, "csv")]
+        picture = after.enter_context(_Picture(out, network.stride, network.offset, rate))
+        screen = after.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
+        stop = after.enter_context(_stop_signals())
+        sightings = watch(network, video, fps=rate, threshold=threshold, live=camera)
+        for sighting in after.enter_context(closing(sightings)):
+            for write in writers:
+                write(sighting)
+            picture.write(sighting)
+            screen.show(sighting)
+            if stop.is_set():
+                break
+    written = [str(path) for path in (out, json, csv) if path is not None and str(path) != "-"]
+    typer.echo(screen.summary(written), err="-" in (str(json), str(csv)))
+    if stop.is_set():
+        return 130
+    if video.problem:
+        raise UserError(f"{video.problem}; what was seen before it is kept")
+    return 0
+
+
+def _which(what: list[str], model: Path | None) -> tuple[Path | None, str]:
+    """The model and the video that the words name."""
+    if len(what) == 1:
+        return model, what[0]
+    if len(what) == 2 and model is None:
+        return Path(what[0]), what[1]
+    if len(what) == 2:
+        raise UserError(f"the model is named twice: {what[0]} and --model {model}")
+    raise UserError(
+        f"{len(what)} videos named: {', '.join(what[:4])}; watch takes one, after the model if any"
+    )
+
+
+def _shipped(load: Callable[[Path], ModelFile]) -> ModelFile:
+    place = files("canton.motion").joinpath(*SHIPPED)
+    if not place.is_file():
+        raise UserError("no model is shipped with this copy of Canton: name a model file before the video")
+    with as_file(place) as path:
+        return load(path)
+
+
+def _check_outputs(*outputs: Path | None, inputs: list[str]) -> None:
+    """Before anything is opened: no output is another's, or an input, or cannot be written."""
+    from canton.storage import check_writable
+
+    taken = {Path(name).resolve() for name in inputs}
+    for path in outputs:
+        if path is None or str(path) == "-":
+            continue
+        if path.resolve() in taken:
+            raise UserError(f"{path} is named twice: every output needs a file of its own")
+        taken.add(path.resolve())
+        check_writable(path)
+    if str(outputs[0]) == "-":
+        raise UserError("--out is -: a video is written to a file")
+    if [str(path) for path in outputs].count("-") > 1:
+        raise UserError("--json and --csv are both -: standard output takes one of them")
+
+
+def _text(after: ExitStack, path: Path | None, kind: str) -> Callable[[Sighting], None]:
+    """What writes a sighting as text; a file appears whole when all is seen, standard output as it comes."""
+    from canton.motion.reports import json_line, mot_rows
+    from canton.storage import replacing
+
+    if path is None:
+        return lambda sighting: None
+    straight = str(path) == "-"
+    stream: IO[bytes] = sys.stdout.buffer if straight else after.enter_context(replacing(path))
+
+    def write(sighting: Sighting) -> None:
+        for line in [json_line(sighting)] if kind == "json" else mot_rows(sighting):
+            stream.write(f"{line}\n".encode())
+        if straight:
+            stream.flush()
+
+    return write
+
+
+class _Picture:
+    """The annotated video, begun with the first frame; none where no path is given."""
+
+    def __init__(self, path: Path | None, stride: float, offset: float, fps: float) -> None:
+        self._path, self._stride, self._offset, self._fps = path, stride, offset, fps
+        self._painter: Painter | None = None
+        self._recorder: Recorder | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Picture:
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._open.__exit__(*error)  # type: ignore[arg-type]
+
+    def write(self, sighting: Sighting) -> None:
+        if self._path is None:
+            return
+        if self._painter is None or self._recorder is None:
+            from canton.motion.drawing import Painter
+            from canton.motion.recorder import Recorder
+
+            height, width, _ = sighting.frame.pixels.shape
+            self._painter = Painter(width, height, stride=self._stride, offset=self._offset, fps=self._fps)
+            self._recorder = self._open.enter_context(
+                Recorder(self._path, self._painter.width, self._painter.height, self._fps)
+            )
+        self._recorder.write(self._painter.draw(sighting))
+
+
+def _total(frames: int | None, fps: float | None, rate: float) -> int | None:
+    """How many frames will be seen, where the video says how many it has."""
+    return None if frames is None else max(1, round(frames * min(1.0, rate / (fps or rate))))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that no frame is cut in two; a second breaks off at once."""
+    stop = threading.Event()
+
+    def note(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

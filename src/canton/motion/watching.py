@@ -1,0 +1,171 @@
+"""A video through a motion network, frame by frame: what it believes, where it points, which thing is which.
+
+Memory does not grow: a frame is decoded, seen, handed over and forgotten. Decoding runs in a thread of its
+own, a few frames ahead of the network.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from canton.motion.peaks import Peak, peaks_of
+from canton.motion.tracks import Tracked, Tracker
+
+if TYPE_CHECKING:
+    from canton.motion.video import Frame
+
+WEAK = 0.5
+"""Of the threshold: a peak that reaches this much of it may carry a track on."""
+
+
+class Steps(Protocol):
+    """What watching asks of a network; `MotionModel` has it."""
+
+    stride: int
+    offset: float
+
+    def step(self, frame: Tensor, state: Any, /) -> tuple[Tensor, Any]:
+        """(B, 3, H, W) in [0, 1] and a state (None: empty) to (B, 3, h, w) maps and the next state."""
+        ...
+
+
+class Sighting(NamedTuple):
+    """What was seen in one frame.
+
+    frame: the frame itself. heat: (h, w) in [0, 1], the belief at every cell. belief: the highest of it.
+    peaks: what reaches the threshold, the hottest first. tracks: what has a number, by number; one of them
+    may be weaker than the threshold. latency_ms: from the decoded frame to here, network and tracking, not
+    the wait in the queue.
+    """
+
+    frame: Frame
+    heat: NDArray[np.float32]
+    belief: float
+    peaks: list[Peak]
+    tracks: list[Tracked]
+    latency_ms: float
+
+
+def watch(
+    model: Steps,
+    video: Iterable[Frame],
+    *,
+    fps: float,
+    threshold: float = 0.5,
+    ahead: int = 4,
+    live: bool = False,
+) -> Generator[Sighting, None, None]:
+    """See every frame of `video`, in order. The state of the network goes from frame to frame and starts anew
+    where the video is cut, and so do the tracks.
+
+    model: in eval mode, on the processor or a device of its own. video: of `open_video`, or any frames; it is
+    read in another thread and must stay open until this ends. fps: how many frames make a second, for the
+    tracks. threshold: heat that is believed, in [0.01, 1]. ahead: frames decoded ahead. live: for a camera:
+    where the network is too slow, frames are left out rather than shown late.
+
+    Raises: ValueError for a number out of range; whatever reading `video` raises, after the frames before it.
+    """
+    if not 0.01 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}: it lies between 0.01 and 1")
+    if ahead < 1:
+        raise ValueError(f"ahead is {ahead}: it is a whole number of at least 1")
+    tracker = Tracker(fps, threshold=threshold)
+    return _watch(model, video, tracker, threshold, ahead, live)
+
+
+def _watch(
+    model: Steps, video: Iterable[Frame], tracker: Tracker, threshold: float, ahead: int, live: bool
+) -> Generator[Sighting, None, None]:
+    device = (
+        next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
+    )
+    state = None
+    with _Ahead(video, 1 if live else ahead, drop=live) as frames:  # what waits is late
+        for frame, picture in frames:
+            begun = time.perf_counter()
+            if frame.cut:
+                state = None
+                tracker.reset()
+            with torch.inference_mode():  # opened anew for every frame: the caller's code runs in between
+                maps, state = model.step(picture.to(device), state)
+                found = peaks_of(
+                    maps[0], stride=model.stride, offset=model.offset, threshold=WEAK * threshold
+                )
+                heat = maps[0, 0].float().sigmoid().cpu().numpy()
+            tracks = tracker.update(found)
+            yield Sighting(
+                frame,
+                heat,
+                float(heat.max()),
+                [peak for peak in found if peak.score >= threshold],
+                tracks,
+                (time.perf_counter() - begun) * 1e3,
+            )
+
+
+def to_picture(pixels: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) of uint8 as the (1, 3, H, W) in [0, 1] that a network takes; its channels lie innermost."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
+
+
+class _Ahead:
+    """Iterates over frames and their pictures, which a thread prepares: at most `room` of them wait."""
+
+    def __init__(self, video: Iterable[Frame], room: int, *, drop: bool) -> None:
+        self._video = video
+        self._drop = drop
+        self._ready: queue.Queue[tuple[Frame, Tensor] | BaseException | None] = queue.Queue(room)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="canton-decode", daemon=True)
+
+    def __enter__(self) -> Iterator[tuple[Frame, Tensor]]:
+        self._thread.start()
+        return self._frames()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        with suppress(queue.Empty):
+            while True:  # a reader that waits for room finds it, and then the sign to stop
+                self._ready.get_nowait()
+        self._thread.join()
+
+    def _frames(self) -> Iterator[tuple[Frame, Tensor]]:
+        while (item := self._ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _read(self) -> None:
+        last: BaseException | None = None
+        left_out_cut = False
+        try:
+            for frame in self._video:
+                if left_out_cut:
+                    frame = frame._replace(cut=True)
+                item = (frame, to_picture(frame.pixels))
+                left_out_cut = not self._put(item, wait=not self._drop) and frame.cut
+                if self._stop.is_set():
+                    return
+        except BaseException as error:  # it belongs to whoever iterates
+            last = error
+        self._put(last, wait=True)
+
+    def _put(self, item: tuple[Frame, Tensor] | BaseException | None, *, wait: bool) -> bool:
+        """Whether there was room for it. Without `wait` a full queue keeps what it has."""
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                self._ready.put(item, block=wait, timeout=0.1)
+                return True
+            if not wait:
+                return False
+        return False

@@ -12,6 +12,7 @@ from canton.cli.text_export import export
 from canton.cli.text_generate import generate
 from canton.cli.text_score import score
 from canton.cli.text_train import train
+from canton.cli.track_watch import watch
 from canton.errors import UserError
 
 PLAIN = {
@@ -23,13 +24,21 @@ PLAIN = {
 
 app = typer.Typer(help="Gated recurrence over any affine map.", **PLAIN)  # type: ignore[arg-type]
 text = typer.Typer(help="Learn to write: byte models of any text.", **PLAIN)  # type: ignore[arg-type]
+track = typer.Typer(help="Find and follow the small thing that moves.", **PLAIN)  # type: ignore[arg-type]
 app.add_typer(text, name="text")
+app.add_typer(track, name="track")
 app.command()(info)
 app.command()(bench)
 text.command()(train)
 text.command()(generate)
 text.command()(score)
 text.command()(export)
+track.command()(watch)
+
+
+@track.callback()
+def _track() -> None:
+    """Keeps `watch` a word of its own while it is the only command."""
 
 
 def run(argv: Sequence[str]) -> int:

@@ -82,12 +82,14 @@ class Screen:
         """One line on all of it."""
         if not self.frames:
             return "no frame was seen"
-        things = f"{self._highest} track{'' if self._highest == 1 else 's'}"
         line = f"{self.frames:,} frames in {self._seconds:.1f} s"
         if self.frames > 1 and self._seconds > 0:
             line += f", {(self.frames - 1) / self._seconds:.0f} frames/s"
-        line += f", latency {_middle(self._latencies):.1f} ms; {things}"
+        line += f", latency {_middle(self._latencies):.1f} ms; {self._count()}"
         return f"{line}; written: {', '.join(written)}" if written else line
+
+    def _count(self) -> str:
+        return f"{self._highest} track{'' if self._highest == 1 else 's'}"
 
     def _rate(self) -> float:
         span = self._moments[-1] - self._moments[0]
@@ -112,7 +114,7 @@ class Screen:
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True)
-        figures = Text(f"{self._figures()} · {self._highest} tracks", style="cyan")
+        figures = Text(f"{self._figures()} · {self._count()}", style="cyan")
         if self._total:
             left = clock(max(0, self._total - self.frames) / self._rate()) if self.frames > 1 else "?"
             share = min(1.0, self.frames / self._total)

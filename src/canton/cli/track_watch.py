@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from canton.motion.recorder import Recorder
     from canton.motion.watching import Sighting
 
-SHIPPED = ("models", "track.safetensors")
+SHIPPED = "models/track.safetensors"
 USUAL_FPS = 30.0
 """Frames a second of a video that does not say."""
 
@@ -44,7 +44,9 @@ def watch(
         Path | None, typer.Option(help="Write the tracks as MOT-challenge rows; - for standard output.")
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Show what it believes while it watches.")] = False,
-    threshold: Annotated[float, typer.Option(help="Heat that is believed, 0.01 to 1.")] = 0.5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Heat that is believed, 0.01 to 1; none: as the model asks.")
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second to look at; none: all.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> int:
@@ -55,12 +57,13 @@ def watch(
     from canton.motion.watching import watch
 
     model, source = _which(what, model)
-    if not 0.01 <= threshold <= 1:
+    if threshold is not None and not 0.01 <= threshold <= 1:
         raise UserError(f"threshold is {threshold}: it lies between 0.01 and 1")
     if fps is not None and not 0 < fps < float("inf"):
         raise UserError(f"fps is {fps}: it is a positive number")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
-    network = (_shipped(load_model) if model is None else load_model(model)).model
+    made = _shipped(load_model) if model is None else load_model(model)
+    network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
     camera = source.isdigit() or "://" in source
     with open_video(source, fps=fps) as video, ExitStack() as after:
         rate = min(fps or USUAL_FPS, video.fps or USUAL_FPS) if fps else video.fps or USUAL_FPS
@@ -68,7 +71,7 @@ def watch(
         picture = after.enter_context(_Picture(out, network.stride, network.offset, rate))
         screen = after.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
         stop = after.enter_context(_stop_signals())
-        sightings = watch(network, video, fps=rate, threshold=threshold, live=camera)
+        sightings = watch(network, video, fps=rate, threshold=believed, live=camera)
         for sighting in after.enter_context(closing(sightings)):
             for write in writers:
                 write(sighting)
@@ -99,7 +102,7 @@ def _which(what: list[str], model: Path | None) -> tuple[Path | None, str]:
 
 
 def _shipped(load: Callable[[Path], ModelFile]) -> ModelFile:
-    place = files("canton.motion").joinpath(*SHIPPED)
+    place = files("canton.motion").joinpath(SHIPPED)
     if not place.is_file():
         raise UserError("no model is shipped with this copy of Canton: name a model file before the video")
     with as_file(place) as path:

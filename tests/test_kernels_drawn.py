@@ -188,6 +188,7 @@ def test_drawn_configurations(dtype: torch.dtype) -> None:
     # a test in which every kernel refuses everything could not fail
     assert ran["auto"] >= COUNT
     assert ran["fused"] >= COUNT * 3 // 4
+    assert ran["scan"] >= COUNT // 50
     if native.available() and dtype is torch.float32:
         assert ran["native"] >= COUNT // 10
     elif dtype is torch.float64:

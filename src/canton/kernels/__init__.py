@@ -13,7 +13,7 @@ from types import ModuleType
 
 import torch
 
-from canton.kernels import fused, native, triton_gru
+from canton.kernels import fused, native, scan, triton_gru
 from canton.kernels.plan import (
     LSTM,
     MGU,
@@ -53,7 +53,7 @@ __all__ = [
 
 Loop = Callable[[Job], Result]
 
-_KERNELS: dict[str, ModuleType] = {"triton": triton_gru, "native": native, "fused": fused}
+_KERNELS: dict[str, ModuleType] = {"triton": triton_gru, "native": native, "scan": scan, "fused": fused}
 """Fastest first."""
 
 NAMES = ("auto", "loop", *_KERNELS)

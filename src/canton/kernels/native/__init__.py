@@ -11,11 +11,25 @@ from collections.abc import Callable
 
 import torch
 
-from canton.kernels.native import gru, layout
-from canton.kernels.native.library import available, instruction_set, use_instruction_set, why_not
-from canton.kernels.plan import GRUBefore, Job, Result
+from canton.kernels.native import gru, layout, min_gru
+from canton.kernels.native.library import (
+    INSTRUCTION_SETS,
+    available,
+    instruction_set,
+    use_instruction_set,
+    why_not,
+)
+from canton.kernels.plan import GRUBefore, Job, MinGRU, Result
 
-__all__ = ["available", "instruction_set", "refuses", "run", "use_instruction_set", "why_not"]
+__all__ = [
+    "INSTRUCTION_SETS",
+    "available",
+    "instruction_set",
+    "refuses",
+    "run",
+    "use_instruction_set",
+    "why_not",
+]
 
 
 def refuses(job: Job) -> str | None:
@@ -23,11 +37,12 @@ def refuses(job: Job) -> str | None:
     if reason := why_not():
         return reason
     plan = job.plan
-    if not isinstance(plan, GRUBefore):
-        return "it runs the reset-before GRU only"
+    if not isinstance(plan, (GRUBefore, MinGRU)):
+        return "it runs the reset-before GRU and the minGRU only"
     if job.reset is not None or job.lengths is not None or job.drop is not None or job.zone is not None:
         return "it knows no reset, lengths, recurrent dropout or zoneout"
-    tensors = (job.gx, *job.state, plan.gates.weight, plan.candidate.weight)
+    products = (plan.gates, plan.candidate) if isinstance(plan, GRUBefore) else ()
+    tensors = (job.gx, *job.state, *(product.weight for product in products))
     if any(t.device.type != "cpu" for t in tensors):
         return "it runs on the processor only"
     if any(t.dtype != torch.float32 for t in tensors):
@@ -36,9 +51,9 @@ def refuses(job: Job) -> str | None:
         return "it does not know autocast"
     if any(size == 0 for size in job.gx.shape):
         return "an axis of the input is empty"
-    return layout.refuses(plan.gates) or layout.refuses(plan.candidate)
+    return next((reason for reason in map(layout.refuses, products) if reason), None)
 
 
 def run(job: Job, loop: Callable[[Job], Result]) -> Result:
     """Run `job`; gradients of gradients go through `loop`."""
-    return gru.run(job, loop)
+    return min_gru.run(job, loop) if isinstance(job.plan, MinGRU) else gru.run(job, loop)

@@ -1,5 +1,6 @@
 // The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
 #include "gru_before.h"
+#include "min_gru.h"
 #include "pool.h"
 #include "writer.h"
 
@@ -19,6 +20,8 @@ static void run(const Sequence& q) {
 extern "C" {
 void CANTON_NAME(gru_before)(const Sequence& q) { run<GRUBefore, &GRUBefore::forward>(q); }
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
+void CANTON_NAME(min_gru)(const Sequence& q) { run<MinGRU, &MinGRU::forward>(q); }
+void CANTON_NAME(min_gru_gradient)(const Sequence& q) { run<MinGRU, &MinGRU::backward>(q); }
 
 void* CANTON_NAME(writer_open)(const WriterModel& model) { return new Writer(model); }
 void CANTON_NAME(writer_close)(void* writer) { delete static_cast<Writer*>(writer); }

@@ -37,6 +37,8 @@ static int chosen = best();
 extern "C" {
 ENTRY(gru_before)
 ENTRY(gru_before_gradient)
+ENTRY(min_gru)
+ENTRY(min_gru_gradient)
 
 #define WRITER(isa)                                       \
     void* writer_open_##isa(const WriterModel&);          \

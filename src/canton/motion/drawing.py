@@ -27,6 +27,8 @@ WIDE = 960
 TRAIL_SECONDS = 1.5
 GLOW = 0.5
 """How much of the picture the hottest heat covers: the thing itself has to stay in sight."""
+LEAST_GLOW = 0.05
+"""Heat below this is not drawn."""
 FIRST_HUE, NEXT_HUE = 0.47, 0.382
 """Colours of tracks: turquoise first, then on by the golden section, so that neighbours differ."""
 INK = (12, 12, 16)
@@ -61,8 +63,8 @@ class Painter:
         self._clock += 1
         self._follow(sighting)
         size = (self.width, self.height)
-        picture = cv2.resize(sighting.frame.pixels, size, interpolation=cv2.INTER_CUBIC)
-        picture = self._glow(picture, sighting.heat)
+        picture: Picture = cv2.resize(sighting.frame.pixels, size, interpolation=cv2.INTER_CUBIC)
+        self._glow(picture, sighting.heat)
         boxes = {track.id: track.box for track in sighting.tracks}
         for number, trail in self._trails.items():
             self._trail(picture, number, trail, boxes.get(number))
@@ -90,22 +92,23 @@ class Painter:
         x, y = point
         return x * self.scale - 0.5, y * self.scale - 0.5
 
-    def _glow(self, picture: Picture, heat: NDArray[np.float32]) -> Picture:
-        x, y = self._place((self._offset, self._offset))
+    def _glow(self, picture: Picture, heat: NDArray[np.float32]) -> None:
+        """Only around the cells that glow: most frames have few, and most pixels none."""
+        column, row, wide, high = cv2.boundingRect((heat > LEAST_GLOW).astype(np.uint8))
+        if not wide:
+            return
         step = self._stride * self.scale
-        place = np.array([[step, 0, x], [0, step, y]])
-        spread = cv2.warpAffine(
-            heat, place, (self.width, self.height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-        )
+        x, y = self._place((self._offset, self._offset))
+        left, top = (max(0, int(edge)) for edge in (x + step * (column - 1), y + step * (row - 1)))
+        right, bottom = (math.ceil(e) for e in (x + step * (column + wide), y + step * (row + high)))
+        part = picture[top : bottom + 1, left : right + 1]
+        if not part.size:
+            return
+        place = np.array([[step, 0, x - left], [0, step, y - top]])
+        spread = cv2.warpAffine(heat, place, (part.shape[1], part.shape[0]), flags=cv2.INTER_LINEAR)
         level = (spread * 255).clip(0, 255).astype(np.uint8)
-        left, top, wide, high = cv2.boundingRect(cv2.compare(level, 12, cv2.CMP_GT))
-        if not wide:  # nothing glows, as in most frames of most videos
-            return picture
-        level = level[top : top + high, left : left + wide]
-        part = picture[top : top + high, left : left + wide]
-        cover = (_cover()[level] / 255.0)[..., None]
+        cover = _cover()[level][..., None]
         part[:] = part * (1 - cover) + _embers()[level] * cover
-        return picture
 
     def _trail(self, picture: Picture, number: int, trail: deque[tuple[int, Point]], box: Box | None) -> None:
         """Thin and dark where it is old; straight over the frames in which the thing was not seen. It ends at
@@ -232,6 +235,6 @@ def _embers() -> Picture:
 
 @lru_cache(maxsize=1)
 def _cover() -> NDArray[np.float32]:
-    """How much of 255 each level of heat covers of the picture: little until it is believed."""
+    """The share of the picture that each level of heat covers: little until it is believed."""
     level = np.linspace(0, 1, 256, dtype=np.float32)
-    return 255 * GLOW * level**1.2
+    return GLOW * level**1.2

@@ -31,8 +31,11 @@ WEAK = 0.5
 class Steps(Protocol):
     """What watching asks of a network; `MotionModel` has it."""
 
-    stride: int
-    offset: float
+    @property
+    def stride(self) -> int: ...
+
+    @property
+    def offset(self) -> float: ...
 
     def step(self, frame: Tensor, state: Any, /) -> tuple[Tensor, Any]:
         """(B, 3, H, W) in [0, 1] and a state (None: empty) to (B, 3, h, w) maps and the next state."""

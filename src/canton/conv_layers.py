@@ -45,6 +45,7 @@ def _conv_gru(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
         zoneout: float = 0.0,
         learn_initial_state: bool = False,
         kernel: str = "auto",
+        recompute: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Recurrent:
@@ -63,6 +64,7 @@ def _conv_gru(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
             zoneout=zoneout,
             learn_initial_state=learn_initial_state,
             kernel=kernel,
+            recompute=recompute,
             device=device,
             dtype=dtype,
         )
@@ -92,6 +94,7 @@ def _conv_lstm(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-
         zoneout: float = 0.0,
         learn_initial_state: bool = False,
         kernel: str = "auto",
+        recompute: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Recurrent:
@@ -112,6 +115,7 @@ def _conv_lstm(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-
             zoneout=zoneout,
             learn_initial_state=learn_initial_state,
             kernel=kernel,
+            recompute=recompute,
             device=device,
             dtype=dtype,
         )
@@ -139,6 +143,7 @@ def _conv_rnn(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
         zoneout: float = 0.0,
         learn_initial_state: bool = False,
         kernel: str = "auto",
+        recompute: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> Recurrent:
@@ -157,6 +162,7 @@ def _conv_rnn(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
             zoneout=zoneout,
             learn_initial_state=learn_initial_state,
             kernel=kernel,
+            recompute=recompute,
             device=device,
             dtype=dtype,
         )

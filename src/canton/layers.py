@@ -32,6 +32,7 @@ def _stack(
     zoneout: float,
     learn_initial_state: bool,
     kernel: str,
+    recompute: bool,
     device: Device,
     dtype: torch.dtype | None,
 ) -> Recurrent:
@@ -51,6 +52,7 @@ def _stack(
             zoneout=zoneout,
             learn_initial_state=learn_initial_state,
             kernel=kernel,
+            recompute=recompute,
         )
     return layers.to(dtype=dtype)
 
@@ -71,6 +73,7 @@ def GRU(
     zoneout: float = 0.0,
     learn_initial_state: bool = False,
     kernel: str = "auto",
+    recompute: bool = False,
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Recurrent:
@@ -98,6 +101,7 @@ def GRU(
         zoneout,
         learn_initial_state,
         kernel,
+        recompute,
         device,
         dtype,
     )
@@ -121,6 +125,7 @@ def LSTM(
     zoneout: float = 0.0,
     learn_initial_state: bool = False,
     kernel: str = "auto",
+    recompute: bool = False,
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Recurrent:
@@ -152,6 +157,7 @@ def LSTM(
         zoneout,
         learn_initial_state,
         kernel,
+        recompute,
         device,
         dtype,
     )
@@ -173,6 +179,7 @@ def RNN(
     zoneout: float = 0.0,
     learn_initial_state: bool = False,
     kernel: str = "auto",
+    recompute: bool = False,
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Recurrent:
@@ -192,6 +199,7 @@ def RNN(
         zoneout,
         learn_initial_state,
         kernel,
+        recompute,
         device,
         dtype,
     )
@@ -214,6 +222,7 @@ def MGU(
     zoneout: float = 0.0,
     learn_initial_state: bool = False,
     kernel: str = "auto",
+    recompute: bool = False,
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Recurrent:
@@ -235,6 +244,7 @@ def MGU(
         zoneout,
         learn_initial_state,
         kernel,
+        recompute,
         device,
         dtype,
     )
@@ -255,6 +265,7 @@ def MinGRU(
     zoneout: float = 0.0,
     learn_initial_state: bool = False,
     kernel: str = "auto",
+    recompute: bool = False,
     device: Device = None,
     dtype: torch.dtype | None = None,
 ) -> Recurrent:
@@ -274,6 +285,7 @@ def MinGRU(
         zoneout,
         learn_initial_state,
         kernel,
+        recompute,
         device,
         dtype,
     )

@@ -16,7 +16,8 @@ from torch.nn.utils.rnn import PackedSequence
 from canton import kernels
 from canton.cell import Cell, State, check_state
 from canton.kernels import Job, Result
-from canton.sequences import backward_reset, flip, pack_like, unpack, within
+from canton.recompute import in_pieces, stand_in
+from canton.sequences import backward_reset, check_lengths, flip, pack_like, unpack, within
 
 
 def loop(job: Job, cell: Cell) -> Result:
@@ -66,6 +67,8 @@ class Recurrent(nn.Module):
             arXiv:1606.01305).
         learn_initial_state: start from a learned state (one number per channel) instead of zeros.
         kernel: "auto" takes the fastest way that can run, "loop" the readable loop; see `kernels.NAMES`.
+        recompute: save memory in training: keep for backward only the inputs and about sqrt(T) states, and
+            run forward once more in backward (see canton.recompute).
 
     Shapes:
         xs (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C,
@@ -87,6 +90,7 @@ class Recurrent(nn.Module):
         zoneout: float = 0.0,
         learn_initial_state: bool = False,
         kernel: str = "auto",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         cells = [cells] if isinstance(cells, Cell) else list(cells)
@@ -108,12 +112,12 @@ class Recurrent(nn.Module):
         self.input_size, self.state_sizes = cells[0].input_size, sizes
         self.batch_first, self.dropout = batch_first, dropout
         self.recurrent_dropout, self.zoneout = recurrent_dropout, zoneout
-        self.kernel = kernels.check_name(kernel)
+        self.kernel, self.recompute = kernels.check_name(kernel), recompute
         count = len(cells) if learn_initial_state else 0
         self.initial = nn.ParameterList(torch.zeros(sum(sizes)) for _ in range(count))
 
     def extra_repr(self) -> str:
-        names = ("batch_first", "dropout", "recurrent_dropout", "zoneout", "kernel")
+        names = ("batch_first", "dropout", "recurrent_dropout", "zoneout", "kernel", "recompute")
         return f"directions={self.directions}, " + ", ".join(
             f"{name}={getattr(self, name)!r}" for name in names
         )
@@ -186,7 +190,7 @@ class Recurrent(nn.Module):
         """The name of the kernel that would run the first layer on `xs`; "loop" is the readable loop."""
         xs = xs.transpose(0, 1) if self.batch_first else xs
         cell = self._cells()[0]
-        gx = cell.project(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
+        gx = _project(cell, xs)
         states = None if state is None else self._unstack(state, xs.shape[1:2], xs.shape[3:])
         return kernels.choose(self._job(0, cell, gx, states[0] if states else None, xs), self.kernel)
 
@@ -205,7 +209,7 @@ class Recurrent(nn.Module):
             raise ValueError(f"xs has the shape {tuple(xs.shape)}: a sequence has one step at least")
         steps, batch = xs.shape[:2]
         states = None if state is None else self._unstack(state, (batch,), xs.shape[3:])
-        lengths = None if lengths is None else _check_lengths(lengths, steps, batch, xs.device)
+        lengths = None if lengths is None else check_lengths(lengths, steps, batch, xs.device)
         if reset is not None and (tuple(reset.shape) != (steps, batch) or reset.dtype != torch.bool):
             raise ValueError(
                 f"reset is {tuple(reset.shape)} {reset.dtype}: it is ({steps}, {batch}) torch.bool"
@@ -215,20 +219,21 @@ class Recurrent(nn.Module):
         ):  # behind its end a row neither restarts nor reads: a NaN would reach gradients
             xs, reset = within(xs, lengths), None if reset is None else within(reset, lengths)
         finals: list[State] = []
-        cells = self._cells()
+        cells, again = self._cells(), self._recomputes()
         for first in range(0, len(cells), self.directions):
             if first and self.dropout:
                 xs = nn.functional.dropout(xs, self.dropout, self.training)
             outputs = []
             for k in range(first, first + self.directions):
                 cell, backward = cells[k], k > first
-                gx = cell.project(xs.flatten(0, 1)).unflatten(0, (steps, batch))
-                restart = reset
+                seen, restart = xs, reset
                 if backward:
-                    gx = flip(gx, lengths)
+                    seen = flip(xs, lengths)
                     restart = None if reset is None else flip(backward_reset(reset), lengths)
+                gx = stand_in(cell, seen) if again else _project(cell, seen)
                 job = self._job(k, cell, gx, states[k] if states else None, xs, restart, lengths)
-                ys, final = kernels.run(job, partial(loop, cell=cell), self.kernel)
+                run = partial(kernels.run, loop=partial(loop, cell=cell), kernel=self.kernel)
+                ys, final = in_pieces(cell, seen, job, run) if again else run(job)
                 outputs.append(flip(ys, lengths) if backward else ys)
                 finals.append(final)
             xs = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
@@ -261,6 +266,10 @@ class Recurrent(nn.Module):
                 zone = tuple(torch.bernoulli(z) for z in zone)
         return Job(cell.plan(), gx, state, fresh, reset, lengths, drop, zone)
 
+    def _recomputes(self) -> bool:
+        # a compiler decides for itself what it keeps
+        return self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
     def _is_lone(self, xs: Tensor) -> bool:
         axes = self._cells()[0].axes
         if not xs.is_floating_point():
@@ -280,12 +289,7 @@ class Recurrent(nn.Module):
         return list(zip(*(s.unbind(0) for s in stacked), strict=True))
 
 
-def _check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, device: torch.device) -> Tensor:
-    lengths = torch.as_tensor(lengths)
-    if tuple(lengths.shape) != (batch,) or lengths.is_floating_point():
-        raise ValueError(f"lengths is {tuple(lengths.shape)} {lengths.dtype}: it is ({batch},) whole numbers")
-    if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
-        raise ValueError(
-            f"lengths go from {int(lengths.min())} to {int(lengths.max())}: they lie in 0..{steps}"
-        )
-    return lengths.to(device)
+def _project(cell: Cell, xs: Tensor) -> Tensor:
+    """The input half of all steps at once."""
+    gx: Tensor = cell.project(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
+    return gx

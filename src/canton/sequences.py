@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
@@ -43,3 +45,19 @@ def flip(xs: Tensor, lengths: Tensor | None) -> Tensor:
 def backward_reset(reset: Tensor) -> Tensor:
     """Where a backward run restarts: what starts afresh before step t ends, read backwards, after it."""
     return torch.cat([reset[1:], torch.zeros_like(reset[:1])])
+
+
+def check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, device: torch.device) -> Tensor:
+    """`lengths` as a tensor (batch,) on `device`.
+
+    Raises:
+        ValueError: it has another shape or dtype, or a length lies outside 0..steps.
+    """
+    lengths = torch.as_tensor(lengths)
+    if tuple(lengths.shape) != (batch,) or lengths.is_floating_point():
+        raise ValueError(f"lengths is {tuple(lengths.shape)} {lengths.dtype}: it is ({batch},) whole numbers")
+    if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
+        raise ValueError(
+            f"lengths go from {int(lengths.min())} to {int(lengths.max())}: they lie in 0..{steps}"
+        )
+    return lengths.to(device)

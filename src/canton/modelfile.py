@@ -1,0 +1,100 @@
+"""A model as one file: its weights, a header that says what it is and where it comes from, and, of a run that is
+not finished, what `canton.training.fit` needs to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from canton import __version__
+from canton.errors import UserError
+from canton.storage import read_header, read_tensors, write_tensors
+from canton.training import Checkpoint
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class ModelFile(NamedTuple, Generic[Model]):
+    """What a file held: the model in evaluation mode, the header, and, of an unfinished run, its
+    checkpoint.
+    """
+
+    model: Model
+    header: dict[str, Any]
+    checkpoint: Checkpoint | None
+
+
+def write_model(
+    path: Path,
+    model: nn.Module,
+    architecture: dict[str, Any],
+    header: dict[str, Any],
+    checkpoint: Checkpoint | None,
+    *,
+    format: str,
+) -> None:
+    """Write a model file; an earlier one at `path` is replaced only once the new one is whole on disk.
+
+    Raises: UserError if it cannot be written; MissingExtra without safetensors.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    table = {**header, "architecture": architecture, "version": __version__}
+    if checkpoint is not None:
+        tensors |= {f"run.{name}": tensor for name, tensor in checkpoint.tensors.items()}
+        table |= {"step": checkpoint.step, "seconds": checkpoint.seconds}
+    write_tensors(path, tensors, table, format=format)
+
+
+def read_model(path: Path, build: Callable[[Any], Model], *, format: str) -> ModelFile[Model]:
+    """Read a model file; `build` makes the model from the header's architecture.
+
+    Raises: UserError, one line, if it is missing, cut short, changed, of another kind, or its weights are not
+    those of its architecture.
+    """
+    tensors, header = read_tensors(path, format=format)
+    try:
+        with torch.device("meta"):  # names, shapes and types are compared before any memory is taken
+            model = build(header.get("architecture"))
+        weights = _part(tensors, "model.")
+        _compare(model.state_dict(), weights)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    model.load_state_dict(weights, assign=True)
+    model.requires_grad_(True)
+    checkpoint = None
+    if "step" in header:
+        checkpoint = Checkpoint(_part(tensors, "run."), int(header["step"]), float(header["seconds"]))
+    return ModelFile(model.eval(), header, checkpoint)
+
+
+def check_replaceable(path: Path, *, format: str, kind: str) -> None:
+    """Raises: UserError if the file at `path` is not of this format, so that a slip costs no one their work."""
+    try:
+        replaceable = path.stat().st_size == 0 or read_header(path).get("format") == format
+    except UserError:
+        replaceable = False
+    if not replaceable:
+        raise UserError(f"{path} is there and is no {kind} of Canton's: it is left alone")
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _compare(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    for name in [*wanted, *found]:
+        if name not in found:
+            raise UserError(f"its architecture needs the weight {name}, which is not in it")
+        if name not in wanted:
+            raise UserError(f"the weight {name} in it is not of its architecture")
+        want, have = wanted[name], found[name]
+        if want.shape != have.shape or not have.is_floating_point():
+            raise UserError(
+                f"the weight {name} in it is {tuple(have.shape)} {have.dtype}, "
+                f"its architecture needs {tuple(want.shape)} {want.dtype}"
+            )

@@ -1,0 +1,89 @@
+"""A motion model as an ONNX file: frames and the memory in, maps and the memory after out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from canton.errors import require
+from canton.motion.model import SLOPE, Block, MotionModel
+from canton.weights import onnx
+from canton.weights.onnx_graph import Graph
+
+
+def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
+    """The model as an onnx.ModelProto; also written to `path` if given.
+
+    Inputs: frames (T, B, 3, H, W) in [0, 1] and, with a memory, h_0 (layers, B, C, rows, columns), zeros at
+    first; outputs: maps (T, B, 3 + others, rows, columns), see `canton.motion.model.MAPS`, and h_0_after. Time,
+    batch and image size are free; a stream gives one frame at a time, T = 1. A model trained without recurrence
+    has no h_0.
+
+    Raises:
+        UserError: the package onnx is not installed; which extra brings it.
+    """
+    graph, a = Graph(), model.architecture
+    frames = graph.input("frames", ("time", "batch", 3, "height", "width"))
+    lead = graph.shape(frames, 0, 2)
+    x = _flat(graph, frames)
+    two, one = graph.constant(_number(2.0)), graph.constant(_number(1.0))
+    x = graph.op("Sub", [graph.op("Mul", [x, two]), one])
+    for block in model.stem:
+        assert isinstance(block, Block)
+        x = _conv(graph, block.conv, x)
+        if block.pool:
+            x = graph.op("MaxPool", [x], {"kernel_shape": [2, 2], "strides": [2, 2]})
+        x = graph.op("LeakyRelu", [x], {"alpha": SLOPE})
+    if model.memory is not None:
+        remembered = _remember(graph, model, x, lead)
+        x = graph.op("Concat", [x, remembered], {"axis": 1}) if a.bypass else remembered
+    if model.hidden is not None:
+        x = graph.op("LeakyRelu", [_conv(graph, model.hidden, x)], {"alpha": SLOPE})
+    maps = _unflat(graph, _conv(graph, model.maps, x), lead)
+    graph.output(maps, "maps", ("time", "batch", model.maps.out_channels, "rows", "columns"))
+    made = graph.model("canton-motion")
+    if path is not None:
+        require("onnx", extra="onnx").save(made, str(path))
+    return made
+
+
+def _remember(graph: Graph, model: MotionModel, stem: str, lead: str) -> str:
+    """`MotionModel._remember`, on (T * B, C, rows, columns)."""
+    a, memory = model.architecture, model.memory
+    assert memory is not None
+    if not a.recurrent:  # every frame is a row of a sequence of one
+        apart = graph.op("Unsqueeze", [stem, graph.constant([0])])
+        count = graph.shape(apart, 1, 2)
+        size = graph.shape(apart, 3)
+        shape = [graph.constant([a.memory_layers]), count, graph.constant([a.memory]), size]
+        zeros = graph.op("Expand", [graph.constant(_number(0.0)), graph.op("Concat", shape, {"axis": 0})])
+        ys, _ = onnx.run(graph, memory, apart, [zeros], False)
+        return graph.op("Squeeze", [ys, graph.constant([0])])
+    shape_of_state = (a.memory_layers, "batch", a.memory, "rows", "columns")
+    state = graph.input("h_0", shape_of_state)
+    ys, (after,) = onnx.run(graph, memory, _unflat(graph, stem, lead), [state], False)
+    graph.output(after, "h_0_after", shape_of_state)
+    return _flat(graph, ys)
+
+
+def _conv(graph: Graph, conv: nn.Conv2d, x: str) -> str:
+    assert conv.bias is not None
+    pads = [int(pad) for pad in conv.padding]
+    weights = [graph.constant(conv.weight), graph.constant(conv.bias)]
+    return graph.op("Conv", [x, *weights], {"strides": list(conv.stride), "pads": pads * 2})
+
+
+def _flat(graph: Graph, x: str) -> str:
+    rest = graph.op("Concat", [graph.constant([-1]), graph.shape(x, 2)], {"axis": 0})
+    return graph.op("Reshape", [x, rest])
+
+
+def _unflat(graph: Graph, x: str, lead: str) -> str:
+    return graph.op("Reshape", [x, graph.op("Concat", [lead, graph.shape(x, 1)], {"axis": 0})])
+
+
+def _number(value: float) -> torch.Tensor:
+    return torch.tensor(value)

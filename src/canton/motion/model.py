@@ -1,0 +1,211 @@
+"""The motion model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from canton.conv_layers import ConvGRU2d
+from canton.errors import UserError
+
+State = tuple[Tensor, ...]
+"""What a motion model carries from frame to frame: the memory's state (layers, B, C, h, w); empty without a
+memory."""
+
+MAPS = 3
+"""Channels every model puts out first: the logit of the heat, the logarithms of width and height in px."""
+
+SLOPE = 0.2
+"""Of the leaky rectifier below zero, as in the article (and TensorFlow's default)."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a motion model is built from; stored in its file.
+
+    Args:
+        stem: blocks from the frame up, each (channels, kernel, halve): a convolution, a maximum over 2 x 2
+            where halve is true, a leaky rectifier.
+        strided: halve by the convolution's stride instead of the maximum: a quarter of the work.
+        same: pad the convolutions to keep the size; False, as the article's, loses the borders.
+        memory: channels of the convolutional GRU, 0 for none of it.
+        memory_kernel: its kernel, in cells of the stem's output.
+        memory_layers: how many, one on top of the other.
+        recurrent: False keeps the network as it is but starts its memory afresh at every frame: what it then
+            lacks is memory and nothing else.
+        bypass: the head also sees the stem's output beside the memory's.
+        head: width of a hidden 1 x 1 layer before the maps, 0 for none.
+        others: kinds of thing that fly and are not sought; each has a heat map of its own behind the first
+            three maps, so that training can tell them apart.
+    """
+
+    stem: tuple[tuple[int, int, bool], ...] = ((16, 5, True), (32, 3, True), (32, 3, False), (32, 3, False))
+    strided: bool = True
+    same: bool = True
+    memory: int = 32
+    memory_kernel: int = 3
+    memory_layers: int = 1
+    recurrent: bool = True
+    bypass: bool = True
+    head: int = 32
+    others: tuple[str, ...] = ("bird", "airplane", "helicopter")
+
+    def __post_init__(self) -> None:
+        if not self.stem or any(c < 1 or k < 1 or k % 2 == 0 for c, k, _ in self.stem):
+            raise UserError(
+                f"stem is {self.stem}: blocks of (at least 1 channel, an odd kernel, halve or not)"
+            )
+        if self.memory_kernel < 1 or self.memory_kernel % 2 == 0:
+            raise UserError(f"memory_kernel is {self.memory_kernel}: it is an odd number of at least 1")
+        for name, least in (("memory", 0), ("memory_layers", 1), ("head", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
+
+    @property
+    def stride(self) -> int:
+        """Px of the frame from one cell of the heat map to the next."""
+        return 2 ** sum(halve for _, _, halve in self.stem)
+
+    @property
+    def offset(self) -> float:
+        """Px from the frame's left edge (and its upper) to the centre of cell (0, 0)."""
+        cell, start = 1, 0.5
+        for _, kernel, halve in self.stem:
+            start += 0 if self.same else cell * (kernel - 1) / 2
+            if halve:
+                start += (
+                    0 if self.strided else cell / 2
+                )  # a strided convolution looks at every second cell's middle
+                cell *= 2
+        return start
+
+    def cells(self, px: int) -> int:
+        """How many cells of the heat map a side of `px` gives."""
+        for _, kernel, halve in self.stem:
+            px -= 0 if self.same else kernel - 1
+            if halve:
+                px = -(-px // 2) if self.strided else px // 2
+        return px
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, table: Any) -> Architecture:
+        """The architecture of a file's header.
+
+        Raises: UserError if it is not one this version of Canton knows.
+        """
+        if not isinstance(table, dict) or set(table) != {field.name for field in fields(cls)}:
+            raise UserError("its architecture is not one that this version of Canton knows")
+        try:
+            stem = tuple((int(c), int(k), bool(halve)) for c, k, halve in table["stem"])
+            others = tuple(str(kind) for kind in table["others"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"its architecture says stem is {table['stem']!r}") from error
+        for name in ("memory", "memory_kernel", "memory_layers", "head"):
+            if not isinstance(table[name], int):
+                raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
+        return cls(**{**table, "stem": stem, "others": others})
+
+
+ARTICLE = Architecture(
+    stem=((16, 5, True), (16, 5, True), (16, 5, False)),
+    strided=False,
+    same=False,
+    memory=16,
+    memory_kernel=5,
+    bypass=False,
+    head=0,
+    others=(),
+)
+"""The 2017 article's network."""
+
+
+class MotionModel(nn.Module):
+    """Where in each frame the thing sought is. State goes in and comes out; nothing is kept in the module.
+
+    Shapes: frames (T, B, 3, H, W) in [0, 1]; maps (T, B, 3 + others, h, w), h about H / stride, see `MAPS`;
+    state: see `State`. A size H or W that the stride does not divide loses less than one cell at its end.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        blocks, below = [], 3
+        for channels, kernel, halve in a.stem:
+            blocks.append(Block(below, channels, kernel, halve, strided=a.strided, same=a.same))
+            below = channels
+        self.stem = nn.Sequential(*blocks)
+        self.memory = ConvGRU2d(below, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
+        seen = (below if a.bypass or not a.memory else 0) + a.memory
+        self.hidden = nn.Conv2d(seen, a.head, 1) if a.head else None
+        self.maps = nn.Conv2d(a.head or seen, MAPS + len(a.others), 1)
+        with torch.no_grad():  # at first: nothing anywhere, boxes of 16 px
+            self.maps.bias.fill_(-4.0)  # type: ignore[union-attr]
+            self.maps.bias[1:MAPS] = 2.77  # type: ignore[index]
+
+    @property
+    def stride(self) -> int:
+        return self.architecture.stride
+
+    @property
+    def offset(self) -> float:
+        return self.architecture.offset
+
+    def forward(
+        self, frames: Tensor, state: State | None = None, reset: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Maps of all frames, and the state after the last. reset (T, B): the row starts afresh before it."""
+        steps, rows = frames.shape[:2]
+        stem = self.stem(_centred(frames.flatten(0, 1)))
+        after: State = ()
+        seen = stem
+        if self.memory is not None:
+            remembered, after = self._remember(stem.unflatten(0, (steps, rows)), state, reset)
+            remembered = remembered.flatten(0, 1)
+            seen = torch.cat([stem, remembered], 1) if self.architecture.bypass else remembered
+        if self.hidden is not None:
+            seen = F.leaky_relu(self.hidden(seen), SLOPE)
+        return self.maps(seen).unflatten(0, (steps, rows)), after
+
+    def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One frame (B, 3, H, W) of a stream and the last state; its maps and the next state."""
+        maps, after = self(frame.unsqueeze(0), state)
+        return maps[0], after
+
+    def _remember(self, stem: Tensor, state: State | None, reset: Tensor | None) -> tuple[Tensor, State]:
+        assert self.memory is not None
+        if not self.architecture.recurrent:
+            alone, _ = self.memory(stem.flatten(0, 1).unsqueeze(0))
+            return alone.unflatten(1, stem.shape[:2])[0], ()
+        outputs, after = self.memory(stem, state[0] if state else None, reset=reset)
+        return outputs, (after,)
+
+
+class Block(nn.Module):
+    """A convolution, the maximum over 2 x 2 or a stride of 2 where it halves, and a leaky rectifier."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, halve: bool, *, strided: bool, same: bool) -> None:
+        super().__init__()
+        self.pool = halve and not strided
+        self.conv = nn.Conv2d(
+            c_in, c_out, kernel, stride=2 if halve and strided else 1, padding=kernel // 2 if same else 0
+        )
+        nn.init.kaiming_normal_(self.conv.weight, a=SLOPE)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.pool:
+            x = F.max_pool2d(x, 2)  # before the rectifier, which is monotonic: the same, for a quarter of it
+        return F.leaky_relu(x, SLOPE)
+
+
+def _centred(frames: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1], channels last, which is how the processor convolves fastest."""
+    return (frames * 2 - 1).contiguous(memory_format=torch.channels_last)

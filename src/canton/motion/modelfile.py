@@ -1,0 +1,34 @@
+"""A motion model as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from canton import modelfile
+from canton.motion.model import Architecture, MotionModel
+from canton.training import Checkpoint
+
+FORMAT = "canton-motion-1"
+
+ModelFile = modelfile.ModelFile[MotionModel]
+"""header: architecture (as `Architecture`'s fields), training (the settings), threshold (of the heat, chosen on the
+validation clips), held_out (the figures there), version (of Canton), and, for an unfinished run, step and
+seconds."""
+
+
+def save_model(
+    path: Path, model: MotionModel, header: dict[str, Any], checkpoint: Checkpoint | None = None
+) -> None:
+    """Write a motion model; see `canton.modelfile.write_model`."""
+    modelfile.write_model(path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT)
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read a motion model; see `canton.modelfile.read_model`."""
+    return modelfile.read_model(path, lambda table: MotionModel(Architecture.from_json(table)), format=FORMAT)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises: UserError if the file at `path` is no motion model."""
+    modelfile.check_replaceable(path, format=FORMAT, kind="motion model")

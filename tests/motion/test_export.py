@@ -1,0 +1,45 @@
+"""The ONNX file of a motion model says what the model says; onnxruntime is the judge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from canton.motion.export import export_model
+from canton.motion.model import ARTICLE, Architecture, MotionModel
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+SMALL = ((4, 5, True), (6, 3, True), (6, 3, False))
+NETWORKS = {
+    "default": Architecture(),
+    "article": ARTICLE,
+    "pooled": Architecture(stem=SMALL, strided=False, memory=5, memory_layers=2),
+    "no memory at all": Architecture(stem=SMALL, memory=0),
+    "not recurrent": Architecture(stem=SMALL, memory=5, recurrent=False, bypass=False, head=0),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_stream_through_onnxruntime(name: str) -> None:
+    torch.manual_seed(0)
+    model = MotionModel(NETWORKS[name]).eval()
+    session = onnxruntime.InferenceSession(
+        export_model(model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    frames = torch.rand(5, 2, 3, 72, 88)
+    with torch.no_grad():
+        wanted, final = model(frames)
+    memory = [i.name for i in session.get_inputs() if i.name == "h_0"]
+    assert len(memory) == len(final)
+    state = np.zeros(final[0].shape, np.float32) if memory else None
+    found = []
+    for piece in (frames[:3], frames[3:4], frames[4:]):  # time is free
+        given = {"frames": piece.numpy()} | ({"h_0": state} if memory else {})
+        outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
+        found.append(outputs["maps"])
+        state = outputs.get("h_0_after")
+    np.testing.assert_allclose(np.concatenate(found), wanted.numpy(), rtol=1e-4, atol=1e-4)
+    if memory:
+        np.testing.assert_allclose(state, final[0].numpy(), rtol=1e-4, atol=1e-4)

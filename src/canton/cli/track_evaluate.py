@@ -1,0 +1,107 @@
+"""`canton track evaluate`."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from canton.errors import UserError
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    footage: Annotated[Path, typer.Option(help="A folder of annotated clips.")],
+    split: Annotated[
+        str, typer.Option(help="train, val or test, as the folder's splits.csv has it.")
+    ] = "test",
+    modality: Annotated[str | None, typer.Option(help="Footage of this kind alone, such as IR.")] = None,
+    sought: Annotated[
+        str | None, typer.Option(help="The kind of thing to find; none: the model's own.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Heat that is believed; none: the model's own.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second; none: as the model learned.")] = None,
+    every: Annotated[int, typer.Option(help="Look at one of so many windows of 12 frames.")] = 1,
+    json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw recall over frames seen (png, svg or pdf).")] = None,
+) -> None:
+    """Measure how well MODEL finds what it seeks."""
+    from canton.cli.track_progress import TrainScreen
+    from canton.motion.footage import Footage
+    from canton.motion.modelfile import load_model
+    from canton.motion.report import evaluate
+    from canton.motion.store import store
+    from canton.storage import check_writable, replacing
+
+    for path in (json, plot):
+        if path is not None:
+            check_writable(path)
+    if every < 1:
+        raise UserError(f"every is {every}: it is a whole number of at least 1")
+    if threshold is not None and not 0.05 <= threshold <= 1:
+        raise UserError(f"threshold is {threshold}: it lies between 0.05 and 1")
+    held = load_model(model)
+    training = held.header["training"]
+    rate = fps or float(training["fps"])
+    kind = sought or str(training["sought"])
+    clips = Footage(footage, split=split, modality=modality)
+    if not len(clips):
+        raise UserError(f"{footage} has no {split} clips" + (f" of modality {modality}" if modality else ""))
+    with TrainScreen() as screen:
+        stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
+    figures = evaluate(
+        held.model,
+        stored,
+        threshold=threshold or float(held.header["threshold"]),
+        sought=kind,
+        fps=rate,
+        every=every,
+    )
+    figures = {"model": str(model), "split": split, "modality": modality, **figures}
+    _show(figures)
+    if json is not None:
+        with replacing(json) as file:
+            file.write(json_module.dumps(figures, indent=1).encode())
+    if plot is not None:
+        from canton.motion.plots import draw_recall
+
+        draw_recall(plot, {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}, rate)
+
+
+def _show(figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    kind = figures["sought"]
+    table = Table(title=f"{figures['clips']} clips, threshold {figures['threshold']}", title_justify="left")
+    rows = [
+        ("F1", "f1"),
+        ("precision", "precision"),
+        ("recall", "recall"),
+        ("average precision", "average_precision"),
+        ("F1 of boxes, IoU 0.5", "box_f1"),
+        ("false alarms a frame", "false_alarms_per_frame"),
+    ]
+    table.add_column("")
+    for name in ("clean", "hard"):
+        table.add_column(f"{kind} clips, {name}", justify="right")
+        table.add_column(f"all clips, {name}", justify="right")
+    for label, key in rows:
+        cells = [f"{figures[name][part][key]:.3f}" for name in ("clean", "hard") for part in ("own", "all")]
+        table.add_row(label, *cells)
+    console = Console()
+    console.print(table)
+    for name in ("clean", "hard"):
+        part = figures[name]
+        first = part["seconds_to_first"]
+        curve = " ".join(f"{value:.2f}" for value in part["recall_by_frame"])
+        console.print(
+            f"{name}: first found after {'-' if first is None else f'{first:.1f} s'} (median), "
+            f"{part['false_alarms_per_minute']:.1f} false alarms a minute; recall by frames seen {curve}",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -1,0 +1,43 @@
+"""`canton track figure`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from canton.errors import UserError, require
+
+
+def figure(
+    model: Annotated[Path, typer.Argument(help="A model file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write (png).")] = Path(
+        "figure.png"
+    ),
+    scene: Annotated[
+        int, typer.Option(help="Which of the made scenes, from 0; none of them was learned from.")
+    ] = 0,
+    scene_kind: Annotated[str, typer.Option(help="article, camouflage, thermal or mixed.")] = "article",
+    frames: Annotated[int, typer.Option(help="How many frames, from t0.")] = 8,
+) -> None:
+    """Draw the article's figure: output, truth and input of t0, t1 ... side by side."""
+    from canton.motion.figure import draw_figure
+    from canton.motion.modelfile import load_model
+    from canton.motion.sources import FromScenes
+    from canton.storage import check_writable, replacing
+
+    if frames < 1 or scene < 0:
+        raise UserError(f"frames is {frames} and scene {scene}: at least 1 frame, of scene 0 or above")
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out is {out}: the figure is a .png")
+    check_writable(out)
+    held = load_model(model)
+    cv2 = require("cv2", extra="track")
+    scenes = FromScenes(kind=scene_kind, sought=str(held.header["training"]["sought"]))
+    sheet = draw_figure(held.model, scenes.held_out_scene(scene, frames=frames), frames=frames)
+    good, content = cv2.imencode(".png", sheet[..., ::-1])
+    assert good
+    with replacing(out) as file:
+        file.write(content.tobytes())
+    typer.echo(f"output, truth and input of scene {scene}: {out}")

@@ -1,0 +1,126 @@
+"""`canton track train`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from canton.errors import UserError
+
+if TYPE_CHECKING:
+    from canton.motion.model import Architecture
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")] = Path(
+        "track.safetensors"
+    ),
+    footage: Annotated[Path | None, typer.Option(help="A folder of annotated clips.")] = None,
+    scenes: Annotated[
+        bool | None,
+        typer.Option("--scenes/--no-scenes", help="Learn from made scenes (if there is no footage)."),
+    ] = None,
+    scene_share: Annotated[float | None, typer.Option(help="Share of made scenes beside footage.")] = None,
+    scene_kind: Annotated[
+        str | None, typer.Option(help="article, camouflage, thermal or mixed (the default).")
+    ] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="A folder of photographs for the scenes.")] = None,
+    sought: Annotated[str | None, typer.Option(help="The kind of thing to find (drone).")] = None,
+    modality: Annotated[str | None, typer.Option(help="Footage of this kind alone, such as IR.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes (10 if neither is given).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    preset: Annotated[str | None, typer.Option(help="article: the network of 2017.")] = None,
+    no_memory: Annotated[
+        bool, typer.Option("--no-memory", help="The same network, its memory emptied at every frame.")
+    ] = False,
+    memory: Annotated[int | None, typer.Option(help="Channels of the convolutional GRU.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Convolutional GRUs on top of each other.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Windows side by side.")] = None,
+    length: Annotated[int | None, typer.Option(help="Frames of each a step.")] = None,
+    pieces: Annotated[int | None, typer.Option(help="Steps a window lasts; its state is carried on.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of a window in px.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="What all chance is drawn from.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second to learn at.")] = None,
+    width: Annotated[int | None, typer.Option(help="Wider footage is scaled to this, in px.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare windows.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
+    processes: Annotated[int, typer.Option(help="How many, each with its own device.")] = 1,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed, 16-mixed ...")] = "32-true",
+    log: Annotated[Path | None, typer.Option(help="A directory for TensorBoard.")] = None,
+    save_every: Annotated[float, typer.Option(help="Seconds between saves.")] = 60.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
+) -> int:
+    """Train a model that finds a small thing by its motion. Ctrl-C saves the run; --resume goes on with it."""
+    from canton.cli.track_progress import TrainScreen
+    from canton.motion import learning
+
+    given = {
+        "scene_share": scene_share,
+        "scene_kind": scene_kind,
+        "sought": sought,
+        "modality": modality,
+        "batch": batch,
+        "length": length,
+        "pieces": pieces,
+        "size": size,
+        "rate": rate,
+        "seed": seed,
+        "fps": fps,
+        "width": width,
+    }
+    changes: dict[str, Any] = {
+        "memory": memory,
+        "memory_layers": layers,
+        "recurrent": False if no_memory else None,
+    }
+    with TrainScreen(quiet=quiet) as screen:
+        trained = learning.train(
+            out,
+            footage=footage,
+            scenes=scenes,
+            settings={name: value for name, value in given.items() if value is not None},
+            architecture=_architecture({k: v for k, v in changes.items() if v is not None}, preset, resume),
+            steps=steps,
+            minutes=minutes,
+            resume=resume,
+            backgrounds=backgrounds,
+            workers=workers,
+            accelerator=device,
+            processes=processes,
+            precision=precision,
+            log=log,
+            show=screen.show,
+            prepare=screen.prepare,
+            save_seconds=save_every,
+        )
+    if trained is None:  # a helper process of several
+        return 0
+    if trained.held_out is None:
+        typer.echo(
+            f"stopped at step {trained.report.step}; the run is in {out}: go on with --resume --out {out}"
+        )
+        return 130
+    held = trained.held_out
+    typer.echo(
+        f"F1 {held['f1']:.3f} (precision {held['precision']:.3f}, recall {held['recall']:.3f}) on "
+        f"{held['frames']:,} held-out frames at threshold {held['threshold']}, after {trained.report.step:,} "
+        f"steps in {trained.report.seconds:.0f} s; the model is {out}"
+    )
+    return 0
+
+
+def _architecture(changes: dict[str, Any], preset: str | None, resume: bool) -> Architecture | None:
+    from canton.motion.model import ARTICLE, Architecture
+
+    if preset not in (None, "article"):
+        raise UserError(f"preset is {preset!r}: there is one, article")
+    if resume and (changes or preset):
+        raise UserError("the model's settings belong to the beginning of a run: leave them out with --resume")
+    if preset is None and not changes:
+        return None
+    return replace(ARTICLE if preset else Architecture(), **changes)

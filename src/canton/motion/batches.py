@@ -1,0 +1,97 @@
+"""Batches of windows, each a function of its step's number, made ahead by a pool of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain, count, islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from canton.motion.model import Architecture
+from canton.motion.targets import Target, make_target
+from canton.motion.windows import Window
+
+Draw = Callable[[np.random.Generator, int, int], Window]
+"""(chance, frames, size in px) -> a window."""
+
+
+class Batch(NamedTuple):
+    """frames (T, B, H, W, 3) uint8; target: (T, B, ...); fresh: the memory starts empty; reset (T, B): where
+    the picture is cut, None where it is nowhere.
+    """
+
+    frames: Tensor
+    target: Target
+    fresh: bool
+    reset: Tensor | None
+
+
+class Batches(Dataset[list[Batch]]):
+    """The batches of a run, by blocks: a block of windows, each of `pieces` times `length` frames, is learned from
+    in so many steps, the state carried on from one to the next (truncated backpropagation through time).
+
+    Args:
+        draw: gives a window.
+        size: px of the side of a window.
+        rows: windows side by side; those of this process are `rank`, `rank + world` ...
+    """
+
+    def __init__(
+        self,
+        draw: Draw,
+        architecture: Architecture,
+        *,
+        sought: str,
+        size: int,
+        rows: int,
+        length: int,
+        pieces: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.draw, self.architecture, self.sought, self.size = draw, architecture, sought, size
+        self.rows, self.length, self.pieces = range(rank, rows, world), length, pieces
+        self.seed = seed
+
+    def __getitem__(self, block: int) -> list[Batch]:
+        windows = [
+            self.draw(np.random.default_rng((self.seed, block, row)), self.length * self.pieces, self.size)
+            for row in self.rows
+        ]
+        return [self._piece(windows, piece) for piece in range(self.pieces)]
+
+    def _piece(self, windows: list[Window], piece: int) -> Batch:
+        part = slice(piece * self.length, (piece + 1) * self.length)
+        cells = (self.architecture.cells(self.size),) * 2
+        frames = torch.from_numpy(np.stack([window.frames[part] for window in windows], 1))
+        targets = [
+            make_target(window.named[part], cells, self.architecture, sought=self.sought)
+            for window in windows
+        ]
+        target = Target(*(torch.stack(parts, 1) for parts in zip(*targets, strict=True)))
+        cuts = torch.from_numpy(np.stack([window.cuts[part] for window in windows], 1))
+        if piece == 0:
+            cuts[0] = False  # it starts afresh anyway
+        return Batch(frames, target, piece == 0, cuts if bool(cuts.any()) else None)
+
+
+def to_model(batch: Batch) -> Tensor:
+    """The batch's frames as a model takes them."""
+    return batch.frames.movedim(-1, 2).float().div_(255)
+
+
+def ahead(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batch]:
+    """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand, with
+    none they are made when asked for.
+    """
+    blocks: Iterable[list[Batch]] = map(batches.__getitem__, count(first // batches.pieces))
+    if workers:
+        start = count(first // batches.pieces)
+        blocks = DataLoader(batches, batch_size=None, sampler=start, num_workers=workers, prefetch_factor=2)
+    made = islice(chain.from_iterable(blocks), first % batches.pieces, None)
+    return lambda step: next(made)

@@ -1,0 +1,192 @@
+"""How well a model finds what it seeks, on clips where the truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from canton.motion.labels import Box
+from torch import Tensor
+
+from canton.motion.harder import harden
+from canton.motion.model import MotionModel
+from canton.motion.peaks import Peak, peaks_of
+from canton.motion.store import Stored
+
+WINDOW = 12
+"""Frames a window has; each begins with an empty memory."""
+LEAST = 0.05
+"""Peaks below this heat are not kept."""
+LEAST_BOX_PX = 8.0
+"""A hit lies in the true box, grown to at least this at a frame width of 320 px."""
+THRESHOLDS = tuple(round(0.08 + 0.02 * k, 2) for k in range(43))
+
+Hit = Callable[[Peak, Box], bool]
+
+
+class Look(NamedTuple):
+    """One frame of one window: of which clip and kind, how many frames the memory had seen before it, what was
+    there (all kinds), and what the model pointed at, the hottest first.
+    """
+
+    clip: str
+    kind: str
+    seen: int
+    width: int
+    truth: tuple[Box, ...]
+    peaks: list[Peak]
+
+
+class Scores(NamedTuple):
+    """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame in which nothing that is
+    sought can be seen.
+    """
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    false_alarms: float
+
+
+def look(
+    model: MotionModel,
+    clips: Iterable[Stored],
+    *,
+    hard: bool = False,
+    window: int = WINDOW,
+    every: int = 1,
+    seed: int = 0,
+) -> list[Look]:
+    """Run `model` over windows of `clips`, side by side, one after the other from each clip's beginning.
+
+    hard: see `canton.motion.harder`. every: of so many windows one is looked at.
+    """
+    device = next(model.parameters()).device
+    looks: list[Look] = []
+    was_training = model.training
+    model.eval()
+    for k, clip in enumerate(clips):
+        rng = np.random.default_rng((seed, k))
+        for start in range(0, len(clip.frames) - window + 1, window * every):
+            boxes = clip.boxes[start : start + window]
+            frames = np.asarray(clip.frames[start : start + window])
+            if hard:
+                frames = harden(frames, boxes, rng)
+            with torch.inference_mode():
+                maps, _ = model(to_frames(frames[:, None]).to(device))
+            for t in range(window):
+                peaks = peaks_of(
+                    maps[t, 0, :3].cpu(), stride=model.stride, offset=model.offset, threshold=LEAST
+                )
+                looks.append(Look(clip.name, clip.kind, t, frames.shape[2], boxes[t], peaks))
+    model.train(was_training)
+    return looks
+
+
+def to_frames(frames: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+    """(T, B, H, W, 3 or 1) uint8 to the (T, B, 3, H, W) in [0, 1] that a model takes."""
+    return torch.from_numpy(frames).movedim(-1, 2).float().div_(255).expand(-1, -1, 3, -1, -1)
+
+
+def in_box(width: int) -> Hit:
+    """A hit of a point, in frames of `width` px; see `LEAST_BOX_PX`."""
+    least = LEAST_BOX_PX * width / 320
+
+    def hit(peak: Peak, box: Box) -> bool:
+        cx, cy = box.centre
+        return abs(peak.x - cx) <= max(box.w, least) / 2 and abs(peak.y - cy) <= max(box.h, least) / 2
+
+    return hit
+
+
+def overlaps(peak: Peak, box: Box) -> bool:
+    """A hit of a box: intersection over union of at least a half."""
+    wide = min(peak.x + peak.w / 2, box.x + box.w) - max(peak.x - peak.w / 2, box.x)
+    high = min(peak.y + peak.h / 2, box.y + box.h) - max(peak.y - peak.h / 2, box.y)
+    both = max(wide, 0.0) * max(high, 0.0)
+    return both >= 0.5 * (peak.w * peak.h + box.w * box.h - both)
+
+
+def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Scores:
+    """Count hits at `threshold`; every true box can be hit once, and what is not `sought` is a trap."""
+    hits = strays = present = alarms = empty = 0
+    for one in looks:
+        truth = list(one.truth) if one.kind == sought else []
+        pointed = [peak for peak in one.peaks if peak.score >= threshold]
+        found = _hits(pointed, truth, hit or in_box(one.width))
+        hits, strays, present = hits + sum(found), strays + len(pointed) - sum(found), present + len(truth)
+        if not truth:
+            alarms, empty = alarms + len(pointed), empty + 1
+    return Scores(
+        threshold,
+        hits / max(hits + strays, 1),
+        hits / max(present, 1),
+        2 * hits / max(hits + strays + present, 1),
+        alarms / max(empty, 1),
+    )
+
+
+def choose_threshold(looks: Sequence[Look], *, sought: str) -> float:
+    """The threshold with the best F1 on these."""
+    return max(THRESHOLDS, key=lambda threshold: score(looks, threshold, sought=sought).f1)
+
+
+def average_precision(looks: Sequence[Look], *, sought: str, hit: Hit | None = None) -> float:
+    """The area under precision over recall, precision made falling (all points, as VOC 2010 counts it)."""
+    scored: list[tuple[float, bool]] = []
+    present = 0
+    for one in looks:
+        truth = list(one.truth) if one.kind == sought else []
+        present += len(truth)
+        found = _hits(one.peaks, truth, hit or in_box(one.width))
+        scored += zip((peak.score for peak in one.peaks), found, strict=True)
+    right = np.array([good for _, good in sorted(scored, key=lambda pair: -pair[0])], bool)
+    if not present or not len(right):
+        return 0.0
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(falling[right].sum() / present)
+
+
+def recall_by_frame(looks: Sequence[Look], threshold: float, *, sought: str) -> list[float]:
+    """Recall at the first, second ... frame the memory sees: the curve that shows evidence accumulating."""
+    last = max((one.seen for one in looks), default=-1)
+    return [
+        score([one for one in looks if one.seen == t], threshold, sought=sought).recall
+        for t in range(last + 1)
+    ]
+
+
+def frames_to_first(looks: Sequence[Look], threshold: float, *, sought: str) -> list[int]:
+    """For every window with something sought in its first frame: frames seen when it was first hit, the
+    window's length where it never was.
+    """
+    firsts: list[int] = []
+    waiting = False
+    for k, one in enumerate(looks):
+        last = k + 1 == len(looks) or looks[k + 1].seen == 0
+        if one.seen == 0:
+            waiting = one.kind == sought and bool(one.truth)
+        if not waiting:
+            continue
+        pointed = [peak for peak in one.peaks if peak.score >= threshold]
+        if any(_hits(pointed, list(one.truth), in_box(one.width))):
+            firsts.append(one.seen + 1)
+            waiting = False
+        elif last:
+            firsts.append(one.seen + 1)
+    return firsts
+
+
+def _hits(pointed: Sequence[Peak], truth: list[Box], hit: Hit) -> list[bool]:
+    """Which of the peaks hit a box that no hotter one has hit."""
+    found = []
+    for peak in pointed:
+        box = next((box for box in truth if hit(peak, box)), None)
+        found.append(box is not None)
+        if box is not None:
+            truth.remove(box)
+    return found

@@ -1,0 +1,259 @@
+"""Training a motion model: footage, made scenes or both in, model file out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from canton.errors import UserError, require
+from canton.motion.batches import Batch, Batches, ahead, to_model
+from canton.motion.evaluation import Look, choose_threshold, look, recall_by_frame, score
+from canton.motion.model import Architecture, MotionModel, State
+from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
+from canton.motion.sources import open_source
+from canton.motion.targets import motion_loss
+from canton.storage import check_writable
+from canton.training import Report, fit, make_fabric
+
+RECIPE: dict[str, Any] = {
+    "batch": 4,
+    "length": 8,
+    "pieces": 1,
+    "size": 192,
+    "rate": 5e-3,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "fps": 10.0,
+    "width": 320,
+    "scene_share": 0.5,
+    "scene_kind": "mixed",
+    "sought": "drone",
+    "modality": None,
+    "seed": 0,
+}
+"""The settings of a run that says nothing else. scene_share: of the windows that are made scenes, where there is
+footage too."""
+
+
+class Progress(NamedTuple):
+    """What a run tells while it goes. loss: nats a frame (and the error of the sizes), since the last time."""
+
+    step: int
+    fraction: float
+    loss: float
+    frames_per_second: float
+    seconds: float
+    seconds_left: float
+    learning_rate: float
+
+
+class Trained(NamedTuple):
+    """What a run came to. held_out: the figures of the held-out clips at the threshold chosen on them; None if
+    the run was stopped.
+    """
+
+    model: MotionModel
+    held_out: dict[str, Any] | None
+    report: Report
+    finished: bool
+
+
+def train(
+    out: Path,
+    *,
+    footage: Path | None = None,
+    scenes: bool | None = None,
+    settings: dict[str, Any] | None = None,
+    architecture: Architecture | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    backgrounds: Path | None = None,
+    workers: int = 1,
+    accelerator: str = "cpu",
+    processes: int = 1,
+    precision: str = "32-true",
+    log: Path | None = None,
+    show: Callable[[Progress], None] | None = None,
+    prepare: Callable[[int, int], None] | None = None,
+    save_seconds: float = 60.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained | None:
+    """Train a motion model and leave it in `out`; a run that stops early leaves there what it needs to go on.
+
+    A run in `steps` that was interrupted and resumed ends with the bits of one that was not.
+
+    Args:
+        footage: a folder of annotated clips (`canton.motion.footage`), trained on its train split and scored on
+            its val split; none: scenes alone.
+        scenes: learn from made scenes too; left out: only if there is no footage.
+        settings: those of `RECIPE` that are to differ.
+        steps, minutes: the budget, one of the two; 10 minutes if neither is given.
+        workers: processes that prepare windows beside the one that trains.
+        accelerator, processes, precision, log, clock: see `canton.training`.
+        show: is told how things are; prepare: how many clips are decoded, of how many.
+
+    Returns: what it came to; None in processes other than the first.
+
+    Raises: UserError for a folder or setting that will not do, before anything is written.
+    """
+    require("safetensors", extra="track")
+    check_writable(out)
+    if out.exists() and not resume:
+        check_replaceable(out)
+    where = {
+        "footage": str(footage.resolve()) if footage else None,
+        "backgrounds": str(backgrounds.resolve()) if backgrounds else None,
+        "scenes": scenes,
+        "steps": steps,
+        "minutes": minutes,
+    }
+    given = {**(settings or {}), **{name: value for name, value in where.items() if value is not None}}
+    held = _resumed(out, given, architecture) if resume else None
+    chosen = dict(held.header["training"]) if held else _settings(given)
+    _check(chosen, processes)
+    source = open_source(chosen, prepare)
+    fabric = make_fabric(
+        accelerator=accelerator,
+        processes=processes,
+        precision=precision,
+        log=None if log is None else str(log),
+    )
+    fabric.launch()
+    model = held.model if held else _new(architecture or Architecture(), chosen["seed"])
+    checkpoint = held.checkpoint if held else None
+    batches = Batches(
+        source.draw,
+        model.architecture,
+        sought=chosen["sought"],
+        size=chosen["size"],
+        rows=chosen["batch"],
+        length=chosen["length"],
+        pieces=chosen["pieces"],
+        seed=chosen["seed"],
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
+    header: dict[str, Any] = {"training": chosen, "threshold": 0.5, "held_out": None}
+    report = fit(
+        model,
+        torch.optim.AdamW(
+            model.parameters(), lr=chosen["rate"], betas=(0.9, 0.98), weight_decay=chosen["weight_decay"]
+        ),
+        ahead(batches, checkpoint.step if checkpoint else 0, workers=workers),
+        window_loss,
+        fabric=fabric,
+        steps=chosen["steps"],
+        minutes=chosen["minutes"],
+        warm_up=0.05,
+        clip=chosen["clip"],
+        seed=chosen["seed"],
+        resume=checkpoint,
+        save=lambda checkpoint: save_model(out, model, header, checkpoint),
+        save_seconds=save_seconds,
+        report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0),
+        clock=clock,
+    )
+    if not fabric.is_global_zero:
+        return None
+    if report.stopped:
+        return Trained(model, None, report, finished=False)
+    looks = look(model, source.held_out())
+    header["threshold"] = choose_threshold(looks, sought=chosen["sought"])
+    header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
+    header["training"] = {**chosen, "steps_done": report.step, "seconds": round(report.seconds, 3)}
+    save_model(out, model, header)
+    return Trained(model, header["held_out"], report, finished=True)
+
+
+def window_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+    """The loss of a batch of windows, and the state after it."""
+    maps, after = model(to_model(batch), None if batch.fresh else state, batch.reset)
+    return motion_loss(maps, batch.target), after
+
+
+def figures(looks: Sequence[Look], threshold: float, *, sought: str) -> dict[str, Any]:
+    """What a model file says of the held-out windows."""
+    scores = score(looks, threshold, sought=sought)
+    recall = recall_by_frame(looks, threshold, sought=sought)
+    return {
+        **{name: round(value, 4) for name, value in scores._asdict().items()},
+        "recall_by_frame": [round(value, 4) for value in recall],
+        "frames": len(looks),
+    }
+
+
+def _new(architecture: Architecture, seed: int) -> MotionModel:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return MotionModel(architecture)
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(given) - set(RECIPE) - {"footage", "backgrounds", "scenes", "steps", "minutes"}
+    if unknown:
+        raise UserError(f"settings has {', '.join(sorted(unknown))}: it takes {', '.join(RECIPE)}")
+    empty = {"footage": None, "backgrounds": None, "scenes": None, "steps": None, "minutes": None}
+    chosen = {**RECIPE, **empty, **given}
+    if chosen["scenes"] is None:
+        chosen["scenes"] = chosen["footage"] is None
+    if chosen["steps"] is None and chosen["minutes"] is None:
+        chosen["minutes"] = 10.0
+    return chosen
+
+
+def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None) -> ModelFile:
+    """The run in `out`; whatever was `given` must be what it was begun with."""
+    held = load_model(out)
+    if held.checkpoint is None:
+        raise UserError(f"{out} is a finished model: there is nothing to resume")
+    for name, value in given.items():
+        begun = held.header["training"].get(name)
+        if begun != value:
+            raise UserError(f"{out} was begun with {name} {begun}, not {value}: leave it out to resume")
+    if architecture not in (None, held.model.architecture):
+        raise UserError(f"{out} was begun with another network: leave the model's settings out to resume")
+    return held
+
+
+def _check(settings: dict[str, Any], processes: int) -> None:
+    for name in ("rate", "clip", "fps"):
+        if not 0 < settings[name] < math.inf:
+            raise UserError(f"{name} is {settings[name]}: it is a number above 0")
+    for name, least in (("batch", 1), ("length", 1), ("pieces", 1), ("size", 32), ("width", 32)):
+        if settings[name] < least:
+            raise UserError(f"{name} is {settings[name]}: it is a whole number of at least {least}")
+    if not 0 <= settings["scene_share"] <= 1:
+        raise UserError(f"scene_share is {settings['scene_share']}: it lies in [0, 1]")
+    if processes > 0 and settings["batch"] % processes:
+        raise UserError(f"batch is {settings['batch']}: {processes} processes cannot share it evenly")
+
+
+class _Watch:
+    """Turns `fit`'s reports into `Progress`."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        log: Callable[[dict[str, float], int], None],
+        show: Callable[[Progress], None] | None,
+        step: int,
+    ) -> None:
+        self.step_frames = settings["batch"] * settings["length"]
+        self.log, self.show, self.last_step, self.last = log, show, step, time.monotonic()
+
+    def __call__(self, report: Report) -> None:
+        now = time.monotonic()
+        speed = (report.step - self.last_step) * self.step_frames / max(now - self.last, 1e-9)
+        self.last_step, self.last = report.step, now
+        rate = report.learning_rate
+        self.log({"loss": report.loss, "learning_rate": rate, "frames_per_second": speed}, report.step)
+        if self.show is not None:
+            left = report.seconds * (1 / max(report.fraction, 1e-9) - 1)
+            self.show(Progress(report.step, report.fraction, report.loss, speed, report.seconds, left, rate))

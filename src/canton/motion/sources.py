@@ -1,0 +1,129 @@
+"""Where the windows of a training run come from: footage, made scenes, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from canton.motion.footage import Footage
+from canton.motion.labels import Box
+from canton.motion.scenes import Scene, make_scene
+
+from canton.errors import UserError
+from canton.motion.evaluation import WINDOW
+from canton.motion.store import Stored, store
+from canton.motion.targets import Named
+from canton.motion.windows import Window, draw_window
+
+HELD_OUT_SCENES = 96
+FIRST_HELD_OUT = 1 << 40
+"""Seeds of the held-out scenes begin here; those of training stay below."""
+
+
+class Source(Protocol):
+    """Draws windows to learn from, and has clips held out to score on."""
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window: ...
+
+    def held_out(self) -> list[Stored]: ...
+
+
+class FromFootage:
+    """Annotated clips: the train split is drawn from, the val split held out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sought: str,
+        modality: str | None,
+        fps: float,
+        width: int,
+        show: Callable[[int, int], None] | None = None,
+    ) -> None:
+        train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
+        if not any(clip.kind.lower() == sought for clip in train):
+            kinds = sorted({clip.kind.lower() for clip in train})
+            raise UserError(f"{folder} has no train clip of a {sought}: its kinds are {', '.join(kinds)}")
+        clips = store([*train, *val], fps=fps, width=width, show=show)
+        self.sought, self.clips, self.val = sought, clips[: len(train)], clips[len(train) :]
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        return draw_window(self.clips, rng, sought=self.sought, steps=steps, size=size)
+
+    def held_out(self) -> list[Stored]:
+        return self.val
+
+
+class FromScenes:
+    """Scenes made as they are needed; see `canton.motion.scenes`."""
+
+    def __init__(self, *, kind: str, sought: str, backgrounds: Path | None = None) -> None:
+        self.kind, self.sought, self.backgrounds = kind, sought, backgrounds
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
+        named = [
+            [Named(self.sought, box) for box in self._sought(scene, t)]
+            + [Named(kind, box) for kind, box in scene.others[t]]
+            for t in range(steps)
+        ]
+        return Window(scene.frames, named, np.zeros(steps, bool))
+
+    def held_out(self) -> list[Stored]:
+        return [self.held_out_scene(k) for k in range(HELD_OUT_SCENES)]
+
+    def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> Stored:
+        """The k-th scene that training never sees."""
+        scene = self._scene(FIRST_HELD_OUT + k, frames, size)
+        boxes = tuple(tuple(self._sought(scene, t)) for t in range(frames))
+        kind = self.sought if scene.present else "none"
+        return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool))
+
+    def _scene(self, seed: int, frames: int, size: int) -> Scene:
+        return make_scene(seed, frames=frames, size=size, kind=self.kind, backgrounds=self.backgrounds)
+
+    def _sought(self, scene: Scene, t: int) -> list[Box]:
+        return [Box(*(float(value) for value in scene.boxes[t]))] if np.isfinite(scene.boxes[t]).all() else []
+
+
+class Mixed:
+    """Some windows of the one, some of the other; the footage is scored on."""
+
+    def __init__(self, footage: FromFootage, scenes: FromScenes, scene_share: float) -> None:
+        self.footage, self.scenes, self.scene_share = footage, scenes, scene_share
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        made = rng.random() < self.scene_share
+        return (self.scenes if made else self.footage).draw(rng, steps, size)
+
+    def held_out(self) -> list[Stored]:
+        return self.footage.held_out()
+
+
+def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | None = None) -> Source:
+    """The source that a run's settings ask for.
+
+    Raises: UserError for a folder that will not do, or neither footage nor scenes.
+    """
+    folder, backgrounds = settings["footage"], settings["backgrounds"]
+    scenes = FromScenes(
+        kind=settings["scene_kind"],
+        sought=settings["sought"],
+        backgrounds=Path(backgrounds) if backgrounds else None,
+    )
+    if folder is None:
+        if not settings["scenes"]:
+            raise UserError("there is nothing to learn from: give footage, or scenes, or both")
+        return scenes
+    footage = FromFootage(
+        Path(folder),
+        sought=settings["sought"],
+        modality=settings["modality"],
+        fps=settings["fps"],
+        width=settings["width"],
+        show=show,
+    )
+    return Mixed(footage, scenes, settings["scene_share"]) if settings["scenes"] else footage

@@ -1,0 +1,102 @@
+"""Clips decoded once and kept, so that training can look at any moment of any of them at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from canton.motion.labels import Box
+from numpy.typing import NDArray
+
+from canton.storage import replacing
+
+if TYPE_CHECKING:
+    from canton.motion.footage import Clip
+
+
+class Stored(NamedTuple):
+    """One decoded clip.
+
+    frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
+    boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before. kind: what flies there, in lower case.
+    """
+
+    name: str
+    kind: str
+    frames: NDArray[np.uint8]
+    boxes: tuple[tuple[Box, ...], ...]
+    cuts: NDArray[np.bool_]
+
+
+def store(
+    clips: Sequence[Clip],
+    *,
+    fps: float,
+    width: int,
+    folder: Path | None = None,
+    show: Callable[[int, int], None] | None = None,
+) -> list[Stored]:
+    """Decode `clips` at `fps` frames a second, scaled to `width` px where they are wider.
+
+    A clip that was decoded before, with the same settings, is not decoded again. The frames lie in `folder`
+    (left out: canton/frames in the user's cache folder), one .npy file a clip, and may be deleted at any time.
+
+    Args:
+        show: is told how many clips are done, and of how many.
+
+    Raises: UserError for a clip that cannot be read at all; one that breaks off keeps the frames before.
+    """
+    folder = folder or _cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = []
+    for k, clip in enumerate(clips):
+        path = folder / f"{_key(clip.path, fps, width)}.npy"
+        if not path.exists():
+            _decode(clip, path, fps, width)
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        scale = min(1.0, width / clip.width)
+        index, cuts = np.load(path.with_suffix(".index.npy"), allow_pickle=False)
+        boxes = tuple(
+            tuple(Box(*(scale * value for value in box)) for box in clip.labels_by_frame.get(int(frame), ()))
+            for frame in index
+        )
+        stored.append(Stored(clip.name, clip.kind.lower(), frames, boxes, cuts.astype(bool)))
+        if show is not None:
+            show(k + 1, len(clips))
+    return stored
+
+
+def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
+    import cv2
+
+    pictures, index, cuts = [], [], []
+    for frame in clip.frames(fps=fps, gray=False):
+        pixels = frame.pixels
+        if pixels.shape[1] > width:
+            height = round(pixels.shape[0] * width / pixels.shape[1])
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        pictures.append(pixels)
+        index.append(frame.index)
+        cuts.append(frame.cut)
+    frames = np.stack(pictures)
+    if (frames[..., :1] == frames).all():
+        frames = frames[..., :1]
+    with replacing(path.with_suffix(".index.npy")) as file:
+        np.save(file, np.array([index, cuts]))
+    with replacing(path) as file:  # last: where it is, all is
+        np.save(file, np.ascontiguousarray(frames))
+
+
+def _key(path: Path, fps: float, width: int) -> str:
+    status = path.stat()
+    what = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {fps} {width}"
+    return hashlib.sha256(what.encode()).hexdigest()[:24]
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "canton" / "frames"

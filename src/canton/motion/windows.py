@@ -1,0 +1,132 @@
+"""Windows of clips for training: a few frames of a piece of the picture, changed in ways that change no truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from canton.motion.labels import Box
+from numpy.typing import NDArray
+
+from canton.motion.harder import fade
+from canton.motion.store import Stored
+from canton.motion.targets import Named
+
+
+class Window(NamedTuple):
+    """frames (T, size, size, 3) uint8, what is in each of them, and which do not follow from the one before."""
+
+    frames: NDArray[np.uint8]
+    named: list[list[Named]]
+    cuts: NDArray[np.bool_]
+
+
+def draw_window(
+    clips: Sequence[Stored],
+    rng: np.random.Generator,
+    *,
+    sought: str,
+    steps: int,
+    size: int,
+    share: float = 0.5,
+    hard: float = 0.5,
+    zoom: float = 1.4,
+) -> Window:
+    """A random window of footage: `steps` frames of a square of `size` px, mostly near what flies there.
+
+    It may be played backwards, mirrored, zoomed, made brighter, darker or of less contrast.
+
+    Args:
+        share: of the windows that come from clips of what is sought.
+        hard: of the windows in which the thing's contrast is cut (to 0.2 to 0.6) and noise is added (sd 5 to
+            24 of 255).
+        zoom: the picture is scaled by 1 / zoom to zoom.
+
+    Raises: ValueError if no clip is long enough.
+    """
+    long = [clip for clip in clips if len(clip.frames) >= steps]
+    if not long:
+        raise ValueError(f"no clip has {steps} frames: take shorter windows")
+    wanted = [clip for clip in long if clip.kind == sought]
+    rest = [clip for clip in long if clip.kind != sought]
+    pool = wanted if wanted and (not rest or rng.random() < share) else rest
+    clip = pool[rng.integers(len(pool))]
+    start = int(rng.integers(len(clip.frames) - steps + 1))
+    times = list(range(start, start + steps))
+    if rng.random() < 0.5:
+        times.reverse()
+    height, width = clip.frames.shape[1:3]
+    scale = math.exp(rng.uniform(-1, 1) * math.log(zoom))
+    side = min(height, width, round(size / scale))
+    left, top = _corner([clip.boxes[t] for t in times], width, height, side, rng)
+    change = _Change(rng, hard)
+    frames = np.empty((steps, size, size, 3), np.uint8)
+    named = []
+    for k, t in enumerate(times):
+        picture = clip.frames[t]
+        if change.hard and clip.boxes[t]:
+            picture = picture.astype(np.float32)
+            for box in clip.boxes[t]:
+                fade(picture, box, change.contrast)
+        frames[k] = change(_scaled(picture[top : top + side, left : left + side], size), rng)
+        named.append(
+            [Named(clip.kind, change.mirror(_moved(b, left, top, size / side), size)) for b in clip.boxes[t]]
+        )
+    cuts = np.array([clip.cuts[max(t, s)] for s, t in zip([times[0], *times], times, strict=False)])
+    return Window(frames, named, cuts)
+
+
+def _corner(
+    boxes: Sequence[Sequence[Box]], width: int, height: int, side: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Where the square begins: seven times in ten so that it holds one of the boxes."""
+    flat = [box for here in boxes for box in here]
+    if flat and rng.random() < 0.7:
+        box = flat[rng.integers(len(flat))]
+        cx, cy = (middle + side * rng.uniform(-0.45, 0.45) for middle in box.centre)
+    else:
+        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
+    left, top = int(cx - side / 2), int(cy - side / 2)
+    return max(0, min(left, width - side)), max(0, min(top, height - side))
+
+
+def _scaled(picture: NDArray[np.uint8] | NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    import cv2
+
+    piece = picture.astype(np.float32)
+    side = piece.shape[0]
+    if side != size:
+        way = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+        piece = np.asarray(cv2.resize(piece, (size, size), interpolation=way), np.float32)
+    return piece.reshape(size, size, -1)
+
+
+def _moved(box: Box, left: float, top: float, scale: float) -> Box:
+    return Box((box.x - left) * scale, (box.y - top) * scale, box.w * scale, box.h * scale)
+
+
+class _Change:
+    """One draw of how a window looks; the same for all its frames, but for the noise."""
+
+    def __init__(self, rng: np.random.Generator, hard: float) -> None:
+        self.hard = rng.random() < hard
+        self.contrast, self.noise = rng.uniform(0.2, 0.6), rng.uniform(5, 24)
+        self.gain, self.lift = rng.uniform(0.7, 1.3), rng.uniform(-30, 30)
+        self.across, self.down = rng.random() < 0.5, rng.random() < 0.2
+
+    def __call__(self, picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
+        picture = (picture - 128) * np.float32(self.gain) + np.float32(128 + self.lift)
+        if self.hard:
+            picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(self.noise)
+        if self.across:
+            picture = picture[:, ::-1]
+        if self.down:
+            picture = picture[::-1]
+        return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+    def mirror(self, box: Box, size: int) -> Box:
+        x = size - box.x - box.w if self.across else box.x
+        y = size - box.y - box.h if self.down else box.y
+        return Box(x, y, box.w, box.h)

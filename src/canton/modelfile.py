@@ -1,5 +1,5 @@
-"""A model as one file: its weights, a header that says what it is and where it comes from, and, of a run that is
-not finished, what `canton.training.fit` needs to go on.
+"""A model as one file: its weights, a header that says what it is and where it comes from, and, of a run
+that is not finished, what `canton.training.fit` needs to go on.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def read_model(path: Path, build: Callable[[Any], Model], *, format: str) -> Mod
 
 
 def check_replaceable(path: Path, *, format: str, kind: str) -> None:
-    """Raises: UserError if the file at `path` is not of this format, so that a slip costs no one their work."""
+    """Raises: UserError if the file at `path` is not of this format, so that a slip costs no one their
+    work.
+    """
     try:
         replaceable = path.stat().st_size == 0 or read_header(path).get("format") == format
     except UserError:

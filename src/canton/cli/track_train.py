@@ -55,7 +55,9 @@ def train(
     save_every: Annotated[float, typer.Option(help="Seconds between saves.")] = 60.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> int:
-    """Train a model that finds a small thing by its motion. Ctrl-C saves the run; --resume goes on with it."""
+    """Train a model that finds a small thing by its motion. Ctrl-C saves the run; --resume goes on with
+    it.
+    """
     from canton.cli.track_progress import TrainScreen
     from canton.motion import learning
 

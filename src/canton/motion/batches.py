@@ -31,8 +31,9 @@ class Batch(NamedTuple):
 
 
 class Batches(Dataset[list[Batch]]):
-    """The batches of a run, by blocks: a block of windows, each of `pieces` times `length` frames, is learned from
-    in so many steps, the state carried on from one to the next (truncated backpropagation through time).
+    """The batches of a run, by blocks: a block of windows, each of `pieces` times `length` frames, is
+    learned from in so many steps, the state carried on from one to the next (truncated backpropagation
+    through time).
 
     Args:
         draw: gives a window.
@@ -86,8 +87,8 @@ def to_model(batch: Batch) -> Tensor:
 
 
 def ahead(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batch]:
-    """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand, with
-    none they are made when asked for.
+    """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand,
+    with none they are made when asked for.
     """
     blocks: Iterable[list[Batch]] = map(batches.__getitem__, count(first // batches.pieces))
     if workers:

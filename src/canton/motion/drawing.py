@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from canton.motion.labels import Box
 from numpy.typing import NDArray
 
 from canton.errors import require
-from canton.motion.labels import Box
 from canton.motion.tracks import Tracked
 from canton.motion.watching import Sighting
 

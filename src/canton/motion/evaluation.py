@@ -27,8 +27,8 @@ Hit = Callable[[Peak, Box], bool]
 
 
 class Look(NamedTuple):
-    """One frame of one window: of which clip and kind, how many frames the memory had seen before it, what was
-    there (all kinds), and what the model pointed at, the hottest first.
+    """One frame of one window: of which clip and kind, how many frames the memory had seen before it, what
+    was there (all kinds), and what the model pointed at, the hottest first.
     """
 
     clip: str
@@ -40,8 +40,8 @@ class Look(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame in which nothing that is
-    sought can be seen.
+    """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame in which nothing that
+    is sought can be seen.
     """
 
     threshold: float

@@ -18,9 +18,9 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
     """The model as an onnx.ModelProto; also written to `path` if given.
 
     Inputs: frames (T, B, 3, H, W) in [0, 1] and, with a memory, h_0 (layers, B, C, rows, columns), zeros at
-    first; outputs: maps (T, B, 3 + others, rows, columns), see `canton.motion.model.MAPS`, and h_0_after. Time,
-    batch and image size are free; a stream gives one frame at a time, T = 1. A model trained without recurrence
-    has no h_0.
+    first; outputs: maps (T, B, 3 + others, rows, columns), see `canton.motion.model.MAPS`, and h_0_after.
+    Time, batch and image size are free; a stream gives one frame at a time, T = 1. A model trained without
+    recurrence has no h_0.
 
     Raises:
         UserError: the package onnx is not installed; which extra brings it.

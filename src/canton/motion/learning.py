@@ -37,12 +37,14 @@ RECIPE: dict[str, Any] = {
     "modality": None,
     "seed": 0,
 }
-"""The settings of a run that says nothing else. scene_share: of the windows that are made scenes, where there is
-footage too."""
+"""The settings of a run that says nothing else. scene_share: of the windows that are made scenes, where
+there is footage too."""
 
 
 class Progress(NamedTuple):
-    """What a run tells while it goes. loss: nats a frame (and the error of the sizes), since the last time."""
+    """What a run tells while it goes. loss: nats a frame (and the error of the sizes), since the last
+    time.
+    """
 
     step: int
     fraction: float
@@ -54,8 +56,8 @@ class Progress(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What a run came to. held_out: the figures of the held-out clips at the threshold chosen on them; None if
-    the run was stopped.
+    """What a run came to. held_out: the figures of the held-out clips at the threshold chosen on them; None
+    if the run was stopped.
     """
 
     model: MotionModel
@@ -90,8 +92,8 @@ def train(
     A run in `steps` that was interrupted and resumed ends with the bits of one that was not.
 
     Args:
-        footage: a folder of annotated clips (`canton.motion.footage`), trained on its train split and scored on
-            its val split; none: scenes alone.
+        footage: a folder of annotated clips (`canton.motion.footage`), trained on its train split and scored
+            on its val split; none: scenes alone.
         scenes: learn from made scenes too; left out: only if there is no footage.
         settings: those of `RECIPE` that are to differ.
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.

@@ -22,7 +22,8 @@ class Stored(NamedTuple):
     """One decoded clip.
 
     frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
-    boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before. kind: what flies there, in lower case.
+    boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before.
+    kind: what flies there, in lower case.
     """
 
     name: str
@@ -43,7 +44,8 @@ def store(
     """Decode `clips` at `fps` frames a second, scaled to `width` px where they are wider.
 
     A clip that was decoded before, with the same settings, is not decoded again. The frames lie in `folder`
-    (left out: canton/frames in the user's cache folder), one .npy file a clip, and may be deleted at any time.
+    (left out: canton/frames in the user's cache folder), one .npy file a clip, and may be deleted at any
+    time.
 
     Args:
         show: is told how many clips are done, and of how many.

@@ -28,8 +28,8 @@ class Named(NamedTuple):
 
 
 class Target(NamedTuple):
-    """heat: (..., 1 + others, h, w), soft spots whose summit is 1; sizes: (..., 2, h, w), logarithms of width and
-    height in px; near: (..., 1, h, w), 1 where sizes count, at and beside the summits.
+    """heat: (..., 1 + others, h, w), soft spots whose summit is 1; sizes: (..., 2, h, w), logarithms of
+    width and height in px; near: (..., 1, h, w), 1 where sizes count, at and beside the summits.
     """
 
     heat: Tensor

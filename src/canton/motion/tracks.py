@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from canton.motion.labels import Box
 
 from canton.errors import require
-from canton.motion.labels import Box
 from canton.motion.peaks import Peak
 
 BUFFER = 1.5

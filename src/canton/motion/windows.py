@@ -1,4 +1,6 @@
-"""Windows of clips for training: a few frames of a piece of the picture, changed in ways that change no truth."""
+"""Windows of clips for training: a few frames of a piece of the picture, changed in ways that change no
+truth.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from canton.motion.targets import Named
 
 
 class Window(NamedTuple):
-    """frames (T, size, size, 3) uint8, what is in each of them, and which do not follow from the one before."""
+    """frames (T, size, size, 3) uint8, what is in each of them, and which do not follow from the one
+    before.
+    """
 
     frames: NDArray[np.uint8]
     named: list[list[Named]]

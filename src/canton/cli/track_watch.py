@@ -129,7 +129,7 @@ def _check_outputs(*outputs: Path | None, inputs: list[str]) -> None:
 
 def _text(after: ExitStack, path: Path | None, kind: str) -> Callable[[Sighting], None]:
     """What writes a sighting as text; a file appears whole when all is seen, standard output as it comes."""
-    from canton.motion.reports import json_line, mot_rows
+    from canton.motion.transcript import json_line, mot_rows
     from canton.storage import replacing
 
     if path is None:

@@ -90,8 +90,8 @@ def linkers() -> dict[str, Callable[[float], Any]]:
             frame_rate=fps,
             buffer_ratio_first=first,
             buffer_ratio_second=second,
-            minimum_iou_threshold_first_assoc=0.05,
-            minimum_iou_threshold_unconfirmed_assoc=0.05,
+            minimum_iou_threshold_first_assoc=tracks.LEAST_OVERLAP,
+            minimum_iou_threshold_unconfirmed_assoc=tracks.LEAST_OVERLAP,
             instant_first_frame_activation=False,
             **all_count,
         )
@@ -100,7 +100,7 @@ def linkers() -> dict[str, Callable[[float], Any]]:
         "ByteTrack, IoU": byte(IoU(), 0.1),
         "ByteTrack, BIoU 0.5": byte(BIoU(0.5), 0.1),
         "ByteTrack, BIoU 1": byte(BIoU(1.0), 0.05),
-        f"ByteTrack, BIoU {tracks.BUFFER} (canton)": byte(BIoU(tracks.BUFFER), tracks.LEAST_OVERLAP),
+        "ByteTrack, BIoU 1.5": byte(BIoU(1.5), 0.1),
         "ByteTrack, BIoU 2": byte(BIoU(2.0), 0.05),
         "ByteTrack, DIoU -0.5": byte(DIoU(), -0.5),
         "ByteTrack, DIoU -0.7": byte(DIoU(), -0.7),
@@ -108,7 +108,7 @@ def linkers() -> dict[str, Callable[[float], Any]]:
         "OC-SORT, BIoU 1.5": ocsort(BIoU(1.5), 0.05),
         "OC-SORT, DIoU -0.7": ocsort(DIoU(), -0.7),
         "C-BIoU 0.5, 1": cbiou(0.5, 1.0),
-        "C-BIoU 1, 2": cbiou(1.0, 2.0),
+        "C-BIoU 1, 2 (canton)": cbiou(*tracks.BUFFERS),
     }
 
 

@@ -12,6 +12,10 @@ from canton.cli.text_export import export
 from canton.cli.text_generate import generate
 from canton.cli.text_score import score
 from canton.cli.text_train import train
+from canton.cli.track_evaluate import evaluate
+from canton.cli.track_export import export as track_export
+from canton.cli.track_figure import figure
+from canton.cli.track_train import train as track_train
 from canton.cli.track_watch import watch
 from canton.errors import UserError
 
@@ -33,12 +37,11 @@ text.command()(train)
 text.command()(generate)
 text.command()(score)
 text.command()(export)
+track.command("train")(track_train)
 track.command()(watch)
-
-
-@track.callback()
-def _track() -> None:
-    """Keeps `watch` a word of its own while it is the only command."""
+track.command()(evaluate)
+track.command()(figure)
+track.command("export")(track_export)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from canton.motion.labels import Box
+from numpy.typing import NDArray
 from torch import Tensor
 
 from canton.motion.harder import harden
+from canton.motion.labels import Box
 from canton.motion.model import MotionModel
 from canton.motion.peaks import Peak, peaks_of
 from canton.motion.store import Stored
@@ -76,7 +77,8 @@ def look(
             if hard:
                 frames = harden(frames, boxes, rng)
             with torch.inference_mode():
-                maps, _ = model(to_frames(frames[:, None]).to(device))
+                cuts = _cuts(clip, start, window)
+                maps, _ = model(to_frames(frames[:, None]).to(device), None, cuts)
             for t in range(window):
                 peaks = peaks_of(
                     maps[t, 0, :3].cpu(), stride=model.stride, offset=model.offset, threshold=LEAST
@@ -86,7 +88,14 @@ def look(
     return looks
 
 
-def to_frames(frames: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _cuts(clip: Stored, start: int, window: int) -> Tensor | None:
+    """Where the memory starts afresh within a window, as (T, 1); None where it does not."""
+    cuts = clip.cuts[start : start + window].copy()
+    cuts[0] = False
+    return torch.from_numpy(cuts)[:, None] if cuts.any() else None
+
+
+def to_frames(frames: NDArray[np.uint8]) -> Tensor:
     """(T, B, H, W, 3 or 1) uint8 to the (T, B, 3, H, W) in [0, 1] that a model takes."""
     return torch.from_numpy(frames).movedim(-1, 2).float().div_(255).expand(-1, -1, 3, -1, -1)
 

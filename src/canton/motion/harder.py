@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from canton.motion.labels import Box
 from numpy.typing import NDArray
+
+from canton.motion.labels import Box
 
 CONTRAST = 0.25
 NOISE = 20.0
@@ -48,4 +49,4 @@ def harden(
         for box in here:
             fade(picture, box, CONTRAST)
         picture += rng.standard_normal(picture.shape, dtype=np.float32) * NOISE
-    return np.clip(pictures + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pictures + 0.5, 0, 255), np.uint8)

@@ -68,7 +68,7 @@ class Architecture:
     @property
     def stride(self) -> int:
         """Px of the frame from one cell of the heat map to the next."""
-        return 2 ** sum(halve for _, _, halve in self.stem)
+        return 1 << sum(halve for _, _, halve in self.stem)
 
     @property
     def offset(self) -> float:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from canton.motion.footage import Footage
-from canton.motion.labels import Box
-from canton.motion.scenes import Scene, make_scene
 
 from canton.errors import UserError
 from canton.motion.evaluation import WINDOW
+from canton.motion.footage import Footage
+from canton.motion.labels import Box
+from canton.motion.scenes import Scene, make_scene
 from canton.motion.store import Stored, store
 from canton.motion.targets import Named
 from canton.motion.windows import Window, draw_window

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from canton.motion.labels import Box
 from numpy.typing import NDArray
 
+from canton.motion.labels import Box
 from canton.storage import replacing
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
     import cv2
 
     pictures, index, cuts = [], [], []
-    for frame in clip.frames(fps=fps, gray=False):
+    for frame in clip.frames(fps=fps):
         pixels = frame.pixels
         if pixels.shape[1] > width:
             height = round(pixels.shape[0] * width / pixels.shape[1])
-            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+            pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         pictures.append(pixels)
         index.append(frame.index)
         cuts.append(frame.cut)

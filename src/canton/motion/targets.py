@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from canton.motion.labels import Box
 from torch import Tensor
 
+from canton.motion.labels import Box
 from canton.motion.model import MAPS, Architecture
 
 SPOT = 1 / 6

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from canton.motion.labels import Box
 from numpy.typing import NDArray
 
 from canton.motion.harder import fade
+from canton.motion.labels import Box
 from canton.motion.store import Stored
 from canton.motion.targets import Named
 
@@ -128,7 +128,7 @@ class _Change:
             picture = picture[:, ::-1]
         if self.down:
             picture = picture[::-1]
-        return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
 
     def mirror(self, box: Box, size: int) -> Box:
         x = size - box.x - box.w if self.across else box.x

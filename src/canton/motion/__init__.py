@@ -1,0 +1,1 @@
+"""Video: find a small flying thing by its motion."""

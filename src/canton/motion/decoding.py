@@ -1,0 +1,218 @@
+"""What delivers frames: FFmpeg for files, cameras and addresses, OpenCV for folders of pictures."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canton.errors import UserError, require
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+FILMS = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+ADDRESSES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+CAMERAS = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}")}
+PICTURES_FPS = 30.0
+"""Frames a second that a folder of pictures is taken to have."""
+LOST = 300
+"""Packets in a row that a live stream may lose (ten seconds or so) before it counts as broken off."""
+
+Picture = NDArray[np.uint8]
+
+# Limited-range video keeps black at 16 and white at 235: ITU-R BT.601, 2.5.3.
+_FULL = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+_JPEG_RANGE = 2
+
+
+class Broken(Exception):
+    """Reading came to an end before the source did; the message is one line."""
+
+
+class Decoded(NamedTuple):
+    """A frame on its way. seconds: by the source's clock, None if it has none. size: width and height in px.
+    pixels: gives (H, W, 3) RGB, or (H, W, 1) when called with True; only until the next frame is asked for.
+    """
+
+    seconds: float | None
+    size: tuple[int, int]
+    pixels: Callable[[bool], Picture]
+
+
+class Source(NamedTuple):
+    """decoded: the frames, once. fps, frames, seconds: what it says of itself, or None. close: let it go."""
+
+    decoded: Iterator[Decoded]
+    fps: float | None
+    frames: int | None
+    seconds: float | None
+    close: Callable[[], None]
+
+
+def open_stream(name: str, timeout: float) -> Source:
+    """A file, a camera's number or an address. Raises: UserError if it cannot be opened as a video."""
+    av = require("av", extra="track")
+    live, where = True, name
+    options: dict[str, Any] = {}
+    if name.isdigit() and not Path(name).exists():
+        if platform.system() not in CAMERAS:
+            raise UserError(
+                f"camera {name} cannot be opened on {platform.system()}: give an address or a file"
+            )
+        form, pattern = CAMERAS[platform.system()]
+        where, options = pattern.format(name), {"format": form}
+    elif name.lower().startswith(ADDRESSES):
+        options = {"timeout": timeout}
+        if name.lower().startswith("rtsp"):
+            options["options"] = {"rtsp_transport": "tcp"}  # a lost datagram would smear the picture
+    else:
+        live = False
+        _check_file(name)
+    return _read(av, name, where, options, timeout, live)
+
+
+def _check_file(name: str) -> None:
+    try:
+        empty = Path(name).is_file() and Path(name).stat().st_size == 0
+        found = Path(name).exists()
+    except OSError:
+        found, empty = False, False
+    if not found:
+        raise UserError(f"cannot read {name}: no such file, folder, camera or address")
+    if empty:
+        raise UserError(f"{name} is empty: there is nothing to see")
+
+
+def _read(
+    av: ModuleType, name: str, where: str, options: dict[str, Any], timeout: float, live: bool
+) -> Source:
+    try:
+        container: InputContainer = av.open(where, **options)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        what = f"camera {name}" if name.isdigit() else name
+        raise UserError(f"{what} cannot be opened as a video: {_words(error, timeout)}") from error
+    stream = _picture_stream(av, container)
+    if stream is None:
+        container.close()
+        raise UserError(f"{name} has no picture, only {'sound' if container.streams.audio else 'other data'}")
+    # A thread a frame is fastest, but holds as many frames back as there are threads.
+    stream.thread_type = "SLICE" if live else "AUTO"
+    rate = stream.average_rate or stream.guessed_rate
+    alone = len(container.streams) == 1 and container.duration is not None
+    return Source(
+        _decoded(av, container, stream, timeout, LOST if live else 0),
+        fps=float(rate) if rate else None,
+        frames=stream.frames or None,
+        seconds=container.duration / av.time_base if alone and not live and container.duration else None,
+        close=container.close,
+    )
+
+
+def _picture_stream(av: ModuleType, container: InputContainer) -> VideoStream | None:
+    """The first that moves: not the cover of a song, nor a text file, which FFmpeg would draw."""
+    cover = av.stream.Disposition.attached_pic
+    for stream in container.streams.video:
+        if not stream.disposition & cover and stream.codec_context.name != "ansi":
+            return stream
+    return None
+
+
+def _decoded(
+    av: ModuleType, container: InputContainer, stream: VideoStream, timeout: float, may_lose: int
+) -> Iterator[Decoded]:
+    lost = 0
+    try:
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+                lost = 0
+            except av.error.InvalidDataError:
+                lost += 1
+                if lost > may_lose:
+                    raise
+                continue
+            for frame in frames:
+                yield _frame(frame)
+    except (av.error.FFmpegError, OSError) as error:
+        raise Broken(_words(error, timeout)) from error
+
+
+def _frame(frame: VideoFrame) -> Decoded:
+    turns = round(frame.rotation / 90) % 4  # degrees, against the clock
+
+    def pixels(gray: bool) -> Picture:
+        picture = _gray(frame) if gray else _rgb(frame)
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+    size = (frame.width, frame.height)
+    return Decoded(frame.time, size[::-1] if turns % 2 else size, pixels)
+
+
+def _rgb(frame: VideoFrame) -> Picture:
+    return cast(Picture, frame.to_ndarray(format="rgb24"))
+
+
+def _gray(frame: VideoFrame) -> Picture:
+    """(H, W, 1): brightness. FFmpeg's own conversion takes longer than that to colour."""
+    if not frame.format.name.startswith(("yuv4", "nv12", "yuvj4")) or frame.format.components[0].bits != 8:
+        return _rgb(frame)[..., 1:2].copy()
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    bright = rows[: frame.height, : frame.width, None]
+    full = frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj")
+    return cast(Picture, bright.copy() if full else _FULL[bright])
+
+
+def open_folder(folder: Path) -> Source:
+    """A folder of pictures. Raises: UserError if there are none."""
+    cv2 = require("cv2", extra="track")
+    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
+    if not paths:
+        raise UserError(f"{folder} holds no pictures ({', '.join(ending[1:] for ending in PICTURES)})")
+
+    def decoded() -> Iterator[Decoded]:
+        for path in paths:
+            picture = cv2.imdecode(_bytes(path), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise Broken(f"{path.name} is no picture that can be read")
+            yield Decoded(None, (picture.shape[1], picture.shape[0]), partial(give, picture))
+
+    def give(picture: Picture, gray: bool) -> Picture:
+        if gray:
+            return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
+        return np.ascontiguousarray(picture[..., ::-1])
+
+    return Source(decoded(), PICTURES_FPS, len(paths), None, lambda: None)
+
+
+def _bytes(path: Path) -> Picture:
+    """Empty files become one zero, which OpenCV calls no picture; on nothing at all it raises."""
+    try:
+        return np.frombuffer(path.read_bytes() or b"\0", np.uint8)
+    except OSError as error:
+        raise Broken(f"{path.name} cannot be read: {_words(error, 0)}") from error
+
+
+def _words(error: Exception, timeout: float) -> str:
+    """What a decoder's error says, in one line."""
+    if "timed out" in str(error).lower() or type(error).__name__ in ("ExitError", "TimeoutError"):
+        return f"no answer for {timeout:g} seconds"
+    text = str(getattr(error, "strerror", None) or error)
+    return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+def _natural(path: Path) -> list[int | str]:
+    """Sorts frame 9 before frame 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if k % 2 else part for k, part in enumerate(parts)]

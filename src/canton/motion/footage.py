@@ -1,0 +1,183 @@
+"""Annotated clips in a folder: what was filmed, and where in each frame the thing is.
+
+Where to get such clips: F. Svanström, F. Alonso-Fernandez, C. Englund, "A dataset for multi-sensor drone
+detection", Data in Brief 39 (2021) 107521, arXiv:2111.01888; CC0. 365 infrared and 285 visible videos of
+drones, birds, airplanes and helicopters lie at https://doi.org/10.5281/zenodo.5500576 and
+https://github.com/DroneDetectionThesis/Drone-detection-dataset (their labels in Matlab's form).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+from canton.errors import UserError
+from canton.motion.decoding import FILMS
+from canton.motion.labels import Box, ClipLabels, read_coco, read_labels, read_mot
+from canton.motion.video import Frame, open_video
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One annotated clip.
+
+    name: without an ending. path: of the video, or of a folder of pictures. kind: what flies in it, in lower
+    case. modality: such as "IR" or "V", "" where nothing says. split: such as "train", "" where nothing says.
+    labels_by_frame: boxes in px, by the frame's number from 0; a frame without an entry shows nothing.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    modality: str
+    split: str
+    labels_by_frame: dict[int, tuple[Box, ...]]
+
+    @property
+    def width(self) -> int:
+        """Of the picture as it is shown, in px."""
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """Of the picture as it is shown, in px."""
+        return self.size[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px. The video is opened for it, once.
+
+        Raises: UserError if it cannot be read.
+        """
+        known: tuple[int, int] | None = self.__dict__.get("_size")
+        if known is None:
+            with open_video(self.path) as video:
+                known = video.width, video.height
+            self.__dict__["_size"] = known
+        return known
+
+    def frames(self, fps: float | None = 10.0, *, gray: bool = False) -> Iterator[Frame]:
+        """The frames, at most `fps` a second (None: all); see `canton.motion.video.open_video`.
+
+        `Frame.index` is the number in the file, so that it finds its boxes in `labels_by_frame`. A clip that
+        breaks off gives the frames before the break, and no word of it: use `open_video` to hear it.
+
+        gray: brightness alone, pixels (H, W, 1), which is faster.
+
+        Raises: UserError, at the first frame, if the video cannot be read at all.
+        """
+        with open_video(self.path, fps=fps, gray=gray) as video:
+            yield from video
+
+
+class Footage(Sequence[Clip]):
+    """The annotated clips of a folder, by name.
+
+    The folder holds the videos (in it or in its folder clips/; a folder of pictures is a video too) and their
+    labels in one of three forms: labels.csv (and splits.csv), labels.json as COCO has it for video, or
+    CLIP/gt/gt.txt beside the pictures CLIP/img1/, as the MOT challenge has it. See `canton.motion.labels`.
+
+    Args:
+        split: only clips of this split, such as "train"; None for all.
+        modality: only clips of this modality, such as "IR"; None for all.
+        kinds: only clips of these kinds, such as ["drone"]; None for all.
+        split_column: the column of splits.csv that says the split.
+
+    Raises: UserError for a folder without labels, labels that cannot be read, a split, modality or kind that
+    no clip has, clips whose video is missing, or where no clip is left.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        split: str | None = None,
+        modality: str | None = None,
+        kinds: Collection[str] | None = None,
+        split_column: str = "split",
+    ) -> None:
+        if isinstance(kinds, str):
+            raise UserError(f"kinds is {kinds!r}: it is a list of kinds, such as [{kinds!r}]")
+        self.directory = Path(directory)
+        known = _labels_in(self.directory, split_column)
+        chosen = list(known.values())
+        for what, wanted in (("modality", modality), ("split", split)):
+            if wanted is not None:
+                chosen = _only(self.directory, chosen, what, [wanted])
+        if kinds is not None:
+            chosen = _only(self.directory, chosen, "kind", kinds)
+        if not chosen:
+            raise UserError(f"{self.directory}: no clip is labelled there")
+        videos = _videos_in(self.directory)
+        missing = [clip.name for clip in chosen if clip.name not in videos]
+        if missing:
+            raise UserError(
+                f"{self.directory} has no video of {len(missing)} of {len(chosen)} clips, such as "
+                f"{missing[0]} ({', '.join(FILMS)}, or a folder of pictures, there or in clips/)"
+            )
+        self._clips = [
+            Clip(clip.name, videos[clip.name], clip.kind, clip.modality, clip.split, _by_frame(clip))
+            for clip in sorted(chosen, key=lambda clip: clip.name)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Clip]: ...
+
+    def __getitem__(self, index: int | slice) -> Clip | Sequence[Clip]:
+        return self._clips[index]
+
+
+def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
+    """By name; in whichever of the three forms."""
+    if not folder.is_dir():
+        raise UserError(f"cannot read {folder}: it is no folder")
+    if (folder / "labels.csv").exists():
+        return read_labels(folder / "labels.csv", split_column=split_column)
+    if (folder / "labels.json").exists():
+        return read_coco(folder / "labels.json")
+    found = [read_mot(path) for path in sorted(folder.glob("*/gt/gt.txt"))]
+    if not found:
+        raise UserError(f"{folder} has no labels: labels.csv, labels.json (COCO) or CLIP/gt/gt.txt (MOT)")
+    return {clip.name: clip for clip in found}
+
+
+def _only(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[str]) -> list[ClipLabels]:
+    """The clips whose `what` is one of `wanted`, whatever the case of the letters."""
+    lower = {one.lower() for one in wanted}
+    there = {str(getattr(clip, what)) for clip in clips}
+    strange = sorted(lower - {one.lower() for one in there})
+    if strange:
+        raise UserError(
+            f"{folder} has no clip whose {what} is {strange[0]!r}: there are "
+            f"{', '.join(sorted(one or 'none' for one in there)) or 'no clips'}"
+        )
+    return [clip for clip in clips if str(getattr(clip, what)).lower() in lower]
+
+
+def _videos_in(folder: Path) -> dict[str, Path]:
+    """Everything in the folder, or in its clips/, that may be a video, by the name of its clip."""
+    found: dict[str, Path] = {}
+    for place in (folder / "clips", folder):
+        if place.is_dir():
+            for path in sorted(place.iterdir()):
+                if path.is_dir():
+                    pictures = path / "img1"
+                    found.setdefault(path.name, pictures if pictures.is_dir() else path)
+                elif path.suffix.lower() in FILMS:
+                    found.setdefault(path.stem, path)
+    return found
+
+
+def _by_frame(clip: ClipLabels) -> dict[int, tuple[Box, ...]]:
+    boxes: dict[int, tuple[Box, ...]] = {}
+    for label in clip.labels:
+        boxes[label.frame] = (*boxes.get(label.frame, ()), label.box)
+    return boxes

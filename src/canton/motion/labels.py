@@ -1,0 +1,195 @@
+"""What people noted down about their videos: a box for each thing in each frame, in three common forms."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from canton.errors import UserError
+from canton.storage import reason
+
+
+class Box(NamedTuple):
+    """x, y the upper left corner, w, h width and height, in px of the frame."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Its middle, in px."""
+        return self.x + self.w / 2, self.y + self.h / 2
+
+
+class Label(NamedTuple):
+    """One box in one frame. frame: from 0. track: the number of the thing, 0 where nobody counted. kind:
+    what it is, in lower case, such as "drone".
+    """
+
+    frame: int
+    box: Box
+    track: int
+    kind: str
+
+
+class ClipLabels(NamedTuple):
+    """All labels of a clip, by frame. name: of the clip, without an ending. kind: what flies in it, in lower
+    case. modality: such as "IR" or "V". split: such as "train"; "" where nothing says.
+    """
+
+    name: str
+    kind: str
+    modality: str
+    split: str
+    labels: tuple[Label, ...]
+
+
+def read_labels(path: Path, *, split_column: str = "split") -> dict[str, ClipLabels]:
+    """The labels of many clips from one .csv file, with the columns clip, frame, x, y, w, h and, if you like,
+    modality, class and track.
+
+    A file splits.csv beside it, if there is one, says of every clip (column clip) to which split it belongs
+    (column `split_column`), and names clips in which nothing was labelled.
+
+    Raises: UserError for a file that cannot be read, a column that is missing, or a value that is none.
+    """
+    found: dict[str, list[Label]] = {}
+    about: dict[str, dict[str, str]] = {}
+    for line, row in _rows(path, ("clip", "frame", "x", "y", "w", "h")):
+        name, kind = row["clip"], row.get("class") or ""
+        about.setdefault(name, row)
+        found.setdefault(name, []).append(_label(path, line, row, kind.lower()))
+    splits = path.with_name("splits.csv")
+    if splits.exists():
+        for _, row in _rows(splits, ("clip", split_column)):
+            about[row["clip"]] = {**about.get(row["clip"], {}), **row}
+    return {
+        name: ClipLabels(
+            name,
+            (row.get("class") or "").lower(),
+            row.get("modality") or "",
+            row.get(split_column) or "",
+            tuple(sorted(found.get(name, ()), key=lambda label: label.frame)),
+        )
+        for name, row in about.items()
+    }
+
+
+def read_mot(path: Path, *, kind: str = "") -> ClipLabels:
+    """The labels of one clip in the form of the MOT challenge: rows of frame (from 1), track, x, y, w, h and
+    more, which is not read; a row whose seventh number is 0 is to be ignored and is.
+
+    kind: what the things are, which the form does not say. The clip is named after the file, or, for
+    CLIP/gt/gt.txt, after the folder.
+
+    Raises: UserError for a file that cannot be read, or a row that is none.
+
+    Source: Leal-Taixé et al. 2015, arXiv:1504.01942.
+    """
+    labels = []
+    for line, text in enumerate(_text(path).splitlines(), 1):
+        if not text.strip():
+            continue
+        parts = text.split(",")
+        try:
+            frame, track, x, y, w, h, *more = (float(part) for part in parts)
+            counts = not more or more[0] != 0
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {line}: {text[:60]!r} is no row of frame,track,x,y,w,h,... as MOT has it"
+            ) from error
+        if frame < 1:
+            raise UserError(f"{path}, line {line}: frame is {frame:g}: MOT counts from 1")
+        if counts:
+            labels.append(Label(int(frame) - 1, _box(path, line, x, y, w, h), int(track), kind.lower()))
+    name = path.parent.parent.name if path.name == "gt.txt" and path.parent.name == "gt" else path.stem
+    return ClipLabels(name, kind.lower(), "", "", tuple(sorted(labels, key=lambda label: label.frame)))
+
+
+def read_coco(path: Path) -> dict[str, ClipLabels]:
+    """The labels of many clips in COCO's form for video: tables `videos` (id, name), `images` (id, video_id,
+    frame_id, from 0), `annotations` (image_id, bbox, category_id and, if you like, track_id or instance_id)
+    and `categories` (id, name).
+
+    A clip's kind is the one it has most labels of.
+
+    Raises: UserError for a file that cannot be read, or lacks a table or an entry.
+
+    Source: https://cocodataset.org/#format-data, and TAO's and MMTracking's additions for video.
+    """
+    try:
+        tables = json.loads(_text(path))
+        names = {video["id"]: Path(str(video["name"])).stem for video in tables["videos"]}
+        kinds = {category["id"]: str(category["name"]).lower() for category in tables["categories"]}
+        places = {
+            image["id"]: (names[image["video_id"]], int(image.get("frame_id", image.get("frame_index", 0))))
+            for image in tables["images"]
+        }
+        found: dict[str, list[Label]] = {name: [] for name in names.values()}
+        for note in tables["annotations"]:
+            name, frame = places[note["image_id"]]
+            track = int(note.get("track_id", note.get("instance_id", 0)))
+            box = _box(path, None, *(float(value) for value in note["bbox"]))
+            found[name].append(Label(frame, box, track, kinds[note["category_id"]]))
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{path} is no COCO file of video labels: {error} is missing") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is no COCO file of video labels: {error}") from error
+    return {
+        name: ClipLabels(name, _usual(labels), "", "", tuple(sorted(labels, key=lambda label: label.frame)))
+        for name, labels in found.items()
+    }
+
+
+def _usual(labels: list[Label]) -> str:
+    kinds = [label.kind for label in labels]
+    return max(sorted(set(kinds)), key=kinds.count, default="")
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells of every row of a .csv file with these columns, and perhaps more."""
+    reader = csv.DictReader(_text(path).splitlines())
+    lacking = [column for column in columns if column not in (reader.fieldnames or ())]
+    if lacking:
+        raise UserError(f"{path} has no column {', '.join(lacking)}: it needs {', '.join(columns)}")
+    for row in reader:
+        if any(row[column] is None for column in columns):
+            raise UserError(f"{path}, line {reader.line_num}: a cell is missing")
+        yield reader.line_num, row
+
+
+def _label(path: Path, line: int, row: dict[str, str], kind: str) -> Label:
+    try:
+        frame, track = int(row["frame"]), int(row.get("track") or 0)
+        x, y, w, h = (float(row[name]) for name in "xywh")
+    except ValueError as error:
+        raise UserError(f"{path}, line {line}: {error}") from error
+    if frame < 0:
+        raise UserError(f"{path}, line {line}: frame is {frame}: frames count from 0")
+    return Label(frame, _box(path, line, x, y, w, h), track, kind)
+
+
+def _box(path: Path, line: int | None, x: float, y: float, w: float, h: float) -> Box:
+    if not all(math.isfinite(value) for value in (x, y, w, h)) or w <= 0 or h <= 0:
+        place = f"{path}, line {line}" if line else str(path)
+        raise UserError(
+            f"{place}: the box {(x, y, w, h)} is none: x, y, width and height in px, sizes above 0"
+        )
+    return Box(x, y, w, h)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text: labels are .csv, .txt or .json") from error

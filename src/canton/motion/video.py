@@ -1,0 +1,151 @@
+"""Reading video, one frame at a time: a file, a folder of pictures, a camera, or an address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canton.errors import UserError
+from canton.motion.cuts import CutFinder
+from canton.motion.decoding import PICTURES_FPS, Broken, Source, open_folder, open_stream
+
+
+class Frame(NamedTuple):
+    """One frame. index: its number in the source, from 0. seconds: since the first. pixels: (H, W, 3), RGB,
+    or (H, W, 1) where brightness alone was asked for. cut: the picture does not follow from the one before;
+    so of the first.
+    """
+
+    index: int  # type: ignore[assignment]  # tuple.index is of no use here
+    seconds: float
+    pixels: NDArray[np.uint8]
+    cut: bool
+
+
+class Video:
+    """Frames, one after the other; made by `open_video`, closed by `with`.
+
+    width, height: px. fps: frames a second the source says it has, None if it does not say. frames: how many
+    it says it has, None if it does not say. problem: what broke the source off, one line, None if nothing
+    did; frames before the break have been given.
+    """
+
+    def __init__(self, name: str, source: Source, *, fps: float | None, gray: bool) -> None:
+        self.problem: str | None = None
+        self.fps, self.frames = source.fps, source.frames
+        self._name, self._wanted, self._gray, self._source = name, fps, gray, source
+        decoded = source.decoded
+        try:
+            first = next(decoded, None)
+            if first is None:
+                raise UserError(f"{name} has no frames: it is not a video, or an empty one")
+            self.width, self.height = first.size
+        except Broken as error:
+            self.close()
+            raise UserError(f"{name} cannot be read: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        self._decoded = chain([first], decoded)
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the source go."""
+        self._source.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames, once; where `fps` was asked for, the first one at or after each tick of that clock."""
+        finder, clock = CutFinder(), _Clock(self._wanted)
+        seen, seconds = 0, 0.0
+        try:
+            for index, decoded in enumerate(self._decoded):
+                if decoded.size != (self.width, self.height):
+                    self.problem = (
+                        f"{self._name} changes from {self.width} x {self.height} to {decoded.size[0]} x "
+                        f"{decoded.size[1]} px at frame {index}: cut it there and give the parts one by one"
+                    )
+                    return
+                seconds = clock.set(index / (self.fps or PICTURES_FPS), decoded.seconds)
+                seen = index + 1
+                if clock.ticks():
+                    pixels = decoded.pixels(self._gray)
+                    yield Frame(index, seconds, pixels, finder.is_cut(pixels))
+        except Broken as error:
+            self.problem = f"{self._name} breaks off after {_frames(seen)}: {error}"
+            return
+        if self.frames is not None and seen < self.frames:
+            self.problem = f"{self._name} breaks off after {seen} of {_frames(self.frames)}"
+        elif self._source.seconds is not None and self.frames is None:
+            missing = self._source.seconds - seconds
+            if missing > max(1.0, 3 / (self.fps or PICTURES_FPS)):
+                self.problem = f"{self._name} breaks off {missing:.1f} s before its end, at frame {seen}"
+
+
+class _Clock:
+    """Seconds since the first frame, and which frames are taken at so many a second (None: all)."""
+
+    def __init__(self, wanted: float | None) -> None:
+        self._wanted, self._ticks, self._start, self._now = wanted, 0, 0.0, -1.0
+
+    def set(self, by_number: float, by_file: float | None) -> float:
+        """What time it is; by what the file says, or else by the frame's number."""
+        says = by_number if by_file is None else by_file
+        if self._now < 0:
+            self._start = says
+        elif says - self._start < self._now:
+            self._start = says - self._now  # a camera set its clock back: go on from here
+        self._now = says - self._start
+        return self._now
+
+    def ticks(self) -> bool:
+        """Whether this frame is the first at or after a tick."""
+        if self._wanted is None:
+            return True
+        due = math.floor(self._now * self._wanted + 1e-6)  # times of a file are rounded
+        if due < self._ticks:
+            return False
+        self._ticks = due + 1
+        return True
+
+
+def open_video(
+    source: str | Path, *, fps: float | None = None, timeout: float = 10.0, gray: bool = False
+) -> Video:
+    """Open a video.
+
+    Args:
+        source: a file, a folder of pictures (in natural order of their names), a camera's number such as "0",
+            or an address (rtsp://, http:// and so on).
+        fps: give at most so many frames a second, chosen by their time; None for all.
+        timeout: seconds to wait for an address that does not answer.
+        gray: brightness alone; from most files it is had without converting anything.
+
+    A rotation by quarters that the file asks for is carried out.
+
+    Raises: UserError, one line, for a source that is not there, is not a video, has none or no frames.
+    """
+    if fps is not None and not 0 < fps < math.inf:
+        raise UserError(f"fps is {fps}: it is a positive number")
+    if not 0 < timeout < math.inf:
+        raise UserError(f"timeout is {timeout}: it is a positive number of seconds")
+    name = str(source)
+    opened = open_folder(Path(name)) if Path(name).is_dir() else open_stream(name, timeout)
+    return Video(name, opened, fps=fps, gray=gray)
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"

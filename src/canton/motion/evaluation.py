@@ -125,8 +125,8 @@ def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
     for one in looks:
         truth = list(one.truth) if one.kind == sought else []
         pointed = [peak for peak in one.peaks if peak.score >= threshold]
-        found = _hits(pointed, truth, hit or in_box(one.width))
-        hits, strays, present = hits + sum(found), strays + len(pointed) - sum(found), present + len(truth)
+        found = sum(_hits(pointed, truth, hit or in_box(one.width)))
+        hits, strays, present = hits + found, strays + len(pointed) - found, present + len(truth)
         if not truth:
             alarms, empty = alarms + len(pointed), empty + 1
     return Scores(
@@ -190,12 +190,12 @@ def frames_to_first(looks: Sequence[Look], threshold: float, *, sought: str) -> 
     return firsts
 
 
-def _hits(pointed: Sequence[Peak], truth: list[Box], hit: Hit) -> list[bool]:
+def _hits(pointed: Sequence[Peak], truth: Sequence[Box], hit: Hit) -> list[bool]:
     """Which of the peaks hit a box that no hotter one has hit."""
-    found = []
+    left, found = list(truth), []
     for peak in pointed:
-        box = next((box for box in truth if hit(peak, box)), None)
+        box = next((box for box in left if hit(peak, box)), None)
         found.append(box is not None)
         if box is not None:
-            truth.remove(box)
+            left.remove(box)
     return found

@@ -1,0 +1,83 @@
+"""Counting: what is a hit, a stray, a false alarm, and what the curves say; all by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from canton.motion.evaluation import (
+    Look,
+    average_precision,
+    choose_threshold,
+    frames_to_first,
+    in_box,
+    overlaps,
+    recall_by_frame,
+    score,
+)
+from canton.motion.labels import Box
+from canton.motion.peaks import Peak
+
+HERE = Box(100, 50, 20, 10)
+RIGHT = Peak(110, 55, 0.9, 20, 10)
+AWAY = Peak(200, 200, 0.6, 20, 10)
+
+
+def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> Look:
+    return Look("clip", kind, t, 320, truth, list(peaks))
+
+
+def test_a_hit_lies_in_the_box() -> None:
+    hit = in_box(320)
+    assert hit(Peak(119.9, 50.1, 1, 1, 1), HERE)
+    assert not hit(Peak(120.5, 55, 1, 1, 1), HERE)
+    tiny = Box(10, 10, 2, 2)
+    assert hit(Peak(14.9, 7.1, 1, 1, 1), tiny), "a tiny box is grown to 8 px"
+    assert not hit(Peak(15.1, 11, 1, 1, 1), tiny)
+    assert in_box(640)(Peak(18.9, 11, 1, 1, 1), tiny), "and to 16 in a frame twice as wide"
+
+
+def test_a_box_overlaps_by_half() -> None:
+    assert overlaps(RIGHT, HERE)
+    assert overlaps(Peak(110, 55, 1, 20, 5), HERE)  # half of it: exactly 0.5
+    assert not overlaps(Peak(110, 55, 1, 20, 4.9), HERE)
+    assert not overlaps(AWAY, HERE)
+
+
+def test_scores_by_hand() -> None:
+    looks = [
+        seen(0, (HERE,), RIGHT, AWAY),  # a hit and a stray
+        seen(1, (HERE,), Peak(109, 54, 0.8, 9, 9), Peak(111, 56, 0.7, 9, 9)),  # the second finds no box left
+        seen(2, (HERE,)),  # a miss
+        seen(3, (), AWAY),  # a false alarm
+        seen(0, (HERE,), RIGHT, kind="bird"),  # a trap, fallen into
+    ]
+    scores = score(looks, 0.5, sought="drone")
+    assert scores.precision == pytest.approx(2 / 6)
+    assert scores.recall == pytest.approx(2 / 3)
+    assert scores.f1 == pytest.approx(2 * 2 / (2 * 2 + 4 + 1))
+    assert scores.false_alarms == pytest.approx(2 / 2)
+    strict = score(looks, 0.85, sought="drone")
+    assert (strict.precision, strict.recall) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
+
+
+def test_the_best_threshold_is_chosen() -> None:
+    looks = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), Peak(110, 55, 0.7, 9, 9), AWAY)]
+    assert 0.6 < choose_threshold(looks, sought="drone") <= 0.7
+
+
+def test_average_precision_by_hand() -> None:
+    looks = [seen(0, (HERE,), RIGHT), seen(1, (HERE,), AWAY), seen(2, (HERE,), Peak(110, 55, 0.5, 9, 9))]
+    # in order of score: hit (P 1), stray, hit (P 2/3); three boxes
+    assert average_precision(looks, sought="drone") == pytest.approx((1 + 2 / 3) / 3)
+    assert average_precision([], sought="drone") == 0
+
+
+def test_evidence_over_time() -> None:
+    looks = [
+        seen(0, (HERE,)), seen(1, (HERE,)), seen(2, (HERE,), RIGHT),
+        seen(0, (HERE,), RIGHT), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
+        seen(0, (HERE,), AWAY), seen(1, (HERE,)), seen(2, (HERE,)),
+        seen(0, ()), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
+    ]  # fmt: skip
+    assert recall_by_frame(looks, 0.5, sought="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
+    assert frames_to_first(looks, 0.5, sought="drone") == [3, 1, 3]

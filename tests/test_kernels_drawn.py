@@ -57,6 +57,8 @@ def configurations(draw: st.DrawFn) -> Drawn:
     axes = draw(st.sampled_from((0, 0, 1, 2, 2, 3)))
     groups = draw(st.sampled_from((1, 1, 1, 2))) if axes else 1
     kernel_size = tuple(draw(st.integers(1, 5 if axes < 3 else 3)) for _ in range(axes))
+    if axes == 2 and draw(st.booleans()):
+        kernel_size = draw(st.sampled_from(((3, 3), (5, 5))))  # which have a native way of their own
     dilation = draw(st.sampled_from((1, 1, 2)))
     circular = axes > 0 and draw(st.booleans())
     smallest = [
@@ -66,8 +68,8 @@ def configurations(draw: st.DrawFn) -> Drawn:
     chance = st.integers(0, 4).map(lambda n: n == 0)
     return Drawn(
         cell=draw(st.sampled_from((*CELLS, "gru", "gru", "gru"))),
-        c_in=groups * draw(st.integers(1, 3)),
-        hidden=groups * draw(st.integers(1, 9) if axes else st.integers(1, 40)),
+        c_in=groups * draw(st.integers(1, 3) if draw(st.booleans()) else st.just(8)),
+        hidden=groups * draw(st.integers(1, 13) if axes else st.integers(1, 40)),
         bias=draw(st.booleans()),
         space=space,
         kernel_size=kernel_size,

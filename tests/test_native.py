@@ -117,6 +117,10 @@ CONVS = {
     "1d-even-dilated": (3, (4,), (2,), False, (7,)),
     "2d": (16, (5, 5), (1, 1), False, (5, 9)),
     "2d-wide": (7, (3, 3), (1, 1), False, (3, 31)),
+    "2d-tiles-3": (8, (3, 3), (1, 1), False, (5, 9)),
+    "2d-tiles-5": (17, (5, 5), (1, 1), False, (7, 6)),
+    "2d-tiles-circular": (9, (5, 5), (1, 1), True, (5, 7)),
+    "2d-tiles-wide": (16, (3, 3), (1, 1), False, (3, 61)),
     "2d-even": (4, (2, 4), (1, 1), False, (3, 5)),
     "2d-dilated": (4, (3, 3), (2, 3), False, (6, 7)),
     "2d-1x1": (5, (1, 1), (1, 1), False, (3, 4)),
@@ -134,9 +138,9 @@ def test_convolutions(instructions: str, name: str, batch: int) -> None:
     check(job_of(conv(*arguments), 4, batch, space))
 
 
-@pytest.mark.parametrize("space", [(), (5, 9)])
-def test_two_threads_give_the_same_bits(space: tuple[int, ...]) -> None:
-    products = conv(6, (3, 3), (1, 1), False) if space else dense(33)
+@pytest.mark.parametrize(("hidden", "space"), [(33, ()), (6, (5, 9)), (8, (11, 9))])
+def test_two_threads_give_the_same_bits(hidden: int, space: tuple[int, ...]) -> None:
+    products = conv(hidden, (3, 3), (1, 1), False) if space else dense(hidden)
     for batch in (1, 2, 17):
         job = job_of(products, 7, batch, space)
         alone = results(job, native_run, torch.float32)

@@ -65,14 +65,15 @@ class Cell(nn.Module):
             return int(weight.ndim) - 2
         return None
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor, *, fast: bool = False) -> Tensor:
         """The input half: (N, C_in, *space) -> (N, gates * hidden, *space).
 
         Integers (N,) are looked up as rows: k stands for the one-hot vector with a one in place k, so bytes
-        need no one-hot product.
+        need no one-hot product. `fast` lets a native kernel compute a convolution, where one can.
         """
         if x.is_floating_point():
-            gx = maps.regroup(self.input_map(x), self.gates, maps.groups_of(self.input_map))
+            y = kernels.apply(self.input_map, x) if fast else self.input_map(x)
+            gx = maps.regroup(y, self.gates, maps.groups_of(self.input_map))
         else:
             if not isinstance(self.input_map, nn.Linear):
                 raise ValueError("x holds integers, which only a dense map can look up: give x as floats")

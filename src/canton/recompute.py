@@ -19,7 +19,15 @@ from canton.cell import Cell
 from canton.kernels import Job, Result
 
 
-def in_pieces(cell: Cell, xs: Tensor, whole: Job, run: Callable[[Job], Result]) -> Result:
+def project(cell: Cell, xs: Tensor, kernel: str) -> Tensor:
+    """The input half of all steps at once; natively, too, if `kernel` leaves that open."""
+    inherited = type(cell).project is Cell.project
+    rows = xs.flatten(0, 1)
+    gx = cell.project(rows, fast=True) if inherited and kernel in ("auto", "native") else cell.project(rows)
+    return gx.unflatten(0, xs.shape[:2])  # type: ignore[no-any-return]
+
+
+def in_pieces(cell: Cell, xs: Tensor, whole: Job, run: Callable[[Job], Result], kernel: str) -> Result:
     """What `run` gives for `whole`, whose gx is a stand-in: each piece projects its own part of `xs`.
 
     Raises:
@@ -35,7 +43,7 @@ def in_pieces(cell: Cell, xs: Tensor, whole: Job, run: Callable[[Job], Result]) 
                 "a parameter was changed or exchanged between forward and backward (an optimiser's step, "
                 "torch.func.functional_call?): recompute=True would differentiate another function"
             )
-        gx = cell.project(part.flatten(0, 1)).unflatten(0, part.shape[:2])
+        gx = project(cell, part, kernel)
         ys, after = run(_cut(whole, lo, lo + len(part))._replace(gx=gx, state=state))
         return ys, *(s.clone() for s in after)  # a view would hold all states of the piece
 

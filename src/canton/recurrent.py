@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from canton import kernels
 from canton.cell import Cell, State, check_state
 from canton.kernels import Job, Result
-from canton.recompute import in_pieces, stand_in
+from canton.recompute import in_pieces, project, stand_in
 from canton.sequences import backward_reset, check_lengths, flip, pack_like, unpack, within
 
 
@@ -190,7 +190,7 @@ class Recurrent(nn.Module):
         """The name of the kernel that would run the first layer on `xs`; "loop" is the readable loop."""
         xs = xs.transpose(0, 1) if self.batch_first else xs
         cell = self._cells()[0]
-        gx = _project(cell, xs)
+        gx = project(cell, xs, self.kernel)
         states = None if state is None else self._unstack(state, xs.shape[1:2], xs.shape[3:])
         return kernels.choose(self._job(0, cell, gx, states[0] if states else None, xs), self.kernel)
 
@@ -230,10 +230,10 @@ class Recurrent(nn.Module):
                 if backward:
                     seen = flip(xs, lengths)
                     restart = None if reset is None else flip(backward_reset(reset), lengths)
-                gx = stand_in(cell, seen) if again else _project(cell, seen)
+                gx = stand_in(cell, seen) if again else project(cell, seen, self.kernel)
                 job = self._job(k, cell, gx, states[k] if states else None, xs, restart, lengths)
                 run = partial(kernels.run, loop=partial(loop, cell=cell), kernel=self.kernel)
-                ys, final = in_pieces(cell, seen, job, run) if again else run(job)
+                ys, final = in_pieces(cell, seen, job, run, self.kernel) if again else run(job)
                 outputs.append(flip(ys, lengths) if backward else ys)
                 finals.append(final)
             xs = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
@@ -287,9 +287,3 @@ class Recurrent(nn.Module):
         stacked = (state,) if isinstance(state, Tensor) else tuple(state)
         check_state(stacked, self.state_sizes, (len(self.cells), *batch), space)
         return list(zip(*(s.unbind(0) for s in stacked), strict=True))
-
-
-def _project(cell: Cell, xs: Tensor) -> Tensor:
-    """The input half of all steps at once."""
-    gx: Tensor = cell.project(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
-    return gx

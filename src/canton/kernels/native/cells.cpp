@@ -1,4 +1,5 @@
 // The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
+#include "convolution.h"
 #include "gru_before.h"
 #include "min_gru.h"
 #include "pool.h"
@@ -20,6 +21,8 @@ static void run(const Sequence& q) {
 extern "C" {
 void CANTON_NAME(gru_before)(const Sequence& q) { run<GRUBefore, &GRUBefore::forward>(q); }
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
+void CANTON_NAME(convolve)(const ConvolutionRun& r) { convolve(r); }
+
 void CANTON_NAME(min_gru)(const Sequence& q) { run<MinGRU, &MinGRU::forward>(q); }
 void CANTON_NAME(min_gru_gradient)(const Sequence& q) { run<MinGRU, &MinGRU::backward>(q); }
 

@@ -18,25 +18,27 @@ static int chosen = best();
 
 #define EXPORT __attribute__((visibility("default")))
 
+#define ENTRY(name) ENTRY_FOR(name, Sequence)
 #if defined(CANTON_X86)
-#define ENTRY(name)                                                            \
-    void name##_portable(const Sequence&);                                     \
-    void name##_avx2(const Sequence&);                                         \
-    void name##_avx512(const Sequence&);                                       \
-    EXPORT void canton_##name(Sequence* q) {   \
-        if (chosen == AVX512) return name##_avx512(*q);                        \
-        if (chosen == AVX2) return name##_avx2(*q);                            \
-        name##_portable(*q);                                                   \
+#define ENTRY_FOR(name, Run)                            \
+    void name##_portable(const Run&);                   \
+    void name##_avx2(const Run&);                       \
+    void name##_avx512(const Run&);                     \
+    EXPORT void canton_##name(Run* q) {                 \
+        if (chosen == AVX512) return name##_avx512(*q); \
+        if (chosen == AVX2) return name##_avx2(*q);     \
+        name##_portable(*q);                            \
     }
 #else
-#define ENTRY(name)                                                            \
-    void name##_portable(const Sequence&);                                     \
-    EXPORT void canton_##name(Sequence* q) { name##_portable(*q); }
+#define ENTRY_FOR(name, Run)          \
+    void name##_portable(const Run&); \
+    EXPORT void canton_##name(Run* q) { name##_portable(*q); }
 #endif
 
 extern "C" {
 ENTRY(gru_before)
 ENTRY(gru_before_gradient)
+ENTRY_FOR(convolve, ConvolutionRun)
 ENTRY(min_gru)
 ENTRY(min_gru_gradient)
 
@@ -89,6 +91,6 @@ EXPORT int canton_use_isa(int isa) {
 }
 // So that Python and the library can tell that they are of one version.
 EXPORT int64_t canton_bytes(int which) {
-    return int64_t(which == 0 ? sizeof(Sequence) : which == 1 ? sizeof(WriterModel) : sizeof(WriterRun));
+    return int64_t(which == 0 ? sizeof(Sequence) : which == 1 ? sizeof(WriterModel) : which == 2 ? sizeof(WriterRun) : sizeof(ConvolutionRun));
 }
 }

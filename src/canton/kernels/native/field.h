@@ -22,15 +22,22 @@ struct Memory {
     }
 };
 
+// How many pixels a side Winograd's tiles have where they serve, else 0 (see winograd.h).
+inline int tile_side(const Sequence& q) {
+    const bool square = q.kernel[1] == q.kernel[2] && q.dilation[1] == 1 && q.dilation[2] == 1;
+    if (!square || q.depth * q.kernel[0] != 1 || q.hidden < 8) return 0;
+    return q.kernel[1] == 3 ? 4 : q.kernel[1] == 5 ? 2 : 0;
+}
+
 struct Field {
-    float* data;
+    float* data = nullptr;
     int64_t channels, stride;               // of a pixel; a dense row gets 16 floats more, lest rows share cache sets
     int64_t pitch, plane, image;            // floats from line to line, plane to plane, image to image
     int64_t depth, height, width, inside;   // inside: floats from an image's corner to its first true pixel
     int64_t before[3], after[3];
 
     // `flipped` swaps the border's sides: the gradient runs the kernel backwards.
-    Field(const Sequence& q, int64_t channels_, bool flipped, Memory& memory) : channels(channels_) {
+    Field(const Sequence& q, int64_t channels_, bool flipped, Memory& memory, bool filled = true) : channels(channels_) {
         for (int i = 0; i < 3; ++i) {
             const int64_t total = q.dilation[i] * (q.kernel[i] - 1), half = total / 2;
             before[i] = flipped ? total - half : half;
@@ -38,10 +45,12 @@ struct Field {
         }
         stride = q.dense() ? (channels + 15) / 16 * 16 + 16 : channels;
         depth = q.depth, height = q.height, width = q.width;
-        pitch = (width + before[2] + after[2]) * stride;
-        plane = (height + before[1] + after[1]) * pitch;
+        const int64_t more = tile_side(q) ? tile_side(q) - 1 : 0;  // the last tiles may overhang
+        pitch = (width + before[2] + after[2] + more) * stride;
+        plane = (height + before[1] + after[1] + more) * pitch;
         image = (depth + before[0] + after[0]) * plane;
         inside = before[0] * plane + before[1] * pitch + before[2] * stride;
+        if (!filled) return;  // its shape is all that is asked for
         data = memory.floats(q.images * image);
         memset(data, 0, size_t(q.images * image) * 4);
     }
@@ -80,8 +89,14 @@ private:
 Span share(const Sequence& q, const Team& team) {
     const int64_t lines = q.images * q.depth * q.height;
     if (q.dense()) return {0, lines, q.width * team.index / team.count, q.width * (team.index + 1) / team.count};
-    const int64_t unit = team.barrier ? 1 : q.depth * q.height, n = lines / unit;
-    return {n * team.index / team.count * unit, n * (team.index + 1) / team.count * unit, 0, q.width};
+    const int64_t side = tile_side(q), per_image = side ? (q.height + side - 1) / side : q.depth * q.height;
+    const int64_t n = team.barrier ? q.images * per_image : q.images;
+    auto first = [&](int64_t part) {
+        const int64_t unit = n * part / team.count;
+        if (!team.barrier) return unit * q.depth * q.height;
+        return side ? unit / per_image * q.height + unit % per_image * side : unit;
+    };
+    return {first(team.index), first(team.index + 1), 0, q.width};
 }
 
 // The two orders in which a weight (out, in, *kernel) is read: forwards, and transposed for the gradient.

@@ -1,13 +1,13 @@
 // The article's GRU: z and r from h, the candidate from r * h, h' = (1 - z) h + z c.
 #pragma once
-#include "field.h"
+#include "winograd.h"
 
 namespace {
 
 struct GRUBefore {
     Memory memory;
     Field h, rh;
-    Pack gates, candidate;
+    Map gates, candidate;
     float* z;
 
     explicit GRUBefore(const Sequence& q) : h(q, q.hidden, false, memory), rh(q, q.hidden, false, memory) {
@@ -31,8 +31,7 @@ struct GRUBefore {
             const int64_t take_step = acts ? 3 * H : H;
             team.wait();
             if (q.circular) h.wrap(own.line0, own.line1);
-            product(gates.packed, own, h.stride, [&](int64_t line) { return h.window(line); },
-                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+            gates.apply(h, own, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
                         const int64_t gate = v / per_gate, column = v % per_gate * W, row = line * q.width + x;
                         const int n = int(H - column < W ? H - column : W);
                         const float* in = gx + row * 3 * H + gate * H + column;
@@ -52,8 +51,7 @@ struct GRUBefore {
                     });
             team.wait();
             if (q.circular) rh.wrap(own.line0, own.line1);
-            product(candidate.packed, own, rh.stride, [&](int64_t line) { return rh.window(line); },
-                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+            candidate.apply(rh, own, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
                         const int64_t column = v * W, row = line * q.width + x;
                         const int n = int(H - column < W ? H - column : W);
                         const float* in = gx + row * 3 * H + 2 * H + column;
@@ -74,7 +72,7 @@ struct GRUBefore {
 struct GRUBeforeGradient {
     Memory memory;
     Field dgates, dcandidate;
-    Pack gates, candidate;
+    Map gates, candidate;
 
     explicit GRUBeforeGradient(const Sequence& q)
         : dgates(q, 2 * q.hidden, true, memory), dcandidate(q, q.hidden, true, memory) {
@@ -114,8 +112,7 @@ struct GRUBeforeGradient {
                 }
             team.wait();
             if (q.circular) dcandidate.wrap(own.line0, own.line1);
-            product(candidate.packed, own, dcandidate.stride, [&](int64_t line) { return dcandidate.window(line); },
-                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+            candidate.apply(dcandidate, own, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
                         const int64_t column = v * W;
                         const int n = int(H - column < W ? H - column : W);
                         float* out = dgates.pixel(line, x) + H + column;
@@ -132,8 +129,7 @@ struct GRUBeforeGradient {
                     });
             team.wait();
             if (q.circular) dgates.wrap(own.line0, own.line1);
-            product(gates.packed, own, dgates.stride, [&](int64_t line) { return dgates.window(line); },
-                    [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+            gates.apply(dgates, own, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
                         const int64_t column = v * W;
                         const int n = int(H - column < W ? H - column : W);
                         for (int i = 0; i < rows; ++i) {

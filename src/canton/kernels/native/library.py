@@ -31,6 +31,20 @@ class Sequence(ctypes.Structure):
     )
 
 
+class ConvolutionRun(ctypes.Structure):
+    """One convolution; sequence.h says what the fields mean."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("images", "in_", "out", "height", "width")),
+        *((name, ctypes.c_int64) for name in ("out_height", "out_width")),
+        ("kernel", ctypes.c_int64 * 2),
+        ("pad", ctypes.c_int64 * 2),
+        *((name, ctypes.c_int64) for name in ("circular", "transposed", "threads")),
+        *((name, ctypes.c_int64) for name in ("by_image", "by_channel", "by_line", "by_pixel")),
+        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y")),
+    )
+
+
 @cache
 def _load() -> ctypes.CDLL | str:
     """The library, or why there is none."""
@@ -40,7 +54,8 @@ def _load() -> ctypes.CDLL | str:
         library = ctypes.CDLL(str(_PATH))
         library.canton_bytes.restype = library.canton_writer_write.restype = ctypes.c_int64
         library.canton_writer_open.restype = ctypes.c_void_p
-        if library.canton_bytes(0) != ctypes.sizeof(Sequence):
+        sizes = {0: ctypes.sizeof(Sequence), 3: ctypes.sizeof(ConvolutionRun)}
+        if any(library.canton_bytes(which) != size for which, size in sizes.items()):
             return "the native library is of another version of Canton: install Canton again"
     except (OSError, AttributeError) as error:
         return f"the native library cannot be loaded: {error}"
@@ -99,3 +114,8 @@ def call(name: str, sequence: Sequence, **arrays: Tensor | None) -> None:
         assert tensor is None or (tensor.is_contiguous() and tensor.dtype == torch.float32), field
         setattr(sequence, field, None if tensor is None else tensor.data_ptr())
     getattr(library(), name)(ctypes.byref(sequence))
+
+
+def convolve(run: ConvolutionRun) -> None:
+    """Do `run`; its arrays must outlive the call."""
+    library().canton_convolve(ctypes.byref(run))

@@ -19,6 +19,18 @@ struct Sequence {
     __attribute__((always_inline)) bool dense() const { return kernel[0] * kernel[1] * kernel[2] == 1; }
 };
 
+// A convolution of images (images, in, height, width) whose floats lie `by_...` apart, stride 1. out_height = height + 2 pad
+// - kernel + 1 if nothing is circular. Its output y is contiguous (images, out_height, out_width, out). `weight` is (out,
+// in, *kernel), or, transposed and to be read backwards, (in, out, *kernel): then y is the gradient of the input.
+struct ConvolutionRun {
+    int64_t images, in, out, height, width, out_height, out_width;
+    int64_t kernel[2], pad[2];
+    int64_t circular, transposed, threads;
+    int64_t by_image, by_channel, by_line, by_pixel;
+    const float *x, *weight, *bias;
+    float* y;
+};
+
 // A thread's view of the team: which part is its own, and the wait for the others.
 struct Team {
     int64_t index, count;

@@ -1,0 +1,127 @@
+"""A convolution of many images as one node of the autograd graph, channels last in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from canton.kernels.native.library import ConvolutionRun, convolve, why_not
+
+
+def refuses(module: nn.Module, x: Tensor) -> str | None:
+    """Why `convolution` is not the way to ``module(x)``; None if it is.
+
+    It is where the kernel is 3 x 3 or 5 x 5, quicker here than in torch, on the processor in float32.
+    """
+    if type(module) is not nn.Conv2d:
+        return "it is no nn.Conv2d"
+    if reason := why_not():
+        return reason
+    if set(module.stride) != {1} or set(module.dilation) != {1} or module.groups != 1:
+        return "it knows no stride, dilation or groups"
+    if module.kernel_size not in ((3, 3), (5, 5)) or module.padding not in ("same", 0, (0, 0)):
+        return "it knows kernels of 3 x 3 and 5 x 5, padded to keep the size or not at all"
+    circular = module.padding_mode == "circular"
+    if module.padding_mode != "zeros" and not (circular and module.padding == "same"):
+        return f"it knows no {module.padding_mode} padding"
+    if module.in_channels < 8:
+        return "it gains nothing with fewer than 8 channels"
+    tensors = [x, *module.parameters(recurse=False)]
+    if any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
+        return "it runs on the processor, in float32"
+    if x.ndim != 4 or x.numel() == 0 or min(x.shape[2:]) < module.kernel_size[0]:
+        return "the images are smaller than the kernel"
+    if _is_watched(module) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return "hooks, autocast or the compiler want to see torch's own convolution"
+    if torch._C._functorch.peek_interpreter_stack() is not None or any(
+        torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors
+    ):
+        return "a torch.func transform or forward-mode differentiation is at work"
+    return None
+
+
+def _is_watched(module: nn.Module) -> bool:
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
+    return any((*hooks, *everywhere, torch_module._global_backward_hooks))
+
+
+def convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """``module(x)`` for what `refuses` lets pass; the result's channels lie last in memory."""
+    pad = module.kernel_size[0] // 2 if module.padding == "same" else 0
+    circular = module.padding_mode == "circular"
+    tensors = (x, module.weight, module.bias)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        y: Tensor = _Convolution.apply(pad, circular, *tensors)  # type: ignore[no-untyped-call]
+        return y
+    return _run(*tensors, pad, circular)
+
+
+def _run(
+    x: Tensor, weight: Tensor, bias: Tensor | None, pad: int, circular: bool, transposed: bool = False
+) -> Tensor:
+    images, _, height, width = x.shape
+    k = weight.shape[2]
+    out = weight.shape[1 if transposed else 0]
+    grown = 2 * pad - (k - 1)
+    run = ConvolutionRun(images=images, in_=x.shape[1], out=out, height=height, width=width)
+    run.out_height, run.out_width = height + grown, width + grown
+    run.kernel[:], run.pad[:] = (k, k), (pad, pad)
+    run.circular, run.transposed, run.threads = circular, transposed, torch.get_num_threads()
+    run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()
+    weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+    y = x.new_empty(images, run.out_height, run.out_width, out)
+    run.x, run.weight, run.y = x.data_ptr(), weight.data_ptr(), y.data_ptr()
+    run.bias = None if bias is None else bias.data_ptr()
+    convolve(run)
+    return y.permute(0, 3, 1, 2)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pad: int, circular: bool, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.pad, ctx.circular = pad, circular
+        return _run(x, weight, bias, pad, circular)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        needs = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            return None, None, *_again(ctx, (x, weight, bias), d)
+        d_x = _run(d, weight, None, weight.shape[2] - 1 - ctx.pad, ctx.circular, True) if needs[0] else None
+        d_weight = _weight_gradient(x, weight, d, ctx.pad, ctx.circular) if needs[1] else None
+        return None, None, d_x, d_weight, d.sum((0, 2, 3)) if needs[2] else None
+
+
+def _weight_gradient(x: Tensor, weight: Tensor, d: Tensor, pad: int, circular: bool) -> Tensor:
+    if circular:
+        x, pad = nn.functional.pad(x, [pad] * 4, mode="circular"), 0
+    x, d = (t.contiguous(memory_format=torch.channels_last) for t in (x, d))
+    none, ones = [0, 0], [1, 1]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        d, x, weight, None, ones, [pad, pad], ones, False, none, 1, [False, True, False]
+    )[1]
+    return found
+
+
+def _again(ctx: Any, tensors: tuple[Tensor | None, ...], d: Tensor) -> list[Tensor | None]:
+    """The gradients through torch's own convolution, which can be differentiated once more."""
+    x, weight, bias = tensors
+    assert x is not None
+    assert weight is not None
+    padded = nn.functional.pad(x, [ctx.pad] * 4, mode="circular" if ctx.circular else "constant")
+    y = nn.functional.conv2d(padded, weight, bias)
+    needs = ctx.needs_input_grad[2:]
+    wanted = [t for t, needed in zip(tensors, needs, strict=True) if needed and t is not None]
+    found = iter(torch.autograd.grad(y, wanted, d, create_graph=True))
+    return [next(found) if needed else None for needed in needs]

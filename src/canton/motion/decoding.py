@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from canton.errors import UserError, require
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -97,17 +98,21 @@ def _check_file(name: str) -> None:
 def _read(
     av: ModuleType, name: str, where: str, options: dict[str, Any], timeout: float, live: bool
 ) -> Source:
+    begun = time.monotonic()
     try:
         container: InputContainer = av.open(where, **options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         what = f"camera {name}" if name.isdigit() else name
-        raise UserError(f"{what} cannot be opened as a video: {_words(error, timeout)}") from error
+        late = "timeout" in options and time.monotonic() - begun >= timeout  # which RTSP does not say
+        words = _silence(timeout) if late else _words(error, timeout)
+        raise UserError(f"{what} cannot be opened as a video: {words}") from error
     stream = _picture_stream(av, container)
     if stream is None:
+        other = "sound" if container.streams.audio else "other data"
         container.close()
-        raise UserError(f"{name} has no picture, only {'sound' if container.streams.audio else 'other data'}")
-    # A thread a frame is fastest, but holds as many frames back as there are threads.
-    stream.thread_type = "SLICE" if live else "AUTO"
+        raise UserError(f"{name} has no picture, only {other}")
+    # A thread a frame is faster with big pictures, but tells of a broken one only some frames later.
+    stream.thread_type = "SLICE"
     rate = stream.average_rate or stream.guessed_rate
     alone = len(container.streams) == 1 and container.duration is not None
     return Source(
@@ -140,12 +145,20 @@ def _decoded(
             except av.error.InvalidDataError:
                 lost += 1
                 if lost > may_lose:
+                    yield from _held_back(packet, stream)
                     raise
                 continue
             for frame in frames:
                 yield _frame(frame)
     except (av.error.FFmpegError, OSError) as error:
         raise Broken(_words(error, timeout)) from error
+
+
+def _held_back(broken: Packet[VideoStream], stream: VideoStream) -> Iterator[Decoded]:
+    """The frames before a broken packet that the decoder still holds, because later ones may come first."""
+    for frame in stream.decode(None):
+        if frame.pts is None or broken.pts is None or frame.pts < broken.pts:
+            yield _frame(frame)
 
 
 def _frame(frame: VideoFrame) -> Decoded:
@@ -166,7 +179,7 @@ def _rgb(frame: VideoFrame) -> Picture:
 def _gray(frame: VideoFrame) -> Picture:
     """(H, W, 1): brightness. FFmpeg's own conversion takes longer than that to colour."""
     if not frame.format.name.startswith(("yuv4", "nv12", "yuvj4")) or frame.format.components[0].bits != 8:
-        return _rgb(frame)[..., 1:2].copy()
+        return cast(Picture, _rgb(frame)[..., 1:2].copy())
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     bright = rows[: frame.height, : frame.width, None]
@@ -207,9 +220,13 @@ def _bytes(path: Path) -> Picture:
 def _words(error: Exception, timeout: float) -> str:
     """What a decoder's error says, in one line."""
     if "timed out" in str(error).lower() or type(error).__name__ in ("ExitError", "TimeoutError"):
-        return f"no answer for {timeout:g} seconds"
+        return _silence(timeout)
     text = str(getattr(error, "strerror", None) or error)
     return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+def _silence(timeout: float) -> str:
+    return f"no answer for {timeout:g} seconds"
 
 
 def _natural(path: Path) -> list[int | str]:

@@ -1,0 +1,78 @@
+"""Small videos made for the tests, with PyAV; each frame says by its brightness which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+WIDTH, HEIGHT = 64, 48
+
+
+def shade(k: int) -> int:
+    """The brightness of frame k, of up to 50: four apart, so that compression leaves no doubt."""
+    return 20 + 4 * k
+
+
+def number(pixels: np.ndarray) -> int:
+    """Which frame it is."""
+    return round((float(pixels.mean()) - 20) / 4)
+
+
+def plain(k: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    return np.full((height, width, 3), shade(k), np.uint8)
+
+
+def film(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    *,
+    fps: int = 10,
+    codec: str = "libx264",
+    times: Sequence[int] | None = None,
+    rotation: int | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write the pictures to `path`. times: in thousandths of a second; none: evenly, `fps` of them."""
+    pictures = list(pictures)
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options={"g": "5"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for k, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[k], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def sound(path: Path) -> Path:
+    """A tenth of a second of silence, and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        stream.layout = "mono"
+        for k in range(5):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, 1024 * k
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def resized(path: Path) -> Path:
+    """Five frames of 64 x 48 px and then five of 32 x 48, in one stream."""
+    parts = [
+        film(path.with_name(f"{name}.h264"), [plain(k, width) for k in span])
+        for name, width, span in (("wide", WIDTH, range(5)), ("narrow", 32, range(5, 10)))
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path

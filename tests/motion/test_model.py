@@ -108,6 +108,21 @@ def test_a_cell_looks_where_offset_and_stride_say(strided: bool, same: bool) -> 
     assert (columns.min() + columns.max() + 1) / 2 == a.offset + a.stride * column
 
 
+def test_normalisation_folds_into_the_convolution() -> None:
+    """Watching runs one convolution where training ran two steps: the same numbers, given the same
+    statistics.
+    """
+    torch.manual_seed(0)
+    model = MotionModel(NETWORKS["strided"])
+    model(torch.rand(6, 2, 3, 48, 64) * 0.5)
+    block = model.stem[0].eval()
+    x = torch.rand(2, 3, 48, 64)
+    with torch.no_grad():
+        apart = torch.nn.functional.leaky_relu(block.norm(block.conv(x)), 0.2)
+        assert_close(block(x), apart, "a folded block")
+        assert (apart - torch.nn.functional.leaky_relu(block.conv(x), 0.2)).abs().max() > 0.1
+
+
 def test_the_articles_network() -> None:
     """Its heat map of a 128 x 128 frame is 25 x 25."""
     maps, (state,) = made(ARTICLE)(torch.rand(1, 1, 3, 128, 128))

@@ -73,7 +73,7 @@ def look(
         rng = np.random.default_rng((seed, k))
         for start in range(0, len(clip.frames) - window + 1, window * every):
             boxes = clip.boxes[start : start + window]
-            frames = np.asarray(clip.frames[start : start + window])
+            frames = np.array(clip.frames[start : start + window])  # its own: the store is read-only
             if hard:
                 frames = harden(frames, boxes, rng)
             with torch.inference_mode():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from canton.errors import require
 from canton.motion.model import SLOPE, Block, MotionModel
@@ -33,7 +33,7 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
     x = graph.op("Sub", [graph.op("Mul", [x, two]), one])
     for block in model.stem:
         assert isinstance(block, Block)
-        x = _conv(graph, block.conv, x)
+        x = _conv(graph, block.conv, x, *block.folded())
         if block.pool:
             x = graph.op("MaxPool", [x], {"kernel_shape": [2, 2], "strides": [2, 2]})
         x = graph.op("LeakyRelu", [x], {"alpha": SLOPE})
@@ -41,8 +41,9 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
         remembered = _remember(graph, model, x, lead)
         x = graph.op("Concat", [x, remembered], {"axis": 1}) if a.bypass else remembered
     if model.hidden is not None:
-        x = graph.op("LeakyRelu", [_conv(graph, model.hidden, x)], {"alpha": SLOPE})
-    maps = _unflat(graph, _conv(graph, model.maps, x), lead)
+        hidden = _conv(graph, model.hidden, x, model.hidden.weight, model.hidden.bias)
+        x = graph.op("LeakyRelu", [hidden], {"alpha": SLOPE})
+    maps = _unflat(graph, _conv(graph, model.maps, x, model.maps.weight, model.maps.bias), lead)
     graph.output(maps, "maps", ("time", "batch", model.maps.out_channels, "rows", "columns"))
     made = graph.model("canton-motion")
     if path is not None:
@@ -69,11 +70,11 @@ def _remember(graph: Graph, model: MotionModel, stem: str, lead: str) -> str:
     return _flat(graph, ys)
 
 
-def _conv(graph: Graph, conv: nn.Conv2d, x: str) -> str:
-    assert conv.bias is not None
+def _conv(graph: Graph, conv: nn.Conv2d, x: str, weight: Tensor, bias: Tensor | None) -> str:
+    assert bias is not None
     pads = [int(pad) for pad in conv.padding]
-    weights = [graph.constant(conv.weight), graph.constant(conv.bias)]
-    return graph.op("Conv", [x, *weights], {"strides": list(conv.stride), "pads": pads * 2})
+    constants = [graph.constant(weight), graph.constant(bias)]
+    return graph.op("Conv", [x, *constants], {"strides": list(conv.stride), "pads": pads * 2})
 
 
 def _flat(graph: Graph, x: str) -> str:
@@ -85,5 +86,5 @@ def _unflat(graph: Graph, x: str, lead: str) -> str:
     return graph.op("Reshape", [x, graph.op("Concat", [lead, graph.shape(x, 1)], {"axis": 0})])
 
 
-def _number(value: float) -> torch.Tensor:
+def _number(value: float) -> Tensor:
     return torch.tensor(value)

@@ -22,7 +22,7 @@ def draw_figure(model: MotionModel, clip: Stored, *, frames: int = 8, scale: int
     Returns (3 H + ..., frames W + ..., 3) uint8.
     """
     cv2 = require("cv2", extra="track")
-    pictures = np.asarray(clip.frames[:frames])
+    pictures = np.array(clip.frames[:frames])
     with torch.inference_mode():
         maps, _ = model(to_frames(pictures[:, None]))
     heat = maps[:, 0, 0].sigmoid().numpy()

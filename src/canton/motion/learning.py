@@ -83,6 +83,7 @@ def train(
     precision: str = "32-true",
     log: Path | None = None,
     show: Callable[[Progress], None] | None = None,
+    show_seconds: float = 0.5,
     prepare: Callable[[int, int], None] | None = None,
     save_seconds: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
@@ -99,7 +100,7 @@ def train(
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
         accelerator, processes, precision, log, clock: see `canton.training`.
-        show: is told how things are; prepare: how many clips are decoded, of how many.
+        show: is told how things are, every `show_seconds`; prepare: how many clips are decoded, of how many.
 
     Returns: what it came to; None in processes other than the first.
 
@@ -160,6 +161,7 @@ def train(
         save=lambda checkpoint: save_model(out, model, header, checkpoint),
         save_seconds=save_seconds,
         report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0),
+        report_seconds=show_seconds,
         clock=clock,
     )
     if not fabric.is_global_zero:

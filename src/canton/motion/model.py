@@ -31,6 +31,8 @@ class Architecture:
         stem: blocks from the frame up, each (channels, kernel, halve): a convolution, a maximum over 2 x 2
             where halve is true, a leaky rectifier.
         strided: halve by the convolution's stride instead of the maximum: a quarter of the work.
+        norm: batch normalisation between each convolution of the stem and what follows, learned over all
+            frames of a batch (Ioffe & Szegedy 2015, arXiv:1502.03167); when watching it costs nothing.
         same: pad the convolutions to keep the size; False, as the article's, loses the borders.
         memory: channels of the convolutional GRU, 0 for none of it.
         memory_kernel: its kernel, in cells of the stem's output.
@@ -43,15 +45,16 @@ class Architecture:
             three maps, so that training can tell them apart.
     """
 
-    stem: tuple[tuple[int, int, bool], ...] = ((16, 5, True), (32, 3, True), (32, 3, False), (32, 3, False))
+    stem: tuple[tuple[int, int, bool], ...] = ((16, 5, True), (32, 3, True), (48, 3, True), (48, 3, False))
     strided: bool = True
+    norm: bool = True
     same: bool = True
-    memory: int = 32
+    memory: int = 48
     memory_kernel: int = 3
     memory_layers: int = 1
     recurrent: bool = True
     bypass: bool = True
-    head: int = 32
+    head: int = 48
     others: tuple[str, ...] = ("bird", "airplane", "helicopter")
 
     def __post_init__(self) -> None:
@@ -116,6 +119,7 @@ class Architecture:
 ARTICLE = Architecture(
     stem=((16, 5, True), (16, 5, True), (16, 5, False)),
     strided=False,
+    norm=False,
     same=False,
     memory=16,
     memory_kernel=5,
@@ -138,7 +142,7 @@ class MotionModel(nn.Module):
         a = self.architecture = architecture
         blocks, below = [], 3
         for channels, kernel, halve in a.stem:
-            blocks.append(Block(below, channels, kernel, halve, strided=a.strided, same=a.same))
+            blocks.append(Block(below, channels, kernel, halve, strided=a.strided, norm=a.norm, same=a.same))
             below = channels
         self.stem = nn.Sequential(*blocks)
         self.memory = ConvGRU2d(below, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
@@ -188,9 +192,13 @@ class MotionModel(nn.Module):
 
 
 class Block(nn.Module):
-    """A convolution, the maximum over 2 x 2 or a stride of 2 where it halves, and a leaky rectifier."""
+    """A convolution, batch normalisation, the maximum over 2 x 2 or a stride of 2 where it halves, and a
+    leaky rectifier.
+    """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, halve: bool, *, strided: bool, same: bool) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, halve: bool, *, strided: bool, norm: bool, same: bool
+    ) -> None:
         super().__init__()
         self.pool = halve and not strided
         self.conv = nn.Conv2d(
@@ -198,12 +206,29 @@ class Block(nn.Module):
         )
         nn.init.kaiming_normal_(self.conv.weight, a=SLOPE)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.norm = nn.BatchNorm2d(c_out) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
+        if self.norm is not None and self.training:
+            x = self.norm(self.conv(x))
+        else:
+            weight, bias = self.folded()
+            x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
         if self.pool:
             x = F.max_pool2d(x, 2)  # before the rectifier, which is monotonic: the same, for a quarter of it
         return F.leaky_relu(x, SLOPE)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution that convolution and normalisation are when watching."""
+        weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
+        if self.norm is None:
+            return weight, bias
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = self.norm.weight * (variance + self.norm.eps).rsqrt()
+        return weight * scale[:, None, None, None], (bias - mean) * scale + self.norm.bias
 
 
 def _centred(frames: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from canton.errors import UserError
 from canton.motion.evaluation import WINDOW
 from canton.motion.footage import Footage
 from canton.motion.labels import Box
-from canton.motion.scenes import Scene, make_scene
 from canton.motion.store import Stored, store
 from canton.motion.targets import Named
 from canton.motion.windows import Window, draw_window
+
+if TYPE_CHECKING:
+    from canton.motion.scenes import Scene
 
 HELD_OUT_SCENES = 96
 FIRST_HELD_OUT = 1 << 40
@@ -83,6 +85,8 @@ class FromScenes:
         return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool))
 
     def _scene(self, seed: int, frames: int, size: int) -> Scene:
+        from canton.motion.scenes import make_scene  # its drawings are loaded by those who ask for scenes
+
         return make_scene(seed, frames=frames, size=size, kind=self.kind, backgrounds=self.backgrounds)
 
     def _sought(self, scene: Scene, t: int) -> list[Box]:

@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from canton.motion.labels import Box
 from numpy.typing import NDArray
 
 from canton.errors import require
+from canton.motion.labels import Box
 from canton.motion.tracks import Tracked
 from canton.motion.watching import Sighting
 
@@ -63,7 +63,7 @@ class Painter:
         self._clock += 1
         self._follow(sighting)
         size = (self.width, self.height)
-        picture: Picture = cv2.resize(sighting.frame.pixels, size, interpolation=cv2.INTER_CUBIC)
+        picture = np.asarray(cv2.resize(sighting.frame.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
         self._glow(picture, sighting.heat)
         boxes = {track.id: track.box for track in sighting.tracks}
         for number, trail in self._trails.items():

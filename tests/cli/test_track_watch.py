@@ -1,0 +1,260 @@
+"""`canton track watch`: what it writes, what it says, and that bad input costs one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+
+from canton.motion.recorder import Recorder
+from cli.conftest import Canton
+from motion.watching_stub import HEIGHT, WIDTH, Bright, flight
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty frames, ten a second, of a square that flies to the right."""
+    path = tmp_path_factory.mktemp("video") / "flight.mp4"
+    with Recorder(path, WIDTH, HEIGHT, 10) as recorder:
+        for frame in flight(30):
+            recorder.write(frame.pixels)
+    return path
+
+
+@pytest.fixture
+def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Whatever file is named holds a network that sees what is bright."""
+    stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
+    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
+    return Path("bright.safetensors")
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def frames_in(path: Path) -> int:
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_every_output(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+    from canton.motion.labels import read_mot
+
+    out, lines, rows = tmp_path / "out.mp4", tmp_path / "seen.jsonl", tmp_path / "gt.txt"
+    done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows)
+    assert done.status == 0, done.err
+    assert re.search(r"30 frames in [\d.]+ s, \d+ frames/s, latency [\d.]+ ms; 1 track; written: ", done.out)
+    assert frames_in(out) == 30
+    seen = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [frame["frame"] for frame in seen] == list(range(30))
+    assert seen[10]["seconds"] == pytest.approx(1.0, abs=0.02)
+    for k, frame in enumerate(seen[1:], 1):
+        (track,) = frame["tracks"]
+        assert track["id"] == 1
+        assert track["centre"] == pytest.approx([8 + 2 * k, 30], abs=1.5)
+        assert track["box"][2:] == [8, 8]
+        assert track["age"] == k + 1
+        assert frame["peaks"][0]["centre"] == track["centre"]
+        assert 0.4 < frame["belief"] <= 1
+    labels = read_mot(rows).labels
+    assert [label.frame for label in labels] == list(range(1, 30))
+    assert {label.track for label in labels} == {1}
+    assert labels[9].box.centre == pytest.approx((28, 30), abs=1.5)
+
+
+def test_on_standard_output(canton: Canton, bright: Path, video: Path) -> None:
+    done = canton("track", "watch", "--model", bright, video, "--json", "-")
+    assert done.status == 0
+    assert [json.loads(line)["frame"] for line in done.out.splitlines()] == list(range(30))
+    assert "30 frames in" in done.err
+    done = canton("track", "watch", bright, video, "--csv", "-")
+    assert len(done.out.splitlines()) == 29
+
+
+def test_frames_a_second(canton: Canton, bright: Path, video: Path) -> None:
+    done = canton("track", "watch", bright, video, "--fps", "5", "--json", "-")
+    seen = [json.loads(line) for line in done.out.splitlines()]
+    assert len(seen) == 15
+    assert seen[5]["seconds"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_threshold_of_ones_own(canton: Canton, bright: Path, video: Path) -> None:
+    done = canton("track", "watch", bright, video, "--threshold", "1", "--csv", "-")
+    assert done.out == ""
+
+
+def test_live_without_a_terminal_is_lines(canton: Canton, bright: Path, video: Path) -> None:
+    done = canton("track", "watch", bright, video, "--live")
+    assert done.status == 0
+    assert canton("track", "watch", bright, video, "--live", "--quiet").err == ""
+
+
+def test_a_real_model_from_a_file(canton: Canton, video: Path, tmp_path: Path) -> None:
+    from canton.motion.model import Architecture, MotionModel
+    from canton.motion.modelfile import save_model
+
+    path = tmp_path / "model.safetensors"
+    save_model(path, MotionModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
+    done = canton("track", "watch", path, video, "--json", "-")
+    assert done.status == 0, done.err
+    assert len(done.out.splitlines()) == 30
+
+
+def test_a_model_for_text(canton: Canton, model: Path, video: Path, tmp_path: Path) -> None:
+    line = canton.complains("track", "watch", model, video, "--json", tmp_path / "seen")
+    assert "canton-motion" in line
+    assert listing(tmp_path) == []
+
+
+def test_no_model_where_none_is_shipped(canton: Canton, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canton.cli.track_watch.SHIPPED", "models/none.safetensors")
+    assert "no model is shipped" in canton.complains("track", "watch", video)
+
+
+@pytest.mark.parametrize("option", ["--out", "--json", "--csv"])
+def test_an_output_that_cannot_be_written(
+    option: str, canton: Canton, bright: Path, video: Path, tmp_path: Path
+) -> None:
+    words = ("track", "watch", bright, video, option)
+    assert "no such file or folder" in canton.complains(*words, tmp_path / "none" / "out")
+    assert "is a directory" in canton.complains(*words, tmp_path)
+    assert "named twice" in canton.complains(*words, video)
+    assert listing(tmp_path) == []
+    assert frames_in(video) == 30
+
+
+def test_words_that_will_not_do(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+    watch = ("track", "watch")
+    assert "named twice" in canton.complains(*watch, "--model", bright, bright, video)
+    assert "3 videos named" in canton.complains(*watch, bright, video, video)
+    assert "threshold is 2.0" in canton.complains(*watch, bright, video, "--threshold", "2")
+    assert "fps is 0.0" in canton.complains(*watch, bright, video, "--fps", "0")
+    same = tmp_path / "same"
+    assert "named twice" in canton.complains(*watch, bright, video, "--json", same, "--csv", same)
+    assert "standard output" in canton.complains(*watch, bright, video, "--json", "-", "--csv", "-")
+    assert "written to a file" in canton.complains(*watch, bright, video, "--out", "-")
+    assert "not_there.mp4" in canton.complains(*watch, bright, "not_there.mp4", "--json", same)
+    assert listing(tmp_path) == []
+
+
+def test_no_video(canton: Canton, bright: Path, tmp_path: Path) -> None:
+    for content in (b"", b"This is no video. " * 100):
+        path = tmp_path / "video.mp4"
+        path.write_bytes(content)
+        canton.complains(
+            "track", "watch", bright, path, "--json", tmp_path / "seen", "--out", tmp_path / "out.mp4"
+        )
+        assert listing(tmp_path) == ["video.mp4"]
+
+
+def test_a_video_that_breaks_off_keeps_what_was_seen(canton: Canton, bright: Path, tmp_path: Path) -> None:
+    import av
+
+    broken, lines, out = tmp_path / "broken.mp4", tmp_path / "seen", tmp_path / "out.mp4"
+    with av.open(str(broken), "w", options={"movflags": "faststart"}) as container:  # says how much it holds
+        stream = container.add_stream("libx264", rate=10, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for frame in flight(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) * 2 // 3])
+    done = canton("track", "watch", bright, broken, "--json", lines, "--out", out, "--quiet")
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert "breaks off" in done.err
+    assert "what was seen before it is kept" in done.err
+    seen = len(lines.read_text().splitlines())
+    assert 20 <= seen < 60
+    assert frames_in(out) == seen
+
+
+def test_a_video_that_changes_its_size(canton: Canton, bright: Path, tmp_path: Path) -> None:
+    import cv2
+
+    folder, lines = tmp_path / "pictures", tmp_path / "seen"
+    folder.mkdir()
+    for frame in flight(12):
+        pixels = frame.pixels if frame.index < 8 else frame.pixels[:32]
+        cv2.imwrite(str(folder / f"{frame.index}.png"), pixels)
+    done = canton("track", "watch", bright, folder, "--json", lines)
+    assert done.status == 2
+    assert "changes from 96 x 64 to 96 x 32" in done.err
+    assert len(lines.read_text().splitlines()) == 8
+
+
+def test_a_disk_that_is_full(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
+    for option, limit in (("--json", 2000), ("--csv", 500), ("--out", 4000)):
+        former = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, former[1]))
+        try:
+            done = canton("track", "watch", bright, video, option, tmp_path / "x.mp4", "--quiet")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, former)
+        assert done.status == 2, option
+        assert done.err.count("\n") == 1, done.err
+        assert "x.mp4" in done.err
+        if option != "--out":
+            assert listing(tmp_path) == []
+
+
+INTERRUPTED = """
+import sys, time
+from types import SimpleNamespace
+import canton.motion.modelfile
+from motion.watching_stub import Bright
+from canton.cli import main
+
+class Slow(Bright):
+    def step(self, frame, state):
+        time.sleep(0.05)
+        if self.steps == 9:
+            print("under way", flush=True)
+        return super().step(frame, state)
+
+canton.motion.modelfile.load_model = lambda path: SimpleNamespace(model=Slow(), header={})
+sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_ctrl_c_keeps_whole_what_was_seen(
+    number: signal.Signals, root: Path, video: Path, tmp_path: Path
+) -> None:
+    out, lines, rows = (tmp_path / name for name in ("out.mp4", "seen.jsonl", "gt.txt"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, video, "--out", out, "--json", lines, "--csv", rows],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "tests"), str(root / "src")])},
+    )
+    assert process.stdout is not None
+    begun = process.stdout.readline()
+    assert begun == "under way\n", process.communicate(timeout=30)
+    process.send_signal(number)
+    said, complaint = process.communicate(timeout=30)
+    assert process.returncode == 130, complaint
+    assert "Traceback" not in complaint
+    seen = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert 9 <= len(seen) < 30
+    assert f"{len(seen)} frames in" in said
+    assert frames_in(out) == len(seen)
+    assert int(rows.read_text().splitlines()[-1].split(",")[0]) == len(seen)
+    assert listing(tmp_path) == ["gt.txt", "out.mp4", "seen.jsonl"]

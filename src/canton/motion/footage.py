@@ -101,15 +101,19 @@ class Footage(Sequence[Clip]):
         if isinstance(kinds, str):
             raise UserError(f"kinds is {kinds!r}: it is a list of kinds, such as [{kinds!r}]")
         self.directory = Path(directory)
-        known = _labels_in(self.directory, split_column)
-        chosen = list(known.values())
-        for what, wanted in (("modality", modality), ("split", split)):
-            if wanted is not None:
-                chosen = _only(self.directory, chosen, what, [wanted])
-        if kinds is not None:
-            chosen = _only(self.directory, chosen, "kind", kinds)
-        if not chosen:
+        known = list(_labels_in(self.directory, split_column).values())
+        if not known:
             raise UserError(f"{self.directory}: no clip is labelled there")
+        chosen = known
+        for what, wanted in (("modality", modality), ("split", split), ("kind", kinds)):
+            if wanted is not None:
+                names = [wanted] if isinstance(wanted, str) else wanted
+                lower = _known(self.directory, known, what, names)
+                chosen = [clip for clip in chosen if str(getattr(clip, what)).lower() in lower]
+        if not chosen:
+            raise UserError(
+                f"{self.directory} has no clip that is all of this: {split=}, {modality=}, {kinds=}"
+            )
         videos = _videos_in(self.directory)
         missing = [clip.name for clip in chosen if clip.name not in videos]
         if missing:
@@ -149,8 +153,8 @@ def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
     return {clip.name: clip for clip in found}
 
 
-def _only(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[str]) -> list[ClipLabels]:
-    """The clips whose `what` is one of `wanted`, whatever the case of the letters."""
+def _known(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[str]) -> set[str]:
+    """`wanted` in lower case, each of which is some clip's `what`."""
     lower = {one.lower() for one in wanted}
     there = {str(getattr(clip, what)) for clip in clips}
     strange = sorted(lower - {one.lower() for one in there})
@@ -159,7 +163,7 @@ def _only(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[s
             f"{folder} has no clip whose {what} is {strange[0]!r}: there are "
             f"{', '.join(sorted(one or 'none' for one in there)) or 'no clips'}"
         )
-    return [clip for clip in clips if str(getattr(clip, what)).lower() in lower]
+    return lower
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from canton.errors import UserError
 from canton.storage import reason
+
+T = TypeVar("T")
 
 
 class Box(NamedTuple):
@@ -99,15 +101,19 @@ def read_mot(path: Path, *, kind: str = "") -> ClipLabels:
         parts = text.split(",")
         try:
             frame, track, x, y, w, h, *more = (float(part) for part in parts)
-            counts = not more or more[0] != 0
-        except ValueError as error:
+            number = int(track)
+        except (ValueError, OverflowError) as error:
             raise UserError(
                 f"{path}, line {line}: {text[:60]!r} is no row of frame,track,x,y,w,h,... as MOT has it"
             ) from error
-        if frame < 1:
-            raise UserError(f"{path}, line {line}: frame is {frame:g}: MOT counts from 1")
-        if counts:
-            labels.append(Label(int(frame) - 1, _box(path, line, x, y, w, h), int(track), kind.lower()))
+        if not (frame >= 1 and frame.is_integer()):
+            raise UserError(f"{path}, line {line}: frame is {frame:g}: MOT counts 1, 2, 3 and so on")
+        try:
+            box = _box(x, y, w, h)
+        except ValueError as error:
+            raise UserError(f"{path}, line {line}: {error}") from error
+        if not more or more[0] != 0:
+            labels.append(Label(int(frame) - 1, box, number, kind.lower()))
     name = path.parent.parent.name if path.name == "gt.txt" and path.parent.name == "gt" else path.stem
     return ClipLabels(name, kind.lower(), "", "", tuple(sorted(labels, key=lambda label: label.frame)))
 
@@ -123,30 +129,61 @@ def read_coco(path: Path) -> dict[str, ClipLabels]:
 
     Source: https://cocodataset.org/#format-data, and TAO's and MMTracking's additions for video.
     """
-    try:
-        tables = json.loads(_text(path))
-        names = {video["id"]: Path(str(video["name"])).stem for video in tables["videos"]}
-        kinds = {category["id"]: str(category["name"]).lower() for category in tables["categories"]}
-        places = {
-            image["id"]: (names[image["video_id"]], int(image.get("frame_id", image.get("frame_index", 0))))
-            for image in tables["images"]
-        }
-        found: dict[str, list[Label]] = {name: [] for name in names.values()}
-        for note in tables["annotations"]:
-            name, frame = places[note["image_id"]]
-            track = int(note.get("track_id", note.get("instance_id", 0)))
-            box = _box(path, None, *(float(value) for value in note["bbox"]))
-            found[name].append(Label(frame, box, track, kinds[note["category_id"]]))
-    except UserError:
-        raise
-    except KeyError as error:
-        raise UserError(f"{path} is no COCO file of video labels: {error} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no COCO file of video labels: {error}") from error
+    tables = _Tables(path)
+    names = dict(tables.each("videos", lambda video: (video["id"], Path(str(video["name"])).stem)))
+    kinds = dict(tables.each("categories", lambda kind: (kind["id"], str(kind["name"]).lower())))
+    places = dict(
+        tables.each(
+            "images",
+            lambda image: (
+                image["id"],
+                (names[image["video_id"]], int(image["frame_id" if "frame_id" in image else "frame_index"])),
+            ),
+        )
+    )
+    found: dict[str, list[Label]] = {name: [] for name in names.values()}
+    for name, label in tables.each("annotations", lambda note: _noted(note, places, kinds)):
+        found[name].append(label)
     return {
         name: ClipLabels(name, _usual(labels), "", "", tuple(sorted(labels, key=lambda label: label.frame)))
         for name, labels in found.items()
     }
+
+
+def _noted(
+    note: dict[str, Any], places: dict[Any, tuple[str, int]], kinds: dict[Any, str]
+) -> tuple[str, Label]:
+    """The clip's name and the label of one entry of a COCO file."""
+    name, frame = places[note["image_id"]]
+    x, y, w, h = (float(value) for value in note["bbox"])
+    track = int(note.get("track_id", note.get("instance_id", 0)))
+    return name, Label(frame, _box(x, y, w, h), track, kinds[note["category_id"]])
+
+
+class _Tables:
+    """The tables of a COCO file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        text = _text(path)
+        try:
+            self._tables = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{path} is no COCO file of video labels: {error}") from error
+
+    def each(self, table: str, read: Callable[[dict[str, Any]], T]) -> list[T]:
+        """What `read` makes of each entry; where it fails, the entry is named, counted from 0."""
+        entries = self._tables.get(table) if isinstance(self._tables, dict) else None
+        if not isinstance(entries, list):
+            raise UserError(f"{self._path} is no COCO file of video labels: it has no table {table!r}")
+        made: list[T] = []
+        try:
+            made.extend(read(entry) for entry in entries)  # which keeps those before the one that fails
+        except KeyError as error:
+            raise UserError(f"{self._path}, {table}, entry {len(made)}: {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{self._path}, {table}, entry {len(made)}: {error}") from error
+        return made
 
 
 def _usual(labels: list[Label]) -> str:
@@ -169,20 +206,17 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
 def _label(path: Path, line: int, row: dict[str, str], kind: str) -> Label:
     try:
         frame, track = int(row["frame"]), int(row.get("track") or 0)
-        x, y, w, h = (float(row[name]) for name in "xywh")
+        box = _box(*(float(row[name]) for name in "xywh"))
     except ValueError as error:
         raise UserError(f"{path}, line {line}: {error}") from error
     if frame < 0:
         raise UserError(f"{path}, line {line}: frame is {frame}: frames count from 0")
-    return Label(frame, _box(path, line, x, y, w, h), track, kind)
+    return Label(frame, box, track, kind)
 
 
-def _box(path: Path, line: int | None, x: float, y: float, w: float, h: float) -> Box:
-    if not all(math.isfinite(value) for value in (x, y, w, h)) or w <= 0 or h <= 0:
-        place = f"{path}, line {line}" if line else str(path)
-        raise UserError(
-            f"{place}: the box {(x, y, w, h)} is none: x, y, width and height in px, sizes above 0"
-        )
+def _box(x: float, y: float, w: float, h: float) -> Box:
+    if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
+        raise ValueError(f"the box {(x, y, w, h)} is none: x, y, width and height in px, sizes above 0")
     return Box(x, y, w, h)
 
 

@@ -24,7 +24,7 @@ class Recorder:
     """Writes frames to an .mp4 file, H.264.
 
     The file is made of fragments of a second, each complete in itself: after Ctrl-C, a kill or on a full disk
-    everything but the last second plays. An earlier file at `path` is overwritten with the first frame.
+    everything but the last second plays. With the first frame an earlier file at `path` is overwritten.
 
     Args:
         path: ends in .mp4.
@@ -65,6 +65,7 @@ class Recorder:
                 options={
                     "crf": str(QUALITY),
                     "preset": "veryfast",
+                    "tune": "zerolatency",  # or x264 holds back dozens of frames, lost when it is killed
                     "g": str(max(1, round(KEY_SECONDS * fps))),
                 },
             )

@@ -26,6 +26,11 @@ def plain(k: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     return np.full((height, width, 3), shade(k), np.uint8)
 
 
+def noise(count: int) -> np.ndarray:
+    """Pictures that take room in a file, each of them about as much."""
+    return np.random.default_rng(0).integers(0, 255, (count, HEIGHT, WIDTH, 3), np.uint8)
+
+
 def film(
     path: Path,
     pictures: Iterable[np.ndarray],

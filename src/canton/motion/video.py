@@ -103,7 +103,7 @@ class _Clock:
 
     def set(self, by_number: float, by_file: float | None) -> float:
         """What time it is; by what the file says, or else by the frame's number."""
-        says = by_number if by_file is None else by_file
+        says = by_number if by_file is None or math.isnan(by_file) else by_file
         if self._now < 0:
             self._start = says
         elif says - self._start < self._now:

@@ -7,10 +7,12 @@ import time
 import tracemalloc
 import weakref
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
@@ -202,3 +204,24 @@ def test_what_will_not_do(wrong: dict[str, float], complaint: str) -> None:
     """It is said at once, not at the first frame."""
     with pytest.raises(ValueError, match=complaint):
         watch(Bright(), [], **{"fps": 10, **wrong})
+
+
+def test_a_wide_video_is_scaled_for_the_network_and_places_are_given_in_its_own_pixels() -> None:
+    class Small(Bright):
+        widths: ClassVar[set[int]] = set()
+
+        def step(self, frame: Tensor, state: object, /) -> tuple[Tensor, object]:
+            self.widths.add(frame.shape[-1])
+            return super().step(frame, state)
+
+    whole = list(watch(Bright(), flight(6), fps=10))
+    wide = [frame._replace(pixels=frame.pixels.repeat(2, 0).repeat(2, 1)) for frame in flight(6)]
+    width = whole[0].frame.pixels.shape[1]
+    seen = list(watch(Small(), wide, fps=10, width=width))
+    assert Small.widths == {width}
+    for a, b in zip(whole, seen, strict=True):
+        assert a.peaks
+        for one, other in zip(a.peaks, b.peaks, strict=True):
+            assert [2 * v for v in (one.x, one.y, one.w, one.h)] == pytest.approx(
+                [other.x, other.y, other.w, other.h]
+            )

@@ -48,30 +48,40 @@ def watch(
         float | None, typer.Option(help="Heat that is believed, 0.01 to 1; none: as the model asks.")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second to look at; none: all.")] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            help="What is wider is scaled to so many px for the network; none: as it learned; 0: never."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> int:
     """Find and follow the small thing that moves. Ctrl-C ends it and keeps what was written."""
     from canton.cli.track_screen import Screen
     from canton.motion.modelfile import load_model
     from canton.motion.video import open_video
-    from canton.motion.watching import watch
+    from canton.motion.watching import shrink, watch
 
     model, source = _which(what, model)
     if threshold is not None and not 0.01 <= threshold <= 1:
         raise UserError(f"threshold is {threshold}: it lies between 0.01 and 1")
     if fps is not None and not 0 < fps < float("inf"):
         raise UserError(f"fps is {fps}: it is a positive number")
+    if width is not None and width < 0:
+        raise UserError(f"width is {width}: it is a number of px, or 0")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
     made = _shipped(load_model) if model is None else load_model(model)
     network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
+    most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
     camera = source.isdigit() or "://" in source
     with open_video(source, fps=fps) as video, ExitStack() as after:
         rate = min(fps or USUAL_FPS, video.fps or USUAL_FPS) if fps else video.fps or USUAL_FPS
         writers = [_text(after, json, "json"), _text(after, csv, "csv")]
-        picture = after.enter_context(_Picture(out, network.stride, network.offset, rate))
+        scale = shrink(video.width, most)
+        picture = after.enter_context(_Picture(out, network.stride * scale, network.offset * scale, rate))
         screen = after.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
         stop = after.enter_context(_stop_signals())
-        sightings = watch(network, video, fps=rate, threshold=believed, live=camera)
+        sightings = watch(network, video, fps=rate, threshold=believed, width=most or None, live=camera)
         for sighting in after.enter_context(closing(sightings)):
             for write in writers:
                 write(sighting)

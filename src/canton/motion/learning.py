@@ -22,10 +22,10 @@ from canton.storage import check_writable
 from canton.training import Report, fit, make_fabric
 
 RECIPE: dict[str, Any] = {
-    "batch": 4,
+    "batch": 8,
     "length": 8,
     "pieces": 1,
-    "size": 192,
+    "size": 128,
     "rate": 5e-3,
     "weight_decay": 0.01,
     "clip": 1.0,

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from canton.errors import require
+from canton.motion.model import MAPS
 from canton.motion.peaks import Peak, peaks_of
 from canton.motion.tracks import Tracked, Tracker
 
@@ -65,6 +67,7 @@ def watch(
     *,
     fps: float,
     threshold: float = 0.5,
+    width: int | None = None,
     ahead: int = 4,
     live: bool = False,
 ) -> Generator[Sighting, None, None]:
@@ -73,27 +76,40 @@ def watch(
 
     model: in eval mode, on the processor or a device of its own. video: of `open_video`, or any frames; it is
     read in another thread and must stay open until this ends. fps: how many frames make a second, for the
-    tracks. threshold: heat that is believed, in [0.01, 1]. ahead: frames decoded ahead. live: for a camera:
-    where the network is too slow, frames are left out rather than shown late.
+    tracks. threshold: heat that is believed, in [0.01, 1]. width: what is wider is scaled to so many px for the
+    network, None for never; places are in px of the frame all the same. ahead: frames decoded ahead. live: for
+    a camera: where the network is too slow, frames are left out rather than shown late.
 
     Raises: ValueError for a number out of range; whatever reading `video` raises, after the frames before it.
     """
     if not 0.01 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}: it lies between 0.01 and 1")
-    if ahead < 1:
-        raise ValueError(f"ahead is {ahead}: it is a whole number of at least 1")
+    for name, number in (("ahead", ahead), ("width", 1 if width is None else width)):
+        if number < 1:
+            raise ValueError(f"{name} is {number}: it is a whole number of at least 1")
     tracker = Tracker(fps, threshold=threshold)
-    return _watch(model, video, tracker, threshold, ahead, live)
+    return _watch(model, video, tracker, threshold, width, ahead, live)
+
+
+def shrink(width: int, most: int | None) -> float:
+    """How many px of a frame of `width` px make one px of the network's, which sees at most `most`."""
+    return max(1.0, width / most) if most else 1.0
 
 
 def _watch(
-    model: Steps, video: Iterable[Frame], tracker: Tracker, threshold: float, ahead: int, live: bool
+    model: Steps,
+    video: Iterable[Frame],
+    tracker: Tracker,
+    threshold: float,
+    width: int | None,
+    ahead: int,
+    live: bool,
 ) -> Generator[Sighting, None, None]:
     device = (
         next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     )
     state = None
-    with _Ahead(video, 1 if live else ahead, drop=live) as frames:  # what waits is late
+    with _Ahead(video, 1 if live else ahead, width, drop=live) as frames:  # what waits is late
         for frame, picture in frames:
             begun = time.perf_counter()
             if frame.cut:
@@ -102,9 +118,12 @@ def _watch(
             with torch.inference_mode():  # opened anew for every frame: the caller's code runs in between
                 maps, state = model.step(picture.to(device), state)
                 found = peaks_of(
-                    maps[0], stride=model.stride, offset=model.offset, threshold=WEAK * threshold
+                    maps[0, :MAPS], stride=model.stride, offset=model.offset, threshold=WEAK * threshold
                 )
                 heat = maps[0, 0].float().sigmoid().cpu().numpy()
+            scale = shrink(frame.pixels.shape[1], width)
+            if scale > 1:
+                found = [Peak(p.x * scale, p.y * scale, p.score, p.w * scale, p.h * scale) for p in found]
             tracks = tracker.update(found)
             yield Sighting(
                 frame,
@@ -116,16 +135,23 @@ def _watch(
             )
 
 
-def to_picture(pixels: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) of uint8 as the (1, 3, H, W) in [0, 1] that a network takes; its channels lie innermost."""
+def to_picture(pixels: NDArray[np.uint8], width: int | None = None) -> Tensor:
+    """(H, W, 3) of uint8 as the (1, 3, H, W) in [0, 1] that a network takes, at most `width` px wide; its
+    channels lie innermost.
+    """
+    scale = shrink(pixels.shape[1], width)
+    if scale > 1:
+        cv2 = require("cv2", extra="track")
+        size = (width, round(pixels.shape[0] / scale))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
 
 
 class _Ahead:
     """Iterates over frames and their pictures, which a thread prepares: at most `room` of them wait."""
 
-    def __init__(self, video: Iterable[Frame], room: int, *, drop: bool) -> None:
-        self._video = video
+    def __init__(self, video: Iterable[Frame], room: int, width: int | None, *, drop: bool) -> None:
+        self._video, self._width = video, width
         self._drop = drop
         self._ready: queue.Queue[tuple[Frame, Tensor] | BaseException | None] = queue.Queue(room)
         self._stop = threading.Event()
@@ -155,7 +181,7 @@ class _Ahead:
             for frame in self._video:
                 if left_out_cut:
                     frame = frame._replace(cut=True)
-                item = (frame, to_picture(frame.pixels))
+                item = (frame, to_picture(frame.pixels, self._width))
                 left_out_cut = not self._put(item, wait=not self._drop) and frame.cut
                 if self._stop.is_set():
                     return

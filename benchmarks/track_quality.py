@@ -1,0 +1,88 @@
+"""`canton track` on annotated footage: trained for a budget of processor minutes on one thread, then measured on
+the test clips at the threshold that was chosen on the validation clips.
+
+    python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--preset article]
+
+Writes the model to OUT and the figures beside it, OUT with .json for an ending. The processes that prepare
+windows are not counted, nor is decoding the clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from canton.motion.footage import Footage
+from canton.motion.learning import RECIPE, Progress, train
+from canton.motion.model import ARTICLE, Architecture
+from canton.motion.modelfile import load_model
+from canton.motion.report import evaluate
+from canton.motion.store import store
+
+
+def say(now: Progress) -> None:
+    print(f"{now.fraction:4.0%}  step {now.step}  loss {now.loss:.3f}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("footage", type=Path)
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--modality")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--preset", choices=["article"])
+    parser.add_argument("--scenes", action="store_true", help="made scenes beside the footage")
+    a = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    network = replace(ARTICLE if a.preset else Architecture(), recurrent=not a.no_memory)
+    began = time.process_time()
+    trained = train(
+        a.out,
+        footage=a.footage,
+        scenes=a.scenes or None,
+        settings={} if a.modality is None else {"modality": a.modality},
+        architecture=network,
+        minutes=a.minutes,
+        clock=time.process_time,
+        show=say,
+        show_seconds=20.0,
+    )
+    assert trained is not None
+    spent = time.process_time() - began
+    held = load_model(a.out)
+    rows = {}
+    for modality in [a.modality] if a.modality else ["IR", "V"]:
+        clips = store(
+            list(Footage(a.footage, split="test", modality=modality)),
+            fps=RECIPE["fps"],
+            width=RECIPE["width"],
+        )
+        threshold = float(held.header["threshold"])
+        rows[modality] = evaluate(held.model, clips, threshold=threshold, sought="drone", fps=RECIPE["fps"])
+    figures = {
+        "command": f"benchmarks/track_quality.py FOOTAGE {a.minutes:g} OUT"
+        + "".join(f" {flag}" for flag in (f"--modality {a.modality}" if a.modality else "",) if flag)
+        + (" --no-memory" if a.no_memory else "")
+        + (f" --preset {a.preset}" if a.preset else "")
+        + (" --scenes" if a.scenes else ""),
+        "machine": f"{platform.machine()}, 1 thread",
+        "torch": torch.__version__,
+        "processor_seconds": round(spent),
+        "parameters": sum(p.numel() for p in held.model.parameters()),
+        "steps": trained.report.step,
+        "validation": trained.held_out,
+        "test": rows,
+    }
+    a.out.with_suffix(".json").write_text(json.dumps(figures, indent=1))
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

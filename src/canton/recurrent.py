@@ -181,8 +181,9 @@ class Recurrent(nn.Module):
         for k, cell in enumerate(self._cells()):
             if k and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-            job = self._job(k, cell, cell.project(x).unsqueeze(0), states[k] if states else None, x)
-            (x,), final = loop(job, cell)
+            gx = project(cell, x.unsqueeze(0), self.kernel)
+            job = self._job(k, cell, gx, states[k] if states else None, x)
+            (x,), final = kernels.run_step(job, partial(loop, cell=cell), self.kernel)
             finals.append(final)
         return x, self._stack(finals)
 

@@ -52,6 +52,8 @@ __all__ = [
     "explain",
     "product",
     "run",
+    "run_step",
+    "stage",
 ]
 
 Loop = Callable[[Job], Result]
@@ -116,6 +118,17 @@ def run(job: Job, loop: Loop, kernel: str = "auto") -> Result:
     return result
 
 
+def run_step(job: Job, loop: Loop, kernel: str = "auto") -> Result:
+    """Run a `job` of one step: natively where that is quicker than the loop's few operations.
+
+    It is where packed weights are kept from step to step (convolutions) or none are needed (the minGRU).
+    """
+    small = isinstance(job.plan, GRUBefore) and not native.keeps(job.plan)
+    if kernel in ("auto", "native") and not small and _refuses("native", job) is None:
+        return native.run(job, loop)
+    return loop(job)
+
+
 def apply(module: nn.Module, x: Tensor) -> Tensor:
     """What ``module(x)`` gives, by the native convolution where that is quicker, else by the module."""
     if convolution.refuses(module, x) is None:
@@ -123,3 +136,16 @@ def apply(module: nn.Module, x: Tensor) -> Tensor:
         return convolution.convolution(module, x)
     y: Tensor = module(x)
     return y
+
+
+def stage(conv: nn.Module, x: Tensor, *, halve: bool, slope: float) -> Tensor:
+    """A stage of an image network: ``leaky_relu(max_pool2d(conv(x), 2), slope)``.
+
+    The maximum, there if `halve` is true, comes before the rectifier: the same numbers for a quarter of the
+    work. Where no gradient is asked for, the native convolution does all three in one pass.
+    """
+    if not torch.is_grad_enabled() and convolution.refuses(conv, x, whole_stage=True) is None:
+        assert isinstance(conv, nn.Conv2d)
+        return convolution.stage(conv, x, halve=halve, slope=slope)
+    y = apply(conv, x)
+    return nn.functional.leaky_relu(nn.functional.max_pool2d(y, 2) if halve else y, slope)

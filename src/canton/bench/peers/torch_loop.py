@@ -66,9 +66,9 @@ def build(name: str, work: Workload, threads: int) -> common.Run:
     if name.startswith("W4"):
         return common.layer_run(layer, work)
     if name == "W5":
-        return common.detector_run(layer, work, pool_first=False, channels_last=False)
+        return common.detector_run(layer, work)
 
     def step(x: Tensor, state: Tensor | None) -> Tensor:
         return layer.step(x, x.new_zeros(x.shape[0], work.hidden, *x.shape[2:]) if state is None else state)
 
-    return common.stream_run(step, work, pool_first=False, channels_last=False)
+    return common.stream_run(step, work)

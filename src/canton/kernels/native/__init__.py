@@ -25,6 +25,7 @@ __all__ = [
     "INSTRUCTION_SETS",
     "available",
     "instruction_set",
+    "keeps",
     "refuses",
     "run",
     "use_instruction_set",
@@ -57,3 +58,9 @@ def refuses(job: Job) -> str | None:
 def run(job: Job, loop: Callable[[Job], Result]) -> Result:
     """Run `job`; gradients of gradients go through `loop`."""
     return min_gru.run(job, loop) if isinstance(job.plan, MinGRU) else gru.run(job, loop)
+
+
+def keeps(plan: GRUBefore) -> bool:
+    """Whether the packed weights of `plan` are kept between calls (winograd.h, kept.h)."""
+    weight = plan.candidate.weight
+    return weight.ndim == 4 and weight.shape[2:] in ((3, 3), (5, 5)) and plan.candidate.weight.shape[0] >= 8

@@ -27,12 +27,14 @@ struct Convolution {
     void work(const Sequence& units, const Team& team) {
         Memory mine;
         const Field field(band, run.in, false, mine);
+        float* whole = mine.floats(run.halve || run.slope != 1 ? BAND * run.out_width * run.out : 0);
         const int64_t end = units.images * (team.index + 1) / team.count;
         for (int64_t unit = units.images * team.index / team.count; unit < end; ++unit) {
             const int64_t image = unit / bands, top = unit % bands * BAND;
             const int64_t high = run.out_height - top < BAND ? run.out_height - top : BAND;
             fetch(run, field, image, top);
-            float* y = run.y + (image * run.out_height + top) * run.out_width * run.out;
+            const bool direct = !run.halve && run.slope == 1;
+            float* y = direct ? run.y + (image * run.out_height + top) * run.out_width * run.out : whole;
             map.apply(field, Span{0, high, 0, run.out_width}, team.index,
                       [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
                           const int64_t column = v * W;
@@ -41,8 +43,27 @@ struct Convolution {
                           float* to = y + (line * run.out_width + x) * run.out + column;
                           for (int i = 0; i < rows; ++i) store(to + i * run.out, load(sums + i * step) + bias, n);
                       });
+            if (!direct) finish(whole, image, top, high);
         }
     }
+
+    // The rectifier, and before it the maximum where one is asked for, from a band's buffer to y.
+    void finish(const float* whole, int64_t image, int64_t top, int64_t high) const {
+        const int64_t line = run.out_width * run.out, side = run.halve ? 2 : 1, wide = run.out_width / side;
+        float* y = run.y + (image * (run.out_height / side) + top / side) * wide * run.out;
+        const float slope = float(run.slope);
+        for (int64_t i = 0; i < high / side; ++i)
+            for (int64_t x = 0; x < wide; ++x)
+                for (int64_t c = 0; c < run.out; c += W) {
+                    const int n = int(run.out - c < W ? run.out - c : W);
+                    const float* at = whole + i * side * line + x * side * run.out + c;
+                    V v = load(at, n);
+                    if (run.halve)
+                        v = greater(greater(v, load(at + run.out, n)), greater(load(at + line, n), load(at + line + run.out, n)));
+                    store(y + (i * wide + x) * run.out + c, v > all(0.0f) ? v : v * slope, n);
+                }
+    }
+    static INLINE V greater(V a, V b) { return (a > b) | (a != a) ? a : b; }  // a NaN wins
 
     // Fills a field with the lines of an image that a band sees, zeros or the other side around it.
     static void fetch(const ConvolutionRun& run, const Field& field, int64_t image, int64_t top) {

@@ -11,8 +11,8 @@ from torch.nn.modules import module as torch_module
 from canton.kernels.native.library import ConvolutionRun, convolve, why_not
 
 
-def refuses(module: nn.Module, x: Tensor) -> str | None:
-    """Why `convolution` is not the way to ``module(x)``; None if it is.
+def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str | None:
+    """Why `convolution` (or `stage`, for a `whole_stage`) is not the way to ``module(x)``; None if it is.
 
     It is where the kernel is 3 x 3 or 5 x 5, quicker here than in torch, on the processor in float32.
     """
@@ -22,12 +22,16 @@ def refuses(module: nn.Module, x: Tensor) -> str | None:
         return reason
     if set(module.stride) != {1} or set(module.dilation) != {1} or module.groups != 1:
         return "it knows no stride, dilation or groups"
-    if module.kernel_size not in ((3, 3), (5, 5)) or module.padding not in ("same", 0, (0, 0)):
+    if module.kernel_size not in ((3, 3), (5, 5)) or module.padding not in (
+        "same",
+        (0, 0),
+        (module.kernel_size[0] // 2,) * 2,
+    ):
         return "it knows kernels of 3 x 3 and 5 x 5, padded to keep the size or not at all"
     circular = module.padding_mode == "circular"
-    if module.padding_mode != "zeros" and not (circular and module.padding == "same"):
+    if module.padding_mode != "zeros" and not (circular and module.padding != (0, 0)):
         return f"it knows no {module.padding_mode} padding"
-    if module.in_channels < 8:
+    if module.in_channels < 8 and not whole_stage:
         return "it gains nothing with fewer than 8 channels"
     tensors = [x, *module.parameters(recurse=False)]
     if any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
@@ -56,8 +60,7 @@ def _is_watched(module: nn.Module) -> bool:
 
 def convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
     """``module(x)`` for what `refuses` lets pass; the result's channels lie last in memory."""
-    pad = module.kernel_size[0] // 2 if module.padding == "same" else 0
-    circular = module.padding_mode == "circular"
+    pad, circular = _around(module)
     tensors = (x, module.weight, module.bias)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         y: Tensor = _Convolution.apply(pad, circular, *tensors)  # type: ignore[no-untyped-call]
@@ -65,20 +68,43 @@ def convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
     return _run(*tensors, pad, circular)
 
 
+def stage(module: nn.Conv2d, x: Tensor, *, halve: bool, slope: float) -> Tensor:
+    """``leaky_relu(max_pool2d(module(x), 2), slope)``, without the maximum unless `halve`; no gradients."""
+    return _run(x, module.weight, module.bias, *_around(module), halve=halve, slope=slope)
+
+
+def _around(module: nn.Conv2d) -> tuple[int, bool]:
+    """How many pixels lie around the image, and whether they are those of the other side."""
+    return module.padding[0] if module.padding != "same" else module.kernel_size[
+        0
+    ] // 2, module.padding_mode == "circular"  # type: ignore[return-value]
+
+
 def _run(
-    x: Tensor, weight: Tensor, bias: Tensor | None, pad: int, circular: bool, transposed: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    pad: int,
+    circular: bool,
+    transposed: bool = False,
+    *,
+    halve: bool = False,
+    slope: float = 1.0,
 ) -> Tensor:
     images, _, height, width = x.shape
     k = weight.shape[2]
     out = weight.shape[1 if transposed else 0]
     grown = 2 * pad - (k - 1)
-    run = ConvolutionRun(images=images, in_=x.shape[1], out=out, height=height, width=width)
+    run = ConvolutionRun(
+        images=images, in_=x.shape[1], out=out, height=height, width=width, slope=slope, halve=halve
+    )
     run.out_height, run.out_width = height + grown, width + grown
     run.kernel[:], run.pad[:] = (k, k), (pad, pad)
     run.circular, run.transposed, run.threads = circular, transposed, torch.get_num_threads()
     run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
-    y = x.new_empty(images, run.out_height, run.out_width, out)
+    side = 2 if halve else 1
+    y = x.new_empty(images, run.out_height // side, run.out_width // side, out)
     run.x, run.weight, run.y = x.data_ptr(), weight.data_ptr(), y.data_ptr()
     run.bias = None if bias is None else bias.data_ptr()
     convolve(run)

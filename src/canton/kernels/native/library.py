@@ -42,6 +42,8 @@ class ConvolutionRun(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("circular", "transposed", "threads")),
         *((name, ctypes.c_int64) for name in ("by_image", "by_channel", "by_line", "by_pixel")),
         *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y")),
+        ("halve", ctypes.c_int64),
+        ("slope", ctypes.c_double),
     )
 
 

@@ -68,6 +68,10 @@ void renew() { pool = new Pool; }
 
 }  // namespace
 
+static std::mutex packings;
+void canton_lock() { packings.lock(); }
+void canton_unlock() { packings.unlock(); }
+
 void canton_parallel(const Sequence& q, void* context, Part part) {
     const bool dense = q.dense();
     const int64_t pieces = dense ? q.width : q.circular ? q.images : q.images * q.depth * q.height;

@@ -20,7 +20,8 @@ struct Sequence {
 };
 
 // A convolution of images (images, in, height, width) whose floats lie `by_...` apart, stride 1. out_height = height + 2 pad
-// - kernel + 1 if nothing is circular. Its output y is contiguous (images, out_height, out_width, out). `weight` is (out,
+// - kernel + 1 if nothing is circular. Its output y is contiguous (images, out_height, out_width, out), half as high
+// and wide, rounded down, if `halve` says so. `weight` is (out,
 // in, *kernel), or, transposed and to be read backwards, (in, out, *kernel): then y is the gradient of the input.
 struct ConvolutionRun {
     int64_t images, in, out, height, width, out_height, out_width;
@@ -29,6 +30,8 @@ struct ConvolutionRun {
     int64_t by_image, by_channel, by_line, by_pixel;
     const float *x, *weight, *bias;
     float* y;
+    int64_t halve;  // y is then the greatest of every 2 x 2 pixels
+    double slope;   // what numbers below zero are multiplied by; 1 for a plain convolution
 };
 
 // A thread's view of the team: which part is its own, and the wait for the others.

@@ -7,6 +7,7 @@
 // of threads. A number that is not finite spreads over its tile.
 #pragma once
 #include "field.h"
+#include "kept.h"
 
 namespace {
 
@@ -48,6 +49,11 @@ struct Winograd {
     int m = 0;  // outputs per side of a tile; 0 where this way is not taken
     float* scratch;
     int64_t per_thread, columns_at, products_at, lines_at;
+    Packing* packing_ = nullptr;
+
+    Winograd() = default;
+    Winograd(const Winograd&) = delete;
+    ~Winograd() { release(packing_); }
 
     // `gates` groups of `each` columns out of `channels`, as Pack::fill has them.
     void fill(const Sequence& q, const float* weight, int64_t gates, int64_t each, int64_t channels_, bool transposed,
@@ -58,9 +64,24 @@ struct Winograd {
         const int64_t k = q.kernel[1], taps = k * k, per_gate = (each + W - 1) / W;
         packed.offset = &zero, packed.segments = 1, packed.length = channels, packed.vectors = gates * per_gate;
         place = packed.vectors * channels * W;
-        float* data = memory.floats(PLACES * place);
-        memset(data, 0, size_t(PLACES * place) * 4);
-        packed.data = data;
+        const int64_t shape[6] = {gates, each, channels, taps, transposed, PLACES * place};
+        bool made;
+        packing_ = packing(weight, shape, made);
+        packed.data = packing_->data;
+        if (made) {
+            pack(weight, gates, each, k, transposed, packing_->data);
+            keep(packing_);
+        }
+        columns_at = PLACES * TILES * lanes;
+        products_at = columns_at + (TILES * m + POINTS) * POINTS * lanes;
+        lines_at = products_at + PLACES * TILES * 2 * W;
+        per_thread = lines_at + m * m * TILES * 2 * W;
+        scratch = memory.floats(per_thread * q.threads);
+    }
+
+    // The weight's values at the 36 places, each laid out as `tile` wants it; `data` holds zeros.
+    void pack(const float* weight, int64_t gates, int64_t each, int64_t k, bool transposed, float* data) const {
+        const int64_t taps = k * k, per_gate = (each + W - 1) / W;
         double at[POINTS][5];
         const double point[5] = {0, 1, -1, 2, -0.5}, divisor[5] = {1, -3, 3, 15, -0.9375};
         for (int64_t j = 0; j < k; ++j) {
@@ -96,11 +117,6 @@ struct Winograd {
                         }
                 }
         }
-        columns_at = PLACES * TILES * lanes;
-        products_at = columns_at + (TILES * m + POINTS) * POINTS * lanes;
-        lines_at = products_at + PLACES * TILES * 2 * W;
-        per_thread = lines_at + m * m * TILES * 2 * W;
-        scratch = memory.floats(per_thread * q.threads);
     }
 
     // As `product`: calls tail(vector, line, x, rows, sums, stride) for all pixels of the span.

@@ -2,6 +2,7 @@
 #pragma once
 #include <math.h>
 
+#include "counts.h"
 #include "draw.h"
 #include "matvec.h"
 
@@ -45,8 +46,7 @@ struct Writer {
         seen = m.skip ? seen + E : last.hidden;
         if (m.narrow) narrow.pack(m.narrow, 1, m.narrow_width, seen, false);
         logits.pack(m.logits, 1, 256, m.narrow ? m.narrow_width : seen, false);
-        for (int64_t i = 0; i < m.contexts; ++i)
-            reach = m.context_bytes[i] - 1 > reach ? m.context_bytes[i] - 1 : reach;
+        reach = m.reach;
         largest = (largest + total + m.narrow_width + 256 + 4 * W) / 16 * 16 + 16;
         float** each[] = {&x, &in, &gx, &hh, &rh, &h, &heard, &wide, &out};
         for (int i = 0; i < 9; ++i) *each[i] = floats[i] = static_cast<float*>(calloc(size_t(largest), 4));
@@ -139,6 +139,7 @@ struct Writer {
         }
         logits.times(from, out, space);
         for (int i = 0; i < 256; ++i) scores[i] = out[i] + model.logits_bias[i];
+        if (model.tables) vote(model, window + reach, heard, seen, scores);
     }
 
     // Writes run.count bytes; returns how many, fewer if the scores ceased to be numbers.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,41 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from canton.kernels.native.byte_net import CONTEXTS, LAYERS, TABLES, ByteCounts, ByteNet, check
 from canton.kernels.native.library import library, why_not
-
-_LAYERS = _CONTEXTS = 8
-
-
-class GRULayer(NamedTuple):
-    """A reset-before GRU: `input` (3H, in), `bias` (3H,) or None, `gates` (2H, H), `candidate` (H, H)."""
-
-    input: Tensor
-    bias: Tensor | None
-    gates: Tensor
-    candidate: Tensor
-
-
-class ByteNet(NamedTuple):
-    """A byte model's tensors, weights (out, in); on the processor, float32 or what turns into it.
-
-    Attributes:
-        embedding: (256, E), or None if the lowest layer takes the byte as it is, one of 256.
-        contexts: pairs of a count n of bytes and the table (rows, E) of the n bytes that end at each place.
-        norm: gain and shift (E,) and epsilon of a layer normalisation of the embedding, or None.
-        layers: from the lowest up.
-        skip: upper layers see [layer below, embedding], the head sees [every layer, embedding].
-        narrow: weight and bias of a layer with elu before the logits, or None.
-        logits: weight (256, in) and bias (256,).
-    """
-
-    embedding: Tensor | None
-    contexts: Sequence[tuple[int, Tensor]]
-    norm: tuple[Tensor, Tensor, float] | None
-    layers: Sequence[GRULayer]
-    skip: bool
-    narrow: tuple[Tensor, Tensor] | None
-    logits: tuple[Tensor, Tensor]
-
 
 _F, _N = ctypes.c_void_p, ctypes.c_int64
 
@@ -56,16 +22,26 @@ class _Layer(ctypes.Structure):
     _fields_ = (("hidden", _N), *((name, _F) for name in ("input", "bias", "gates", "candidate")))
 
 
+class _Table(ctypes.Structure):
+    _fields_ = (
+        *((name, _N) for name in ("n", "words", "rows")),
+        *((name, _F) for name in ("keys", "followers", "counts", "totals")),
+    )
+
+
 class _Model(ctypes.Structure):
     _fields_ = (
         *((name, _N) for name in ("layers", "embedding", "contexts", "skip", "narrow_width", "int8")),
-        ("context_bytes", _N * _CONTEXTS),
-        ("context_rows", _N * _CONTEXTS),
-        ("context", _F * _CONTEXTS),
+        ("context_bytes", _N * CONTEXTS),
+        ("context_rows", _N * CONTEXTS),
+        ("context", _F * CONTEXTS),
         *((name, _F) for name in ("embed", "norm_weight", "norm_bias")),
         ("norm_eps", ctypes.c_double),
         *((name, _F) for name in ("narrow", "narrow_bias", "logits", "logits_bias")),
-        ("layer", _Layer * _LAYERS),
+        ("layer", _Layer * LAYERS),
+        *((name, _N) for name in ("reach", "tables", "count_count", "total_count")),
+        *((name, _F) for name in ("count_steps", "total_steps", "votes", "gate", "gate_bias")),
+        ("table", _Table * TABLES),
     )
 
 
@@ -110,8 +86,8 @@ class Writer:
         if precision not in ("float32", "int8"):
             raise ValueError(f"precision is {precision!r}: it is 'float32' or 'int8'")
         self._kept: list[Tensor] = []
-        self._hidden = _check(net)
-        self._reach = max((n for n, _ in net.contexts), default=1) - 1
+        self._hidden = check(net)
+        self._reach = max((n for n, _ in net.contexts), default=1) - 1 if net.reach is None else net.reach
         self._handle = library().canton_writer_open(ctypes.byref(self._model(net, precision == "int8")))
         weakref.finalize(self, library().canton_writer_close, ctypes.c_void_p(self._handle))
 
@@ -204,52 +180,32 @@ class Writer:
             model.narrow, model.narrow_bias = self._keep(net.narrow[0]), self._keep(net.narrow[1])
             model.narrow_width = len(net.narrow[1])
         model.logits, model.logits_bias = self._keep(net.logits[0]), self._keep(net.logits[1])
+        model.reach = self._reach
+        if net.counts is not None:
+            self._tables(model, net.counts)
         return model
 
-    def _keep(self, tensor: Tensor | None) -> int | None:
+    def _tables(self, model: _Model, counts: ByteCounts) -> None:
+        model.tables = len(counts.tables)
+        model.count_count, model.total_count = len(counts.count_steps), len(counts.total_steps)
+        steps = (torch.tensor(edges) for edges in (counts.count_steps, counts.total_steps))
+        model.count_steps, model.total_steps = (self._keep(edges, torch.int32) for edges in steps)
+        model.votes = self._keep(counts.votes)
+        model.gate, model.gate_bias = self._keep(counts.gate[0]), self._keep(counts.gate[1])
+        for k, table in enumerate(counts.tables):
+            place = model.table[k]
+            place.n, place.words, place.rows = table.n, table.words, len(table.keys)
+            place.keys, place.followers = (
+                self._keep(table.keys, torch.int64),
+                self._keep(table.followers, torch.uint8),
+            )
+            place.counts, place.totals = (
+                self._keep(table.counts, torch.int32),
+                self._keep(table.totals, torch.int32),
+            )
+
+    def _keep(self, tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
         if tensor is None:
             return None
-        self._kept.append(tensor.detach().to("cpu", torch.float32, copy=True).contiguous())
+        self._kept.append(tensor.detach().to("cpu", dtype, copy=True).contiguous())
         return self._kept[-1].data_ptr()
-
-
-def _check(net: ByteNet) -> list[int]:
-    """Every layer's H; raises ValueError for shapes that do not fit."""
-    width = 0 if net.embedding is None else net.embedding.shape[1]
-    below, hidden = width or 256, []
-
-    def shape(name: str, tensor: Tensor | None, *wanted: int) -> None:
-        if tensor is not None and tuple(tensor.shape) != wanted:
-            raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: here it is {wanted}")
-
-    if not 1 <= len(net.layers) <= _LAYERS or len(net.contexts) > _CONTEXTS:
-        raise ValueError(
-            f"{len(net.layers)} layers, {len(net.contexts)} contexts: 1 to {_LAYERS}, 0 to {_CONTEXTS} do"
-        )
-    if not width and (net.skip or net.contexts or net.norm):
-        raise ValueError("embedding is None: contexts, norm and skip need one")
-    shape("embedding", net.embedding, 256, width)
-    for n, table in net.contexts:
-        shape(f"the table of {n} bytes", table, len(table), width)
-        if not 2 <= n <= 32 or not len(table):
-            raise ValueError(f"a context is of {n} bytes, {len(table)} rows: 2 to 32 bytes, 1 row or more")
-    for name, tensor in zip(("norm gain", "norm shift"), (net.norm or ())[:2], strict=False):
-        assert isinstance(tensor, Tensor)
-        shape(name, tensor, width)
-    for k, layer in enumerate(net.layers):
-        size = layer.candidate.shape[0]
-        shape(f"layer {k}'s candidate", layer.candidate, size, size)
-        shape(f"layer {k}'s gates", layer.gates, 2 * size, size)
-        shape(f"layer {k}'s input", layer.input, 3 * size, below)
-        shape(f"layer {k}'s bias", layer.bias, 3 * size)
-        below = size + (width if net.skip else 0)
-        hidden.append(size)
-    seen = sum(hidden) + width if net.skip else hidden[-1]
-    if net.narrow is not None:
-        shape("narrow weight", net.narrow[0], len(net.narrow[1]), seen)
-        seen = len(net.narrow[1])
-    shape("logits weight", net.logits[0], 256, seen)
-    shape("logits bias", net.logits[1], 256)
-    if not math.prod(hidden):
-        raise ValueError("a layer is empty")
-    return hidden

@@ -2,13 +2,21 @@
 #pragma once
 #include <stdint.h>
 
-enum { MOST_LAYERS = 8, MOST_CONTEXTS = 8 };
+enum { MOST_LAYERS = 8, MOST_CONTEXTS = 8, MOST_TABLES = 12 };
 
 // A reset-before GRU layer; weights (out, in). The lowest layer over plain bytes has `input` (256, 3 hidden), a row
 // for each byte, its bias added.
 struct WriterLayer {
     int64_t hidden;
     const float *input, *bias, *gates, *candidate;
+};
+
+// The rows of one kind of run, keys ascending; followers and counts (rows, 8).
+struct WriterTable {
+    int64_t n, words, rows;
+    const int64_t* keys;
+    const uint8_t* followers;
+    const int32_t *counts, *totals;
 };
 
 struct WriterModel {
@@ -19,6 +27,10 @@ struct WriterModel {
     double norm_eps;
     const float *narrow, *narrow_bias, *logits, *logits_bias;
     WriterLayer layer[MOST_LAYERS];
+    int64_t reach, tables, count_count, total_count;  // reach: bytes before the last that are looked at
+    const int32_t *count_steps, *total_steps;
+    const float *votes, *gate, *gate_bias;
+    WriterTable table[MOST_TABLES];
 };
 
 struct WriterRun {

@@ -1,5 +1,5 @@
-"""`canton track` on annotated footage: trained for a budget of processor minutes on one thread, then measured on
-the test clips at the threshold that was chosen on the validation clips.
+"""`canton track` on annotated footage: trained for a budget of processor minutes on one thread, then measured
+on the test clips at the threshold that was chosen on the validation clips.
 
     python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--preset article]
 

@@ -146,7 +146,7 @@ def fit(
     wrapped, wrapped_optimizer = fabric.setup(model.train(), optimizer)
     began, saved, reported = clock(), before, before
     total, count = torch.zeros((), device=fabric.device), 0
-    with _stop_signals() as stop, torch.random.fork_rng(_cuda_devices(fabric)):
+    with stop_signals() as stop, torch.random.fork_rng(_cuda_devices(fabric)):
         while True:
             seconds, stopped = _agree(before + clock() - began, stop.is_set(), fabric)
             spent = step / steps if steps is not None else seconds / (60 * (minutes or math.inf))
@@ -264,9 +264,9 @@ def _cuda_devices(fabric: Fabric) -> list[int]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step is never cut in two; a second Ctrl-C breaks off at
-    once.
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that a step (a frame) is never cut in two; a second Ctrl-C
+    breaks off at once.
     """
     stop = threading.Event()
 

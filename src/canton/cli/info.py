@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from canton.modelfile import ModelFile
+    from canton.motion.model import MotionModel
+    from canton.text.model import ByteModel
+
+TRACK = ("av", "opencv-python", "trackers")
 
 
 def info(
@@ -42,14 +49,21 @@ def _installation() -> dict[str, object]:
         "devices": ", ".join(devices),
         "kernels": ", ".join(kernels.NAMES[1:]),
         "native kernel": native.why_not() or f"built, runs {native.instruction_set()}",
-        **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard")},
+        **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard", *TRACK)},
     }
 
 
-def _model(path: Path) -> dict[str, object]:
-    from canton.text import load_model
+def _load(path: Path) -> ModelFile[ByteModel] | ModelFile[MotionModel]:
+    from canton.motion import modelfile as motion
+    from canton.storage import read_header
+    from canton.text import modelfile as text
 
-    held = load_model(path)
+    of_motion = read_header(path).get("format") == motion.FORMAT
+    return motion.load_model(path) if of_motion else text.load_model(path)
+
+
+def _model(path: Path) -> dict[str, object]:
+    held = _load(path)
     count = sum(parameter.numel() for parameter in held.model.parameters())
     left = "" if held.checkpoint is None else f"unfinished, at step {held.checkpoint.step}"
     order = ("format", "version", "architecture", "training", "corpus", "corpus_files")

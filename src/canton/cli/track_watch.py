@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -61,6 +59,7 @@ def watch(
     from canton.motion.modelfile import load_model
     from canton.motion.video import open_video
     from canton.motion.watching import shrink, watch
+    from canton.training import stop_signals
 
     model, source = _which(what, model)
     if threshold is not None and not 0.01 <= threshold <= 1:
@@ -80,7 +79,7 @@ def watch(
         scale = shrink(video.width, most)
         picture = after.enter_context(_Picture(out, network.stride * scale, network.offset * scale, rate))
         screen = after.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
-        stop = after.enter_context(_stop_signals())
+        stop = after.enter_context(stop_signals())
         sightings = watch(network, video, fps=rate, threshold=believed, width=most or None, live=camera)
         for sighting in after.enter_context(closing(sightings)):
             for write in writers:
@@ -189,24 +188,3 @@ class _Picture:
 def _total(frames: int | None, fps: float | None, rate: float) -> int | None:
     """How many frames will be seen, where the video says how many it has."""
     return None if frames is None else max(1, round(frames * min(1.0, rate / (fps or rate))))
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that no frame is cut in two; a second breaks off at once."""
-    stop = threading.Event()
-
-    def note(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

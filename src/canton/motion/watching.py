@@ -74,11 +74,11 @@ def watch(
     """See every frame of `video`, in order. The state of the network goes from frame to frame and starts anew
     where the video is cut, and so do the tracks.
 
-    model: in eval mode, on the processor or a device of its own. video: of `open_video`, or any frames; it is
-    read in another thread and must stay open until this ends. fps: how many frames make a second, for the
-    tracks. threshold: heat that is believed, in [0.01, 1]. width: what is wider is scaled to so many px for the
-    network, None for never; places are in px of the frame all the same. ahead: frames decoded ahead. live: for
-    a camera: where the network is too slow, frames are left out rather than shown late.
+    model: in eval mode, on the processor or a device of its own. video: of `open_video`, or any frames; it
+    is read in another thread and must stay open until this ends. fps: how many frames make a second, for
+    the tracks. threshold: heat that is believed, in [0.01, 1]. width: what is wider is scaled to so many px
+    for the network, None for never; places are in px of the frame all the same. ahead: frames decoded
+    ahead. live: for a camera: where the network is too slow, frames are left out rather than shown late.
 
     Raises: ValueError for a number out of range; whatever reading `video` raises, after the frames before it.
     """

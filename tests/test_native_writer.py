@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from canton.kernels import native
-from canton.kernels.native import writer
+from canton.kernels.native import byte_net, writer
 from canton.text import generation, utf8
 from canton.text.model import ARTICLE, Architecture, ByteModel
 from test_native import sets
@@ -19,9 +19,11 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kerne
 
 MODELS = {
     "article": ARTICLE,
-    "contexts": Architecture(hidden=33, embedding=11, contexts=((2, 64), (4, 128))),
-    "stack": Architecture(hidden=7, layers=3, embedding=5, contexts=(), head=13, skip=True),
-    "plain-stack": Architecture(hidden=17, layers=2, embedding=0, contexts=(), head=0, skip=False, bias=True),
+    "contexts": Architecture(hidden=33, embedding=11, contexts=((2, 64), (4, 128)), counts=(), words=()),
+    "stack": Architecture(hidden=7, layers=3, embedding=5, contexts=(), counts=(), words=(), head=13),
+    "plain-stack": Architecture(
+        hidden=17, layers=2, embedding=0, contexts=(), counts=(), words=(), skip=False
+    ),
 }
 
 
@@ -42,15 +44,15 @@ def model_of(name: str) -> ByteModel:
     return model
 
 
-def net_of(model: ByteModel) -> writer.ByteNet:
+def net_of(model: ByteModel) -> byte_net.ByteNet:
     layers = [
-        writer.GRULayer(
+        byte_net.GRULayer(
             cell.input_map.weight, cell.input_map.bias, cell.hidden_map.weight, cell.candidate_map.weight
         )
         for cell in (layer.cells[0] for layer in model.layers)
     ]
     norm, narrow = model.norm, model.narrow
-    return writer.ByteNet(
+    return byte_net.ByteNet(
         None if model.embedding is None else model.embedding.weight,
         [
             (n, table.weight)

@@ -4,7 +4,7 @@ that is not finished, what `canton.training.fit` needs to go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -37,12 +37,16 @@ def write_model(
     checkpoint: Checkpoint | None,
     *,
     format: str,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model file; an earlier one at `path` is replaced only once the new one is whole on disk.
+
+    beside: tensors that belong to the model and are not its weights.
 
     Raises: UserError if it cannot be written; MissingExtra without safetensors.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"beside.{name}": tensor for name, tensor in (beside or {}).items()}
     table = {**header, "architecture": architecture, "version": __version__}
     if checkpoint is not None:
         tensors |= {f"run.{name}": tensor for name, tensor in checkpoint.tensors.items()}
@@ -50,8 +54,15 @@ def write_model(
     write_tensors(path, tensors, table, format=format)
 
 
-def read_model(path: Path, build: Callable[[Any], Model], *, format: str) -> ModelFile[Model]:
-    """Read a model file; `build` makes the model from the header's architecture.
+def read_model(
+    path: Path,
+    build: Callable[[Any], Model],
+    *,
+    format: str,
+    attach: Callable[[Model, dict[str, Tensor]], None] | None = None,
+) -> ModelFile[Model]:
+    """Read a model file; `build` makes the model from the header's architecture; `attach`
+    gives it what was written beside its weights.
 
     Raises: UserError, one line, if it is missing, cut short, changed, of another kind, or its weights are not
     those of its architecture.
@@ -62,6 +73,8 @@ def read_model(path: Path, build: Callable[[Any], Model], *, format: str) -> Mod
             model = build(header.get("architecture"))
         weights = _part(tensors, "model.")
         _compare(model.state_dict(), weights)
+        if attach is not None:
+            attach(model, _part(tensors, "beside."))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     model.load_state_dict(weights, assign=True)
@@ -95,7 +108,7 @@ def _compare(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
         if name not in wanted:
             raise UserError(f"the weight {name} in it is not of its architecture")
         want, have = wanted[name], found[name]
-        if want.shape != have.shape or want.is_floating_point() != have.is_floating_point():
+        if want.shape != have.shape or not have.is_floating_point():
             raise UserError(
                 f"the weight {name} in it is {tuple(have.shape)} {have.dtype}, "
                 f"its architecture needs {tuple(want.shape)} {want.dtype}"

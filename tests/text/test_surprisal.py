@@ -26,7 +26,9 @@ TEXT = np.frombuffer(
 @pytest.fixture
 def model() -> ByteModel:
     torch.manual_seed(2)
-    model = ByteModel(Architecture(hidden=12, embedding=6, contexts=((3, 16),), dropout=0.5))
+    model = ByteModel(
+        Architecture(hidden=12, embedding=6, contexts=((3, 16),), counts=(), words=(), dropout=0.5)
+    )
     with torch.no_grad():
         model.logits.weight.mul_(5)
     return model

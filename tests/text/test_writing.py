@@ -11,16 +11,20 @@ import torch
 from canton.errors import UserError
 from canton.kernels import native
 from canton.text import ARTICLE, Architecture, ByteModel, generate
+from canton.text.counts import count
 from canton.text.generation import read, write, write_natively
 from canton.text.writing import native_writer
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=str(native.why_not()))
 
+TEXT = np.frombuffer(("It's said, Hello wörld 42; Hello there. " * 30).encode(), np.uint8)
+
 SHAPES = (
     ARTICLE,
     Architecture(hidden=40),
     Architecture(hidden=33, layers=2, contexts=((2, 512), (5, 1024))),
-    Architecture(hidden=16, layers=2, skip=False, head=7, contexts=()),
+    Architecture(hidden=16, layers=2, skip=False, head=7, contexts=(), counts=(), words=()),
+    Architecture(hidden=10, layers=2, skip=False, head=7, counts=(7, 2), words=(3, 0)),
 )
 
 
@@ -40,6 +44,8 @@ def opinionated(shape: Architecture) -> ByteModel:
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.5).add_(0.02 * torch.randn_like(weight))
+    if shape.runs:
+        model.counts = count(TEXT, shape.runs, 300)
     return model
 
 

@@ -36,6 +36,9 @@ def train(
     hidden: Annotated[int | None, typer.Option(help="Channels of each layer's state.")] = None,
     layers: Annotated[int | None, typer.Option(help="Layers on top of each other.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Probability of dropping a channel.")] = None,
+    counts: Annotated[
+        bool, typer.Option("--counts/--no-counts", help="Look up what followed the same bytes before.")
+    ] = True,
     batch: Annotated[int | None, typer.Option(help="Lanes read side by side.")] = None,
     length: Annotated[int | None, typer.Option(help="Bytes of each lane a step.")] = None,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -53,7 +56,9 @@ def train(
     from canton.cli.progress import Screen
     from canton.text import learning
 
-    model = {"cell": cell, "hidden": hidden, "layers": layers, "dropout": dropout}
+    model: dict[str, Any] = {"cell": cell, "hidden": hidden, "layers": layers, "dropout": dropout}
+    if not counts:
+        model |= {"counts": (), "words": ()}
     recipe: dict[str, Any] = {"batch": batch, "length": length, "rate": rate, "clip": clip}
     architecture = _architecture({k: v for k, v in model.items() if v is not None}, preset, resume)
     if preset is not None:

@@ -11,11 +11,12 @@ print(b"".join(generate(model, 600)).decode())
 from canton.text.adapt import Adapter
 from canton.text.corpus import Corpus, map_file
 from canton.text.generation import generate
-from canton.text.learning import Progress, Trained, train
+from canton.text.learning import Trained, train
 from canton.text.model import ARTICLE, Architecture, ByteModel
 from canton.text.modelfile import ModelFile, load_model, save_model
 from canton.text.scoring import Totals, score
 from canton.text.surprisal import Scored, bits_per_byte, surprisals
+from canton.text.watch import Progress
 
 __all__ = [
     "ARTICLE",

@@ -8,6 +8,8 @@ was trained to, w0::
 where m is the mean of the squared gradients, and decay * n is kept to at most 1. The paper takes m once from
 the training text; a model file has no training text beside it, so here m is the running mean over what was
 read.
+
+A model with counts (`canton.text.counts`) also counts on, in a copy of its tables.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor
 from canton.errors import UserError
 from canton.text.model import ByteModel
 
-RATE, DECAY = 1e-3, 1e-3
+RATE, DECAY, WEIGHT = 1e-3, 1e-3, 1
 
 
 class Adapter:
@@ -32,6 +34,7 @@ class Adapter:
         decay: how strongly a weight is drawn back to its trained value.
         memory: the share of the past that the running mean of squared gradients keeps.
         epsilon: keeps the division finite.
+        weight: how many times what is read counts beside what was counted before; 0 counts nothing.
         stretch: bytes scored, and then learned from, at a time.
 
     Raises: UserError for a value out of range.
@@ -45,23 +48,30 @@ class Adapter:
         decay: float = DECAY,
         memory: float = 0.99,
         epsilon: float = 1e-5,
+        weight: int = WEIGHT,
         stretch: int = 32,
     ) -> None:
         for name, value, most in (("rate", rate, 10.0), ("decay", decay, 1.0), ("memory", memory, 0.9999)):
             if not 0 <= value <= most:
                 raise UserError(f"{name} is {value}: it lies in [0, {most:g}]")
-        if stretch < 1:
-            raise UserError(f"stretch is {stretch}: it is a whole number of at least 1")
-        self.stretch = stretch
+        for name, value, least in (("stretch", stretch, 1), ("weight", weight, 0)):
+            if value < least:
+                raise UserError(f"{name} is {value}: it is a whole number of at least {least}")
+        self.stretch, self.weight = stretch, weight
         self.model = copy.deepcopy(model)
         self.weights = list(self.model.parameters())
         self.trained = [weight.detach().clone() for weight in self.weights]
         self.squares = [torch.zeros_like(weight) for weight in self.weights]
         self.rate, self.decay, self.memory, self.epsilon = rate, decay, memory, epsilon
         self.stretches = 0
+        self.past = self.model.start(1)[0].long()
 
-    def __call__(self, loss: Tensor) -> None:
-        gradients = torch.autograd.grad(loss, self.weights)
+    def __call__(self, loss: Tensor, read: Tensor, answers: Tensor) -> None:
+        if self.model.counts is not None and self.weight:
+            window = torch.cat([self.past, read.long()[:, None]])
+            self.past = window[len(read) :]
+            self.model.counts.add(window, self.model.reach, answers, weight=self.weight)
+        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True, materialize_grads=True)
         self.stretches += 1
         known = 1 - self.memory**self.stretches  # how much of the running mean, which began at zero, is real
         with torch.no_grad():

@@ -22,17 +22,25 @@ from canton.storage import reason
 
 Bytes = npt.NDArray[np.uint8]
 
+FOLDS = 8
+"""Into how many stretches the counted part is cut, see `canton.text.counts`."""
+
+COUNTED_MOST = 1 << 23
+"""No more than this many bytes of the training part are counted, the first ones."""
+
 BUILT_IN = "the language documentation in this Python (pydoc_data.topics)"
 
 
 class Batch(NamedTuple):
     """One step's bytes, (T + 1, B) whole numbers, the last row being known only as an answer.
 
-    `fresh`: the lanes have moved, so that the carried state no longer belongs to them.
+    `fresh`: the lanes have moved, so that the carried state no longer belongs to them. `folds`: (T, B), which
+    of the `FOLDS` stretches of the counted part each answer lies in; `FOLDS` or more behind it.
     """
 
     window: Tensor
     fresh: bool
+    folds: Tensor
 
 
 class Corpus:
@@ -115,8 +123,13 @@ class Lanes:
         turn, within = divmod(step, self.steps_a_round)
         shift = int(np.random.default_rng([self.seed, turn]).integers(self.corpus.split)) if turn else 0
         offset = shift + within * self.length
-        columns = [self._read((lane * self.lane + offset) % self.corpus.split) for lane in self.mine]
-        return Batch(torch.from_numpy(np.stack(columns, axis=1)), fresh=within == 0)
+        starts = [(lane * self.lane + offset) % self.corpus.split for lane in self.mine]
+        columns = [self._read(start) for start in starts]
+        return Batch(torch.from_numpy(np.stack(columns, axis=1)), within == 0, self._folds(starts))
+
+    def _folds(self, starts: list[int]) -> Tensor:
+        places = torch.tensor(starts) + torch.arange(1, self.length + 1)[:, None]
+        return places % self.corpus.split * FOLDS // min(self.corpus.split, COUNTED_MOST)
 
     def _read(self, start: int) -> Bytes:
         stop = start + self.length + 1

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from canton.errors import require
+from canton.errors import UserError, require
 from canton.recurrent import Recurrent
 from canton.text.model import ByteModel
 from canton.weights import onnx
@@ -26,6 +26,8 @@ def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
     Raises:
         UserError: the package onnx is not installed; which extra brings it.
     """
+    if model.counts is not None:
+        raise UserError("a model with counts has no ONNX form: train one with --no-counts")
     graph, a = Graph(), model.architecture
     window = read = graph.input("bytes", ("time", "batch"), torch.int64)
     if model.reach:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from canton.errors import UserError, require
 from canton.storage import check_writable
-from canton.text.corpus import Batch, Corpus, Lanes
-from canton.text.generation import generate
+from canton.text.corpus import COUNTED_MOST, Batch, Corpus, Lanes
+from canton.text.counts import Counts, count
 from canton.text.model import Architecture, ByteModel, State
 from canton.text.modelfile import check_replaceable, load_model, save_model
 from canton.text.surprisal import bits_per_byte
+from canton.text.watch import Progress, Watch
 from canton.training import Checkpoint, Report, fit, make_fabric
 
 RECIPE: dict[str, Any] = {
@@ -37,25 +38,6 @@ ARTICLE_RECIPE = {**RECIPE, "batch": 256, "length": 16, "rate": 1e-3, "weight_de
 
 HELD_OUT_MOST = 1 << 20
 """No more than this many held-out bytes are scored, so that a huge file does not cost an hour at the end."""
-
-
-class Progress(NamedTuple):
-    """What a run tells while it goes.
-
-    bits_per_byte: of the training text since the last time; held_out: of the held-out part, whenever it was
-    scored, else None; sample: bytes the model has just written, now and then, else None; seconds_left: a
-    guess.
-    """
-
-    step: int
-    fraction: float
-    bits_per_byte: float
-    bytes_per_second: float
-    seconds: float
-    seconds_left: float
-    learning_rate: float
-    held_out: float | None
-    sample: bytes | None
 
 
 class Trained(NamedTuple):
@@ -162,6 +144,8 @@ def train(
     found = corpus.digest()
     if digest not in (None, found):
         raise UserError(f"{out} was being trained on other bytes than these: it cannot be resumed on them")
+    began = clock()
+    model.counts = _counted(model.architecture, corpus)
     header: dict[str, Any] = {
         "training": settings,
         "corpus": found,
@@ -170,7 +154,7 @@ def train(
         "held_out_bytes": None,
     }
     end = min(len(corpus), corpus.split + HELD_OUT_MOST)
-    watch = _Watch(model, corpus, settings, show, looks, fabric.log_dict, checkpoint)
+    watch = Watch(model, corpus, settings, show, looks, fabric.log_dict, checkpoint)
     report = fit(
         model,
         optimiser(model, rate=settings["rate"], weight_decay=settings["weight_decay"]),
@@ -178,7 +162,7 @@ def train(
         next_byte_loss,
         fabric=fabric,
         steps=settings["steps"],
-        minutes=settings["minutes"],
+        minutes=_left(settings["minutes"], clock() - began),
         warm_up=settings["warm_up"],
         clip=settings["clip"],
         seed=settings["seed"],
@@ -191,6 +175,8 @@ def train(
     )
     if not fabric.is_global_zero:
         return None
+    if model.counts is not None:
+        model.counts.shares = None  # nobody reads the training part again
     if report.stopped:
         return Trained(model, None, 0, report, finished=False)
     held_out = bits_per_byte(model, corpus, corpus.split, end)
@@ -201,6 +187,15 @@ def train(
     header["training"] = {**settings, "steps_done": report.step, "seconds": round(report.seconds, 3)}
     save_model(out, model, header)
     return Trained(model, held_out, end - corpus.split, report, finished=True)
+
+
+def _counted(a: Architecture, corpus: Corpus) -> Counts | None:
+    return count(corpus.read(0, min(corpus.split, COUNTED_MOST)), a.runs, a.rows) if a.runs else None
+
+
+def _left(minutes: float | None, seconds: float) -> float | None:
+    """What counting, which took `seconds`, leaves of the budget; a little for the layers in any case."""
+    return None if minutes is None else max(minutes - seconds / 60, 0.1 * minutes)
 
 
 def optimiser(model: nn.Module, *, rate: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -217,57 +212,8 @@ def optimiser(model: nn.Module, *, rate: float, weight_decay: float) -> torch.op
 def next_byte_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
     """Cross-entropy of the next byte, in nats a byte, and the state after the batch."""
     window = batch.window.long()
-    logits, after = model(window[:-1], None if batch.fresh else state)
+    logits, after = model(window[:-1], None if batch.fresh else state, batch.folds)
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten()), after
-
-
-class _Watch:
-    """Turns `fit`'s reports into `Progress`: speed, time left, and from time to time a sample and a held-out
-    score.
-    """
-
-    def __init__(
-        self,
-        model: ByteModel,
-        corpus: Corpus,
-        settings: dict[str, Any],
-        show: Callable[[Progress], None] | None,
-        looks: int,
-        log: Callable[[dict[str, float], int], None],
-        checkpoint: Checkpoint | None,
-    ) -> None:
-        self.model, self.corpus, self.show, self.looks, self.log = model, corpus, show, looks, log
-        self.step_bytes = settings["batch"] * settings["length"]
-        self.last_step = checkpoint.step if checkpoint else 0
-        self.last_seconds = checkpoint.seconds if checkpoint else 0.0
-        self.looked, self.looking = -1, 0.0
-
-    def __call__(self, report: Report) -> None:
-        bits = report.loss / math.log(2)
-        passed = max(report.seconds - self.last_seconds - self.looking, 1e-9)
-        speed = (report.step - self.last_step) * self.step_bytes / passed
-        self.last_step, self.last_seconds = report.step, report.seconds
-        held_out = sample = None
-        began = time.monotonic()
-        look = int(report.fraction * self.looks)
-        if self.show is not None and self.looked < look < self.looks and not report.stopped:
-            if self.looked >= 0 or look > 0:
-                part = min(len(self.corpus), self.corpus.split + (1 << 14))
-                held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, part)
-                sample = b"".join(generate(self.model, 160, seed=look, temperature=0.8))
-                self.model.train()
-            self.looked = look
-        self.looking = time.monotonic() - began
-        numbers = {"bits_per_byte": bits, "learning_rate": report.learning_rate, "bytes_per_second": speed}
-        self.log(numbers | ({} if held_out is None else {"held_out_part": held_out}), report.step)
-        if self.show is not None:
-            left = report.seconds * (1 / max(report.fraction, 1e-9) - 1)
-            self.show(
-                Progress(
-                    report.step, report.fraction, bits, speed, report.seconds, left, report.learning_rate,
-                    held_out, sample,
-                )
-            )  # fmt: skip
 
 
 def _resumed(

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from canton.errors import UserError
 from canton.layers import GRU, LSTM, MGU, RNN
 from canton.recurrent import Recurrent
+from canton.text.counts import Counts
+from canton.text.runs import LONGEST, Run, scrambled
+from canton.text.votes import Votes
 
 State = tuple[Tensor, ...]
 """What a byte model carries: the bytes its longest context still needs (n, B), then each layer's state (1, B,
@@ -39,6 +42,10 @@ class Architecture:
         table of
             so many, found by hashing, and added to the embedding (Joulin et al. 2016, arXiv:1607.01759, do so
             for words). Needs an embedding.
+        counts: for each n, it is counted in the training part which bytes followed the last n bytes; a place
+            in a text is told what was counted for it (`canton.text.counts`, `canton.text.votes`).
+        words: for each n, the same for the word under way with the n words before it.
+        rows: no more than so many runs of each kind are kept, the most frequent.
         head: width of a hidden layer (elu) before the logits, 0 for none.
         skip: layers above the first also see the embedding, and the head sees all layers and the embedding;
         the
@@ -51,7 +58,10 @@ class Architecture:
     hidden: int = 384
     layers: int = 1
     embedding: int = 128
-    contexts: tuple[tuple[int, int], ...] = ((2, 4096), (3, 16384))
+    contexts: tuple[tuple[int, int], ...] = ((2, 4096),)
+    counts: tuple[int, ...] = (2, 3, 4, 5, 6)
+    words: tuple[int, ...] = (0, 1, 2)
+    rows: int = 1 << 18
     head: int = 0
     skip: bool = True
     bias: bool = True
@@ -65,10 +75,21 @@ class Architecture:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout is {self.dropout}: a probability lies in [0, 1)")
+        for name, low, high in (("counts", 1, LONGEST), ("words", 0, 3)):
+            value = getattr(self, name)
+            if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
+                raise UserError(f"{name} is {value}: different numbers from {low} to {high}")
+        if self.rows < 1:
+            raise UserError(f"rows is {self.rows}: it is a whole number of at least 1")
         if any(n < 2 or rows < 1 for n, rows in self.contexts):
             raise UserError(f"contexts is {self.contexts}: pairs of at least (2 bytes, 1 row)")
         if not self.embedding and (self.contexts or self.skip):
             raise UserError("embedding is 0: contexts and skip need one")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """What is counted."""
+        return (*(Run(n) for n in self.counts), *(Run(n, words=True) for n in self.words))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,23 +110,37 @@ class Architecture:
             "float": (int, float),
         }
         for name, kind in known.items():
-            if name != "contexts" and not isinstance(table[name], kinds[str(kind)]):
+            if str(kind) in kinds and not isinstance(table[name], kinds[str(kind)]):
                 raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
         try:
             contexts = tuple((int(n), int(rows)) for n, rows in table["contexts"])
+            counts, words = (tuple(int(n) for n in table[name]) for name in ("counts", "words"))
         except (TypeError, ValueError) as error:
-            raise UserError(f"its architecture says contexts is {table['contexts']!r}") from error
-        return cls(**{**table, "contexts": contexts})
+            raise UserError(f"its architecture says {table!r}, which cannot be") from error
+        return cls(**{**table, "contexts": contexts, "counts": counts, "words": words})
 
 
 ARTICLE = Architecture(
-    hidden=256, layers=1, embedding=0, contexts=(), head=64, skip=False, bias=False, dropout=0.0
+    hidden=256,
+    layers=1,
+    embedding=0,
+    contexts=(),
+    counts=(),
+    words=(),
+    head=64,
+    skip=False,
+    bias=False,
+    dropout=0.0,
 )
 """The 2017 article's model: GRU of 256 without bias on the bytes as they are, dense 64, elu, dense 256."""
 
 
 class ByteModel(nn.Module):
     """Guesses the next byte. State goes in and comes out; nothing is kept in the module.
+
+    counts: what the training part said, see `canton.text.counts`; None before it was counted, and the network
+    then
+    guesses alone.
 
     Shapes: bytes (T, B) whole numbers of any integer type; logits (T, B, 256); state: see `State`.
     """
@@ -128,7 +163,9 @@ class ByteModel(nn.Module):
         self.logits = nn.Linear(a.head or seen, 256)
         nn.init.zeros_(self.logits.bias)
         self.dropout = nn.Dropout(a.dropout)
-        self.reach = max((n for n, _ in a.contexts), default=1) - 1
+        self.counts: Counts | None = None
+        self.votes = Votes(len(a.runs), seen) if a.runs else None
+        self.reach = max([n - 1 for n, _ in a.contexts] + [run.reach for run in a.runs], default=0)
 
     def start(self, batch: int) -> State:
         """The state before any byte was read."""
@@ -138,8 +175,13 @@ class ByteModel(nn.Module):
         hidden = like.new_zeros(1, batch, self.architecture.hidden)
         return (past, *([hidden] * kept * self.architecture.layers))
 
-    def forward(self, read: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits for the byte after each of `read` (T, B), and the state after the last."""
+    def forward(
+        self, read: Tensor, state: State | None = None, folds: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits for the byte after each of `read` (T, B), and the state after the last.
+
+        folds: for reading the text that was counted, see `Counts.look_up`.
+        """
         past, *hidden = self.start(read.shape[1]) if state is None else state
         window = torch.cat([past, read.to(past.dtype)])
         xs, x = self._embed(window.long()), None
@@ -154,9 +196,10 @@ class ByteModel(nn.Module):
             x = self.dropout(ys)
             heard.append(x)
         seen = torch.cat([*heard, xs], -1) if self.architecture.skip else heard[-1]
-        if self.narrow is not None:
-            seen = nn.functional.elu(self.narrow(seen))
-        return self.logits(seen), (window[len(read) :], *after)
+        logits = self.logits(seen if self.narrow is None else nn.functional.elu(self.narrow(seen)))
+        if self.votes is not None and self.counts is not None:
+            logits = self.votes(logits, self.counts.look_up(window.long(), self.reach, folds), seen)
+        return logits, (window[len(read) :], *after)
 
     def _embed(self, window: Tensor) -> Tensor:
         """(reach + T, B) bytes to (T, B, embedding), or to the T bytes themselves if there is no
@@ -182,5 +225,4 @@ def _hashed(window: Tensor, n: int, rows: int) -> Tensor:
     value = torch.zeros_like(window[:steps])
     for k in range(n):
         value = (value * 0x01000193 + window[k : k + steps] + 1) & 0xFFFFFFFF  # FNV's prime, 32 bits
-    value = ((value ^ (value >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
-    return (value ^ (value >> 13)) % rows
+    return scrambled(value) % rows

@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from canton import modelfile
+from canton.text.counts import packed, unpacked
 from canton.text.model import Architecture, ByteModel
 from canton.training import Checkpoint
 
 FORMAT = "canton-text-1"
 
 ModelFile = modelfile.ModelFile[ByteModel]
-"""header: architecture (as `Architecture`'s fields), training (the settings), corpus (SHA-256 of what it learned
-from), held_out_bits_per_byte (None before the first scoring), held_out_bytes, version (of Canton), and, for an
+"""header: architecture (as `Architecture`'s fields), training (the settings), corpus (SHA-256 of what it
+learned
+from), held_out_bits_per_byte (None before the first scoring), held_out_bytes, version (of Canton), and, for
+an
 unfinished run, step and seconds."""
 
 
@@ -21,12 +26,22 @@ def save_model(
     path: Path, model: ByteModel, header: dict[str, Any], checkpoint: Checkpoint | None = None
 ) -> None:
     """Write a byte model; see `canton.modelfile.write_model`."""
-    modelfile.write_model(path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT)
+    beside = {} if model.counts is None else packed(model.counts)
+    modelfile.write_model(
+        path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT, beside=beside
+    )
 
 
 def load_model(path: Path) -> ModelFile:
     """Read a byte model; see `canton.modelfile.read_model`."""
-    return modelfile.read_model(path, lambda table: ByteModel(Architecture.from_json(table)), format=FORMAT)
+    return modelfile.read_model(
+        path, lambda table: ByteModel(Architecture.from_json(table)), format=FORMAT, attach=_attach
+    )
+
+
+def _attach(model: ByteModel, beside: dict[str, Tensor]) -> None:
+    if beside:
+        model.counts = unpacked(model.architecture.runs, beside)
 
 
 def check_replaceable(path: Path) -> None:

@@ -17,9 +17,9 @@ from canton.text.model import ByteModel, State
 BEFORE = 0x0A
 """A text is read as if a line had just ended: its first byte, too, is guessed from something."""
 
-Learn = Callable[[Tensor], None]
-"""Is handed the loss of a stretch (in nats a byte) once its bytes are scored, and may change the model by
-it.
+Learn = Callable[[Tensor, Tensor, Tensor], None]
+"""Is handed, once a stretch is scored, its loss in nats a byte, the bytes that were read (T,) and those that
+came (T,), and may change the model by them.
 """
 
 
@@ -65,7 +65,7 @@ def surprisals(
             chance.cpu().numpy(),
         )
         if learn is not None:
-            learn(nats.mean())
+            learn(nats.mean(), read, torch.from_numpy(here))
         last = here[-1:]
 
 

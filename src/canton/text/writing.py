@@ -7,9 +7,11 @@ import torch
 from canton.cells import GRUCell
 from canton.errors import UserError
 from canton.kernels.native import why_not
-from canton.kernels.native.writer import ByteNet, GRULayer, Writer
+from canton.kernels.native.byte_net import ByteCounts, ByteNet, ByteTable, GRULayer
+from canton.kernels.native.writer import Writer
 from canton.recurrent import Recurrent
 from canton.text.model import ByteModel
+from canton.text.votes import COUNT_STEPS, TOTAL_STEPS
 
 PRECISIONS = ("float32", "int8")
 
@@ -43,6 +45,8 @@ def refuses(model: ByteModel) -> str | None:
         return "it runs float32 weights on the processor"
     if model.architecture.layers > 8 or len(model.architecture.contexts) > 8:
         return "it knows at most 8 layers and 8 contexts"
+    if len(model.architecture.runs) > 12:
+        return "it knows at most 12 tables of counts"
     return None
 
 
@@ -66,4 +70,15 @@ def _net(model: ByteModel) -> ByteNet:
         model.architecture.skip,
         None if narrow is None else (narrow.weight, narrow.bias),
         (model.logits.weight, model.logits.bias),
+        model.reach,
+        _counts(model),
     )
+
+
+def _counts(model: ByteModel) -> ByteCounts | None:
+    if model.counts is None or model.votes is None:
+        return None
+    pairs = zip(model.counts.runs, model.counts.tables, strict=True)
+    tables = [ByteTable(run.n, run.words, *table) for run, table in pairs]
+    vote, gate = model.votes.vote.weight, model.votes.gate
+    return ByteCounts(tables, COUNT_STEPS, TOTAL_STEPS, vote.flatten(), (gate.weight, gate.bias))

@@ -15,6 +15,7 @@ from canton.cli.text_train import train
 from canton.cli.track_evaluate import evaluate
 from canton.cli.track_export import export as track_export
 from canton.cli.track_figure import figure
+from canton.cli.track_scenes import scenes
 from canton.cli.track_train import train as track_train
 from canton.cli.track_watch import watch
 from canton.errors import UserError
@@ -37,6 +38,7 @@ text.command()(train)
 text.command()(generate)
 text.command()(score)
 text.command()(export)
+track.command()(scenes)
 track.command("train")(track_train)
 track.command()(watch)
 track.command()(evaluate)

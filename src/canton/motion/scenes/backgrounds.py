@@ -104,7 +104,7 @@ class View:
     Args:
         zoom: px of the picture to a px of the background.
         tilt: standard deviation of the turn, in radians.
-        reach: px to every side that the camera's way will take it; the piece lies so that they are there, too.
+        reach: px to every side that the camera will go; the piece lies so that they are there, too.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """Scenes in which no single frame shows the object, and only its motion gives it away.
 
 The ground is a lattice of independent random values, and so is the object; it moves by whole cells of the
-lattice. Whatever lies where, each frame by itself is then a lattice of independent values, with the object or
-without. What is done next - a smoothing that gives the texture its grain, colours, light, noise, compression -
-knows nothing of the object, so that it cannot bring into a frame what was not there: no single frame, however
-it is looked at, tells better than chance where the object is, or whether.
+lattice. Whatever lies where, each frame by itself is then a lattice of independent values, with the object
+or without. What is done next - a smoothing that gives the texture its grain, colours, light, noise,
+compression - knows nothing of the object, so that it cannot bring into a frame what was not there: no single
+frame, however it is looked at, tells better than chance where the object is, or whether.
 
 Source: random-dot kinematograms, after Julesz, "Foundations of Cyclopean Perception", 1971.
 """
@@ -67,13 +67,12 @@ def _camera(draw: Draw, frames: int) -> NDArray[np.int64]:
     """Whole cells: at rest, or on a slow way of its own."""
     if draw.random() < 0.6:
         return np.zeros((frames, 2), np.int64)
-    steady = np.round(np.arange(frames)[:, None] * draw.uniform(-1, 1, 2))
-    return steady.astype(np.int64)
+    return np.asarray(np.round(np.arange(frames)[:, None] * draw.uniform(-1, 1, 2)), np.int64)
 
 
 def _within(draw: Draw, way: NDArray[np.int64], width: int, height: int) -> NDArray[np.int64]:
     """The way with its corner kept in 0 to width and height, thrown back at the edges."""
-    placed = way.copy()
+    placed: NDArray[np.int64] = way.copy()
     for axis, room in enumerate((width, height)):
         span = placed[:, axis] + int(draw.integers(room + 1)) - int(placed[:, axis].min())
         placed[:, axis] = room - np.abs(span % (2 * room) - room) if room else 0

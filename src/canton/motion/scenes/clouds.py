@@ -51,7 +51,8 @@ def fractal(
 
 def ridge(draw: Draw, width: int, *, cells: float, octaves: int, fade: float = 0.5) -> Floats:
     """A line of hills or roofs: (width,), of mean 0 and standard deviation about 1."""
-    return fractal(draw, width, 4, cells=cells * 4 / width, octaves=octaves, fade=fade)[2]
+    field = fractal(draw, width, 4, cells=cells * 4 / width, octaves=octaves, fade=fade)
+    return np.asarray(field[2], np.float32)
 
 
 def ramp(top: Floats, bottom: Floats, height: int, bend: float = 1.0) -> Floats:
@@ -63,4 +64,5 @@ def ramp(top: Floats, bottom: Floats, height: int, bend: float = 1.0) -> Floats:
 def below(line: Floats, height: int, soft: float = 1.0) -> Floats:
     """1 below a line of rows (width,), 0 above, (height, width, 1)."""
     rows = np.arange(height, dtype=np.float32)[:, None]
-    return np.clip((rows - line[None, :]) / np.float32(soft) + np.float32(0.5), 0, 1)[..., None]
+    share = np.clip((rows - line[None, :]) / np.float32(soft) + np.float32(0.5), 0, 1)
+    return np.asarray(share[..., None], np.float32)

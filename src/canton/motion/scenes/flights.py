@@ -17,9 +17,7 @@ from canton.motion.scenes.paths import drift, speeds, walk, within
 from canton.motion.scenes.sprites import Sprite, box_of, cut_out, place
 
 KEPT = 96
-"""How many shapes of each sort there are; each scene sees one from a side of its own, in colours of its own."""
-BIRD_FLOCK = 0.25
-"""Of the scenes with a bird, the share with more of them."""
+"""How many shapes of each sort there are; a scene sees one from a side and in colours of its own."""
 
 
 class Flight(NamedTuple):
@@ -85,14 +83,29 @@ def plan(
     return within(draw, way, width, height, margin=0.7 * size_px + 1)
 
 
-def launch(draw: Draw, kind: str, way: Floats, *, size_px: float, colours: Floats, relief: float) -> Flight:
-    """A thing of a kind on its way, seen from a side by chance; what has a nose flies about where it points."""
+def launch(
+    draw: Draw,
+    kind: str,
+    way: Floats,
+    *,
+    size_px: float,
+    colours: Floats,
+    relief: float,
+    bloom_px: float = 0.0,
+) -> Flight:
+    """A thing of a kind on its way, seen from a side by chance; what has a nose flies where it points.
+
+    bloom_px: what its light spreads by on the sensor, as heat does.
+    """
     frames, going = len(way), speeds(way)
     flyer = shape(draw, kind)
     ahead = 0.0 if float(going[:, 0].sum()) >= 0 else math.pi
     yaw = draw.uniform(0, 2 * math.pi) if kind == "drone" else ahead + draw.normal(0, 0.7)
-    pitch = draw.uniform(-0.25, 0.8) if draw.random() < 0.8 else draw.uniform(0.8, 1.57)
-    sprite = cut_out(flyer, draw, size_px=size_px, colours=colours, yaw=yaw, pitch=pitch, relief=relief)
+    low = 0.35 if bloom_px else 0.8  # thermal cameras look at the horizon
+    pitch = draw.uniform(-0.3, low) if draw.random() < 0.85 else draw.uniform(low, 1.57)
+    sprite = cut_out(
+        flyer, draw, size_px=size_px, colours=colours, yaw=yaw, pitch=pitch, relief=relief, bloom_px=bloom_px
+    )
     sizes = np.exp(
         np.clip(drift(draw, frames, sd=0.0) + draw.normal(0, 0.015) * np.arange(frames), -0.4, 0.4)
     )

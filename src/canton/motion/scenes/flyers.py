@@ -19,6 +19,7 @@ from canton.motion.scenes.meshes import (
     ROTOR,
     TRIM,
     Mesh,
+    Point,
     ball,
     blades,
     block,
@@ -73,8 +74,7 @@ def _copter(draw: Draw, arms: int) -> Flyer:
         if legs == 0:  # skids
             foot = (side * 0.3, -high - 0.32)
             fixed.append(tube(TRIM, (-0.35, *foot), (0.35, *foot), 0.03, sides=4))
-            for x in (-0.2, 0.2):
-                fixed.append(tube(TRIM, (x, 0.5 * side * wide, 0), (x, *foot), 0.03, sides=3))
+            fixed += [tube(TRIM, (x, 0.5 * side * wide, 0), (x, *foot), 0.03, sides=3) for x in (-0.2, 0.2)]
         elif legs == 1:  # a foot below every other motor
             for x, y, z in hubs[:: 2 if arms == 6 else 1]:
                 fixed.append(tube(TRIM, (x, y, z), (x, y, z - 0.3), 0.05, 0.03, 3))
@@ -130,7 +130,7 @@ def fixed_wing(draw: Draw) -> Flyer:
     return Flyer("drone", pose, 2, (0.4, 1.2))
 
 
-def _fin(x: float, y: float, z: float, high: float, deep: float) -> tuple[tuple[float, float, float], ...]:
+def _fin(x: float, y: float, z: float, high: float, deep: float) -> tuple[Point, Point, Point, Point]:
     return ((x, y, z), (x - 0.6 * deep, y, z + high), (x - 1.2 * deep, y, z + high), (x - deep, y, z))
 
 
@@ -189,10 +189,10 @@ def helicopter(draw: Draw) -> Flyer:
             parts.append(
                 tube(TRIM, (-0.25, s * 0.2, -high - 0.14), (0.45, s * 0.2, -high - 0.14), 0.025, sides=3)
             )
-            for x in (-0.1, 0.25):
-                parts.append(
-                    tube(TRIM, (x, s * 0.08, -high + 0.04), (x, s * 0.2, -high - 0.14), 0.02, sides=3)
-                )
+            parts += [
+                tube(TRIM, (x, s * 0.08, -high + 0.04), (x, s * 0.2, -high - 0.14), 0.02, sides=3)
+                for x in (-0.1, 0.25)
+            ]
     still = join(*parts)
 
     def pose(phase: float) -> Mesh:

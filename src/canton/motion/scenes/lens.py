@@ -61,8 +61,8 @@ def heat_lens(draw: Draw, *, hard: bool) -> Lens:
         soft_px=draw.uniform(0.4, 0.9),
         gain=1.0,
         lift=0.0,
-        noise_sd=draw.uniform(8, 22) if hard else draw.uniform(0.5, 4.0),
-        lines_sd=draw.uniform(0.3, 1.6) if draw.random() < 0.6 else 0.0,
+        noise_sd=draw.uniform(8, 22) if hard else draw.uniform(0.6, 2.0) ** 2,
+        lines_sd=draw.uniform(0.2, 0.9) if draw.random() < 0.6 else 0.0,
         quality=int(draw.integers(40, 98)) if draw.random() < 0.8 else None,
         order=(0,),
     )
@@ -96,7 +96,8 @@ def soften(picture: Pixels, lens: Lens) -> Pixels:
     """The picture as the lens draws it."""
     if lens.soft_px == 0:
         return picture
-    return _channels(cv2.GaussianBlur(picture, (0, 0), lens.soft_px))
+    soft = np.asarray(cv2.GaussianBlur(picture, (0, 0), lens.soft_px), np.uint8)
+    return soft if soft.ndim == 3 else soft[..., None]  # OpenCV drops the axis of a single channel
 
 
 def lines(draw: Draw, height: int, width: int, sd: float) -> Floats | None:
@@ -129,8 +130,3 @@ def compress(picture: Pixels, lens: Lens) -> Pixels:
     if not colour:
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
     return picture if lens.order == (0, 1, 2) else np.ascontiguousarray(picture[..., list(lens.order)])
-
-
-def _channels(picture: Pixels) -> Pixels:
-    """OpenCV drops the axis of a single channel."""
-    return picture if picture.ndim == 3 else picture[..., None]

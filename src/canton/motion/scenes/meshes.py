@@ -43,12 +43,13 @@ def block(part: int, centre: Point, size: Point) -> Mesh:
             face = np.full((4, 3), side, np.float32)
             face[:, [k for k in range(3) if k != axis]] = unit
             faces.append(face)
-    return Mesh(np.stack(faces) * np.float32(size) / 2 + np.float32(centre), np.full(6, part))
+    solid = np.stack(faces) * np.asarray(size) / 2 + np.asarray(centre)
+    return Mesh(np.asarray(solid, np.float32), np.full(6, part))
 
 
 def tube(part: int, start: Point, end: Point, radius: float, to: float | None = None, sides: int = 5) -> Mesh:
     """A tube without caps from `start` to `end`, of `radius` at the start and `to` at the end."""
-    a, b = np.float32(start), np.float32(end)
+    a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     along = (b - a) / max(float(np.linalg.norm(b - a)), 1e-6)
     across = np.cross(along, [0, 0, 1] if abs(along[2]) < 0.9 else [1, 0, 0])
     across /= np.linalg.norm(across)
@@ -88,7 +89,7 @@ def blades(
         side = np.array([-out[1], out[0]]) * chord / 2
         corners = [-side, side, radius * out + 0.6 * side, radius * out - 0.6 * side]
         quads.append([(x, 0.0, y) if upright else (x, y, 0.0) for x, y in corners])
-    return Mesh(np.asarray(quads, np.float32) + np.float32(hub), np.full(count, part))
+    return Mesh(np.asarray(quads, np.float32) + np.asarray(hub, np.float32), np.full(count, part))
 
 
 def disc(part: int, hub: Point, radius: float, *, upright: bool = False) -> Mesh:
@@ -97,4 +98,4 @@ def disc(part: int, hub: Point, radius: float, *, upright: bool = False) -> Mesh
     ring = radius * np.stack([np.cos(angle), np.sin(angle)], 1)
     quads = [[(0.0, 0.0), ring[k], ring[k + 1], ring[k + 2]] for k in range(0, 12, 2)]
     flat = [[(x, 0.0, y) if upright else (x, y, 0.0) for x, y in quad] for quad in quads]
-    return Mesh(np.asarray(flat, np.float32) + np.float32(hub), np.full(6, part))
+    return Mesh(np.asarray(flat, np.float32) + np.asarray(hub, np.float32), np.full(6, part))

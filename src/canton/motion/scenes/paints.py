@@ -17,6 +17,7 @@ LEAST = 28.0
 
 def day_paint(draw: Draw, kind: str, behind: Floats) -> Floats:
     """(PARTS, 4) in [0, 1], for `kind` before a place of colour `behind` (3,), of 255."""
+    families: tuple[tuple[tuple[int, int, int], ...], ...]
     if kind == "bird":
         families = (FEATHERS,)
     elif kind == "drone":
@@ -25,7 +26,7 @@ def day_paint(draw: Draw, kind: str, behind: Floats) -> Floats:
         families = (PALE, PALE, DARK, GAY)
     colours = np.zeros((PARTS, 3), np.float32)
     family = families[draw.integers(len(families))]
-    body = np.float32(family[draw.integers(len(family))])
+    body = np.array(family[draw.integers(len(family))], np.float32)
     colours[:] = body + draw.normal(0, 6, (PARTS, 3))
     colours[ARM] = body * draw.uniform(0.6, 1.1) if kind != "bird" else body * draw.uniform(0.8, 1.1)
     colours[HOT] = DARK[draw.integers(3)] if kind != "airplane" else PALE[draw.integers(3)]
@@ -47,7 +48,7 @@ def heat_paint(draw: Draw, kind: str, behind: float, *, hard: bool) -> Floats:
     behind them. hard: the contrast is cut to about a quarter.
     """
     brightest = 255.0 - behind
-    glow = draw.uniform(0.55, 1.3) if kind == "drone" else draw.uniform(0.15, 1.2)
+    glow = draw.uniform(0.7, 1.7) if kind == "drone" else draw.uniform(0.15, 1.5)
     apart = glow * brightest
     if draw.random() < (0.06 if kind == "drone" else 0.1) and behind > 60:
         apart = -behind * draw.uniform(0.4, 0.95)

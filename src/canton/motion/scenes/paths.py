@@ -35,21 +35,21 @@ def walk(
         pull = 0.6 * pull + 0.4 * wander * speed * chance[t]
         going = 0.98 * going + pull
         place = place + going
-    return way - way[0]
+    return np.asarray(way - way[0], np.float32)
 
 
 def drift(draw: Draw, frames: int, *, sd: float) -> Floats:
     """A slow change about 0, such as of a tilt: (frames,), its standard deviation at the start `sd`."""
     steps = draw.standard_normal(frames) * sd * 0.15
     steps[0] = draw.normal(0, sd)
-    return np.cumsum(steps).astype(np.float32)
+    return np.asarray(np.cumsum(steps), np.float32)
 
 
 def within(draw: Draw, way: Floats, width: int, height: int, margin: float) -> Floats:
     """The way, moved so that it lies in the picture: all of it, where it fits and is not one of the few that
     come and go; else at least one frame of it. margin: px from the edge.
     """
-    inside = way.copy()
+    inside: Floats = way.copy()
     seen = int(draw.integers(len(way)))
     goes = draw.random() < AWAY
     for axis, side in enumerate((width, height)):
@@ -66,7 +66,7 @@ def speeds(way: Floats) -> Floats:
     if len(way) == 1:
         return np.zeros_like(way)
     steps = np.diff(way, axis=0)
-    return np.concatenate([steps, steps[-1:]])
+    return np.asarray(np.concatenate([steps, steps[-1:]]), np.float32)
 
 
 def strides(draw: Draw, frames: int, *, speed: float) -> NDArray[np.int64]:

@@ -51,7 +51,7 @@ def facade(draw: Draw, side: int) -> Floats:
 
 def _seen_askew(draw: Draw, picture: Floats) -> Floats:
     side = picture.shape[0]
-    corners = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * side
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * side
     moved = corners + draw.uniform(-0.18, 0.0, (4, 2)).astype(np.float32) * side * np.sign(side / 2 - corners)
     view = cv2.getPerspectiveTransform(corners, moved)
     return np.asarray(
@@ -105,7 +105,7 @@ def trees(draw: Draw, side: int) -> Floats:
     ):
         cv2.ellipse(picture, (x, y), axis, angle, 0, 360, tone, -1)
     picture += fractal(draw, side, side, cells=side / 8, octaves=2, fade=0.9)[..., None] * np.float32(7)
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def _branch(
@@ -121,7 +121,7 @@ def _branch(
     to = (at[0] + long * np.cos(angle), at[1] + long * np.sin(angle))
     cv2.line(picture, (int(at[0]), int(at[1])), (int(to[0]), int(to[1])), tone, max(1, int(thick)))
     if forks and long > 3:
-        for turn in draw.normal(0, 0.45, 2) + (-0.3, 0.3):
+        for turn in draw.normal(0, 0.45, 2) + np.array([-0.3, 0.3]):
             _branch(
                 draw, picture, to, angle + turn, long * draw.uniform(0.6, 0.85), thick * 0.65, tone, forks - 1
             )
@@ -151,10 +151,7 @@ def clutter(draw: Draw, side: int) -> Floats:
             cv2.line(
                 picture, (int(x - dx), int(y - dy)), (int(x + dx), int(y + dy)), tone, max(1, int(high / 5))
             )
-    light = ramp(
-        np.float32([1, 1, 1]) * draw.uniform(0.8, 1.1), np.float32([1, 1, 1]) * draw.uniform(0.8, 1.1), side
-    )
-    return (
-        picture * light
-        + np.float32(5) * fractal(draw, side, side, cells=side / 10, octaves=3, fade=0.9)[..., None]
-    )
+    white = np.ones(3, np.float32)
+    light = ramp(white * np.float32(draw.uniform(0.8, 1.1)), white * np.float32(draw.uniform(0.8, 1.1)), side)
+    grain = fractal(draw, side, side, cells=side / 10, octaves=3, fade=0.9)[..., None]
+    return np.asarray(picture * light + 5 * grain, np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.motion.labels import Box
-from canton.motion.scenes.backgrounds import HEAT_WIDTH, KEPT, SIDE, View, choose, heat
+from canton.motion.scenes.backgrounds import KEPT, SIDE, View, choose, heat
 from canton.motion.scenes.camouflage import camouflaged
 from canton.motion.scenes.clouds import Draw
 from canton.motion.scenes.flights import Flight, launch, plan
@@ -99,7 +99,9 @@ def make_scene(
 
 
 class _Stage(NamedTuple):
-    """pictures: the background as the camera sees it, frame by frame; shown: what the camera writes over them."""
+    """pictures: the background as the camera sees it, frame by frame, still to be drawn on. shown: opacity of
+    what the camera writes over them. fixed: of rows and columns, see `lines`.
+    """
 
     pictures: list[Pixels]
     shown: Floats | None
@@ -148,7 +150,10 @@ def _by_heat(
         way = plan(draw, frames, width, height, size_px=size_px, speed=speed, shake=draw.uniform(0, 0.3))
         behind = float(_behind(stage.pictures[0], way[0])[0])
         paint = heat_paint(draw, kind, behind, hard=hard)
-        flights.append(launch(draw, kind, way, size_px=size_px, colours=paint, relief=0.15))
+        bloom_px = draw.uniform(0.3, 1.3) * unit
+        flights.append(
+            launch(draw, kind, way, size_px=size_px, colours=paint, relief=0.15, bloom_px=bloom_px)
+        )
     return stage, lens, flights
 
 
@@ -227,7 +232,7 @@ def _scene(
 ) -> Scene:
     none = Box(math.nan, math.nan, math.nan, math.nan)
     corners = np.array([box or none for box in boxes], np.float32)
-    centres = corners[:, :2] + corners[:, 2:] / 2
+    centres = np.asarray(corners[:, :2] + corners[:, 2:] / 2, np.float32)
     return Scene(
         pixels,
         centres,

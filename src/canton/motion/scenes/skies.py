@@ -25,12 +25,12 @@ def sky(draw: Draw, side: int) -> Floats:
     """A sky with more or fewer clouds, (side, side, 3) in [0, 255]."""
     mood = draw.random()
     if mood < 0.65:
-        top, low, white = pick(draw, BLUES), pick(draw, HAZES), np.float32([240, 242, 245])
+        top, low, white = pick(draw, BLUES), pick(draw, HAZES), np.array([240, 242, 245], np.float32)
     elif mood < 0.8:
         top, low, white = pick(draw, DUSKS), pick(draw, GLOWS), pick(draw, GLOWS, 20)
     else:
         top, low, white = pick(draw, GREYS), pick(draw, GREYS), pick(draw, ((205, 208, 212),))
-    picture = np.broadcast_to(ramp(top, low, side, draw.uniform(0.6, 1.6)), (side, side, 3)).copy()
+    picture: Floats = np.broadcast_to(ramp(top, low, side, draw.uniform(0.6, 1.6)), (side, side, 3)).copy()
     if draw.random() < 0.8:
         streaks = draw.uniform(1, 4)
         field = fractal(draw, side, side, cells=draw.uniform(1.5, 4), octaves=6, fade=0.58, stretch=streaks)

@@ -55,6 +55,7 @@ def cut_out(
     yaw: float,
     pitch: float,
     relief: float = 1.0,
+    bloom_px: float = 0.0,
 ) -> Sprite:
     """`flyer` seen from one side.
 
@@ -63,9 +64,10 @@ def cut_out(
         colours: (PARTS, 4), red, green, blue in [0, 1] and opacity.
         yaw, pitch: where it heads and from how far below it is seen, in radians.
         relief: 1 for faces lit by the sun, 0 for faces that glow by themselves.
+        bloom_px: what its outline grows by, as of things that glow.
     """
     turn = _turn(yaw, pitch)
-    light = draw.normal(size=3) + (0, 0, 1.5)
+    light = draw.normal(size=3) + np.array([0, 0, 1.5])
     light = turn @ (light / np.linalg.norm(light))
     posed = [flyer.pose(k / flyer.phases) for k in range(flyer.phases)]
     seen = posed[0].faces[posed[0].parts != ROTOR] @ turn.T
@@ -74,6 +76,8 @@ def cut_out(
     scale = size_px * FINE * OVER / extent
     side = int(math.ceil(size_px * 1.8) + 4) * FINE
     phases = tuple(_paint(mesh, turn, middle, scale, side, colours, light, relief) for mesh in posed)
+    if bloom_px > 0:
+        phases = tuple(_bloom(phase, bloom_px) for phase in phases)
     return Sprite(phases, float(draw.uniform(*flyer.beat)), float(draw.random()), size_px)
 
 
@@ -83,7 +87,7 @@ def _turn(yaw: float, pitch: float) -> Floats:
     about = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     tilt = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     view = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-    return (view @ tilt @ about).astype(np.float32)
+    return np.asarray(view @ tilt @ about, np.float32)
 
 
 def _paint(
@@ -122,6 +126,12 @@ def _paint(
     return np.asarray(small * (1 - veil) + veil * over, np.float32)
 
 
+def _bloom(cut: Floats, bloom_px: float) -> Floats:
+    width = 2 * round(bloom_px * FINE) + 1
+    shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    return np.asarray(cv2.dilate(cut, shape), np.float32)
+
+
 def place(cut: Floats, centre: tuple[float, float], scale: float, roll: float) -> tuple[Floats, int, int]:
     """The cut-out as it lies in the picture: a patch of px, and the column and row of its first px.
 
@@ -136,9 +146,10 @@ def place(cut: Floats, centre: tuple[float, float], scale: float, roll: float) -
     middle = side / 2 - 0.5
     back = np.array([[c, s, middle - c * x - s * y], [-s, c, middle + s * x - c * y]], np.float32)
     if k > FINE:  # shrunk further than it was drawn for
-        cut = cv2.blur(cut, (2, 2)) if k < 2 * FINE else cv2.blur(cut, (4, 4))
+        cut = np.asarray(cv2.blur(cut, (2, 2) if k < 2 * FINE else (4, 4)), np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(cut, back, (2 * reach, 2 * reach), flags=flags), left, top
+    patch = cv2.warpAffine(cut, back, (2 * reach, 2 * reach), flags=flags)
+    return np.asarray(patch, np.float32), left, top
 
 
 def box_of(patch: Floats, left: int, top: int) -> Box:

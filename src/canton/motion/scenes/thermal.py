@@ -51,12 +51,20 @@ def _skyline(draw: Draw) -> list[Callable[[Draw, Floats, float], None]]:
     return [_pines if draw.random() < 0.5 else _bushes, *(build for build in near if draw.random() < 0.3)]
 
 
-def _heat(draw: Draw, picture: Floats, low: float, high: float, stretch: float) -> Floats:
+def _heat(
+    draw: Draw,
+    picture: Floats,
+    low: float,
+    high: float,
+    stretch: float,
+    depth: tuple[float, float] = (12, 40),
+) -> Floats:
     height, width = picture.shape
     grain = fractal(draw, width, height, cells=height / 7, octaves=3, fade=0.9, stretch=stretch)
     coarse = fractal(draw, width, height, cells=5, octaves=2)
     middle = draw.uniform(low, high)
-    return middle + np.float32(draw.uniform(12, 40)) * grain + np.float32(12) * coarse
+    field = middle + np.float32(draw.uniform(*depth)) * grain + np.float32(12) * coarse
+    return np.asarray(field, np.float32)
 
 
 def _cover(picture: Floats, line: Floats, heat: Floats, soft: float = 1.5) -> None:
@@ -68,7 +76,7 @@ def _pines(draw: Draw, picture: Floats, horizon: float) -> None:
     width = picture.shape[1]
     tops = np.abs(ridge(draw, width, cells=width / draw.uniform(5, 14), octaves=2, fade=0.8))
     line = horizon - draw.uniform(4, 28) * (0.5 + 0.5 * tops) - 5 * ridge(draw, width, cells=3, octaves=2)
-    _cover(picture, line, _heat(draw, picture, 150, 230, draw.uniform(0.2, 0.5)))
+    _cover(picture, np.asarray(line, np.float32), _heat(draw, picture, 150, 230, draw.uniform(0.2, 0.5)))
 
 
 def _bushes(draw: Draw, picture: Floats, horizon: float) -> None:
@@ -123,7 +131,7 @@ def _poles(draw: Draw, picture: Floats, horizon: float) -> None:
 
 def _ground(draw: Draw, picture: Floats, horizon: float) -> None:
     line = horizon + draw.uniform(4, 30) + 3 * ridge(draw, picture.shape[1], cells=4, octaves=3)
-    _cover(picture, line, _heat(draw, picture, 70, 190, draw.uniform(2, 6)), 3)
+    _cover(picture, line, _heat(draw, picture, 70, 190, draw.uniform(3, 8), depth=(2, 14)), 3)
 
 
 def _evened(draw: Draw, picture: Floats) -> Floats:
@@ -140,7 +148,7 @@ OVERLAYS = ("FLIR", "REC", "I:0 V:0", "WHITE HOT", "W 272", "13:42:07", "+", "[]
 
 def overlay(draw: Draw, width: int, height: int) -> Floats | None:
     """Writing that the camera puts over its picture, (height, width, 1) in [0, 1]; most put none."""
-    if draw.random() < 0.75:
+    if draw.random() < 0.9:
         return None
     words = np.zeros((height, width), np.uint8)
     for _ in range(int(draw.integers(1, 4))):
@@ -149,4 +157,4 @@ def overlay(draw: Draw, width: int, height: int) -> Floats | None:
         cv2.putText(
             words, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, draw.uniform(0.25, 0.45), 255, 1, cv2.LINE_AA
         )
-    return (words.astype(np.float32) / 255)[..., None]
+    return np.asarray(words[..., None] / 255, np.float32)

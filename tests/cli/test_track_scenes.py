@@ -1,0 +1,114 @@
+"""`canton track scenes`: a folder that Footage reads, made in one go or in several."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Canton
+
+pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+
+SMALL = ("--frames", "4", "--size", "48", "--seed", "3", "-q")
+
+
+def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
+    from canton.motion.footage import Footage
+    from canton.motion.scenes.stream import Scenes
+
+    done = canton("track", "scenes", "--out", tmp_path / "a", "--clips", "12", *SMALL)
+    assert done.status == 0 and "12 clips of 4 frames" in done.out, done
+    footage = Footage(tmp_path / "a")
+    assert len(footage) == 12 and len(Footage(tmp_path / "a", split="test")) == 1
+    for clip, scene in zip(footage, Scenes(3, 12, frames=4, size=48), strict=True):
+        assert (clip.width, clip.height) == (48, 48)
+        assert (clip.kind == "drone") == scene.present
+        frames = list(clip.frames(fps=10.0))
+        assert len(frames) == 4
+        apart = np.abs(frames[2].pixels.astype(float) - scene.frames[2]).mean()
+        assert apart < 30  # as lossy as video is
+        if scene.present:
+            for t in range(4):
+                boxes = clip.labels_by_frame.get(t, ())
+                assert len(boxes) == int(np.isfinite(scene.boxes[t]).all())
+                for box in boxes:
+                    np.testing.assert_allclose(tuple(box), scene.boxes[t], atol=0.01)
+
+
+def test_what_is_broken_off_is_taken_up(canton: Canton, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    canton("track", "scenes", "--out", whole, "--clips", "6", *SMALL)
+    canton("track", "scenes", "--out", parts, "--clips", "4", *SMALL)
+    with (parts / "labels.csv").open("a") as file:  # as a kill in mid-line leaves it
+        file.write("scene_000004,V,DRONE,0,1.0,2.")
+    (parts / "clips" / "scene_000003.mp4").unlink()
+    done = canton("track", "scenes", "--out", parts, "--clips", "6", *SMALL)
+    assert "6 clips (3 from before)" in done.out
+    for name in ("labels.csv", "splits.csv", "others.csv"):
+        assert (parts / name).read_text() == (whole / name).read_text(), name
+    assert sorted(p.name for p in (parts / "clips").iterdir()) == sorted(
+        p.name for p in (whole / "clips").iterdir()
+    )
+    with (whole / "splits.csv").open() as file:
+        assert len(list(csv.reader(file))) == 7
+
+
+def test_a_failing_write_leaves_no_half_clip(
+    canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from canton.motion import recorder
+
+    written = recorder.Recorder.write
+    count = 0
+
+    def interrupted(self: recorder.Recorder, pixels: np.ndarray) -> None:
+        nonlocal count
+        count += 1
+        if count == 10:
+            raise KeyboardInterrupt
+        written(self, pixels)
+
+    monkeypatch.setattr(recorder.Recorder, "write", interrupted)
+    assert canton("track", "scenes", "--out", tmp_path / "a", "--clips", "6", *SMALL).status == 130
+    assert sorted(p.name for p in (tmp_path / "a" / "clips").iterdir()) == [
+        "scene_000000.mp4",
+        "scene_000001.mp4",
+    ]
+    assert (
+        "3 from before" not in canton("track", "scenes", "--out", tmp_path / "a", "--clips", "6", *SMALL).out
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--clips", "0"), "count is 0"),
+        (("--frames", "0"), "frames is 0"),
+        (("--size", "12x"), "size is '12x'"),
+        (("--size", "16"), "size is 16"),
+        (("--kind", "night"), "kind is 'night'"),
+        (("--seed", "-4"), "seed is -4"),
+        (("--workers", "-1"), "workers is -1"),
+        (("--target", "ufo"), "target is 'ufo'"),
+        (("--backgrounds", "no/such/folder"), "it is no folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    canton: Canton, tmp_path: Path, words: tuple[str, str], complaint: str
+) -> None:
+    assert complaint in canton.complains("track", "scenes", "--out", tmp_path / "a", *words)
+    assert not (tmp_path / "a").exists()
+
+
+def test_bad_folders_to_write_to(canton: Canton, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in canton.complains("track", "scenes", "--out", tmp_path / "file")
+    canton("track", "scenes", "--out", tmp_path / "a", "--clips", "1", *SMALL)
+    again = ("track", "scenes", "--out", tmp_path / "a", "--clips", "1", "-q", "--size", "48")
+    assert "seed is 3, not 0" in canton.complains(*again, "--frames", "4")
+    (tmp_path / "labels.csv").write_text("mine")
+    assert "not of made scenes" in canton.complains("track", "scenes", "--out", tmp_path, "--clips", "1")
+    assert (tmp_path / "labels.csv").read_text() == "mine"

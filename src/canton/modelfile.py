@@ -108,7 +108,7 @@ def _compare(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
         if name not in wanted:
             raise UserError(f"the weight {name} in it is not of its architecture")
         want, have = wanted[name], found[name]
-        if want.shape != have.shape or not have.is_floating_point():
+        if want.shape != have.shape or want.is_floating_point() != have.is_floating_point():
             raise UserError(
                 f"the weight {name} in it is {tuple(have.shape)} {have.dtype}, "
                 f"its architecture needs {tuple(want.shape)} {want.dtype}"

@@ -86,10 +86,10 @@ def _show(figures: dict[str, Any]) -> None:
         ("F1 of boxes, IoU 0.5", "box_f1"),
         ("false alarms a frame", "false_alarms_per_frame"),
     ]
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in ("clean", "hard"):
-        table.add_column(f"{kind} clips, {name}", justify="right")
-        table.add_column(f"all clips, {name}", justify="right")
+        table.add_column(f"{kind} clips\n{name}", justify="right")
+        table.add_column(f"all clips\n{name}", justify="right")
     for label, key in rows:
         cells = [f"{figures[name][part][key]:.3f}" for name in ("clean", "hard") for part in ("own", "all")]
         table.add_row(label, *cells)

@@ -64,6 +64,10 @@ class FromScenes:
 
     def __init__(self, *, kind: str, sought: str, backgrounds: Path | None = None) -> None:
         self.kind, self.sought, self.backgrounds = kind, sought, backgrounds
+        try:
+            self._scene(0, 1, 32)  # what is wrong is said now, not by a worker later
+        except ValueError as error:
+            raise UserError(f"no such scenes can be made: {error}") from error
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)

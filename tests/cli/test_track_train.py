@@ -1,0 +1,140 @@
+"""`canton track train`, `evaluate`, `figure`, `export` and `canton info` of a motion model; bad input is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+
+from canton.motion.modelfile import load_model
+from canton.motion.scenes import make_scene
+from cli.conftest import Canton
+
+TINY = ("--batch", "1", "--length", "2", "--size", "48", "--workers", "0", "--memory", "4", "--quiet")
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made clips, written as filmed ones are: a drone in every one but the last of a split."""
+    from canton.motion.recorder import Recorder
+
+    folder = tmp_path_factory.mktemp("footage")
+    labels, splits = ["clip,modality,class,frame,x,y,w,h"], ["clip,modality,class,split"]
+    for split in ("train", "val", "test"):
+        for k in range(2):
+            scene = make_scene(k, frames=12, size=64, kind="thermal", present=k == 0)
+            name, kind = f"{split}_{k}", "BIRD" if k else "DRONE"
+            with Recorder(folder / f"{name}.mp4", 64, 64, 10.0) as film:
+                for picture in scene.frames:
+                    film.write(picture)
+            for t, box in enumerate(scene.boxes):
+                if box[0] == box[0]:
+                    labels.append(f"{name},IR,{kind},{t}," + ",".join(f"{float(v):.1f}" for v in box))
+            splits.append(f"{name},IR,{kind},{split}")
+    (folder / "labels.csv").write_text("\n".join(labels))
+    (folder / "splits.csv").write_text("\n".join(splits))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def trained(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from canton.cli import main
+
+    out = tmp_path_factory.mktemp("model") / "track.safetensors"
+    assert main(["track", "train", "--footage", str(footage), "--steps", "3", "--out", str(out), *TINY]) == 0
+    return out
+
+
+def test_train_says_what_it_reached(canton: Canton, footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    done = canton("track", "train", "--footage", footage, "--steps", "2", "--out", out, *TINY)
+    assert done.status == 0
+    assert done.out.startswith("F1 ")
+    assert load_model(out).header["held_out"]["frames"] == 24
+
+
+def test_train_from_scenes_alone_without_memory(
+    canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("canton.motion.sources.HELD_OUT_SCENES", 2)
+    out = tmp_path / "m.safetensors"
+    done = canton(
+        "track", "train", "--no-memory", "--scene-kind", "thermal", "--steps", "1", "--out", out, *TINY
+    )
+    assert done.status == 0
+    held = load_model(out)
+    assert not held.model.architecture.recurrent
+    assert held.header["training"]["scenes"]
+
+
+def test_evaluate_shows_and_writes_every_figure(
+    canton: Canton, trained: Path, footage: Path, tmp_path: Path
+) -> None:
+    wanted, plot = tmp_path / "figures.json", tmp_path / "recall.png"
+    words = ("--footage", footage, "--threshold", "0.05", "--json", wanted)
+    done = canton("track", "evaluate", trained, *words)
+    assert done.status == 0
+    assert "false alarms a frame" in done.out
+    figures = json.loads(wanted.read_text())
+    assert figures["clips"] == 2
+    for name in ("clean", "hard"):
+        assert figures[name]["all"]["frames"] == 24
+        assert figures[name]["own"]["frames"] == 12
+        assert len(figures[name]["recall_by_frame"]) == 12
+        assert 0 <= figures[name]["own"]["f1"] <= 1
+    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    assert canton("track", "evaluate", trained, *words, "--plot", plot).status == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:
+    import cv2
+
+    out = tmp_path / "figure.png"
+    assert canton("track", "figure", trained, "--out", out, "--frames", "5", "--scene", "1").status == 0
+    assert cv2.imread(str(out)).shape == (3 * 128 + 2 * 4, 5 * 128 + 4 * 4, 3)
+
+
+def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
+    out = tmp_path / "track.onnx"
+    assert canton("track", "export", trained, "--out", out).status == 0
+    assert [i.name for i in onnx.load(out).graph.input] == ["frames", "h_0"]
+    told = canton("info", trained).out
+    assert "recall_by_frame" in told
+    assert "threshold" in told
+
+
+def test_bad_input_is_one_line(canton: Canton, trained: Path, footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, said in [
+        (("train", "--footage", tmp_path / "nowhere", "--out", out), "nowhere"),
+        (("train", "--footage", empty, "--out", out), "label"),
+        (("train", "--footage", footage, "--sought", "kite", "--out", out), "kite"),
+        (("train", "--no-scenes", "--out", out), "nothing to learn from"),
+        (("train", "--preset", "2016", "--out", out), "preset is '2016'"),
+        (("train", "--steps", "0", "--scenes", "--out", out), "steps is 0"),
+        (("train", "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
+        (("train", "--resume", "--out", trained), "finished"),
+        (("evaluate", trained, "--footage", empty), "label"),
+        (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),
+        (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold is nan"),
+        (("evaluate", tmp_path / "none", "--footage", footage), "none"),
+        (("figure", trained, "--out", tmp_path / "figure.jpg"), ".png"),
+        (("figure", trained, "--frames", "0", "--out", tmp_path / "f.png"), "at least 1 frame"),
+        (("figure", trained, "--scene-kind", "night", "--out", tmp_path / "f.png"), "night"),
+        (("export", footage / "labels.csv"), "safetensors"),
+    ]:
+        assert said in canton.complains("track", *words), words
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]

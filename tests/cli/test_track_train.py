@@ -1,4 +1,4 @@
-"""`canton track train`, `evaluate`, `figure`, `export` and `canton info` of a motion model; bad input is one line."""
+"""`canton track train`, `evaluate`, `figure`, `export`, and `canton info` of a motion model; bad input."""
 
 from __future__ import annotations
 

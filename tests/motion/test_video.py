@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
 from canton.errors import UserError
+from canton.motion.decoding import Decoded, Source
 from canton.motion.video import Video, open_video
 from motion.films import HEIGHT, WIDTH, film, noise, number, plain, resized, sound
 
@@ -120,6 +123,35 @@ def test_cut_off_keeps_the_frames_before(tmp_path: Path, share: float) -> None:
     assert video.problem is not None
     assert f"breaks off after {len(kept)} " in video.problem
     assert "\n" not in video.problem
+
+
+def test_frames_that_wait_for_their_turn_are_kept(tmp_path: Path) -> None:
+    """H.264 stores frames out of order; those the decoder still holds are kept if they come before."""
+    path = film(tmp_path / "broken.mp4", noise(60), options={"movflags": "faststart"})
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
+    place, size, broken = packets[31]
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = bytes(size)
+    path.write_bytes(content)
+    with open_video(path) as video:
+        kept = len(list(video))
+    assert kept == sum(pts < broken for _, _, pts in packets[:31])
+    assert video.problem is not None
+
+
+def test_a_clock_set_back_goes_on() -> None:
+    def decoded() -> Iterator[Decoded]:
+        for seconds in (100.0, 100.5, 50.0, 50.5, math.nan, None):
+            yield Decoded(seconds, (WIDTH, HEIGHT), lambda gray: plain(0))
+
+    def given(fps: float | None) -> list[float]:
+        source = Source(decoded(), 10.0, None, None, lambda: None)
+        return [frame.seconds for frame in Video("camera", source, fps=fps, gray=False)]
+
+    assert given(None)[:4] == [0, 0.5, 0.5, 1.0]
+    assert all(math.isfinite(seconds) for seconds in given(None))
+    assert given(2.0)[:3] == [0, 0.5, 1.0]
 
 
 def test_cut_off_where_no_index_counts_the_frames(tmp_path: Path) -> None:

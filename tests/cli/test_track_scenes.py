@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import Canton
 
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
@@ -20,9 +21,11 @@ def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
     from canton.motion.scenes.stream import Scenes
 
     done = canton("track", "scenes", "--out", tmp_path / "a", "--clips", "12", *SMALL)
-    assert done.status == 0 and "12 clips of 4 frames" in done.out, done
+    assert done.status == 0, done
+    assert "12 clips of 4 frames" in done.out
     footage = Footage(tmp_path / "a")
-    assert len(footage) == 12 and len(Footage(tmp_path / "a", split="test")) == 1
+    assert len(footage) == 12
+    assert len(Footage(tmp_path / "a", split="test")) == 1
     for clip, scene in zip(footage, Scenes(3, 12, frames=4, size=48), strict=True):
         assert (clip.width, clip.height) == (48, 48)
         assert (clip.kind == "drone") == scene.present

@@ -35,10 +35,14 @@ def test_a_number_gives_one_scene(kind: str) -> None:
 @pytest.mark.parametrize("kind", SORTS)
 def test_shapes(kind: str) -> None:
     scene = make_scene(3, kind=kind, frames=4, size=(96, 160))
-    assert scene.frames.shape == (4, 96, 160, 3) and scene.frames.dtype == np.uint8
-    assert scene.centres.shape == (4, 2) and scene.centres.dtype == np.float32
-    assert scene.boxes.shape == (4, 4) and scene.boxes.dtype == np.float32
-    assert len(scene.others) == 4 and scene.kind == kind
+    assert scene.frames.shape == (4, 96, 160, 3)
+    assert scene.frames.dtype == np.uint8
+    assert scene.centres.shape == (4, 2)
+    assert scene.centres.dtype == np.float32
+    assert scene.boxes.shape == (4, 4)
+    assert scene.boxes.dtype == np.float32
+    assert len(scene.others) == 4
+    assert scene.kind == kind
 
 
 def grown(box: np.ndarray, by: float, height: int, width: int) -> np.ndarray:
@@ -51,7 +55,7 @@ def grown(box: np.ndarray, by: float, height: int, width: int) -> np.ndarray:
 def test_the_truth_is_where_the_pixels_are(kind: str) -> None:
     """What differs between a scene with and without the object lies in its box, and fills it."""
     inside, fills, off = [], [], []
-    for seed in range(30):
+    for seed in range(25):
         there, not_there = (make_scene(seed, kind=kind, frames=3, present=p) for p in (True, False))
         apart = (there.frames.astype(float) - not_there.frames).__abs__().sum(-1)
         for t in range(3):
@@ -63,13 +67,14 @@ def test_the_truth_is_where_the_pixels_are(kind: str) -> None:
             inside.append(weight[grown(there.boxes[t], 4, 128, 128)].sum() / weight.sum())
             solid = apart[t] > 0.3 * apart[t].max()
             rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
-            x, y, w, h = there.boxes[t]
+            w, h = there.boxes[t, 2:]
             fills.append((np.ptp(columns) + 1) / w)
             fills.append((np.ptp(rows) + 1) / h)
             middle = np.array([columns[0] + columns[-1] + 1, rows[0] + rows[-1] + 1]) / 2
             off.append(np.hypot(*(middle - there.centres[t])))
-    assert len(inside) > 60
-    assert np.median(inside) > 0.97 and np.quantile(inside, 0.1) > 0.8
+    assert len(inside) > 50
+    assert np.median(inside) > 0.97
+    assert np.quantile(inside, 0.1) > 0.8
     assert 0.75 < np.median(fills) < 1.3
     assert np.median(off) < 1.2
 
@@ -79,7 +84,8 @@ def test_centre_and_box_agree_and_are_nan_together(kind: str) -> None:
     for seed in range(12):
         scene = make_scene(seed, kind=kind, frames=6)
         seen = np.isfinite(scene.boxes).all(1)
-        assert (np.isfinite(scene.centres).all(1) == seen).all() and scene.present == seen.any()
+        assert (np.isfinite(scene.centres).all(1) == seen).all()
+        assert scene.present == seen.any()
         middle = scene.boxes[seen, :2] + scene.boxes[seen, 2:] / 2
         np.testing.assert_allclose(scene.centres[seen], middle, atol=1e-3)
         assert (scene.boxes[seen, :2] >= 0).all()
@@ -87,10 +93,11 @@ def test_centre_and_box_agree_and_are_nan_together(kind: str) -> None:
 
 
 def test_half_of_the_scenes_have_no_object() -> None:
-    there = [make_scene(seed, frames=1, size=48).present for seed in range(400)]
+    there = [make_scene(seed, kind="camouflage", frames=1, size=32).present for seed in range(400)]
     assert 160 < sum(there) < 240  # four standard deviations
-    missing = make_scene(there.index(False), frames=1, size=48)
-    assert np.isnan(missing.centres).all() and np.isnan(missing.boxes).all()
+    missing = make_scene(there.index(False), kind="article", frames=1, size=48)
+    assert np.isnan(missing.centres).all()
+    assert np.isnan(missing.boxes).all()
 
 
 def test_objects_of_an_article_scene_have_the_promised_size() -> None:
@@ -98,24 +105,26 @@ def test_objects_of_an_article_scene_have_the_promised_size() -> None:
     longest = [
         np.nanmax(make_scene(seed, kind="article", frames=1, present=True).boxes[:, 2:]) for seed in range(60)
     ]
-    assert np.quantile(longest, 0.05) >= 5 and np.quantile(longest, 0.95) <= 30
+    assert np.quantile(longest, 0.05) >= 5
+    assert np.quantile(longest, 0.95) <= 30
 
 
 def test_some_leave_the_picture() -> None:
-    scenes = [make_scene(seed, kind="article", frames=12, present=True) for seed in range(60)]
+    scenes = [make_scene(seed, kind="article", frames=12, size=64, present=True) for seed in range(60)]
     assert any(np.isnan(scene.boxes).any() for scene in scenes)
     assert sum(scene.present for scene in scenes) >= 58
 
 
 def test_distractors_fly_with_and_without_the_object() -> None:
     for there in (True, False):
-        scenes = [make_scene(seed, kind="thermal", frames=1, present=there) for seed in range(80)]
+        scenes = [make_scene(seed, kind="thermal", frames=1, present=there) for seed in range(40)]
         kinds = {kind for scene in scenes for kind, _ in scene.others[0]}
         assert kinds == {"bird", "airplane", "helicopter"}
-    sought = [make_scene(seed, kind="article", frames=1, target="bird") for seed in range(80)]
+    sought = [make_scene(seed, kind="article", frames=1, target="bird") for seed in range(30)]
     assert "bird" not in {kind for scene in sought for kind, _ in scene.others[0]}
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 def test_a_pool_of_workers_gives_the_same_scenes_in_order() -> None:
     scenes = Scenes(9, 5, frames=2, size=48, kind="mixed")
     with in_order(scenes, workers=2, start=1) as made:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from canton.motion.scenes.clouds import Draw
 from canton.motion.scenes.meshes import Floats
 
-AWAY = 0.12
+AWAY = 0.2
 """Of the ways, the share that may leave the picture or come into it; the others stay inside if they can."""
 
 
@@ -53,7 +53,7 @@ def within(draw: Draw, way: Floats, width: int, height: int, margin: float) -> F
     seen = int(draw.integers(len(way)))
     goes = draw.random() < AWAY
     for axis, side in enumerate((width, height)):
-        edge = min(margin, side / 3)
+        edge = 1.0 if goes else min(margin, side / 3)
         low, high = edge - float(way[:, axis].min()), side - edge - float(way[:, axis].max())
         if goes or low > high:
             low, high = (edge - float(way[seen, axis]), side - edge - float(way[seen, axis]))

@@ -1,0 +1,92 @@
+"""Contact sheets of test clips, best, median and worst by F1: what a model saw, pointed at and missed.
+
+    python benchmarks/track_sheets.py MODEL FOOTAGE OUT [--modality IR] [--count 10] [--hard]
+
+Every row is a clip, six frames of a window: the true box is white, hits are green, strays red, heat glows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from canton.motion import Footage, Look, MotionModel, Stored, load_model, look, score, store
+from canton.motion.evaluation import WINDOW, in_box, to_frames
+from canton.motion.harder import harden
+
+SHOWN = (0, 2, 4, 6, 8, 11)
+
+
+def row(model: MotionModel, clip: Stored, looks: list[Look], threshold: float, hard: bool) -> np.ndarray:
+    """Six frames of the clip's middle window, twice their size, with a line of text."""
+    start = len(looks) // WINDOW // 2 * WINDOW
+    frames = np.array(clip.frames[start : start + WINDOW])
+    if hard:
+        frames = harden(frames, clip.boxes[start : start + WINDOW], np.random.default_rng(0))
+    with torch.inference_mode():
+        maps, _ = model(to_frames(frames[:, None]))
+    pictures = []
+    for t in SHOWN:
+        grey = np.repeat(frames[t], 3 // frames.shape[-1], -1)
+        picture = cv2.resize(np.ascontiguousarray(grey[..., ::-1]), None, fx=2, fy=2)
+        heat = cv2.resize(maps[t, 0, 0].sigmoid().numpy(), picture.shape[1::-1])[..., None]
+        picture = (picture * (1 - 0.5 * heat) + 0.5 * heat * np.array([0, 160, 255])).astype(np.uint8)
+        one = looks[start + t]
+        for box in one.truth:
+            corner, end = (
+                (round(2 * box.x), round(2 * box.y)),
+                (round(2 * (box.x + box.w)), round(2 * (box.y + box.h))),
+            )
+            cv2.rectangle(picture, corner, end, (255, 255, 255), 1)
+        for peak in one.peaks:
+            if peak.score >= threshold:
+                hit = one.kind == "drone" and any(in_box(one.width)(peak, box) for box in one.truth)
+                colour = (80, 255, 80) if hit else (60, 60, 255)
+                cv2.circle(picture, (round(2 * peak.x), round(2 * peak.y)), 12, colour, 2)
+        pictures.append(picture)
+    return np.hstack(pictures)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("footage", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--modality")
+    parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--hard", action="store_true")
+    a = parser.parse_args(argv)
+    held = load_model(a.model)
+    training = held.header["training"]
+    threshold = float(held.header["threshold"])
+    clips = store(
+        list(Footage(a.footage, split="test", modality=a.modality)),
+        fps=training["fps"],
+        width=training["width"],
+    )
+    looks: dict[str, list[Look]] = {}
+    for one in look(held.model, clips, hard=a.hard):
+        looks.setdefault(one.clip, []).append(one)
+
+    def quality(clip: Stored) -> float:
+        scores = score(looks[clip.name], threshold, sought="drone")
+        return scores.f1 if clip.kind == "drone" else 1 - scores.false_alarms
+
+    order = sorted((clip for clip in clips if clip.name in looks), key=quality)
+    picked = [order[round(k)] for k in np.linspace(0, len(order) - 1, a.count)]
+    for clip in order:
+        print(f"{clip.name:24} {quality(clip):.3f}")
+    rows = []
+    for clip in picked:
+        pictures = row(held.model, clip, looks[clip.name], threshold, a.hard)
+        cv2.putText(pictures, f"{clip.name} {quality(clip):.2f}", (8, 24), 0, 0.7, (255, 255, 255), 2)
+        rows.append(pictures)
+    cv2.imwrite(str(a.out), np.vstack(rows))
+
+
+if __name__ == "__main__":
+    main()

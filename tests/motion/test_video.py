@@ -74,6 +74,8 @@ def test_a_rate_that_varies(tmp_path: Path) -> None:
 )
 def test_a_rotation_is_carried_out(tmp_path: Path, rotation: int, corner: str) -> None:
     """The upper left corner is bright; turned against the clock, it goes to the lower left."""
+    if not hasattr(av.VideoStream, "set_display_rotation"):
+        pytest.skip(f"PyAV {av.__version__} cannot write a rotated video")
     picture = plain(0)
     picture[:16, :16] = 250
     path = film(tmp_path / "turned.mp4", [picture, picture], rotation=rotation)
@@ -135,8 +137,10 @@ def test_frames_that_wait_for_their_turn_are_kept(tmp_path: Path) -> None:
     content[place : place + size] = bytes(size)
     path.write_bytes(content)
     with open_video(path) as video:
-        kept = len(list(video))
-    assert kept == sum(pts < broken for _, _, pts in packets[:31])
+        seconds = [frame.seconds for frame in video]
+    kept = sorted(pts for _, _, pts in packets[:31] if pts < broken)
+    assert len(seconds) == len(kept)
+    assert np.allclose(seconds, np.subtract(kept, kept[0]) / kept[1] * 0.1)
     assert video.problem is not None
 
 

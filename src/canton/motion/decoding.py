@@ -149,7 +149,7 @@ def _decoded(
                     raise
                 continue
             for frame in frames:
-                yield _frame(frame)
+                yield _frame(frame, stream)
     except (av.error.FFmpegError, OSError) as error:
         raise Broken(_words(error, timeout)) from error
 
@@ -158,10 +158,10 @@ def _held_back(broken: Packet[VideoStream], stream: VideoStream) -> Iterator[Dec
     """The frames before a broken packet that the decoder still holds, because later ones may come first."""
     for frame in stream.decode(None):
         if frame.pts is None or broken.pts is None or frame.pts < broken.pts:
-            yield _frame(frame)
+            yield _frame(frame, stream)
 
 
-def _frame(frame: VideoFrame) -> Decoded:
+def _frame(frame: VideoFrame, stream: VideoStream) -> Decoded:
     turns = round(frame.rotation / 90) % 4  # degrees, against the clock
 
     def pixels(gray: bool) -> Picture:
@@ -169,7 +169,9 @@ def _frame(frame: VideoFrame) -> Decoded:
         return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
     size = (frame.width, frame.height)
-    return Decoded(frame.time, size[::-1] if turns % 2 else size, pixels)
+    # Not frame.time: frames that a decoder held back at a break do not know the stream's clock.
+    seconds = None if frame.pts is None or not stream.time_base else float(frame.pts * stream.time_base)
+    return Decoded(seconds, size[::-1] if turns % 2 else size, pixels)
 
 
 def _rgb(frame: VideoFrame) -> Picture:

@@ -27,7 +27,7 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
     native.use_instruction_set(best)
 
 
-SIZES = [(1, 8, 5, 5, 5), (3, 16, 48, 13, 9), (2, 17, 33, 18, 67)]
+SIZES = [(1, 8, 5, 5, 5), (3, 16, 48, 13, 9), (2, 17, 33, 18, 67), (1, 9, 70, 6, 5)]
 """Images, channels in and out, height, width: one tile and many, whole and odd."""
 
 
@@ -69,6 +69,9 @@ def test_two_threads_give_the_same_bits() -> None:
         torch.set_num_threads(1)
         assert torch.equal(alone["y"], together["y"])
         assert torch.equal(alone["x"], together["x"])
+        again = gradients(module, x, True)
+        assert torch.equal(alone["weight"], again["weight"])
+        assert_close(together["weight"], alone["weight"], "weight")  # summed by thread
 
 
 def test_gradients_of_gradients() -> None:

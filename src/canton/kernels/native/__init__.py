@@ -62,5 +62,4 @@ def run(job: Job, loop: Callable[[Job], Result]) -> Result:
 
 def keeps(plan: GRUBefore) -> bool:
     """Whether the packed weights of `plan` are kept between calls (winograd.h, kept.h)."""
-    weight = plan.candidate.weight
-    return weight.ndim == 4 and weight.shape[2:] in ((3, 3), (5, 5)) and plan.candidate.weight.shape[0] >= 8
+    return layout.is_tiled(plan.candidate)

@@ -1,5 +1,5 @@
 // The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
-#include "convolution.h"
+#include "convolution_weights.h"
 #include "gru_before.h"
 #include "min_gru.h"
 #include "pool.h"
@@ -22,6 +22,7 @@ extern "C" {
 void CANTON_NAME(gru_before)(const Sequence& q) { run<GRUBefore, &GRUBefore::forward>(q); }
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
 void CANTON_NAME(convolve)(const ConvolutionRun& r) { convolve(r); }
+void CANTON_NAME(convolve_weights)(const ConvolutionRun& r) { convolve_weights(r); }
 
 void CANTON_NAME(min_gru)(const Sequence& q) { run<MinGRU, &MinGRU::forward>(q); }
 void CANTON_NAME(min_gru_gradient)(const Sequence& q) { run<MinGRU, &MinGRU::backward>(q); }

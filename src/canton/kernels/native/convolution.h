@@ -97,20 +97,26 @@ struct Convolution {
     }
 };
 
-void convolve(const ConvolutionRun& run) {
-    Convolution convolution(run);
+// Divides the bands of all images among the threads.
+template <class Work>
+void in_bands(const ConvolutionRun& run, int64_t bands, Work& work) {
     Sequence units{};
-    units.images = run.images * convolution.bands, units.depth = units.height = units.width = 1;
+    units.images = run.images * bands, units.depth = units.height = units.width = 1;
     units.kernel[0] = 1, units.kernel[1] = units.kernel[2] = 2;  // not dense: threads divide the images
     units.circular = 1, units.threads = run.threads;
     struct Context {
-        Convolution* convolution;
+        Work* work;
         const Sequence* units;
-    } context{&convolution, &units};
+    } context{&work, &units};
     canton_parallel(units, &context, [](void* p, const Team& team) {
         Context* c = static_cast<Context*>(p);
-        c->convolution->work(*c->units, team);
+        c->work->work(*c->units, team);
     });
+}
+
+void convolve(const ConvolutionRun& run) {
+    Convolution convolution(run);
+    in_bands(run, convolution.bands, convolution);
 }
 
 }  // namespace

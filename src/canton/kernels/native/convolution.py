@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from canton.kernels.native.library import ConvolutionRun, convolve, why_not
+from canton.kernels.native.library import ConvolutionRun, convolve, convolve_weights, why_not
 
 
 def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str | None:
@@ -75,9 +75,8 @@ def stage(module: nn.Conv2d, x: Tensor, *, halve: bool, slope: float) -> Tensor:
 
 def _around(module: nn.Conv2d) -> tuple[int, bool]:
     """How many pixels lie around the image, and whether they are those of the other side."""
-    return module.padding[0] if module.padding != "same" else module.kernel_size[
-        0
-    ] // 2, module.padding_mode == "circular"  # type: ignore[return-value]
+    pad = module.kernel_size[0] // 2 if module.padding == "same" else int(module.padding[0])
+    return pad, module.padding_mode == "circular"
 
 
 def _run(
@@ -125,18 +124,27 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, None, *_again(ctx, (x, weight, bias), d)
         d_x = _run(d, weight, None, weight.shape[2] - 1 - ctx.pad, ctx.circular, True) if needs[0] else None
-        d_weight = _weight_gradient(x, weight, d, ctx.pad, ctx.circular) if needs[1] else None
+        d_weight = weight_gradient(x, d, weight.shape[2], ctx.pad, ctx.circular) if needs[1] else None
         return None, None, d_x, d_weight, d.sum((0, 2, 3)) if needs[2] else None
 
 
-def _weight_gradient(x: Tensor, weight: Tensor, d: Tensor, pad: int, circular: bool) -> Tensor:
-    if circular:
-        x, pad = nn.functional.pad(x, [pad] * 4, mode="circular"), 0
-    x, d = (t.contiguous(memory_format=torch.channels_last) for t in (x, d))
-    none, ones = [0, 0], [1, 1]
-    found: Tensor = torch.ops.aten.convolution_backward(
-        d, x, weight, None, ones, [pad, pad], ones, False, none, 1, [False, True, False]
-    )[1]
+def weight_gradient(x: Tensor, d: Tensor, k: int, pad: int, circular: bool) -> Tensor:
+    """The gradient (out, in, k, k) of a convolution's weight, given x (N, in, H, W) and its output's gradient.
+
+    `k` is 3 or 5, `in` 8 at least. Channels last in memory are read in place.
+    """
+    (images, c_in, height, width), (_, out, high, wide) = x.shape, d.shape
+    step = d.stride(3)
+    if d.stride() != (high * wide * step, 1, wide * step, step):
+        d = d.contiguous(memory_format=torch.channels_last)
+        step = out
+    run = ConvolutionRun(images=images, in_=c_in, out=out, height=height, width=width, circular=circular)
+    run.out_height, run.out_width, run.threads = high, wide, torch.get_num_threads()
+    run.kernel[:], run.pad[:] = (k, k), (pad, pad)
+    run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()
+    found = x.new_empty(out, c_in, k, k)
+    run.x, run.dy, run.dy_pixel, run.dweight = x.data_ptr(), d.data_ptr(), step, found.data_ptr()
+    convolve_weights(run)
     return found
 
 

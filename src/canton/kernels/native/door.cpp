@@ -39,6 +39,7 @@ extern "C" {
 ENTRY(gru_before)
 ENTRY(gru_before_gradient)
 ENTRY_FOR(convolve, ConvolutionRun)
+ENTRY_FOR(convolve_weights, ConvolutionRun)
 ENTRY(min_gru)
 ENTRY(min_gru_gradient)
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from canton.kernels.native import convolution
 from canton.kernels.native.library import Sequence
 from canton.kernels.plan import Conv, Dense, Product
 
@@ -49,6 +50,14 @@ def refuses(product: Product) -> str | None:
     return None
 
 
+def is_tiled(product: Product) -> bool:
+    """Whether `product` goes by Winograd's tiles: field.h has the same rule."""
+    if isinstance(product, Dense):
+        return False
+    kernel = tuple(product.weight.shape[2:])
+    return kernel in ((3, 3), (5, 5)) and set(product.dilation) == {1} and product.weight.shape[1] >= 8
+
+
 def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:
     """The gradient of the product's weight, all steps at once.
 
@@ -61,6 +70,10 @@ def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:
     if isinstance(product, Dense) or math.prod(weight.shape[2:]) == 1:
         return torch.mm(d.flatten(0, -2).t(), seen.flatten(0, -2)).view_as(weight)
     axes = weight.ndim - 2
+    if is_tiled(product):
+        seen_first, d_first = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)
+        k = weight.shape[2]
+        return convolution.weight_gradient(seen_first, d_first, k, k // 2, product.circular)
     images, given = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)
     totals = [step * (size - 1) for step, size in zip(product.dilation, weight.shape[2:], strict=True)]
     around = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]

@@ -44,6 +44,9 @@ class ConvolutionRun(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y")),
         ("halve", ctypes.c_int64),
         ("slope", ctypes.c_double),
+        ("dy", ctypes.c_void_p),
+        ("dy_pixel", ctypes.c_int64),
+        ("dweight", ctypes.c_void_p),
     )
 
 
@@ -121,3 +124,8 @@ def call(name: str, sequence: Sequence, **arrays: Tensor | None) -> None:
 def convolve(run: ConvolutionRun) -> None:
     """Do `run`; its arrays must outlive the call."""
     library().canton_convolve(ctypes.byref(run))
+
+
+def convolve_weights(run: ConvolutionRun) -> None:
+    """Do `run` for its weight's gradient; its arrays must outlive the call."""
+    library().canton_convolve_weights(ctypes.byref(run))

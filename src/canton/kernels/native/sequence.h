@@ -32,6 +32,9 @@ struct ConvolutionRun {
     float* y;
     int64_t halve;  // y is then the greatest of every 2 x 2 pixels
     double slope;   // what numbers below zero are multiplied by; 1 for a plain convolution
+    const float* dy;   // for the weight's gradient: that of y, its pixels `dy_pixel` floats apart, one after the other
+    int64_t dy_pixel;
+    float* dweight;    // (out, in, *kernel)
 };
 
 // A thread's view of the team: which part is its own, and the wait for the others.

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         a.out,
         footage=a.footage,
         scenes=a.scenes or None,
-        settings={} if a.modality is None else {"modality": a.modality},
+        modality=a.modality,
         architecture=network,
         minutes=a.minutes,
         clock=time.process_time,

@@ -1,4 +1,6 @@
-"""Training on filmed clips, end to end: it learns, it resumes to the same bits, memory is what it lacks without."""
+"""Training on filmed clips, end to end: it learns, it resumes to the same bits; what it lacks without
+memory.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     settings = {**SETTINGS, "batch": 8, "pieces": 1, "rate": 1e-2}
-    trained = train(out, footage=footage, settings=settings, architecture=SMALL, steps=150, workers=0)
+    trained = train(out, footage=footage, **settings, architecture=SMALL, steps=150, workers=0)
     assert trained is not None
     assert trained.finished
     held = load_model(out)
@@ -76,7 +78,7 @@ def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> Non
 
 def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train(whole, footage=footage, settings=SETTINGS, architecture=SMALL, steps=7, workers=0)
+    train(whole, footage=footage, **SETTINGS, architecture=SMALL, steps=7, workers=0)
 
     class Stop(Exception):
         pass
@@ -87,7 +89,7 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_pa
 
     with pytest.raises(Stop):
         train(
-            broken, footage=footage, settings=SETTINGS, architecture=SMALL, steps=7, workers=0,
+            broken, footage=footage, **SETTINGS, architecture=SMALL, steps=7, workers=0,
             show=stop, show_seconds=0.0, save_seconds=0.0,
         )  # fmt: skip
     assert load_model(broken).checkpoint is not None
@@ -99,7 +101,7 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_pa
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "still.safetensors"
     network = replace(SMALL, recurrent=False)
-    train(out, footage=footage, settings=SETTINGS, architecture=network, steps=2, workers=0)
+    train(out, footage=footage, **SETTINGS, architecture=network, steps=2, workers=0)
     model = load_model(out).model
     frames = torch.rand(3, 1, 3, 64, 80)
     with torch.no_grad():
@@ -109,13 +111,11 @@ def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     with pytest.raises(UserError, match="no train clip of a kite"):
-        train(out, footage=footage, settings={"sought": "kite"}, steps=1)
+        train(out, footage=footage, sought="kite", steps=1)
     with pytest.raises(UserError, match="nothing to learn from"):
         train(out, scenes=False, steps=1)
     with pytest.raises(UserError, match="rate is -1"):
-        train(out, footage=footage, settings={"rate": -1.0}, steps=1)
-    with pytest.raises(UserError, match="settings has colour"):
-        train(out, footage=footage, settings={"colour": 1}, steps=1)
+        train(out, footage=footage, rate=-1.0, steps=1)
     assert not out.exists()
     out.write_text("a text of somebody's")
     with pytest.raises(UserError, match="left alone"):
@@ -132,7 +132,7 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
         assert window.frames.shape == (4, 48, 48, 3)
         for picture, named in zip(window.frames, window.named, strict=True):
             for kind, box in named:
-                cx, cy = (int(round(value)) for value in box.centre)
+                cx, cy = (round(value) for value in box.centre)
                 if 3 <= cx < 45 and 3 <= cy < 45:
                     seen += 1
                     here, sky = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean(), np.median(picture)
@@ -174,7 +174,7 @@ def test_batches_are_functions_of_the_step() -> None:
 def test_reports_are_told(footage: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     train(
-        tmp_path / "m.safetensors", footage=footage, settings=SETTINGS, architecture=SMALL, steps=3, workers=0,
+        tmp_path / "m.safetensors", footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0,
         show=lambda now: seen.append(now.fraction), show_seconds=0.0,
     )  # fmt: skip
     assert seen[-1] == 1.0

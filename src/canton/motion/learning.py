@@ -37,8 +37,7 @@ RECIPE: dict[str, Any] = {
     "modality": None,
     "seed": 0,
 }
-"""The settings of a run that says nothing else. scene_share: of the windows that are made scenes, where
-there is footage too."""
+"""The settings of a run that says nothing else."""
 
 
 class Progress(NamedTuple):
@@ -71,12 +70,25 @@ def train(
     *,
     footage: Path | None = None,
     scenes: bool | None = None,
-    settings: dict[str, Any] | None = None,
+    scene_share: float | None = None,
+    scene_kind: str | None = None,
+    backgrounds: Path | None = None,
+    sought: str | None = None,
+    modality: str | None = None,
+    batch: int | None = None,
+    length: int | None = None,
+    pieces: int | None = None,
+    size: int | None = None,
+    rate: float | None = None,
+    weight_decay: float | None = None,
+    clip: float | None = None,
+    seed: int | None = None,
+    fps: float | None = None,
+    width: int | None = None,
     architecture: Architecture | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
-    backgrounds: Path | None = None,
     workers: int = 1,
     accelerator: str = "cpu",
     processes: int = 1,
@@ -90,13 +102,20 @@ def train(
 ) -> Trained | None:
     """Train a motion model and leave it in `out`; a run that stops early leaves there what it needs to go on.
 
-    A run in `steps` that was interrupted and resumed ends with the bits of one that was not.
+    Settings left out are `RECIPE`'s, or, with `resume`, those of the run in `out`. A run in `steps` that was
+    interrupted and resumed ends with the bits of one that was not.
 
     Args:
         footage: a folder of annotated clips (`canton.motion.footage`), trained on its train split and scored
             on its val split; none: scenes alone.
         scenes: learn from made scenes too; left out: only if there is no footage.
-        settings: those of `RECIPE` that are to differ.
+        scene_share: of the windows that are made scenes, where there is footage too; scene_kind and
+            backgrounds: see `canton.motion.scenes.make_scene`.
+        sought: the kind of thing to find; modality: footage of this one alone.
+        batch: windows side by side, over all processes; length: frames of each a step; pieces: steps a window
+            lasts, its state carried on; size: px of its side.
+        rate: peak learning rate; clip: see `canton.training.fit`.
+        fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
         accelerator, processes, precision, log, clock: see `canton.training`.
@@ -110,14 +129,17 @@ def train(
     check_writable(out)
     if out.exists() and not resume:
         check_replaceable(out)
-    where = {
+    given: dict[str, Any] = {
+        "scene_share": scene_share, "scene_kind": scene_kind, "sought": sought, "modality": modality,
+        "batch": batch, "length": length, "pieces": pieces, "size": size, "rate": rate,
+        "weight_decay": weight_decay, "clip": clip, "seed": seed, "fps": fps, "width": width,
         "footage": str(footage.resolve()) if footage else None,
         "backgrounds": str(backgrounds.resolve()) if backgrounds else None,
         "scenes": scenes,
         "steps": steps,
         "minutes": minutes,
-    }
-    given = {**(settings or {}), **{name: value for name, value in where.items() if value is not None}}
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
     held = _resumed(out, given, architecture) if resume else None
     chosen = dict(held.header["training"]) if held else _settings(given)
     _check(chosen, processes)
@@ -200,9 +222,6 @@ def _new(architecture: Architecture, seed: int) -> MotionModel:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    unknown = set(given) - set(RECIPE) - {"footage", "backgrounds", "scenes", "steps", "minutes"}
-    if unknown:
-        raise UserError(f"settings has {', '.join(sorted(unknown))}: it takes {', '.join(RECIPE)}")
     empty = {"footage": None, "backgrounds": None, "scenes": None, "steps": None, "minutes": None}
     chosen = {**RECIPE, **empty, **given}
     if chosen["scenes"] is None:

@@ -64,7 +64,7 @@ class Clip:
         `Frame.index` is the number in the file, so that it finds its boxes in `labels_by_frame`. A clip that
         breaks off gives the frames before the break, and no word of it: use `open_video` to hear it.
 
-        gray: brightness alone, pixels (H, W, 1), which is faster.
+        gray: brightness alone, pixels (H, W, 1).
 
         Raises: UserError, at the first frame, if the video cannot be read at all.
         """

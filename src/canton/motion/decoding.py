@@ -187,7 +187,7 @@ def _gray(frame: VideoFrame) -> Picture:
     bright = rows[: frame.height, : frame.width, None]
     full = frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj")
     if full:
-        return bright.copy()
+        return cast(Picture, bright.copy())
     # OpenCV's table look-up is many times faster than numpy's
     looked_up = require("cv2", extra="track").LUT(bright, _FULL).reshape(bright.shape)
     return cast(Picture, looked_up)

@@ -49,8 +49,8 @@ class SepConvGRUCell(Cell):
         self.across = GRUCell(input_size, hidden_size, bias, map=conv2d((1, kernel_size)))
         self.down = GRUCell(input_size, hidden_size, bias, map=conv2d((kernel_size, 1)))
 
-    def project(self, x: Tensor) -> Tensor:
-        return torch.cat([self.across.project(x), self.down.project(x)], dim=1)
+    def project(self, x: Tensor, *, fast: bool = False) -> Tensor:
+        return torch.cat([self.across.project(x, fast=fast), self.down.project(x, fast=fast)], dim=1)
 
     def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
         across, down = gx.chunk(2, dim=1)

@@ -3,7 +3,8 @@
 python benchmarks/scenes_speed.py
 
 "cold" are the first scenes of a process, which also make the backgrounds and shapes that later ones share;
-"warm" are the same kinds once those are there. Processor time counts, so that a neighbour on the core does not.
+"warm" are the same kinds once those are there. Processor time counts, so that a neighbour on the core does
+not.
 """
 
 from __future__ import annotations

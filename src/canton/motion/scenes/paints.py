@@ -52,6 +52,8 @@ def heat_paint(draw: Draw, kind: str, behind: float, *, hard: bool) -> Floats:
     apart = glow * brightest
     if draw.random() < (0.06 if kind == "drone" else 0.1) and behind > 60:
         apart = -behind * draw.uniform(0.4, 0.95)
+    elif behind > 170:
+        apart = -behind * draw.uniform(0.2, 0.6)
     if hard:
         apart *= draw.uniform(0.18, 0.4)
     apart = np.sign(apart) * max(abs(apart), 14.0)

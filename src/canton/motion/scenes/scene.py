@@ -147,8 +147,11 @@ def _by_heat(
     flights = []
     for kind in [target, *_extras(draw, target)]:
         size_px, speed = _log(draw, *HEAT_SIZE[kind]) * unit, _log(draw, *HEAT_SPEED[kind]) * unit
-        way = plan(draw, frames, width, height, size_px=size_px, speed=speed, shake=draw.uniform(0, 0.3))
-        behind = float(_behind(stage.pictures[0], way[0])[0])
+        for _ in range(3):  # mostly before the sky: what is as hot as a wood before a wood is seen by nobody
+            way = plan(draw, frames, width, height, size_px=size_px, speed=speed, shake=draw.uniform(0, 0.3))
+            behind = float(_behind(stage.pictures[0], way[0])[0])
+            if behind < 140:
+                break
         paint = heat_paint(draw, kind, behind, hard=hard)
         bloom_px = draw.uniform(0.3, 1.3) * unit
         flights.append(

@@ -1,5 +1,5 @@
 """`canton track` on annotated footage: trained for a budget of processor minutes on one thread, then measured
-on the test clips at the threshold that was chosen on the validation clips.
+on the test clips (see track_rows.py).
 
     python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--preset article]
 
@@ -17,13 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from track_rows import rows
 
-from canton.motion.footage import Footage
-from canton.motion.learning import RECIPE, Progress, train
+from canton.motion.learning import Progress, train
 from canton.motion.model import ARTICLE, Architecture
 from canton.motion.modelfile import load_model
-from canton.motion.report import evaluate
-from canton.motion.store import store
 
 
 def say(now: Progress) -> None:
@@ -57,15 +55,6 @@ def main(argv: list[str] | None = None) -> None:
     assert trained is not None
     spent = time.process_time() - began
     held = load_model(a.out)
-    rows = {}
-    for modality in [a.modality] if a.modality else ["IR", "V"]:
-        clips = store(
-            list(Footage(a.footage, split="test", modality=modality)),
-            fps=RECIPE["fps"],
-            width=RECIPE["width"],
-        )
-        threshold = float(held.header["threshold"])
-        rows[modality] = evaluate(held.model, clips, threshold=threshold, sought="drone", fps=RECIPE["fps"])
     figures = {
         "command": f"benchmarks/track_quality.py FOOTAGE {a.minutes:g} OUT"
         + "".join(f" {flag}" for flag in (f"--modality {a.modality}" if a.modality else "",) if flag)
@@ -78,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         "parameters": sum(p.numel() for p in held.model.parameters()),
         "steps": trained.report.step,
         "validation": trained.held_out,
-        "test": rows,
+        "test": rows(a.out, a.footage, [a.modality] if a.modality else ["IR", "V"]),
     }
     a.out.with_suffix(".json").write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures))

@@ -193,7 +193,10 @@ def train(
     looks = look(model, source.held_out())
     header["threshold"] = choose_threshold(looks, sought=chosen["sought"])
     header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
-    header["training"] = {**chosen, "steps_done": report.step, "seconds": round(report.seconds, 3)}
+    places = {name: Path(chosen[name]).name for name in ("footage", "backgrounds") if chosen[name]}
+    header["training"] = {  # whoever gets the model need not know where on this machine things lie
+        **chosen, **places, "steps_done": report.step, "seconds": round(report.seconds, 3)
+    }  # fmt: skip
     save_model(out, model, header)
     return Trained(model, header["held_out"], report, finished=True)
 

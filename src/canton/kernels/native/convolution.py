@@ -129,7 +129,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def weight_gradient(x: Tensor, d: Tensor, k: int, pad: int, circular: bool) -> Tensor:
-    """The gradient (out, in, k, k) of a convolution's weight, given x (N, in, H, W) and its output's gradient.
+    """The (out, in, k, k) gradient of a convolution's weight, given x (N, in, H, W) and that of its output.
 
     `k` is 3 or 5, `in` 8 at least. Channels last in memory are read in place.
     """

@@ -13,13 +13,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("model.onnx"),
 ) -> None:
     """Write the model as an ONNX file, its state going in and coming out."""
-    from canton.errors import UserError
     from canton.text.export import export_model
     from canton.text.modelfile import load_model
 
-    made = load_model(model).model
-    try:
-        export_model(made, out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
+    export_model(load_model(model).model, out)
     typer.echo(str(out))

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from canton.errors import require
 from canton.motion.model import SLOPE, Block, MotionModel
 from canton.weights import onnx
-from canton.weights.onnx_graph import Graph
+from canton.weights.onnx_graph import Graph, written
 
 
 def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
@@ -45,10 +44,7 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
         x = graph.op("LeakyRelu", [hidden], {"alpha": SLOPE})
     maps = _unflat(graph, _conv(graph, model.maps, x, model.maps.weight, model.maps.bias), lead)
     graph.output(maps, "maps", ("time", "batch", model.maps.out_channels, "rows", "columns"))
-    made = graph.model("canton-motion")
-    if path is not None:
-        require("onnx", extra="onnx").save(made, str(path))
-    return made
+    return written(graph.model("canton-motion"), path)
 
 
 def _remember(graph: Graph, model: MotionModel, stem: str, lead: str) -> str:

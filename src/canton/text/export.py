@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from canton.errors import UserError, require
+from canton.errors import UserError
 from canton.recurrent import Recurrent
 from canton.text.model import ByteModel
 from canton.weights import onnx
-from canton.weights.onnx_graph import Graph
+from canton.weights.onnx_graph import Graph, written
 
 
 def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
@@ -51,10 +51,7 @@ def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
     if model.reach:
         ends = [graph.constant([k]) for k in (-model.reach, 2**62, 0)]
         graph.output(graph.op("Slice", [window, *ends]), "past_after", (model.reach, "batch"), torch.int64)
-    made = graph.model("canton-text")
-    if path is not None:
-        require("onnx", extra="onnx").save(made, str(path))
-    return made
+    return written(graph.model("canton-text"), path)
 
 
 def _linear(graph: Graph, linear: nn.Linear, x: str) -> str:

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from canton.cell import Cell
-from canton.errors import require
 from canton.recurrent import Recurrent
 from canton.weights import onnx_standard
 from canton.weights.onnx_cells import advance, axes_of, project
-from canton.weights.onnx_graph import Graph, Size
+from canton.weights.onnx_graph import Graph, Size, written
 
 _SPACE = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _STATES = ("h", "c")
@@ -59,7 +58,7 @@ def export(
         ys = graph.op("Transpose", [ys], {"perm": [1, 0, *range(2, 3 + axes)]})
     graph.output(ys, "y", (*lead, layer.directions * layer.state_sizes[0], *space))
     _state_outputs(graph, layer, after, count, space)
-    return _write(graph.model("canton"), path)
+    return written(graph.model("canton"), path)
 
 
 def export_step(layer: Recurrent, path: str | Path | None = None, *, integers: bool = False) -> Any:
@@ -78,7 +77,7 @@ def export_step(layer: Recurrent, path: str | Path | None = None, *, integers: b
     y, after = step(graph, layer, x, _state_inputs(graph, layer, space), integers)
     graph.output(y, "y", ("batch", layer.state_sizes[0], *space))
     _state_outputs(graph, layer, after, len(layer.cells), space)
-    return _write(graph.model("canton"), path)
+    return written(graph.model("canton"), path)
 
 
 def run(graph: Graph, layer: Recurrent, xs: str, states: list[str], integers: bool) -> tuple[str, list[str]]:
@@ -215,9 +214,3 @@ def _fresh(graph: Graph, layer: Recurrent, xs: str, axes: int) -> list[str]:
 def _part(initial: Tensor, layer: Recurrent, k: int) -> Tensor:
     parts: tuple[Tensor, ...] = initial.detach().split(layer.state_sizes)
     return parts[k]
-
-
-def _write(model: Any, path: str | Path | None) -> Any:
-    if path is not None:
-        require("onnx", extra="onnx").save(model, str(path))
-    return model

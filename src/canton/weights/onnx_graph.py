@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from canton.errors import require
+from canton.storage import replacing
 
 OPSET = 19
 """The first with Pad's mode "wrap", which a circular convolution needs."""
 
 Size = int | str | None
+
+
+def written(model: Any, path: str | Path | None) -> Any:
+    """The onnx.ModelProto `model`, after writing it to `path` if there is one.
+
+    Raises: UserError if it cannot be written; MissingExtra without the package onnx.
+    """
+    if path is not None:
+        onnx = require("onnx", extra="onnx")
+        with replacing(Path(path)) as file:
+            onnx.save(model, file)
+    return model
 
 
 class Graph:

@@ -1,0 +1,56 @@
+"""A ConvGRU and a motion model leave PyTorch: one step of each as an ONNX file, the state going in and coming
+out, run frame by frame by onnxruntime. Prints how far its numbers are from Canton's.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+import canton
+from canton.motion import Architecture, MotionModel
+from canton.motion.export import export_model
+from canton.weights.onnx import export_step
+
+FRAMES = 20
+
+
+def layer() -> float:
+    """The largest difference over a stream through two layers of ConvGRU."""
+    rnn = canton.ConvGRU2d(3, 8, 3, num_layers=2)
+    export_step(rnn, "step.onnx")
+    session = onnxruntime.InferenceSession("step.onnx", providers=["CPUExecutionProvider"])
+    (x_in, h_in), (y_out, h_out) = session.get_inputs(), session.get_outputs()
+    state, theirs, worst = None, np.zeros((2, 1, 8, 24, 32), np.float32), 0.0
+    with torch.no_grad():
+        for x in torch.rand(FRAMES, 1, 3, 24, 32):
+            ours, state = rnn.step(x, state)
+            y, theirs = session.run([y_out.name, h_out.name], {x_in.name: x.numpy(), h_in.name: theirs})
+            worst = max(worst, float(np.abs(y - ours.numpy()).max()))
+    return worst
+
+
+def tracker() -> float:
+    """The same of the network behind `canton track`, untrained."""
+    model = MotionModel(Architecture()).eval()
+    export_model(model, "track.onnx")
+    session = onnxruntime.InferenceSession("track.onnx", providers=["CPUExecutionProvider"])
+    state, theirs, worst = None, np.zeros((1, 1, 48, 8, 12), np.float32), 0.0  # the stride is 8
+    with torch.no_grad():
+        for frame in torch.rand(FRAMES, 1, 3, 64, 96):
+            ours, state = model.step(frame, state)
+            maps, theirs = session.run(["maps", "h_0_after"], {"frames": frame[None].numpy(), "h_0": theirs})
+            worst = max(worst, float(np.abs(maps[0] - ours.numpy()).max()))
+    return worst
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    for name, worst in (("ConvGRU2d", layer()), ("motion model", tracker())):
+        size = Path("step.onnx" if name == "ConvGRU2d" else "track.onnx").stat().st_size
+        print(f"{name}: {FRAMES} frames, largest difference {worst:.1e}; the file has {size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

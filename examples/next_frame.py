@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from canton import ConvGRU2d, ConvLSTM2d, Recurrent
 
-SIDE, FRAMES = 20, 10
-ROWS = "75557222227174771717557117471774757711117575775717"  # ten digits of 5 rows of 3 dots
+SIDE, FRAMES, ROWS = 20, 10, "75557222227174771717557117471774757711117575775717"  # digits of 5 x 3 dots
 DOTS = torch.tensor([[int(row) >> bit & 1 for bit in (2, 1, 0)] for row in ROWS]).view(10, 5, 3)
 DIGITS = DOTS.repeat_interleave(2, 1).repeat_interleave(2, 2).float()
 
@@ -19,13 +18,12 @@ def films(count: int) -> Tensor:
     """(FRAMES, count, 1, SIDE, SIDE): two digits in each."""
     frames = torch.zeros(FRAMES, count, 1, SIDE, SIDE)
     room = torch.tensor([SIDE - 10, SIDE - 6])  # the places that a digit's upper corner may have
-    for film in range(2 * count):
-        digit = DIGITS[torch.randint(10, ())]
+    for film, which in enumerate(torch.randint(10, (2 * count,))):
         start, velocity = torch.rand(2) * room, torch.rand(2) * 4 - 2
         folded = (start + torch.arange(FRAMES)[:, None] * velocity) % (2 * room)  # there and back
         places = torch.minimum(folded, 2 * room - folded).round().int().tolist()
         for frame, (top, left) in zip(frames[:, film // 2, 0], places, strict=True):
-            frame[top : top + 10, left : left + 6].clamp_(min=digit)
+            frame[top : top + 10, left : left + 6].clamp_(min=DIGITS[which])
     return frames
 
 
@@ -51,7 +49,7 @@ def main() -> None:
     for layer, channels in ((ConvGRU2d, 24), (ConvLSTM2d, 21)):
         rnn = layer(1, channels, 3)
         bits, predicted = train(rnn, channels, test)
-        count = sum(parameter.numel() for parameter in rnn.parameters())
+        count = sum(p.numel() for p in rnn.parameters())
         print(f"{layer.__name__}: {bits:.4f} bits per pixel, {count:,} parameters")
         rows.append(predicted[:, 0, 0])
     imsave("next_frame.png", torch.cat([torch.cat([*row], 1) for row in rows]).numpy(), cmap="gray")

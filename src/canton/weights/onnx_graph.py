@@ -21,12 +21,11 @@ Size = int | str | None
 def written(model: Any, path: str | Path | None) -> Any:
     """The onnx.ModelProto `model`, after writing it to `path` if there is one.
 
-    Raises: UserError if it cannot be written; MissingExtra without the package onnx.
+    Raises: UserError if it cannot be written.
     """
     if path is not None:
-        onnx = require("onnx", extra="onnx")
         with replacing(Path(path)) as file:
-            onnx.save(model, file)
+            file.write(model.SerializeToString())
     return model
 
 

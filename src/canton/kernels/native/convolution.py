@@ -16,6 +16,8 @@ def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str |
 
     It is where the kernel is 3 x 3 or 5 x 5, quicker here than in torch, on the processor in float32.
     """
+    if torch.compiler.is_compiling():  # first: the compiler cannot look at what the rest looks at
+        return "the compiler wants to see torch's own convolution"
     if type(module) is not nn.Conv2d:
         return "it is no nn.Conv2d"
     if reason := why_not():
@@ -38,8 +40,8 @@ def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str |
         return "it runs on the processor, in float32"
     if x.ndim != 4 or x.numel() == 0 or min(x.shape[2:]) < module.kernel_size[0]:
         return "the images are smaller than the kernel"
-    if _is_watched(module) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        return "hooks, autocast or the compiler want to see torch's own convolution"
+    if _is_watched(module) or torch.is_autocast_enabled("cpu"):
+        return "hooks or autocast want to see torch's own convolution"
     if torch._C._functorch.peek_interpreter_stack() is not None or any(
         torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors
     ):

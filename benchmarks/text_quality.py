@@ -1,38 +1,59 @@
 """Held-out bits per byte after a budget of processor minutes on one thread, `canton text`'s default model.
 
-    python benchmarks/text_quality.py FILE MINUTES [HIDDEN DROPOUT]
+    python benchmarks/text_quality.py MINUTES FILE [FILE ...] [--models FOLDER]
 
-The first 90% of FILE is for training, every byte of the rest is scored with the state carried along.
+The first 90% of each FILE is for training, every byte of the rest is scored with the state carried along. The
+minutes are the processor's, and include the counting. Figures go to benchmarks/results/text_quality.json, one
+for each file and budget; with --models the trained models are kept, for text_adapt.py.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from canton.text import Architecture, train
+import canton
+from canton.bench.runner import machine
+from canton.text import Trained, train
+
+TARGET = Path(__file__).parent / "results" / "text_quality.json"
 
 
-def main(file: str, minutes: str, hidden: str = "384", dropout: str = "0.1") -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--models", type=Path)
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    architecture = Architecture(hidden=int(hidden), dropout=float(dropout))
-    with tempfile.TemporaryDirectory() as folder:
-        done = train(
-            Path(folder) / "model.safetensors",
-            [Path(file)],
-            minutes=float(minutes),
-            architecture=architecture,
-            clock=time.process_time,
-        )
-    assert done is not None
-    print(
-        f"{done.held_out:.4f} bits per byte, {done.held_out_bytes} bytes held out, {done.report.step} steps"
-    )
+    for file in given.files:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(given.models or folder) / f"{file.stem}_{given.minutes:g}.safetensors"
+            done = train(out, [file], minutes=given.minutes, clock=time.process_time)
+        assert done is not None
+        print(f"{file.name}, {given.minutes:g} minutes: {done.held_out:.4f} bits per byte", flush=True)
+        note(f"{file.name}, {given.minutes:g} minutes", done)
+
+
+def note(name: str, done: Trained) -> None:
+    """Add a figure to the results."""
+    table = json.loads(TARGET.read_text()) if TARGET.exists() else {}
+    table[name] = {
+        "bits_per_byte": done.held_out,
+        "held_out_bytes": done.held_out_bytes,
+        "steps": done.report.step,
+        "processor_seconds_of_steps": done.report.seconds,
+        "architecture": done.model.architecture.to_json(),
+        "machine": machine(),
+        "versions": {"canton": canton.__version__, "torch": torch.__version__},
+    }
+    TARGET.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

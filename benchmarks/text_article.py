@@ -1,0 +1,54 @@
+"""The article's model, batch, length and rate: its bits per byte, and a thousand bytes it writes.
+
+    python benchmarks/text_article.py FILE MINUTES
+
+Processor minutes, one thread. The figures go to benchmarks/results/text_article.json, with the text.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import canton
+from canton.bench.runner import machine
+from canton.text import ARTICLE, generate, train
+from canton.text.learning import ARTICLE_RECIPE
+
+
+def main(file: str, minutes: str) -> None:
+    torch.set_num_threads(1)
+    recipe = {name: ARTICLE_RECIPE[name] for name in ("batch", "length", "rate", "weight_decay", "warm_up")}
+    with tempfile.TemporaryDirectory() as folder:
+        done = train(
+            Path(folder) / "model.safetensors",
+            [Path(file)],
+            minutes=float(minutes),
+            architecture=ARTICLE,
+            clock=time.process_time,
+            **recipe,
+        )
+    assert done is not None
+    text = b"".join(generate(done.model, 1000, seed=1)).decode()
+    result = {
+        "file": Path(file).name,
+        "processor_minutes": float(minutes),
+        "bits_per_byte": done.held_out,
+        "steps": done.report.step,
+        "recipe": recipe,
+        "text": text,
+        "machine": machine(),
+        "versions": {"canton": canton.__version__, "torch": torch.__version__},
+    }
+    target = Path(__file__).parent / "results" / "text_article.json"
+    target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(f"{done.held_out:.4f} bits per byte after {done.report.step} steps\n\n{text}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

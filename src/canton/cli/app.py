@@ -27,7 +27,7 @@ PLAIN = {
     "pretty_exceptions_enable": False,
 }
 
-app = typer.Typer(help="Gated recurrence over any affine map.", **PLAIN)  # type: ignore[arg-type]
+app = typer.Typer(help="Gated recurrence over any affine map.", **{**PLAIN, "add_completion": True})  # type: ignore[arg-type]
 text = typer.Typer(help="Learn to write: byte models of any text.", **PLAIN)  # type: ignore[arg-type]
 track = typer.Typer(help="Find and follow the small thing that moves.", **PLAIN)  # type: ignore[arg-type]
 app.add_typer(text, name="text")
@@ -57,8 +57,10 @@ def run(argv: Sequence[str]) -> int:
         status = app(args=list(argv), standalone_mode=False, prog_name="canton")
     except typer.Abort as error:
         raise KeyboardInterrupt from error
-    except SystemExit as error:  # click's answer to a reader who has left, as `head` does
-        raise BrokenPipeError from error
+    except SystemExit as error:
+        if not error.code:  # completion was shown or installed
+            return 0
+        raise BrokenPipeError from error  # click's answer to a reader who has left, as `head` does
     except Exception as error:
         if not isinstance(error, mistake):
             raise

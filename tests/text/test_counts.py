@@ -110,8 +110,8 @@ def test_votes_are_what_their_equation_says() -> None:
     followers[:, :, 1] = (followers[:, :, 0].int() + 1) % 256
     counts = torch.zeros(3, 2, SLOTS, dtype=torch.int32)
     counts[0, 0, :2], counts[0, 1, :2] = torch.tensor([1, 200]), torch.tensor([7, 1])
-    counts[1, 0, 0] = 5
-    totals = torch.tensor([[2000, 8], [6, 0], [0, 0]], dtype=torch.int32)
+    counts[1, 0, 0], counts[1, 1, 0] = 5, 1
+    totals = torch.tensor([[2000, 8], [6, 1], [0, 0]], dtype=torch.int32)
     logits, seen = torch.randn(3, 1, 256).double(), torch.randn(3, 1, 5).double()
     got = votes(logits, Evidence(followers, counts, totals), seen)
     table = votes.vote.weight.view(2, 3, len(TOTAL_STEPS) + 1, len(COUNT_STEPS) + 1)

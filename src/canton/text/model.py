@@ -101,8 +101,6 @@ class Architecture:
         Raises: UserError if it is not one this version of Canton knows.
         """
         known = {field.name: field.type for field in fields(cls)}
-        if isinstance(table, dict) and "hidden" in table:  # files written before there were counts
-            table = {"counts": [], "words": [], "rows": 1, **table}
         if not isinstance(table, dict) or set(table) != set(known):
             raise UserError("its architecture is not one that this version of Canton knows")
         kinds: dict[str, tuple[type, ...]] = {

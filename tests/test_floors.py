@@ -19,6 +19,7 @@ FLOORS: list[tuple[str, dict[str, set[str]]]] = [
     ("blind", {"modelfile": {"modelfile"}}),
     ("blind", {"text": {"text"}, "motion": {"motion"}}),
     ("blind", {"bench": {"bench"}}),
+    ("blind", {"ui": {"ui"}}),
     ("blind", {"cli": {"cli", "__main__"}}),
 ]
 ROOMS = {

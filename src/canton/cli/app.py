@@ -18,6 +18,7 @@ from canton.cli.track_figure import figure
 from canton.cli.track_scenes import scenes
 from canton.cli.track_train import train as track_train
 from canton.cli.track_watch import watch
+from canton.cli.ui import ui
 from canton.errors import UserError
 
 PLAIN = {
@@ -34,6 +35,7 @@ app.add_typer(text, name="text")
 app.add_typer(track, name="track")
 app.command()(info)
 app.command()(bench)
+app.command()(ui)
 text.command()(train)
 text.command()(generate)
 text.command()(score)

@@ -1,0 +1,171 @@
+"""The tab *Text*: bytes that stream in the colours of their surprise, and the score of a text one brings."""
+
+from __future__ import annotations
+
+import html
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from canton.text.generation import check_sampling, generate
+from canton.text.model import ByteModel
+from canton.text.page import ALTERNATIVES, PageWriter
+from canton.text.scoring import score
+from canton.text.surprisal import Scored
+from canton.ui.jobs import Jobs
+from canton.ui.paper import Meter, Paper, legend
+from canton.ui.picker import picker
+from canton.ui.shelf import Shelf
+from canton.ui.uploads import PROMPT_BYTES, SCORED_BYTES, WRITTEN_BYTES, to_bytes
+from canton.ui.visitors import told, visitor
+
+SHOW_SECONDS = 0.05
+"""Between two looks at the text while it is written."""
+AT_ONCE = 8
+"""Visitors served side by side; who comes next waits."""
+EMPTY = '<span class="empty">What it writes appears here, every byte as warm as it was surprising.</span>'
+
+
+class Stopped(Exception):
+    """The visitor pressed stop."""
+
+
+def text_tab(shelf: Shelf[ByteModel], jobs: Jobs, *, within: Path) -> None:
+    """Build the tab where it stands on the page. within: the folder uploads arrive in."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            model = picker(
+                shelf,
+                within=within,
+                train="canton text train --out model.safetensors --minutes 2",
+                prefix="text",
+            )
+            prompt = gr.Textbox(
+                label="Prompt", lines=3, max_lines=8, placeholder="Begin the text…", elem_id="prompt",
+                max_length=PROMPT_BYTES,
+            )  # fmt: skip
+            temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature", elem_id="temperature")
+            top_p = gr.Slider(0.05, 1, 0.95, step=0.01, label="Top-p", elem_id="top-p")
+            length = gr.Slider(16, WRITTEN_BYTES, 600, step=1, label="Bytes", elem_id="length")
+            seed = gr.Number(
+                None, label="Seed", placeholder="by chance", precision=0, minimum=0, elem_id="seed"
+            )
+            with gr.Row():
+                write = gr.Button("Write", variant="primary", elem_id="write", min_width=100, scale=2)
+                stop = gr.Button("Stop", variant="stop", elem_id="write-stop", min_width=80, scale=1)
+        with gr.Column(scale=3, min_width=300):
+            gr.HTML(legend(), padding=False)
+            written = gr.HTML(EMPTY, elem_id="written", elem_classes="paper sheet", padding=False)
+            tally = gr.Markdown("", elem_id="tally", elem_classes="tally")
+    gr.Markdown("### Score my text")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            mine = gr.Textbox(
+                label="Text", lines=6, max_lines=14, placeholder="Paste a text…", elem_id="mine",
+                max_length=SCORED_BYTES,
+            )  # fmt: skip
+            with gr.Row():
+                rate = gr.Button("Score", variant="primary", elem_id="score", min_width=100, scale=2)
+                halt = gr.Button("Stop", variant="stop", elem_id="score-stop", min_width=80, scale=1)
+        with gr.Column(scale=3, min_width=300):
+            scored = gr.HTML(
+                '<span class="empty">What each byte costs. Point at one for what seemed likelier.</span>',
+                elem_id="scored", elem_classes="sheet", padding=False,
+            )  # fmt: skip
+
+    def begin(
+        name: str | None, text: str, heat: float, nucleus: float, count: float, number: float | None,
+        request: gr.Request,
+    ) -> Iterator[tuple[str, str]]:  # fmt: skip
+        with told():
+            network = shelf.open(name, visitor(request)).model
+            start = to_bytes(text or "", PROMPT_BYTES, "the prompt")
+            chosen = int.from_bytes(os.urandom(4), "little") if number is None else int(number)
+            count = min(int(count), WRITTEN_BYTES)
+            check_sampling(length=count, temperature=heat, top_k=0, top_p=nucleus)
+            halted = jobs.start(f"write {visitor(request)}")
+            yield from _write(network, halted, start, count, heat, nucleus, chosen)
+
+    def judge(name: str | None, text: str, request: gr.Request) -> str:
+        with told():
+            network = shelf.open(name, visitor(request)).model
+            given = to_bytes(text or "", SCORED_BYTES, "the text")
+            return _score(network, given, jobs.start(f"score {visitor(request)}"))
+
+    def end(what: str, request: gr.Request) -> None:
+        jobs.stop(f"{what} {visitor(request)}")
+
+    def end_writing(request: gr.Request) -> None:
+        end("write", request)
+
+    def end_scoring(request: gr.Request) -> None:
+        end("score", request)
+
+    gr.on(
+        [write.click, prompt.submit],
+        begin,
+        [model, prompt, temperature, top_p, length, seed],
+        [written, tally],
+        concurrency_limit=AT_ONCE,
+        show_progress="hidden",
+    )
+    stop.click(end_writing, queue=False)
+    rate.click(judge, [model, mine], scored, concurrency_limit=AT_ONCE)
+    halt.click(end_scoring, queue=False)
+
+
+def _write(
+    model: ByteModel,
+    stop: threading.Event,
+    prompt: bytes,
+    length: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> Iterator[tuple[str, str]]:
+    """The paper and the figures, again and again while they grow."""
+    paper, meter = Paper(), Meter(model)
+    paper.add(prompt, meter.bits(prompt), given=True)
+    yield paper.html, "reading…"
+    count, bits, writing, shown_at = 0, 0.0, 0.0, time.monotonic()
+    pieces = generate(model, length, prompt=prompt, temperature=temperature, top_p=top_p, seed=seed)
+    begun = time.perf_counter()
+    for piece in pieces:
+        writing += time.perf_counter() - begun
+        costs = meter.bits(piece)
+        paper.add(piece, costs)
+        count, bits = count + len(piece), bits + sum(costs)
+        if stop.is_set():
+            break
+        if time.monotonic() - shown_at >= SHOW_SECONDS:
+            shown_at = time.monotonic()
+            yield paper.html, f"{count:,} bytes…"
+        begun = time.perf_counter()
+    ended = " · stopped" if stop.is_set() else ""
+    speed = f" · {count / writing:,.0f} bytes/s" if writing > 0 else ""
+    mean = f"{bits / count:.2f} bits per byte" if count else "nothing to write"
+    yield paper.html, f"{count:,} bytes · {mean}{speed} · seed {seed}{ended}"
+
+
+def _score(model: ByteModel, text: bytes, stop: threading.Event) -> str:
+    """The page that `canton text score --html` writes, in a frame of its own that can reach nothing else."""
+
+    def look(scored: Scored, adapted: Scored | None) -> None:
+        if stop.is_set():
+            raise Stopped
+
+    file = io.BytesIO()
+    page = PageWriter(file, name="Your text")
+    try:
+        totals = score(model, np.frombuffer(text, np.uint8), alternatives=ALTERNATIVES, sinks=[page, look])
+    except Stopped:
+        return '<span class="empty">Stopped.</span>'
+    page.end(totals)
+    inside = html.escape(file.getvalue().decode("utf-8"), quote=True)
+    return f'<iframe title="Your text, scored" sandbox="allow-scripts" srcdoc="{inside}"></iframe>'

@@ -23,7 +23,9 @@ from canton.text import Architecture, ByteModel, train
 
 
 def plain(cell: str, hidden: int) -> Architecture:
-    return Architecture(cell=cell, hidden=hidden, contexts=(), counts=(), words=(), dropout=0.0)
+    return Architecture(
+        cell=cell, hidden=hidden, contexts=(), counts=(), words=(), recent=(), recent_words=(), dropout=0.0
+    )
 
 
 def weights(architecture: Architecture) -> int:

@@ -19,10 +19,22 @@ pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kerne
 
 MODELS = {
     "article": ARTICLE,
-    "contexts": Architecture(hidden=33, embedding=11, contexts=((2, 64), (4, 128)), counts=(), words=()),
-    "stack": Architecture(hidden=7, layers=3, embedding=5, contexts=(), counts=(), words=(), head=13),
+    "contexts": Architecture(
+        hidden=33, embedding=11, contexts=((2, 64), (4, 128)), counts=(), words=(), recent=(), recent_words=()
+    ),
+    "stack": Architecture(
+        hidden=7, layers=3, embedding=5, contexts=(), counts=(), words=(), recent=(), recent_words=(), head=13
+    ),
     "plain-stack": Architecture(
-        hidden=17, layers=2, embedding=0, contexts=(), counts=(), words=(), skip=False
+        hidden=17,
+        layers=2,
+        embedding=0,
+        contexts=(),
+        counts=(),
+        words=(),
+        recent=(),
+        recent_words=(),
+        skip=False,
     ),
 }
 

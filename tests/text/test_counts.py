@@ -16,7 +16,7 @@ from canton.text import Adapter, Architecture, ByteModel, load_model, save_model
 from canton.text.corpus import FOLDS
 from canton.text.counts import SLOTS, Counts, Evidence, count
 from canton.text.runs import WORD_REACH, Run
-from canton.text.votes import COUNT_STEPS, TOTAL_STEPS, Votes
+from canton.text.votes import COUNT_STEPS, TOTAL_STEPS, Votes, counted
 from tolerances import assert_close
 
 RUNS = (Run(1), Run(3), Run(7), Run(0, words=True), Run(1, words=True), Run(3, words=True))
@@ -103,7 +103,7 @@ def test_counting_on_is_counting_both() -> None:
 
 def test_votes_are_what_their_equation_says() -> None:
     torch.manual_seed(0)
-    votes = Votes(2, 5).double()
+    votes = Votes(2, 5, counted()).double()
     torch.nn.init.normal_(votes.vote.weight)
     torch.nn.init.normal_(votes.gate.weight)
     followers = torch.randint(0, 256, (3, 2, SLOTS)).to(torch.uint8)

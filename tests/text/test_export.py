@@ -18,7 +18,17 @@ ARCHITECTURES = {
     "article": ARTICLE,
     "usual": Architecture(hidden=12, layers=2, embedding=8, contexts=((2, 64), (3, 128))),
     "lstm": Architecture(cell="lstm", hidden=12, layers=2, embedding=8, head=6, contexts=((4, 512),)),
-    "mgu": Architecture(cell="mgu", hidden=12, embedding=8, contexts=(), counts=(), words=(), skip=False),
+    "mgu": Architecture(
+        cell="mgu",
+        hidden=12,
+        embedding=8,
+        contexts=(),
+        counts=(),
+        words=(),
+        recent=(),
+        recent_words=(),
+        skip=False,
+    ),
 }
 
 

@@ -51,7 +51,7 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     trained = go(tmp_path / "m", text, steps=300, rate=2e-2, show=seen.append, show_seconds=0.0, looks=4)
     assert trained.finished
     assert trained.held_out is not None
-    assert trained.held_out < 2.5 < 3 < seen[0].bits_per_byte
+    assert trained.held_out < 2.5 < 2.7 < seen[0].bits_per_byte
     held = load_model(tmp_path / "m")
     assert same(held.model, trained.model)
     assert held.checkpoint is None

@@ -50,7 +50,16 @@ def test_the_future_does_not_change_the_past_and_rows_do_not_meet(architecture: 
 
 def test_a_context_is_the_bytes_that_end_here() -> None:
     """The same two bytes hit the same row wherever they stand."""
-    a = Architecture(hidden=4, embedding=5, contexts=((2, 4096),), counts=(), words=(), dropout=0.0)
+    a = Architecture(
+        hidden=4,
+        embedding=5,
+        contexts=((2, 4096),),
+        counts=(),
+        words=(),
+        recent=(),
+        recent_words=(),
+        dropout=0.0,
+    )
     model = ByteModel(a).eval()
     torch.nn.init.normal_(model.contexts[0].weight)
     read = torch.tensor([7, 1, 2, 9, 1, 2, 2, 1])[:, None]

@@ -27,7 +27,16 @@ TEXT = np.frombuffer(
 def model() -> ByteModel:
     torch.manual_seed(2)
     model = ByteModel(
-        Architecture(hidden=12, embedding=6, contexts=((3, 16),), counts=(), words=(), dropout=0.5)
+        Architecture(
+            hidden=12,
+            embedding=6,
+            contexts=((3, 16),),
+            counts=(),
+            words=(),
+            recent=(),
+            recent_words=(),
+            dropout=0.5,
+        )
     )
     with torch.no_grad():
         model.logits.weight.mul_(5)

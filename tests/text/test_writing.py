@@ -21,10 +21,14 @@ TEXT = np.frombuffer(("It's said, Hello wörld 42; Hello there. " * 30).encode()
 
 SHAPES = (
     ARTICLE,
-    Architecture(hidden=40),
-    Architecture(hidden=33, layers=2, contexts=((2, 512), (5, 1024))),
-    Architecture(hidden=16, layers=2, skip=False, head=7, contexts=(), counts=(), words=()),
-    Architecture(hidden=10, layers=2, skip=False, head=7, counts=(7, 2), words=(3, 0)),
+    Architecture(hidden=40, memory=90),
+    Architecture(
+        hidden=33, layers=2, contexts=((2, 512), (5, 1024)), recent=(1, 7), recent_words=(3,), memory=30
+    ),
+    Architecture(
+        hidden=16, layers=2, skip=False, head=7, contexts=(), counts=(), words=(), recent=(), recent_words=()
+    ),
+    Architecture(hidden=10, layers=2, skip=False, head=7, counts=(7, 2), words=(3, 0), recent=()),
 )
 
 

@@ -39,6 +39,9 @@ def train(
     counts: Annotated[
         bool, typer.Option("--counts/--no-counts", help="Look up what followed the same bytes before.")
     ] = True,
+    recent: Annotated[
+        bool, typer.Option("--recent/--no-recent", help="Look up what followed in what was just read.")
+    ] = True,
     batch: Annotated[int | None, typer.Option(help="Lanes read side by side.")] = None,
     length: Annotated[int | None, typer.Option(help="Bytes of each lane a step.")] = None,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -59,6 +62,8 @@ def train(
     model: dict[str, Any] = {"cell": cell, "hidden": hidden, "layers": layers, "dropout": dropout}
     if not counts:
         model |= {"counts": (), "words": ()}
+    if not recent:
+        model |= {"recent": (), "recent_words": ()}
     recipe: dict[str, Any] = {"batch": batch, "length": length, "rate": rate, "clip": clip}
     architecture = _architecture({k: v for k, v in model.items() if v is not None}, preset, resume)
     if preset is not None:

@@ -64,7 +64,7 @@ class Adapter:
         self.squares = [torch.zeros_like(weight) for weight in self.weights]
         self.rate, self.decay, self.memory, self.epsilon = rate, decay, memory, epsilon
         self.stretches = 0
-        self.past = self.model.start(1)[0].long()
+        self.past = torch.zeros(self.model.reach, 1, dtype=torch.long)
 
     def __call__(self, loss: Tensor, read: Tensor, answers: Tensor) -> None:
         if self.model.counts is not None and self.weight:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from canton.errors import UserError
 from canton.storage import reason
+from canton.text.evidence import Evidence
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -35,12 +36,14 @@ class Batch(NamedTuple):
     """One step's bytes, (T + 1, B) whole numbers, the last row being known only as an answer.
 
     `fresh`: the lanes have moved, so that the carried state no longer belongs to them. `folds`: (T, B), which
-    of the `FOLDS` stretches of the counted part each answer lies in; `FOLDS` or more behind it.
+    of the `FOLDS` stretches of the counted part each answer lies in; `FOLDS` or more behind it. `recent`:
+    what followed earlier in the text, if somebody looked (`canton.text.recent.Reminded`).
     """
 
     window: Tensor
     fresh: bool
     folds: Tensor
+    recent: Evidence | None = None
 
 
 class Corpus:
@@ -120,22 +123,31 @@ class Lanes:
         self.steps_a_round = (self.lane - 1) // length
 
     def __call__(self, step: int) -> Batch:
+        starts = self.starts(step)
+        columns = [self.read(start, self.length + 1) for start in starts]
+        fresh = self.place(step)[1] == 0
+        return Batch(torch.from_numpy(np.stack(columns, axis=1)), fresh, self._folds(starts))
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Which round this step is in, and how many bytes each lane has read in it."""
         turn, within = divmod(step, self.steps_a_round)
+        return turn, within * self.length
+
+    def starts(self, step: int) -> list[int]:
+        """Where in the corpus each lane reads on at this step."""
+        turn, offset = self.place(step)
         shift = int(np.random.default_rng([self.seed, turn]).integers(self.corpus.split)) if turn else 0
-        offset = shift + within * self.length
-        starts = [(lane * self.lane + offset) % self.corpus.split for lane in self.mine]
-        columns = [self._read(start) for start in starts]
-        return Batch(torch.from_numpy(np.stack(columns, axis=1)), within == 0, self._folds(starts))
+        return [(lane * self.lane + shift + offset) % self.corpus.split for lane in self.mine]
+
+    def read(self, start: int, size: int) -> Bytes:
+        """`size` bytes of the training part from `start` on, going round at its end."""
+        head = self.corpus.read(start, min(start + size, self.corpus.split))
+        missing = size - len(head)
+        return np.concatenate([head, self.corpus.read(0, missing)]) if missing else head
 
     def _folds(self, starts: list[int]) -> Tensor:
         places = torch.tensor(starts) + torch.arange(1, self.length + 1)[:, None]
         return places % self.corpus.split * FOLDS // min(self.corpus.split, COUNTED_MOST)
-
-    def _read(self, start: int) -> Bytes:
-        stop = start + self.length + 1
-        head = self.corpus.read(start, min(stop, self.corpus.split))
-        missing = stop - start - len(head)
-        return np.concatenate([head, self.corpus.read(0, missing)]) if missing else head
 
 
 def map_file(file: Path) -> Bytes:

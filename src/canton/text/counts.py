@@ -21,19 +21,18 @@ from torch import Tensor
 
 from canton.errors import UserError
 from canton.text.corpus import FOLDS, Bytes
+from canton.text.evidence import SLOTS, Evidence
 from canton.text.runs import Run, numbers
 
 PIECE = 1 << 18
 """Bytes whose runs are numbered at a time, so that a large text needs no large memory."""
 
-SLOTS = 8
-"""A row keeps this many followers, the most frequent; its total knows of the others too."""
-
 
 class Table(NamedTuple):
     """The rows of one kind of run, sorted by `keys` (R,), `canton.text.runs.numbers`.
 
-    followers uint8, counts int32 (R, SLOTS), the most frequent first; totals int32 (R,).
+    followers uint8, counts int32 (R, SLOTS), the most frequent first; totals int32 (R,), those that found no
+    slot among them.
     """
 
     keys: Tensor
@@ -45,17 +44,6 @@ class Table(NamedTuple):
 class Shares(NamedTuple):
     """How much of a `Table` each fold gave: counts (R, FOLDS, SLOTS), totals (R, FOLDS)."""
 
-    counts: Tensor
-    totals: Tensor
-
-
-class Evidence(NamedTuple):
-    """What K tables know of N places, zeros where a table does not know the run.
-
-    followers, counts (N, K, SLOTS): which bytes followed, how often; totals (N, K): how often the run was.
-    """
-
-    followers: Tensor
     counts: Tensor
     totals: Tensor
 

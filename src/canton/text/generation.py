@@ -172,7 +172,7 @@ def write_natively(
     written = writer.write(
         logits,
         hidden,
-        bytes(past[:, 0].tolist()),
+        past[:, 0].numpy().tobytes(),
         uniforms,
         temperature=temperature,
         top_k=top_k,
@@ -182,7 +182,7 @@ def write_natively(
         follow=utf8.NEXT,
         fits=utf8.FITS,
     )
-    after = torch.tensor(list(written.past), dtype=torch.uint8)[:, None]
+    after = torch.from_numpy(np.frombuffer(written.past, np.uint8).copy())[:, None]
     return written.text, written.logits, (after, *written.states), written.character
 
 

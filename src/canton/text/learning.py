@@ -17,6 +17,7 @@ from canton.text.corpus import COUNTED_MOST, Batch, Corpus, Lanes
 from canton.text.counts import Counts, count
 from canton.text.model import Architecture, ByteModel, State
 from canton.text.modelfile import check_replaceable, load_model, save_model
+from canton.text.recent import Reminded
 from canton.text.surprisal import bits_per_byte
 from canton.text.watch import Progress, Watch
 from canton.training import Checkpoint, Report, fit, make_fabric
@@ -158,7 +159,7 @@ def train(
     report = fit(
         model,
         optimiser(model, rate=settings["rate"], weight_decay=settings["weight_decay"]),
-        lanes,
+        lanes if model.recall is None else Reminded(lanes, model.recall),
         next_byte_loss,
         fabric=fabric,
         steps=settings["steps"],
@@ -212,7 +213,7 @@ def optimiser(model: nn.Module, *, rate: float, weight_decay: float) -> torch.op
 def next_byte_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
     """Cross-entropy of the next byte, in nats a byte, and the state after the batch."""
     window = batch.window.long()
-    logits, after = model(window[:-1], None if batch.fresh else state, batch.folds)
+    logits, after = model(window[:-1], None if batch.fresh else state, batch.folds, batch.recent)
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten()), after
 
 

@@ -13,13 +13,13 @@ from canton.errors import UserError
 from canton.layers import GRU, LSTM, MGU, RNN
 from canton.recurrent import Recurrent
 from canton.text.counts import Counts
+from canton.text.evidence import Evidence
+from canton.text.recent import Recall
 from canton.text.runs import LONGEST, Run, scrambled
-from canton.text.votes import Votes
+from canton.text.votes import Votes, counted, latest
 
 State = tuple[Tensor, ...]
-"""What a byte model carries: the bytes its longest context still needs (n, B), then each layer's state (1, B,
-H).
-"""
+"""What a byte model carries: the bytes it still looks back at (n, B), then each layer's state (1, B, H)."""
 
 CELLS: dict[str, Callable[[int, int, bool], Recurrent]] = {
     "gru": lambda c_in, hidden, bias: GRU(c_in, hidden, bias=bias),
@@ -46,6 +46,11 @@ class Architecture:
             in a text is told what was counted for it (`canton.text.counts`, `canton.text.votes`).
         words: for each n, the same for the word under way with the n words before it.
         rows: no more than so many runs of each kind are kept, the most frequent.
+        recent: for each n, the last n bytes are looked for in what was read just before, and what followed
+        there is
+            told as well (`canton.text.recent`).
+        recent_words: for each n, the same for the word under way with the n words before it.
+        memory: in how many of the last bytes they are looked for; the state carries these.
         head: width of a hidden layer (elu) before the logits, 0 for none.
         skip: layers above the first also see the embedding, and the head sees all layers and the embedding;
         the
@@ -62,6 +67,9 @@ class Architecture:
     counts: tuple[int, ...] = (2, 3, 4, 5, 6)
     words: tuple[int, ...] = (0, 1, 2)
     rows: int = 1 << 18
+    recent: tuple[int, ...] = (2, 3, 4, 6)
+    recent_words: tuple[int, ...] = (0, 1)
+    memory: int = 1 << 14
     head: int = 0
     skip: bool = True
     bias: bool = True
@@ -75,12 +83,18 @@ class Architecture:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout is {self.dropout}: a probability lies in [0, 1)")
-        for name, low, high in (("counts", 1, LONGEST), ("words", 0, 3)):
+        for name, low, high in (
+            ("counts", 1, LONGEST),
+            ("words", 0, 3),
+            ("recent", 1, LONGEST),
+            ("recent_words", 0, 3),
+        ):
             value = getattr(self, name)
             if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
                 raise UserError(f"{name} is {value}: different numbers from {low} to {high}")
-        if self.rows < 1:
-            raise UserError(f"rows is {self.rows}: it is a whole number of at least 1")
+        for name in ("rows", "memory"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least 1")
         if any(n < 2 or rows < 1 for n, rows in self.contexts):
             raise UserError(f"contexts is {self.contexts}: pairs of at least (2 bytes, 1 row)")
         if not self.embedding and (self.contexts or self.skip):
@@ -90,6 +104,11 @@ class Architecture:
     def runs(self) -> tuple[Run, ...]:
         """What is counted."""
         return (*(Run(n) for n in self.counts), *(Run(n, words=True) for n in self.words))
+
+    @property
+    def recent_runs(self) -> tuple[Run, ...]:
+        """What is looked for in what was just read."""
+        return (*(Run(n) for n in self.recent), *(Run(n, words=True) for n in self.recent_words))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,10 +133,13 @@ class Architecture:
                 raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
         try:
             contexts = tuple((int(n), int(rows)) for n, rows in table["contexts"])
-            counts, words = (tuple(int(n) for n in table[name]) for name in ("counts", "words"))
+            runs = {
+                name: tuple(int(n) for n in table[name])
+                for name in ("counts", "words", "recent", "recent_words")
+            }
         except (TypeError, ValueError) as error:
             raise UserError(f"its architecture says {table!r}, which cannot be") from error
-        return cls(**{**table, "contexts": contexts, "counts": counts, "words": words})
+        return cls(**{**table, **runs, "contexts": contexts})
 
 
 ARTICLE = Architecture(
@@ -127,6 +149,8 @@ ARTICLE = Architecture(
     contexts=(),
     counts=(),
     words=(),
+    recent=(),
+    recent_words=(),
     head=64,
     skip=False,
     bias=False,
@@ -164,27 +188,37 @@ class ByteModel(nn.Module):
         nn.init.zeros_(self.logits.bias)
         self.dropout = nn.Dropout(a.dropout)
         self.counts: Counts | None = None
-        self.votes = Votes(len(a.runs), seen) if a.runs else None
-        self.reach = max([n - 1 for n, _ in a.contexts] + [run.reach for run in a.runs], default=0)
+        self.votes = Votes(len(a.runs), seen, counted()) if a.runs else None
+        runs = a.runs + a.recent_runs
+        self.reach = max([n - 1 for n, _ in a.contexts] + [run.reach for run in runs], default=0)
+        self.recall = Recall(a.recent_runs, a.memory, self.reach) if a.recent_runs else None
+        self.reminders = Votes(len(a.recent_runs), seen, latest()) if a.recent_runs else None
+        self.carried = self.reach + (a.memory if a.recent_runs else 0)
 
     def start(self, batch: int) -> State:
         """The state before any byte was read."""
         like = self.logits.weight
-        past = torch.zeros(self.reach, batch, dtype=torch.uint8, device=like.device)
+        past = torch.zeros(self.carried, batch, dtype=torch.uint8, device=like.device)
         kept = 2 if self.architecture.cell == "lstm" else 1
         hidden = like.new_zeros(1, batch, self.architecture.hidden)
         return (past, *([hidden] * kept * self.architecture.layers))
 
     def forward(
-        self, read: Tensor, state: State | None = None, folds: Tensor | None = None
+        self,
+        read: Tensor,
+        state: State | None = None,
+        folds: Tensor | None = None,
+        recent: Evidence | None = None,
     ) -> tuple[Tensor, State]:
         """Logits for the byte after each of `read` (T, B), and the state after the last.
 
-        folds: for reading the text that was counted, see `Counts.look_up`.
+        folds: for reading the text that was counted, see `Counts.look_up`. recent: what followed earlier, if
+        it is known; else it is looked up in the state.
         """
         past, *hidden = self.start(read.shape[1]) if state is None else state
         window = torch.cat([past, read.to(past.dtype)])
-        xs, x = self._embed(window.long()), None
+        near = window[self.carried - self.reach :].long()
+        xs, x = self._embed(near), None
         kept = len(hidden) // len(self.layers)
         after: list[Tensor] = []
         heard: list[Tensor] = []
@@ -198,7 +232,9 @@ class ByteModel(nn.Module):
         seen = torch.cat([*heard, xs], -1) if self.architecture.skip else heard[-1]
         logits = self.logits(seen if self.narrow is None else nn.functional.elu(self.narrow(seen)))
         if self.votes is not None and self.counts is not None:
-            logits = self.votes(logits, self.counts.look_up(window.long(), self.reach, folds), seen)
+            logits = self.votes(logits, self.counts.look_up(near, self.reach, folds), seen)
+        if self.reminders is not None and self.recall is not None:
+            logits = self.reminders(logits, self.recall.look_up(window) if recent is None else recent, seen)
         return logits, (window[len(read) :], *after)
 
     def _embed(self, window: Tensor) -> Tensor:

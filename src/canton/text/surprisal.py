@@ -17,6 +17,9 @@ from canton.text.model import ByteModel, State
 BEFORE = 0x0A
 """A text is read as if a line had just ended: its first byte, too, is guessed from something."""
 
+TURN = 1024
+"""Bytes of each lane that are read in one go."""
+
 Learn = Callable[[Tensor, Tensor, Tensor], None]
 """Is handed, once a stretch is scored, its loss in nats a byte, the bytes that were read (T,) and those that
 came (T,), and may change the model by them.
@@ -37,7 +40,7 @@ class Scored(NamedTuple):
 
 
 def surprisals(
-    model: ByteModel, text: Bytes, *, alternatives: int = 0, stretch: int = 1024, learn: Learn | None = None
+    model: ByteModel, text: Bytes, *, alternatives: int = 0, stretch: int = TURN, learn: Learn | None = None
 ) -> Iterator[Scored]:
     """Score `text` from its first byte to its last, a stretch at a time, so that it may be of any size.
 
@@ -70,13 +73,15 @@ def surprisals(
 
 
 def bits_per_byte(
-    model: ByteModel, corpus: Corpus, start: int, stop: int, *, lanes: int = 16, run_up: int = 512
+    model: ByteModel, corpus: Corpus, start: int, stop: int, *, lanes: int = 16, run_up: int | None = None
 ) -> float:
     """Bits per byte of the corpus from `start` to `stop`, every byte scored once, the state carried along.
 
     For speed the stretch is read in `lanes` lanes side by side; each starts `run_up` bytes early, and these
-    are not counted. One lane is the exact figure, which more of them approach from above.
+    are not counted; left out, 512 or as many as the model looks back at. One lane is the exact figure, which
+    more of them approach from above.
     """
+    run_up = max(512, model.carried) if run_up is None else run_up
     training = model.training
     model.eval()
     lanes = max(1, min(lanes, (stop - start) // (2 * run_up)))
@@ -87,8 +92,8 @@ def bits_per_byte(
     # at time t a lane reads byte begin - 1 - lead + t and guesses the one after it
     lead = min(run_up, max(start - 1, 0))
     with torch.no_grad():
-        for first in range(-lead, size, 256):
-            last = min(first + 256, size)
+        for first in range(-lead, size, TURN):
+            last = min(first + TURN, size)
             window = np.stack([_stretch(corpus, b + first - 1, b + last, stop) for b in begins], axis=1)
             given = torch.from_numpy(window).to(device)
             logits, state = model(given[:-1], state)

@@ -1,4 +1,4 @@
-"""What counts are worth: a byte that was seen to follow gets a learned number added to its logit.
+"""What evidence is worth: a byte that was seen to follow gets a learned number added to its logit.
 
 For the bytes b that table k saw follow the run at hand, n(k) times in all, b itself c(k, b) times::
 
@@ -9,6 +9,9 @@ For the bytes b that table k saw follow the run at hand, n(k) times in all, b it
 that differ little into one cell. So smoothing and discounting, which n-gram models take from theory (Chen &
 Goodman 1999), are learned; and the network learns what the counts leave open. A sum of what many counts say,
 weighed by what is at hand, is PAQ's logistic mixing (Mahoney 2005), over bytes in place of bits.
+
+Of what was read just now (`canton.text.recent`) c is the rank: 1 for the latest follower. A byte that
+followed several times then gets several votes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from canton.text.counts import Evidence
+from canton.text.evidence import Evidence
 
 COUNT_STEPS = (1, 2, 3, 4, 5, 7, 10, 16, 32, 64, 128)
 TOTAL_STEPS = (1, 2, 3, 4, 5, 7, 10, 16, 32, 64, 128, 256, 1024)
@@ -24,14 +27,29 @@ _COUNT_STEPS = torch.tensor(COUNT_STEPS, dtype=torch.int32)
 _TOTAL_STEPS = torch.tensor(TOTAL_STEPS, dtype=torch.int32)
 
 
-class Votes(nn.Module):
-    """Adds what `tables` tables of counts say to logits; `seen`: how many channels the gate sees."""
+def counted() -> Tensor:
+    """What a count is worth before training, (totals, counts): the more the better, and of few the better."""
+    counts, totals = torch.tensor([0.0, *COUNT_STEPS]), torch.tensor([1.0, *TOTAL_STEPS])
+    return torch.log1p(6 * counts / totals[:, None].sqrt())
 
-    def __init__(self, tables: int, seen: int) -> None:
+
+def latest() -> Tensor:
+    """What a rank is worth before training, (totals, ranks): the later the better."""
+    ranks = torch.tensor([1.0, *COUNT_STEPS])
+    return (0.5 / ranks).expand(len(TOTAL_STEPS) + 1, -1)
+
+
+class Votes(nn.Module):
+    """Adds what `tables` tables say to logits.
+
+    Args:
+        seen: how many channels the gate sees.
+        start: what a count, or rank, is worth before training: `counted()` or `latest()`.
+    """
+
+    def __init__(self, tables: int, seen: int, start: Tensor) -> None:
         super().__init__()
         self.tables = tables
-        counts, totals = torch.tensor([0.0, *COUNT_STEPS]), torch.tensor([1.0, *TOTAL_STEPS])
-        start = torch.log1p(6 * counts / totals[:, None].sqrt())
         strength = torch.full((tables, tables + 1), 0.15)
         strength[torch.arange(tables), torch.arange(tables) + 1] = 0.8  # the longest run that is known
         self.vote = nn.Embedding(strength.numel() * start.numel(), 1)

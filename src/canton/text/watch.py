@@ -65,7 +65,7 @@ class Watch:
         if self.show is not None and self.looked < look < self.looks and not report.stopped:
             if self.looked >= 0 or look > 0:
                 part = min(len(self.corpus), self.corpus.split + (1 << 14))
-                held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, part)
+                held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, part, run_up=512)
                 sample = b"".join(generate(self.model, 160, seed=look, temperature=0.8))
                 self.model.train()
             self.looked = look

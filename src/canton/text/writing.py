@@ -7,11 +7,11 @@ import torch
 from canton.cells import GRUCell
 from canton.errors import UserError
 from canton.kernels.native import why_not
-from canton.kernels.native.byte_net import ByteCounts, ByteNet, ByteTable, GRULayer
+from canton.kernels.native.byte_net import TABLES, ByteNet, ByteTable, ByteVotes, GRULayer
 from canton.kernels.native.writer import Writer
 from canton.recurrent import Recurrent
 from canton.text.model import ByteModel
-from canton.text.votes import COUNT_STEPS, TOTAL_STEPS
+from canton.text.votes import COUNT_STEPS, TOTAL_STEPS, Votes
 
 PRECISIONS = ("float32", "int8")
 
@@ -45,8 +45,8 @@ def refuses(model: ByteModel) -> str | None:
         return "it runs float32 weights on the processor"
     if model.architecture.layers > 8 or len(model.architecture.contexts) > 8:
         return "it knows at most 8 layers and 8 contexts"
-    if len(model.architecture.runs) > 12:
-        return "it knows at most 12 tables of counts"
+    if max(len(model.architecture.runs), len(model.architecture.recent_runs)) > TABLES:
+        return f"it knows at most {TABLES} kinds of runs"
     return None
 
 
@@ -72,13 +72,25 @@ def _net(model: ByteModel) -> ByteNet:
         (model.logits.weight, model.logits.bias),
         model.reach,
         _counts(model),
+        _recent(model),
+        model.architecture.memory,
+        COUNT_STEPS,
+        TOTAL_STEPS,
     )
 
 
-def _counts(model: ByteModel) -> ByteCounts | None:
+def _counts(model: ByteModel) -> tuple[list[ByteTable], ByteVotes] | None:
     if model.counts is None or model.votes is None:
         return None
     pairs = zip(model.counts.runs, model.counts.tables, strict=True)
-    tables = [ByteTable(run.n, run.words, *table) for run, table in pairs]
-    vote, gate = model.votes.vote.weight, model.votes.gate
-    return ByteCounts(tables, COUNT_STEPS, TOTAL_STEPS, vote.flatten(), (gate.weight, gate.bias))
+    return [ByteTable((run.n, run.words), *table) for run, table in pairs], _votes(model.votes)
+
+
+def _recent(model: ByteModel) -> tuple[list[tuple[int, bool]], ByteVotes] | None:
+    if model.reminders is None:
+        return None
+    return [(run.n, run.words) for run in model.architecture.recent_runs], _votes(model.reminders)
+
+
+def _votes(votes: Votes) -> ByteVotes:
+    return ByteVotes(votes.vote.weight.flatten(), (votes.gate.weight, votes.gate.bias))

@@ -22,27 +22,27 @@ class GRULayer(NamedTuple):
     candidate: Tensor
 
 
+Kind = tuple[int, bool]
+"""The last n bytes or, if true, the word under way and the n words before it."""
+
+
 class ByteTable(NamedTuple):
-    """Which bytes followed each run of `n` bytes, or of words: keys int64 (R,), ascending, followers uint8
-    and counts int32 (R, 8), totals int32 (R,).
+    """Which bytes followed each run of a `kind`: keys int64 (R,), ascending, followers uint8 and counts int32
+    (R, 8), totals int32 (R,).
     """
 
-    n: int
-    words: bool
+    kind: Kind
     keys: Tensor
     followers: Tensor
     counts: Tensor
     totals: Tensor
 
 
-class ByteCounts(NamedTuple):
-    """Tables, the edges between the cells of counts and of totals, the learned votes (cells,), and weight
-    (tables, in) and bias (tables,) of the gate; see canton.text.votes.
+class ByteVotes(NamedTuple):
+    """What tables are worth: the learned votes (cells,), and weight (tables, in) and bias (tables,) of the
+    gate; see canton.text.votes.
     """
 
-    tables: Sequence[ByteTable]
-    count_steps: Sequence[int]
-    total_steps: Sequence[int]
     votes: Tensor
     gate: tuple[Tensor, Tensor]
 
@@ -59,7 +59,9 @@ class ByteNet(NamedTuple):
         narrow: weight and bias of a layer with elu before the logits, or None.
         logits: weight (256, in) and bias (256,).
         reach: how many bytes before the last are asked for; None: as many as the longest context needs.
-        counts: what is added to the logits, or None.
+        counts: tables of what followed, and what they are worth, which is added to the logits; or None.
+        recent: kinds of runs that are looked for in the last `memory` bytes, and what they are worth; or
+        None. count_steps, total_steps: the edges between the cells of counts and of totals.
     """
 
     embedding: Tensor | None
@@ -70,7 +72,16 @@ class ByteNet(NamedTuple):
     narrow: tuple[Tensor, Tensor] | None
     logits: tuple[Tensor, Tensor]
     reach: int | None = None
-    counts: ByteCounts | None = None
+    counts: tuple[Sequence[ByteTable], ByteVotes] | None = None
+    recent: tuple[Sequence[Kind], ByteVotes] | None = None
+    memory: int = 0
+    count_steps: Sequence[int] = ()
+    total_steps: Sequence[int] = ()
+
+
+def reach(net: ByteNet) -> int:
+    """How many bytes before the last are looked at."""
+    return max((n for n, _ in net.contexts), default=1) - 1 if net.reach is None else net.reach
 
 
 def check(net: ByteNet) -> list[int]:
@@ -108,11 +119,21 @@ def check(net: ByteNet) -> list[int]:
         below = size + (width if net.skip else 0)
         hidden.append(size)
     seen = sum(hidden) + width if net.skip else hidden[-1]
-    reach = max((n for n, _ in net.contexts), default=1) - 1
-    if net.reach is not None and not reach <= net.reach < 64:
-        raise ValueError(f"reach is {net.reach}: the contexts need {reach}, and 63 is the most")
+    least = max((n for n, _ in net.contexts), default=1) - 1
+    if net.reach is not None and not least <= net.reach < 64:
+        raise ValueError(f"reach is {net.reach}: the contexts need {least}, and 63 is the most")
     if net.counts is not None:
-        _check_counts(net.counts, seen, reach if net.reach is None else net.reach)
+        tables, votes = net.counts
+        _check_votes(net, [known.kind for known in tables], votes, seen)
+        for k, known in enumerate(tables):
+            rows = len(known.keys)
+            shapes = [tuple(part.shape) for part in known[1:]]
+            if shapes != [(rows,), (rows, 8), (rows, 8), (rows,)]:
+                raise ValueError(f"table {k} of counts has the shapes {shapes}")
+    if net.recent is not None:
+        _check_votes(net, *net.recent, seen)
+        if not 1 <= net.memory <= 1 << 24:
+            raise ValueError(f"memory is {net.memory}: 1 to {1 << 24} bytes do")
     if net.narrow is not None:
         shape("narrow weight", net.narrow[0], len(net.narrow[1]), seen)
         seen = len(net.narrow[1])
@@ -123,23 +144,17 @@ def check(net: ByteNet) -> list[int]:
     return hidden
 
 
-def _check_counts(counts: ByteCounts, seen: int, reach: int) -> None:
-    tables = len(counts.tables)
-    cells = tables * (tables + 1) * (len(counts.total_steps) + 1) * (len(counts.count_steps) + 1)
-    if (
-        not 1 <= tables <= TABLES
-        or counts.votes.numel() != cells
-        or tuple(counts.gate[0].shape) != (tables, seen)
-    ):
+def _check_votes(net: ByteNet, kinds: Sequence[Kind], votes: ByteVotes, seen: int) -> None:
+    tables = len(kinds)
+    cells = tables * (tables + 1) * (len(net.total_steps) + 1) * (len(net.count_steps) + 1)
+    weight, bias = (tuple(part.shape) for part in votes.gate)
+    if not 1 <= tables <= TABLES or (votes.votes.numel(), weight, bias) != (cells, (tables, seen), (tables,)):
         raise ValueError(
-            f"{tables} tables of counts, {counts.votes.numel()} votes, gate {tuple(counts.gate[0].shape)}: "
-            f"1 to {TABLES} tables, here {cells} votes and a gate of {(tables, seen)} do"
+            f"{tables} tables, {votes.votes.numel()} votes, gate {weight} and {bias}: 1 to {TABLES} tables, "
+            f"here {cells} votes and a gate of {(tables, seen)} and {(tables,)} do"
         )
-    for k, table in enumerate(counts.tables):
-        rows = len(table.keys)
-        shapes = [tuple(part.shape) for part in table[2:]]
-        if shapes != [(rows,), (rows, 8), (rows, 8), (rows,)]:
-            raise ValueError(f"table {k} of counts has the shapes {shapes}")
-        if (0 <= table.n <= 3 and reach >= 23) if table.words else 1 <= table.n <= min(7, reach + 1):
-            continue
-        raise ValueError(f"table {k} of counts is of {table.n} and looks further back than {reach} bytes")
+    for n, words in kinds:
+        if not ((0 <= n <= 3 and reach(net) >= 23) if words else 1 <= n <= min(7, reach(net) + 1)):
+            raise ValueError(
+                f"a run of {n} {'words' if words else 'bytes'} looks back beyond {reach(net)} bytes"
+            )

@@ -1,4 +1,4 @@
-// What a text said followed the run of bytes, or of words, that ends here: canton.text's runs.py, counts.py, votes.py.
+// What followed the run of bytes, or of words, that ends here: canton.text's runs.py, counts.py, votes.py.
 #pragma once
 #include <math.h>
 
@@ -41,31 +41,45 @@ inline int64_t word_run(const uint8_t* last, int64_t n) {
     return int64_t(scrambled(value));
 }
 
+inline int64_t run_number(const WriterKind& kind, const uint8_t* last) {
+    return kind.words ? word_run(last, kind.n) : byte_run(last, kind.n);
+}
+
+// What one table knows of a place: `SLOTS` followers and how often, or as which from the last; total 0: nothing.
+struct Known {
+    const uint8_t* followers;
+    const int32_t* counts;
+    int32_t total;
+};
+
 // Which cell of a table a number falls into: how many of the edges it has reached.
 inline int64_t step_of(const int32_t* edges, int64_t count, int32_t value) {
     return std::upper_bound(edges, edges + count, value) - edges;
 }
 
-// Adds to `scores` what the tables say after the byte at `last`; `seen`: what the head saw.
-inline void vote(const WriterModel& m, const uint8_t* last, const float* seen, int64_t width, float* scores) {
-    int64_t row[MOST_TABLES], found = 0;
-    for (int64_t k = 0; k < m.tables; ++k) {
-        const WriterTable& t = m.table[k];
-        const int64_t key = t.words ? word_run(last, t.n) : byte_run(last, t.n);
-        const int64_t* place = std::lower_bound(t.keys, t.keys + t.rows, key);
-        row[k] = place < t.keys + t.rows && *place == key ? place - t.keys : -1;
-        found += row[k] >= 0;
-    }
-    for (int64_t k = 0; k < m.tables; ++k) {
-        if (row[k] < 0) continue;
-        const WriterTable& t = m.table[k];
-        float gate = m.gate_bias[k];
-        for (int64_t i = 0; i < width; ++i) gate += m.gate[k * width + i] * seen[i];
+inline Known look_up(const WriterTable& t, const uint8_t* last) {
+    const int64_t key = run_number(t.kind, last);
+    const int64_t* place = std::lower_bound(t.keys, t.keys + t.rows, key);
+    if (place == t.keys + t.rows || *place != key) return {nullptr, nullptr, 0};
+    const int64_t row = place - t.keys;
+    return {t.followers + row * SLOTS, t.counts + row * SLOTS, t.totals[row]};
+}
+
+// Adds to `scores` what the tables `known` say; `seen`: what the head saw.
+inline void vote(const WriterModel& m, const WriterVotes& v, const Known* known, const float* seen, int64_t width, float* scores) {
+    int64_t found = 0;
+    for (int64_t k = 0; k < v.tables; ++k) found += known[k].total > 0;
+    for (int64_t k = 0; k < v.tables; ++k) {
+        if (known[k].total <= 0) continue;
+        float gate = v.gate_bias[k];
+        for (int64_t i = 0; i < width; ++i) gate += v.gate[k * width + i] * seen[i];
         gate = 2.0f / (1.0f + expf(-gate));
-        const int64_t total = step_of(m.total_steps, m.total_count, t.totals[row[k]]);
-        const int64_t at = ((k * (m.tables + 1) + found) * (m.total_count + 1) + total) * (m.count_count + 1);
-        for (int64_t s = row[k] * SLOTS; s < row[k] * SLOTS + SLOTS; ++s)
-            if (t.counts[s]) scores[t.followers[s]] += gate * m.votes[at + step_of(m.count_steps, m.count_count, t.counts[s])];
+        const int64_t total = step_of(m.total_steps, m.total_count, known[k].total);
+        const int64_t at = ((k * (v.tables + 1) + found) * (m.total_count + 1) + total) * (m.count_count + 1);
+        for (int s = 0; s < SLOTS; ++s) {
+            const int32_t count = known[k].counts[s];
+            if (count) scores[known[k].followers[s]] += gate * v.votes[at + step_of(m.count_steps, m.count_count, count)];
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 #pragma once
 #include <math.h>
 
-#include "counts.h"
 #include "draw.h"
 #include "matvec.h"
+#include "recent.h"
 
 namespace {
 
@@ -22,6 +22,7 @@ struct Writer {
     float* floats[9] = {};
     float *x, *in, *gx, *hh, *rh, *h, *heard, *wide, *out;
     int16_t* space;
+    Recent recent;
 
     explicit Writer(const WriterModel& m) : model(m) {
         const int64_t E = m.embedding;
@@ -106,8 +107,8 @@ struct Writer {
         memcpy(state, h, size_t(H) * 4);
     }
 
-    // Reads window[reach], the byte just written, after the `reach` bytes before it.
-    void read(const uint8_t* window, float* state, float* scores) {
+    // Reads window[reach], the byte just written, after the `reach` bytes before it; `known`: see Recent::read.
+    void read(const uint8_t* window, const Known* known, float* state, float* scores) {
         const int64_t E = model.embedding;
         if (E) embed(window);
         int64_t place = 0;
@@ -139,23 +140,26 @@ struct Writer {
         }
         logits.times(from, out, space);
         for (int i = 0; i < 256; ++i) scores[i] = out[i] + model.logits_bias[i];
-        if (model.tables) vote(model, window + reach, heard, seen, scores);
+        Known counted[MOST_TABLES];
+        for (int64_t k = 0; k < model.counts.tables; ++k) counted[k] = look_up(model.table[k], window + reach);
+        vote(model, model.counts, counted, heard, seen, scores);
+        vote(model, model.recent, known, heard, seen, scores);
     }
 
     // Writes run.count bytes; returns how many, fewer if the scores ceased to be numbers.
     int64_t write(WriterRun& run) {
-        uint8_t window[64];
-        memcpy(window, run.past, size_t(reach));
+        Known known[MOST_TABLES];
+        recent.begin(model, run.past);
         int64_t k = 0;
         for (; k < run.count; ++k) {
             const int byte = draw(run, run.uniforms[k], run.room - k);
             if (byte < 0) break;
-            run.out[k] = window[reach] = uint8_t(byte);
+            run.out[k] = uint8_t(byte);
             if (run.character >= 0) run.character = run.next[run.character * 256 + byte];
-            read(window, run.state, run.scores);
-            memmove(window, window + 1, size_t(reach));
+            recent.read(model, uint8_t(byte), known);
+            read(recent.end() - 1 - reach, known, run.state, run.scores);
         }
-        memcpy(run.past, window, size_t(reach));
+        memcpy(run.past, recent.end() - reach - model.memory, size_t(reach + model.memory));
         return k;
     }
 };

@@ -12,7 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from canton.kernels.native.byte_net import CONTEXTS, LAYERS, TABLES, ByteCounts, ByteNet, check
+from canton.kernels.native.byte_net import (
+    CONTEXTS,
+    LAYERS,
+    TABLES,
+    ByteNet,
+    ByteTable,
+    ByteVotes,
+    check,
+    reach,
+)
 from canton.kernels.native.library import library, why_not
 
 _F, _N = ctypes.c_void_p, ctypes.c_int64
@@ -22,11 +31,20 @@ class _Layer(ctypes.Structure):
     _fields_ = (("hidden", _N), *((name, _F) for name in ("input", "bias", "gates", "candidate")))
 
 
+class _Kind(ctypes.Structure):
+    _fields_ = (("n", _N), ("words", _N))
+
+
 class _Table(ctypes.Structure):
     _fields_ = (
-        *((name, _N) for name in ("n", "words", "rows")),
+        ("kind", _Kind),
+        ("rows", _N),
         *((name, _F) for name in ("keys", "followers", "counts", "totals")),
     )
+
+
+class _Votes(ctypes.Structure):
+    _fields_ = (("tables", _N), *((name, _F) for name in ("votes", "gate", "gate_bias")))
 
 
 class _Model(ctypes.Structure):
@@ -39,9 +57,12 @@ class _Model(ctypes.Structure):
         ("norm_eps", ctypes.c_double),
         *((name, _F) for name in ("narrow", "narrow_bias", "logits", "logits_bias")),
         ("layer", _Layer * LAYERS),
-        *((name, _N) for name in ("reach", "tables", "count_count", "total_count")),
-        *((name, _F) for name in ("count_steps", "total_steps", "votes", "gate", "gate_bias")),
+        *((name, _N) for name in ("reach", "memory", "count_count", "total_count")),
+        *((name, _F) for name in ("count_steps", "total_steps")),
+        ("counts", _Votes),
+        ("recent", _Votes),
         ("table", _Table * TABLES),
+        ("kind", _Kind * TABLES),
     )
 
 
@@ -87,7 +108,7 @@ class Writer:
             raise ValueError(f"precision is {precision!r}: it is 'float32' or 'int8'")
         self._kept: list[Tensor] = []
         self._hidden = check(net)
-        self._reach = max((n for n, _ in net.contexts), default=1) - 1 if net.reach is None else net.reach
+        self._carried = reach(net) + (0 if net.recent is None else net.memory)
         self._handle = library().canton_writer_open(ctypes.byref(self._model(net, precision == "int8")))
         weakref.finalize(self, library().canton_writer_close, ctypes.c_void_p(self._handle))
 
@@ -111,7 +132,8 @@ class Writer:
         Args:
             logits: (256,) scores of the first byte.
             states: every layer's state, H numbers in any shape.
-            past: the last bytes read, as many as the longest context still needs.
+            past: the last bytes read, as many as are still looked back at: reach, and the memory if there is
+                one. To go on from where the last call ended costs least: else the memory is gone through.
             uniforms: numbers in [0, 1).
             temperature: the logits are divided by it; 0 takes the likeliest byte.
             top_k: draw from so many likeliest bytes; 0 for all.
@@ -125,10 +147,10 @@ class Writer:
         """
         scores = np.array(logits, np.float32)
         state = torch.cat([s.detach().float().flatten() for s in states]).contiguous().clone()
-        if scores.shape != (256,) or len(state) != sum(self._hidden) or len(past) != self._reach:
+        if scores.shape != (256,) or len(state) != sum(self._hidden) or len(past) != self._carried:
             raise ValueError(
                 f"logits {scores.shape}, states {len(state)}, past {len(past)}: "
-                f"they are (256,), {sum(self._hidden)} and {self._reach}"
+                f"they are (256,), {sum(self._hidden)} and {self._carried}"
             )
         if character is not None and (follow is None or fits is None):
             raise ValueError("character is given: follow and fits say what it means")
@@ -180,29 +202,30 @@ class Writer:
             model.narrow, model.narrow_bias = self._keep(net.narrow[0]), self._keep(net.narrow[1])
             model.narrow_width = len(net.narrow[1])
         model.logits, model.logits_bias = self._keep(net.logits[0]), self._keep(net.logits[1])
-        model.reach = self._reach
+        model.reach, model.memory = reach(net), self._carried - reach(net)
+        model.count_count, model.total_count = len(net.count_steps), len(net.total_steps)
+        steps = (torch.tensor(edges) for edges in (net.count_steps, net.total_steps))
+        model.count_steps, model.total_steps = (self._keep(edges, torch.int32) for edges in steps)
         if net.counts is not None:
-            self._tables(model, net.counts)
+            model.counts = self._votes(net.counts[1])
+            for k, known in enumerate(net.counts[0]):
+                self._table(model.table[k], known)
+        if net.recent is not None:
+            model.recent = self._votes(net.recent[1])
+            for k, kind in enumerate(net.recent[0]):
+                model.kind[k] = _Kind(*kind)
         return model
 
-    def _tables(self, model: _Model, counts: ByteCounts) -> None:
-        model.tables = len(counts.tables)
-        model.count_count, model.total_count = len(counts.count_steps), len(counts.total_steps)
-        steps = (torch.tensor(edges) for edges in (counts.count_steps, counts.total_steps))
-        model.count_steps, model.total_steps = (self._keep(edges, torch.int32) for edges in steps)
-        model.votes = self._keep(counts.votes)
-        model.gate, model.gate_bias = self._keep(counts.gate[0]), self._keep(counts.gate[1])
-        for k, table in enumerate(counts.tables):
-            place = model.table[k]
-            place.n, place.words, place.rows = table.n, table.words, len(table.keys)
-            place.keys, place.followers = (
-                self._keep(table.keys, torch.int64),
-                self._keep(table.followers, torch.uint8),
-            )
-            place.counts, place.totals = (
-                self._keep(table.counts, torch.int32),
-                self._keep(table.totals, torch.int32),
-            )
+    def _votes(self, votes: ByteVotes) -> _Votes:
+        weight, bias = votes.gate
+        return _Votes(len(bias), self._keep(votes.votes), self._keep(weight), self._keep(bias))
+
+    def _table(self, place: _Table, table: ByteTable) -> None:
+        place.kind, place.rows = _Kind(*table.kind), len(table.keys)
+        place.keys = self._keep(table.keys, torch.int64)
+        place.followers = self._keep(table.followers, torch.uint8)
+        place.counts = self._keep(table.counts, torch.int32)
+        place.totals = self._keep(table.totals, torch.int32)
 
     def _keep(self, tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
         if tensor is None:

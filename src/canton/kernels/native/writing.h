@@ -11,12 +11,24 @@ struct WriterLayer {
     const float *input, *bias, *gates, *candidate;
 };
 
+// What a place is known by: its last `n` bytes or, with `words`, the word under way and `n` before it.
+struct WriterKind {
+    int64_t n, words;
+};
+
 // The rows of one kind of run, keys ascending; followers and counts (rows, 8).
 struct WriterTable {
-    int64_t n, words, rows;
+    WriterKind kind;
+    int64_t rows;
     const int64_t* keys;
     const uint8_t* followers;
     const int32_t *counts, *totals;
+};
+
+// What the evidence of `tables` tables is worth: canton.text's Votes; gate (tables, in).
+struct WriterVotes {
+    int64_t tables;
+    const float *votes, *gate, *gate_bias;
 };
 
 struct WriterModel {
@@ -27,15 +39,16 @@ struct WriterModel {
     double norm_eps;
     const float *narrow, *narrow_bias, *logits, *logits_bias;
     WriterLayer layer[MOST_LAYERS];
-    int64_t reach, tables, count_count, total_count;  // reach: bytes before the last that are looked at
+    int64_t reach, memory, count_count, total_count;  // reach: bytes looked at before the last, and before the memory
     const int32_t *count_steps, *total_steps;
-    const float *votes, *gate, *gate_bias;
-    WriterTable table[MOST_TABLES];
+    WriterVotes counts, recent;
+    WriterTable table[MOST_TABLES];  // counts'
+    WriterKind kind[MOST_TABLES];    // recent's
 };
 
 struct WriterRun {
     float *scores, *state;  // (256,) logits of the next byte; every layer's state one after the other
-    uint8_t *past, *out;    // the bytes the longest context still needs; the bytes written
+    uint8_t *past, *out;    // the bytes still looked back at, reach + memory; the bytes written
     const double* uniforms;
     int64_t count;
     double temperature, top_p;

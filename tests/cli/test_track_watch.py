@@ -18,6 +18,7 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
+from canton.cli.shipped import SHIPPED
 from canton.motion.recorder import Recorder
 from cli.conftest import Canton
 from motion.watching_stub import HEIGHT, WIDTH, Bright, flight
@@ -122,7 +123,7 @@ def test_a_model_for_text(canton: Canton, model: Path, video: Path, tmp_path: Pa
 
 
 def test_no_model_where_none_is_shipped(canton: Canton, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("canton.cli.track_watch.SHIPPED", "models/none.safetensors")
+    monkeypatch.setitem(SHIPPED, "canton.motion", "models/none.safetensors")
     assert "no model is shipped" in canton.complains("track", "watch", video)
 
 

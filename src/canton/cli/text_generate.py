@@ -11,7 +11,7 @@ import typer
 
 
 def generate(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
     length: Annotated[int, typer.Option("--bytes", help="How many bytes to write.")] = 600,
     prompt: Annotated[str, typer.Option(help="What to continue; - reads it from standard input.")] = "",
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest byte.")] = 1.0,
@@ -24,6 +24,7 @@ def generate(
     utf8: Annotated[bool, typer.Option("--utf8/--no-utf8", help="Write whole UTF-8 characters only.")] = True,
 ) -> None:
     """Write. The text goes to standard output as it is drawn; the prompt is not repeated."""
+    from canton.cli.shipped import load_shipped
     from canton.errors import UserError
     from canton.text import generate, load_model
 
@@ -33,7 +34,7 @@ def generate(
         raise UserError(f"seed is {seed}: it is a whole number of at least 0")
     start = sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt)
     first = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-    writer = load_model(model).model
+    writer = (load_shipped("canton.text", load_model) if model is None else load_model(model)).model
     out = sys.stdout.buffer
     for k in range(count):
         texts = generate(

@@ -5,21 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from canton.cli.shipped import load_shipped
 from canton.errors import UserError
 
 if TYPE_CHECKING:
     from canton.motion.drawing import Painter
-    from canton.motion.modelfile import ModelFile
     from canton.motion.recorder import Recorder
     from canton.motion.watching import Sighting
 
-SHIPPED = "models/track.safetensors"
 USUAL_FPS = 30.0
 """Frames a second of a video that does not say."""
 
@@ -69,7 +67,7 @@ def watch(
     if width is not None and width < 0:
         raise UserError(f"width is {width}: it is a number of px, or 0")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
-    made = _shipped(load_model) if model is None else load_model(model)
+    made = load_shipped("canton.motion", load_model) if model is None else load_model(model)
     network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
     most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
     camera = source.isdigit() or "://" in source
@@ -108,14 +106,6 @@ def _which(what: list[str], model: Path | None) -> tuple[Path | None, str]:
     raise UserError(
         f"{len(what)} videos named: {', '.join(what[:4])}; watch takes one, after the model if any"
     )
-
-
-def _shipped(load: Callable[[Path], ModelFile]) -> ModelFile:
-    place = files("canton.motion").joinpath(SHIPPED)
-    if not place.is_file():
-        raise UserError("no model is shipped with this copy of Canton: name a model file before the video")
-    with as_file(place) as path:
-        return load(path)
 
 
 def _check_outputs(*outputs: Path | None, inputs: list[str]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from canton.errors import UserError
 from canton.recurrent import Recurrent
+from canton.text import export_evidence
+from canton.text.export_evidence import number, piece, scrambled
 from canton.text.model import ByteModel
+from canton.text.runs import PRIME, WORD
 from canton.weights import onnx
 from canton.weights.onnx_graph import Graph, written
 
@@ -18,22 +20,21 @@ from canton.weights.onnx_graph import Graph, written
 def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
     """The model as an onnx.ModelProto; also written to `path` if given.
 
-    Inputs: bytes, int64 (T, B), and the state of `ByteModel.start`: past, int64 (n, B), if the model has
-    contexts, and h_0, h_1, ... (1, B, hidden), for an LSTM c_0, c_1, ... as well. Outputs: logits (T, B,
+    Inputs: bytes, int64 (T, B), and the state of `ByteModel.start`: past, int64 (n, B), if the model
+    looks back, and h_0, h_1, ... (1, B, hidden), for an LSTM c_0, c_1, ... as well. Outputs: logits (T, B,
     256), and the state under the same names with _after. Time and batch are free; one byte at a time is T =
     1.
 
     Raises:
         UserError: the package onnx is not installed; which extra brings it.
     """
-    if model.counts is not None:
-        raise UserError("a model with counts has no ONNX form: train one with --no-counts")
     graph, a = Graph(), model.architecture
     window = read = graph.input("bytes", ("time", "batch"), torch.int64)
-    if model.reach:
-        past = graph.input("past", (model.reach, "batch"), torch.int64)
+    if model.carried:
+        past = graph.input("past", (model.carried, "batch"), torch.int64)
         window = graph.op("Concat", [past, read], {"axis": 0})
-    xs, x, heard = _embed(graph, model, read, window), "", []
+    near = piece(graph, window, model.carried - model.reach, 0)
+    xs, x, heard = _embed(graph, model, read, near), "", []
     names = ("h", "c") if a.cell == "lstm" else ("h",)
     for k, layer in enumerate(model.layers):
         assert isinstance(layer, Recurrent)
@@ -45,12 +46,19 @@ def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
             graph.output(value, f"{name}_{k}_after", shape)
         heard.append(x)
     seen = graph.op("Concat", [*heard, xs], {"axis": -1}) if a.skip else x
-    if model.narrow is not None:
-        seen = graph.op("Elu", [_linear(graph, model.narrow, seen)])
-    graph.output(_linear(graph, model.logits, seen), "logits", ("time", "batch", 256))
-    if model.reach:
-        ends = [graph.constant([k]) for k in (-model.reach, 2**62, 0)]
-        graph.output(graph.op("Slice", [window, *ends]), "past_after", (model.reach, "batch"), torch.int64)
+    narrow = seen if model.narrow is None else graph.op("Elu", [_linear(graph, model.narrow, seen)])
+    logits = _linear(graph, model.logits, narrow)
+    if model.votes is not None and model.counts is not None:
+        keys = export_evidence.numbers(graph, near, model.reach, model.counts.runs)
+        evidence = export_evidence.counted(graph, keys, model.counts.tables)
+        logits = export_evidence.voted(graph, model.votes, logits, evidence, seen)
+    if model.reminders is not None and model.recall is not None:
+        evidence = export_evidence.recalled(graph, window, model.recall)
+        logits = export_evidence.voted(graph, model.reminders, logits, evidence, seen)
+    graph.output(logits, "logits", ("time", "batch", 256))
+    if model.carried:
+        past = piece(graph, window, -model.carried, 0)
+        graph.output(past, "past_after", (model.carried, "batch"), torch.int64)
     return written(graph.model("canton-text"), path)
 
 
@@ -75,20 +83,10 @@ def _embed(graph: Graph, model: ByteModel, read: str, window: str) -> str:
 
 
 def _hashed(graph: Graph, window: str, first: int, n: int, rows: int) -> str:
-    """`canton.text.model._hashed` of the window from `first` on; no number leaves 0 .. 2**63 - 1."""
-
-    def number(value: int) -> str:
-        return graph.constant(torch.tensor(value))
-
-    def scrambled(value: str, shift: int) -> str:
-        return graph.op("BitwiseXor", [value, graph.op("Div", [value, number(1 << shift)])])
-
-    value, word = number(0), number(1 << 32)
+    """`canton.text.model._hashed` of the window from `first` on."""
+    value, word = number(graph, 0), number(graph, WORD + 1)
     for k in range(n):
-        end = k - n + 1 or 2**62
-        bounds = [graph.constant([at]) for at in (first + k, end, 0)]
-        byte = graph.op("Slice", [window, *bounds])
-        grown = graph.op("Add", [graph.op("Mul", [value, number(0x01000193)]), byte])
-        value = graph.op("Mod", [graph.op("Add", [grown, number(1)]), word])
-    value = graph.op("Mod", [graph.op("Mul", [scrambled(value, 15), number(0x2C1B3C6D)]), word])
-    return graph.op("Mod", [scrambled(value, 13), number(rows)])
+        byte = piece(graph, window, first + k, n - 1 - k)
+        grown = graph.op("Add", [graph.op("Mul", [value, number(graph, PRIME)]), byte])
+        value = graph.op("Mod", [graph.op("Add", [grown, number(graph, 1)]), word])
+    return graph.op("Mod", [scrambled(graph, value), number(graph, rows)])

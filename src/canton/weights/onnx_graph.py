@@ -61,12 +61,13 @@ class Graph:
         self._nodes.append(self._onnx.helper.make_node("Identity", [value], [name]))
         self._ends[1].append(self._value(name, shape, dtype))
 
-    def constant(self, value: Tensor | Sequence[int]) -> str:
-        """A constant: floating numbers as float32, integers as int64."""
+    def constant(self, value: Tensor | Sequence[int], *, as_it_is: bool = False) -> str:
+        """A constant: floating numbers as float32, integers as int64, unless it is to stay as it is."""
         numbers = (
             value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.int64)
         )
-        numbers = numbers.float() if numbers.is_floating_point() else numbers.long()
+        if not as_it_is:
+            numbers = numbers.float() if numbers.is_floating_point() else numbers.long()
         name = self.name("constant")
         array = numbers.contiguous().numpy()
         self._root._constants.append(self._onnx.numpy_helper.from_array(array, name))

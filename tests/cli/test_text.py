@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from canton.cli.shipped import SHIPPED
 from cli.conftest import Canton
 
 
@@ -62,6 +63,16 @@ def test_generate_continues_a_prompt(canton: Canton, model: Path, monkeypatch: p
     assert given.out.startswith("logue")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"What is past is pro")))
     assert canton(*words, "--prompt", "-").out == given.out
+
+
+def test_generate_without_a_model_takes_the_one_shipped(
+    canton: Canton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = canton("text", "generate", "--bytes", "40", "--seed", "1")
+    assert done.status == 0, done.err
+    assert len(done.out.encode()) == 40
+    monkeypatch.setitem(SHIPPED, "canton.text", "models/none.safetensors")
+    assert "no model is shipped" in canton.complains("text", "generate")
 
 
 def test_generate_stops_and_counts(canton: Canton, model: Path) -> None:

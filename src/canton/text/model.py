@@ -60,7 +60,7 @@ class Architecture:
     """
 
     cell: str = "gru"
-    hidden: int = 384
+    hidden: int = 256
     layers: int = 1
     embedding: int = 128
     contexts: tuple[tuple[int, int], ...] = ((2, 4096),)

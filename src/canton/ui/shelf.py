@@ -52,12 +52,14 @@ class Shelf(Generic[Model]):
         return list(self._offers(visitor))
 
     def open(self, name: str | None, visitor: str) -> ModelFile[Model]:
-        """Raises: UserError if there is no such model on the shelf, or its file is damaged."""
-        path = self._offers(visitor).get(name or "")
+        """The model of this name; without a name, the first on offer.
+
+        Raises: UserError if there is no such model on the shelf, or its file is damaged.
+        """
+        offers = self._offers(visitor)
+        path = offers.get(name) if name else next(iter(offers.values()), None)
         if path is None:
-            raise UserError(
-                "choose a model first, or drop a model file" if not name else f"no model {name!r}"
-            )
+            raise UserError(f"no model {name!r}" if name else "there is no model yet: drop a model file")
         mark = _mark(path)
         with self._lock:  # whoever comes second waits, and finds it read
             if mark not in self._held:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,12 +20,15 @@ from canton.text.surprisal import Scored
 from canton.ui.jobs import Jobs
 from canton.ui.paper import Meter, Paper, legend
 from canton.ui.picker import picker
+from canton.ui.seeds import seed_box, seed_of
 from canton.ui.shelf import Shelf
 from canton.ui.uploads import PROMPT_BYTES, SCORED_BYTES, WRITTEN_BYTES, to_bytes
 from canton.ui.visitors import told, visitor
 
 SHOW_SECONDS = 0.05
 """Between two looks at the text while it is written."""
+LONG = 500
+"""Bytes on the paper from which a browser takes longer to draw them: they are shown less often."""
 AT_ONCE = 8
 """Visitors served side by side; who comes next waits."""
 EMPTY = '<span class="empty">What it writes appears here, every byte as warm as it was surprising.</span>'
@@ -53,9 +55,7 @@ def text_tab(shelf: Shelf[ByteModel], jobs: Jobs, *, within: Path) -> None:
             temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature", elem_id="temperature")
             top_p = gr.Slider(0.05, 1, 0.95, step=0.01, label="Top-p", elem_id="top-p")
             length = gr.Slider(16, WRITTEN_BYTES, 600, step=1, label="Bytes", elem_id="length")
-            seed = gr.Number(
-                None, label="Seed", placeholder="by chance", precision=0, minimum=0, elem_id="seed"
-            )
+            seed = seed_box("Seed", elem_id="seed")
             with gr.Row():
                 write = gr.Button("Write", variant="primary", elem_id="write", min_width=100, scale=2)
                 stop = gr.Button("Stop", variant="stop", elem_id="write-stop", min_width=80, scale=1)
@@ -80,13 +80,13 @@ def text_tab(shelf: Shelf[ByteModel], jobs: Jobs, *, within: Path) -> None:
             )  # fmt: skip
 
     def begin(
-        name: str | None, text: str, heat: float, nucleus: float, count: float, number: float | None,
+        name: str | None, text: str, heat: float, nucleus: float, count: float, number: str,
         request: gr.Request,
     ) -> Iterator[tuple[str, str]]:  # fmt: skip
         with told():
             network = shelf.open(name, visitor(request)).model
             start = to_bytes(text or "", PROMPT_BYTES, "the prompt")
-            chosen = int.from_bytes(os.urandom(4), "little") if number is None else int(number)
+            chosen = seed_of(number)
             count = min(int(count), WRITTEN_BYTES)
             check_sampling(length=count, temperature=heat, top_k=0, top_p=nucleus)
             halted = jobs.start(f"write {visitor(request)}")
@@ -143,7 +143,7 @@ def _write(
         count, bits = count + len(piece), bits + sum(costs)
         if stop.is_set():
             break
-        if time.monotonic() - shown_at >= SHOW_SECONDS:
+        if time.monotonic() - shown_at >= SHOW_SECONDS * (1 + count / LONG):
             shown_at = time.monotonic()
             yield paper.html, f"{count:,} bytes…"
         begun = time.perf_counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from canton.motion.video import Frame, Video, open_video
 from canton.ui.jobs import Jobs
 from canton.ui.picker import picker
 from canton.ui.screening import SCENE_FPS, SCENE_FRAMES, Shown, scene, screen
+from canton.ui.seeds import seed_box, seed_of
 from canton.ui.shelf import Shelf
 from canton.ui.uploads import FRAMES, VIDEO_BYTES, check_film, check_frame, take
 from canton.ui.visitors import told, visitor
@@ -51,10 +51,7 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
                 kind = gr.Dropdown(
                     list(SCENES), label="Or a made scene", elem_id="kind", scale=3, min_width=180
                 )
-                number = gr.Number(
-                    None, label="Its number", placeholder="by chance", precision=0, minimum=0,
-                    elem_id="number", scale=1, min_width=110,
-                )  # fmt: skip
+                number = seed_box("Its number", elem_id="number")
             threshold = gr.Slider(
                 0, 1, 0, step=0.01, label="Threshold", info="Heat that is believed; 0: as the model asks.",
                 elem_id="threshold",
@@ -79,7 +76,7 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
         name: str | None,
         upload: str | None,
         sort: str,
-        seed: float | None,
+        seed: str,
         believed: float,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
@@ -94,7 +91,7 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
                 downloads: gr.update(visible=False),
             }
             with ExitStack() as after:
-                chosen = int.from_bytes(os.urandom(2), "little") if seed is None else int(seed)
+                chosen = seed_of(seed)
                 what = "" if upload else f"scene {chosen} · "
                 frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
                 for shown in screen(

@@ -13,7 +13,7 @@ VIDEO_BYTES = 200 << 20
 MODEL_BYTES = 256 << 20
 PROMPT_BYTES = 16 << 10
 SCORED_BYTES = 64 << 10
-WRITTEN_BYTES = 4000
+WRITTEN_BYTES = 8000
 FRAMES = 1800
 """A minute of 30 frames a second. What is longer belongs to `canton track watch`."""
 PIXELS = 4096 * 2304

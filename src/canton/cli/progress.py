@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from canton.text import Progress as Now
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+FIGURES_WIDTH = 74
+"""Columns that the figures and the percentage take at most, on a narrow console."""
 
 
 def sparkline(values: list[float]) -> str:
@@ -38,22 +40,32 @@ class _Figures(ProgressColumn):
         return Text(str(task.fields.get("figures", "")), style="cyan", no_wrap=True)
 
 
+def training_bar(console: Console, *, live: bool) -> Progress:
+    """A bar with the task's `figures` beside it: they keep their room, it takes the rest."""
+    return Progress(
+        TextColumn("{task.percentage:>3.0f}%"),
+        BarColumn(bar_width=max(6, min(40, console.width - FIGURES_WIDTH))),
+        _Figures(),
+        console=console,
+        transient=True,
+        disable=not live,
+    )
+
+
+def sparks(console: Console) -> int:
+    """Blocks of a sparkline that the console has room for."""
+    return 16 if console.width >= 100 else 8
+
+
 class Screen:
     """Shows a run's progress on standard error: a live bar in a terminal, a line now and then elsewhere."""
 
     def __init__(self, *, minutes: float | None, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.live = self.console.is_terminal and not quiet
-        self.bar = Progress(
-            TextColumn("{task.percentage:>3.0f}%"),
-            BarColumn(bar_width=None),
-            _Figures(),
-            console=self.console,
-            transient=True,
-            disable=not self.live,
-        )
+        self.bar = training_bar(self.console, live=self.live)
         self.task = self.bar.add_task("training", total=1.0, figures="starting")
-        self.bits: deque[float] = deque(maxlen=16)
+        self.bits: deque[float] = deque(maxlen=sparks(self.console))
         self.held_out: float | None = None
         self.last_line = -1.0
 

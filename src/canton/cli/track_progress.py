@@ -6,9 +6,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
-from canton.cli.progress import clock, sparkline
+from canton.cli.progress import clock, sparkline, sparks, training_bar
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,16 +21,9 @@ class TrainScreen:
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.live = self.console.is_terminal and not quiet
-        self.bar = Progress(
-            TextColumn("{task.percentage:>3.0f}%"),
-            BarColumn(bar_width=None),
-            TextColumn("[cyan]{task.fields[figures]}"),
-            console=self.console,
-            transient=True,
-            disable=not self.live,
-        )
+        self.bar = training_bar(self.console, live=self.live)
         self.task = self.bar.add_task("training", total=1.0, figures="starting")
-        self.losses: deque[float] = deque(maxlen=16)
+        self.losses: deque[float] = deque(maxlen=sparks(self.console))
         self.last_line = -1.0
 
     def __enter__(self) -> TrainScreen:

@@ -27,8 +27,8 @@ USUAL_FPS = 30.0
 AT_ONCE = 4
 """Visitors served side by side; who comes next waits."""
 SCENES = {
-    "by daylight": "article",
     "by heat": "thermal",
+    "by daylight": "article",
     "camouflage: seen only while it moves": "camouflage",
 }
 EMPTY = '<span class="empty">What it sees appears here.</span>'

@@ -5,8 +5,9 @@ that is not finished, what `canton.training.fit` needs to go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from canton.training import Checkpoint
 Model = TypeVar("Model", bound=nn.Module)
 
 
-class ModelFile(NamedTuple, Generic[Model]):
+@dataclass(frozen=True)
+class ModelFile(Generic[Model]):
     """What a file held: the model in evaluation mode, the header, and, of an unfinished run, its
     checkpoint.
     """

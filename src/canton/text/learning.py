@@ -221,7 +221,8 @@ def _resumed(
     out: Path, given: dict[str, Any], architecture: Architecture | None
 ) -> tuple[ByteModel, dict[str, Any], Checkpoint, str]:
     """The run in `out`; whatever was `given` must be what it was begun with."""
-    model, header, checkpoint = load_model(out)
+    held = load_model(out)
+    model, header, checkpoint = held.model, held.header, held.checkpoint
     if checkpoint is None:
         raise UserError(f"{out} is a finished model: there is nothing to resume")
     settings = dict(header["training"])

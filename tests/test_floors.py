@@ -16,7 +16,7 @@ FLOORS: list[tuple[str, dict[str, set[str]]]] = [
     ("blind", {"recurrent": {"recurrent", "recompute", "sequences", "layers", "conv_layers"}}),
     ("open", {"weights": {"weights"}, "classic": {"classic"}}),
     ("blind", {"training": {"training"}}),
-    ("blind", {"modelfile": {"modelfile"}}),
+    ("blind", {"modelfile": {"modelfile"}, "curve": {"curve"}}),
     ("blind", {"text": {"text"}, "motion": {"motion"}}),
     ("blind", {"bench": {"bench"}}),
     ("blind", {"ui": {"ui"}}),

@@ -22,6 +22,7 @@ def test_train_writes_a_model_and_says_how_good_it_is(canton: Canton, text: Path
     assert done.status == 0, done.err
     assert "bits per byte on 700 held-out bytes, after 30 steps" in done.out
     assert done.err == ""
+    assert "curve.png" in done.out
     shown = canton("info", out).out
     for part in ('"cell": "lstm", "hidden": 8, "layers": 2', "finished", "held_out_bits_per_byte", "corpus"):
         assert part in shown

@@ -59,7 +59,11 @@ def test_train_says_what_it_reached(canton: Canton, footage: Path, tmp_path: Pat
     done = canton("track", "train", "--footage", footage, "--steps", "2", "--out", out, *TINY)
     assert done.status == 0
     assert done.out.startswith("F1 ")
-    assert load_model(out).header["held_out"]["frames"] == 24
+    held = load_model(out)
+    assert held.header["held_out"]["frames"] == 24
+    assert held.header["curve"]["points"][-1][0] == 2
+    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    assert (tmp_path / "m.curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_train_from_scenes_alone_without_memory(

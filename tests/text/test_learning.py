@@ -61,6 +61,9 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     import hashlib
 
     assert held.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
+    assert [step for step, *_ in trained.curve.points] == [now.step for now in seen][: len(trained.curve.points)]
+    assert held.header["curve"] == trained.curve.to_json()
+    assert trained.curve.held_out[-1] == (300, trained.held_out)
     assert [now.sample is not None for now in seen].count(True) == 3
     assert [now.held_out is not None for now in seen].count(True) == 3
     assert all(a.fraction <= b.fraction for a, b in pairwise(seen))
@@ -81,6 +84,9 @@ def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Pa
     assert read_header(tmp_path / "part")["step"] == part.report.step
     assert load_model(tmp_path / "part").model.architecture == a  # what is saved can be used
     rest = go(tmp_path / "part", text, resume=True)
+    kept = part.curve.to_json()["points"]
+    assert rest.curve.to_json()["points"][: len(kept)] == kept  # the picture begins where the run began
+    assert rest.curve.points[-1][0] == whole.curve.points[-1][0] == 40
     assert same(rest.model, whole.model)
     assert rest.held_out == whole.held_out
 

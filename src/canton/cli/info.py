@@ -63,11 +63,16 @@ def _load(path: Path) -> ModelFile[ByteModel] | ModelFile[MotionModel]:
 
 
 def _model(path: Path) -> dict[str, object]:
+    from canton.cli.progress import sparkline
+
     held = _load(path)
     count = sum(parameter.numel() for parameter in held.model.parameters())
     left = "" if held.checkpoint is None else f"unfinished, at step {held.checkpoint.step}"
     order = ("format", "version", "architecture", "training", "corpus", "corpus_files")
     rest = {name: value for name, value in held.header.items() if name not in order}
+    if "curve" in rest:
+        losses = [loss for *_, loss in rest["curve"]["points"]]
+        rest["curve"] = sparkline(losses[:: max(1, len(losses) // 40)])
     return {
         "file": str(path),
         **{name: held.header[name] for name in order if name in held.header},

@@ -56,6 +56,7 @@ def train(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> int:
     """Train a byte model. Ctrl-C saves the run; --resume goes on with it."""
+    from canton.cli.curve import draw_beside
     from canton.cli.progress import Screen
     from canton.text import learning
 
@@ -90,6 +91,7 @@ def train(
         )
     if trained is None:  # a helper process of several
         return 0
+    drawn = draw_beside(out, trained.curve, unit="bits per byte")
     if not trained.finished:
         typer.echo(
             f"stopped at step {trained.report.step}; the run is in {out}: go on with --resume --out {out}"
@@ -99,6 +101,7 @@ def train(
         f"{trained.held_out:.4f} bits per byte on {trained.held_out_bytes:,} held-out bytes, "
         f"after {trained.report.step:,} steps in {trained.report.seconds:.0f} s; the model is {out}"
     )
+    typer.echo(drawn)
     return 0
 
 

@@ -58,6 +58,7 @@ def train(
     """Train a model that finds a small thing by its motion. Ctrl-C saves the run; --resume goes on with
     it.
     """
+    from canton.cli.curve import draw_beside
     from canton.cli.track_progress import TrainScreen
     from canton.motion import learning
 
@@ -99,6 +100,7 @@ def train(
         )
     if trained is None:  # a helper process of several
         return 0
+    drawn = draw_beside(out, trained.curve, unit="loss")
     if trained.held_out is None:
         typer.echo(
             f"stopped at step {trained.report.step}; the run is in {out}: go on with --resume --out {out}"
@@ -110,6 +112,7 @@ def train(
         f"{held['frames']:,} held-out frames at threshold {held['threshold']}, after {trained.report.step:,} "
         f"steps in {trained.report.seconds:.0f} s; the model is {out}"
     )
+    typer.echo(drawn)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from canton.curve import Curve
 from canton.errors import UserError, require
 from canton.motion.batches import Batch, Batches, ahead, to_model
 from canton.motion.evaluation import Look, choose_threshold, look, recall_by_frame, score
@@ -63,6 +64,7 @@ class Trained(NamedTuple):
     held_out: dict[str, Any] | None
     report: Report
     finished: bool
+    curve: Curve
 
 
 def train(
@@ -165,6 +167,7 @@ def train(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
+    curve = Curve.from_json(held.header["curve"] if held else None)
     header: dict[str, Any] = {"training": chosen, "threshold": 0.5, "held_out": None}
     report = fit(
         model,
@@ -180,16 +183,16 @@ def train(
         clip=chosen["clip"],
         seed=chosen["seed"],
         resume=checkpoint,
-        save=lambda checkpoint: save_model(out, model, header, checkpoint),
+        save=lambda checkpoint: save_model(out, model, header | {"curve": curve.to_json()}, checkpoint),
         save_seconds=save_seconds,
-        report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0),
+        report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0, curve),
         report_seconds=show_seconds,
         clock=clock,
     )
     if not fabric.is_global_zero:
         return None
     if report.stopped:
-        return Trained(model, None, report, finished=False)
+        return Trained(model, None, report, False, curve)
     looks = look(model, source.held_out())
     header["threshold"] = choose_threshold(looks, sought=chosen["sought"])
     header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
@@ -197,8 +200,9 @@ def train(
     header["training"] = {  # whoever gets the model need not know where on this machine things lie
         **chosen, **places, "steps_done": report.step, "seconds": round(report.seconds, 3)
     }  # fmt: skip
+    header["curve"] = curve.to_json()
     save_model(out, model, header)
-    return Trained(model, header["held_out"], report, finished=True)
+    return Trained(model, header["held_out"], report, True, curve)
 
 
 def window_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
@@ -262,7 +266,7 @@ def _check(settings: dict[str, Any], processes: int) -> None:
 
 
 class _Watch:
-    """Turns `fit`'s reports into `Progress`."""
+    """Turns `fit`'s reports into `Progress`; `curve` gets a point of each."""
 
     def __init__(
         self,
@@ -270,15 +274,18 @@ class _Watch:
         log: Callable[[dict[str, float], int], None],
         show: Callable[[Progress], None] | None,
         step: int,
+        curve: Curve,
     ) -> None:
         self.step_frames = settings["batch"] * settings["length"]
         self.log, self.show, self.last_step, self.last = log, show, step, time.monotonic()
+        self.curve = curve
 
     def __call__(self, report: Report) -> None:
         now = time.monotonic()
         speed = (report.step - self.last_step) * self.step_frames / max(now - self.last, 1e-9)
         self.last_step, self.last = report.step, now
         rate = report.learning_rate
+        self.curve.note(report.step, report.seconds, report.loss)
         self.log({"loss": report.loss, "learning_rate": rate, "frames_per_second": speed}, report.step)
         if self.show is not None:
             left = report.seconds * (1 / max(report.fraction, 1e-9) - 1)

@@ -13,8 +13,8 @@ FORMAT = "canton-motion-1"
 
 ModelFile = modelfile.ModelFile[MotionModel]
 """header: architecture (as `Architecture`'s fields), training (the settings), threshold (of the heat, chosen
-on the validation clips), held_out (the figures there), version (of Canton), and, for an unfinished run, step
-and seconds."""
+on the validation clips), held_out (the figures there), curve (`canton.curve.Curve`, of the loss), version (of
+Canton), and, for an unfinished run, step and seconds."""
 
 
 def save_model(

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from canton.curve import Curve
 from canton.errors import UserError, require
 from canton.storage import check_writable
 from canton.text.corpus import COUNTED_MOST, Batch, Corpus, Lanes
 from canton.text.counts import Counts, count
 from canton.text.model import Architecture, ByteModel, State
-from canton.text.modelfile import check_replaceable, load_model, save_model
+from canton.text.modelfile import ModelFile, check_replaceable, load_model, save_model
 from canton.text.recent import Reminded
 from canton.text.surprisal import bits_per_byte
 from canton.text.watch import Progress, Watch
@@ -42,13 +43,16 @@ HELD_OUT_MOST = 1 << 20
 
 
 class Trained(NamedTuple):
-    """What a run came to. finished is False if it was stopped; held_out is then None."""
+    """What a run came to. finished is False if it was stopped; held_out is then None. curve: of its bits per
+    byte.
+    """
 
     model: ByteModel
     held_out: float | None
     held_out_bytes: int
     report: Report
     finished: bool
+    curve: Curve
 
 
 def train(
@@ -111,13 +115,15 @@ def train(
     }  # fmt: skip
     checkpoint: Checkpoint | None = None
     if resume:
-        model, settings, checkpoint, digest = _resumed(out, given, architecture)
+        held = _resumed(out, given, architecture)
+        model, settings, checkpoint = held.model, dict(held.header["training"]), held.checkpoint
+        digest, curve = str(held.header["corpus"]), Curve.from_json(held.header["curve"])
     else:
         settings = {**RECIPE, "files": [], **{k: v for k, v in given.items() if v is not None}}
         if steps is None and minutes is None:
             settings["minutes"] = 2.0
         settings = {"steps": None, "minutes": None, **settings}
-        digest = None
+        digest, curve = None, Curve()
     _check({**settings, "save_seconds": save_seconds})
     corpus = Corpus([Path(file) for file in settings["files"]], share=settings["share"])
     Lanes(
@@ -155,7 +161,7 @@ def train(
         "held_out_bytes": None,
     }
     end = min(len(corpus), corpus.split + HELD_OUT_MOST)
-    watch = Watch(model, corpus, settings, show, looks, fabric.log_dict, checkpoint)
+    watch = Watch(model, corpus, settings, show, looks, fabric.log_dict, checkpoint, curve)
     report = fit(
         model,
         optimiser(model, rate=settings["rate"], weight_decay=settings["weight_decay"]),
@@ -168,7 +174,7 @@ def train(
         clip=settings["clip"],
         seed=settings["seed"],
         resume=checkpoint,
-        save=lambda checkpoint: save_model(out, model, header, checkpoint),
+        save=lambda checkpoint: save_model(out, model, header | {"curve": curve.to_json()}, checkpoint),
         save_seconds=save_seconds,
         report=watch,
         report_seconds=show_seconds,
@@ -179,15 +185,17 @@ def train(
     if model.counts is not None:
         model.counts.shares = None  # nobody reads the training part again
     if report.stopped:
-        return Trained(model, None, 0, report, finished=False)
+        return Trained(model, None, 0, report, False, curve)
     held_out = bits_per_byte(model, corpus, corpus.split, end)
     fabric.log_dict({"held_out_bits_per_byte": held_out}, report.step)
     for logger in fabric.loggers:
         logger.finalize("success")
     header |= {"held_out_bits_per_byte": held_out, "held_out_bytes": end - corpus.split}
     header["training"] = {**settings, "steps_done": report.step, "seconds": round(report.seconds, 3)}
+    curve.held_out.append((report.step, held_out))
+    header["curve"] = curve.to_json()
     save_model(out, model, header)
-    return Trained(model, held_out, end - corpus.split, report, finished=True)
+    return Trained(model, held_out, end - corpus.split, report, True, curve)
 
 
 def _counted(a: Architecture, corpus: Corpus) -> Counts | None:
@@ -217,25 +225,22 @@ def next_byte_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten()), after
 
 
-def _resumed(
-    out: Path, given: dict[str, Any], architecture: Architecture | None
-) -> tuple[ByteModel, dict[str, Any], Checkpoint, str]:
+def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None) -> ModelFile:
     """The run in `out`; whatever was `given` must be what it was begun with."""
     held = load_model(out)
-    model, header, checkpoint = held.model, held.header, held.checkpoint
-    if checkpoint is None:
+    if held.checkpoint is None:
         raise UserError(f"{out} is a finished model: there is nothing to resume")
-    settings = dict(header["training"])
+    settings = held.header["training"]
     for name, value in given.items():
         if value is not None and settings.get(name) != value:
             raise UserError(
                 f"{out} was begun with {name} {settings.get(name)}, not {value}: leave it out to resume"
             )
-    if architecture not in (None, model.architecture):
+    if architecture not in (None, held.model.architecture):
         raise UserError(
-            f"{out} was begun with {model.architecture}: leave the model's settings out to resume"
+            f"{out} was begun with {held.model.architecture}: leave the model's settings out to resume"
         )
-    return model, settings, checkpoint, str(header["corpus"])
+    return held
 
 
 def _check(settings: dict[str, Any]) -> None:

@@ -17,9 +17,8 @@ FORMAT = "canton-text-1"
 ModelFile = modelfile.ModelFile[ByteModel]
 """header: architecture (as `Architecture`'s fields), training (the settings), corpus (SHA-256 of what it
 learned
-from), held_out_bits_per_byte (None before the first scoring), held_out_bytes, version (of Canton), and, for
-an
-unfinished run, step and seconds."""
+from), held_out_bits_per_byte (None before the first scoring), held_out_bytes, curve (`canton.curve.Curve`, in
+bits per byte), version (of Canton), and, for an unfinished run, step and seconds."""
 
 
 def save_model(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from canton.curve import Curve
 from canton.text.corpus import Corpus
 from canton.text.generation import generate
 from canton.text.model import ByteModel
@@ -35,7 +36,7 @@ class Progress(NamedTuple):
 
 class Watch:
     """Turns `fit`'s reports into `Progress`: speed, time left, and from time to time a sample and a held-out
-    score.
+    score. `curve` gets a point of each.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Watch:
         looks: int,
         log: Callable[[dict[str, float], int], None],
         checkpoint: Checkpoint | None,
+        curve: Curve,
     ) -> None:
         self.model, self.corpus, self.show, self.looks, self.log = model, corpus, show, looks, log
         self.step_bytes = settings["batch"] * settings["length"]
         self.last_step = checkpoint.step if checkpoint else 0
         self.last_seconds = checkpoint.seconds if checkpoint else 0.0
         self.looked, self.looking = -1, 0.0
+        self.curve = curve
 
     def __call__(self, report: Report) -> None:
         bits = report.loss / math.log(2)
@@ -70,6 +73,9 @@ class Watch:
                 self.model.train()
             self.looked = look
         self.looking = time.monotonic() - began
+        self.curve.note(report.step, report.seconds, bits)
+        if held_out is not None:
+            self.curve.held_out.append((report.step, held_out))
         numbers = {"bits_per_byte": bits, "learning_rate": report.learning_rate, "bytes_per_second": speed}
         self.log(numbers | ({} if held_out is None else {"held_out_part": held_out}), report.step)
         if self.show is not None:

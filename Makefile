@@ -27,7 +27,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 $(VENV)/.ready-text: $(SETUP)
-	@$(call setup_for,text)
+	@$(call setup_for,'text,plot')
 
 $(VENV)/.ready-dev: $(SETUP)
 	@$(call setup_for,dev)

@@ -61,7 +61,9 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     import hashlib
 
     assert held.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
-    assert [step for step, *_ in trained.curve.points] == [now.step for now in seen][: len(trained.curve.points)]
+    assert [step for step, *_ in trained.curve.points] == [now.step for now in seen][
+        : len(trained.curve.points)
+    ]
     assert held.header["curve"] == trained.curve.to_json()
     assert trained.curve.held_out[-1] == (300, trained.held_out)
     assert [now.sample is not None for now in seen].count(True) == 3

@@ -91,7 +91,7 @@ def _stream(
     generator = np.random.default_rng(seed)
     written = b""
     while len(written) < length:
-        block = min(32, length - len(written))
+        block = min(32 if writer is None else 256, length - len(written))  # some milliseconds of either
         once = partial(write, model) if writer is None else partial(write_natively, writer)
         text, logits, state, character = once(
             logits,
@@ -197,19 +197,22 @@ def draw(
 ) -> int:
     """The byte on which `uniform`, in [0, 1), falls when the (256,) `logits` are turned into probabilities.
 
-    `allowed` masks first, then temperature, top-k and top-p narrow what is left; see `generate`.
+    `allowed` masks first, then temperature, top-k and top-p narrow what is left; see `generate`. The bytes
+    lie side by side in [0, 1) in their own order; once top-k or top-p has sorted them, the likeliest first.
     """
     scores = logits.astype(np.float64)
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)
     if temperature == 0:
         return int(scores.argmax())
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable") if top_k or top_p < 1 else np.arange(256)
     if top_k:
         order = order[:top_k]
-    chance = np.exp((scores[order] - scores[order[0]]) / temperature)
+    chance = np.exp((scores[order] - scores.max()) / temperature)
     ends = chance.cumsum()
     if top_p < 1:
         ends = ends[: int(np.searchsorted(ends, top_p * ends[-1])) + 1]
     place = int(np.searchsorted(ends, uniform * ends[-1], side="right"))
-    return int(order[min(place, len(ends) - 1)])
+    return int(
+        order[min(place, int(np.searchsorted(ends, ends[-1])))]
+    )  # rounding never leaves a byte of chance 0

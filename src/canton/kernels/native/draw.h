@@ -1,4 +1,4 @@
-// The byte on which a uniform number falls: the twin of canton.text's `draw`, likeliest bytes first.
+// The byte on which a uniform number falls: the twin of canton.text's `draw`.
 #pragma once
 #include "simd.h"
 #include "writing.h"
@@ -60,17 +60,14 @@ inline int draw(const WriterRun& run, double uniform, int64_t room) {
     for (int i = 0; i < 256; i += W) store(chance + i, exponential((load(run.scores + i) - top) * by));
     double total = 0;
     for (int i = 0; i < left.size; ++i) total += chance[left.heap[i]];
-    left.build();
-    if (run.top_k == 0 && run.top_p >= 1) {
+    if (run.top_k == 0 && run.top_p >= 1) {  // nothing to sort: the bytes as they come
         double sum = 0;
         int byte = best;
-        while (left.size) {
-            byte = left.pop();
-            sum += chance[byte];
-            if (sum > uniform * total) break;
-        }
+        for (int i = 0; i < left.size && sum <= uniform * total; ++i)
+            if (const float part = chance[left.heap[i]]; part > 0) sum += part, byte = left.heap[i];
         return byte;
     }
+    left.build();
     int kept[256], count = 0;
     double ends[256], sum = 0;
     const int most = run.top_k && run.top_k < left.size ? int(run.top_k) : left.size;

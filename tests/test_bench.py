@@ -34,13 +34,23 @@ def test_unknown_names_are_refused(workload: str, contestants: tuple[str, ...], 
 def test_ratios_and_floor() -> None:
     ours = Timing("canton", "W3a", 1, seconds=[0.2, 0.1, 0.4])
     theirs = Timing("torch_nn", "W3a", 1, seconds=[0.3, 0.5, 0.4])
-    rows = report([ours, theirs], {"gflop_per_s": 100.0})["rows"]
+    rows = report([ours, theirs], {"gflop_per_s": 100.0, "cached_gb_per_s": 50.0})["rows"]
     assert isinstance(rows, list)
     assert rows[0]["median_s"] == 0.2
     assert rows[1]["canton_is_faster_by"] == pytest.approx(2.0)
     # 2 x 3 gates x 256 outputs x 512 inputs x 128 steps x 64 rows, three passes
     assert rows[0]["floor_s"] == pytest.approx(2 * 3 * 256 * 512 * 128 * 64 * 3 / 100e9)
     assert rows[0]["share_of_floor"] == pytest.approx(rows[0]["floor_s"] / 0.2)
+
+
+def test_a_batch_of_one_is_bound_by_reading_its_weights() -> None:
+    from canton.bench.floor import floor_s
+    from canton.bench.workloads import WORKLOADS
+
+    peak = {"gflop_per_s": 100.0, "cached_gb_per_s": 50.0}
+    batched = 2 * 3 * 512 * 512 * 1024 * 4 / 100e9  # three products of the input half, one for a gradient
+    read = 2 * 3 * 512 * 512 * 4 * 1024 / 50e9
+    assert floor_s(WORKLOADS["W3b"], peak) == pytest.approx(batched + read)
 
 
 def test_no_peer_is_imported_here() -> None:

@@ -18,6 +18,15 @@ from canton.norms import GateNorm
 State = tuple[Tensor, ...]
 
 
+def _look_up(index: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Columns of `weight`, plus `bias`; for many, the table is laid out and biased once for all."""
+    if len(index) < weight.shape[1]:
+        rows = nn.functional.embedding(index, weight.t())
+        return rows if bias is None else rows + bias
+    table = weight.t().contiguous()
+    return nn.functional.embedding(index, table if bias is None else table + bias)
+
+
 class Cell(nn.Module):
     """One step of gated recurrence; make your own by giving `advance` (docs: write your own cell).
 
@@ -78,9 +87,7 @@ class Cell(nn.Module):
             if not isinstance(self.input_map, nn.Linear):
                 raise ValueError("x holds integers, which only a dense map can look up: give x as floats")
             index = x if x.dtype in (torch.int32, torch.int64) else x.int()
-            gx = nn.functional.embedding(index, self.input_map.weight.t())
-            if self.input_map.bias is not None:
-                gx = gx + self.input_map.bias
+            gx = _look_up(index, self.input_map.weight, self.input_map.bias)
         return gx if self.input_norm is None else self.input_norm(gx)
 
     def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:

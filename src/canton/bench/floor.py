@@ -1,4 +1,4 @@
-"""The machine's own limits, measured beside the workloads: a matrix product's rate and a copy's."""
+"""The machine's own limits, measured beside the workloads, and the least time that each needs by them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 
 import torch
+
+from .workloads import Workload
 
 
 def _median_s(run: Callable[[], object], repetitions: int = 7) -> float:
@@ -20,7 +22,9 @@ def _median_s(run: Callable[[], object], repetitions: int = 7) -> float:
 
 
 def measure(threads: int) -> dict[str, float]:
-    """GF/s of a 1024^3 float32 matrix product and GB/s (read + written) of a 128 MB copy."""
+    """GF/s of a 1024^3 float32 matrix product, GB/s (read + written) of a 128 MB copy, and GB/s read over and
+    over from 3 MB, which a cache holds.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -30,6 +34,17 @@ def measure(threads: int) -> dict[str, float]:
         source = torch.randn(32 * 2**20)
         target = torch.empty_like(source)
         copy = _median_s(lambda: target.copy_(source))
+        near = source[: 3 * 2**18]
+        cached = _median_s(lambda: [near.sum() for _ in range(100)]) / 100
     finally:
         torch.set_num_threads(before)
-    return {"gflop_per_s": 2 * 1024**3 / product / 1e9, "gb_per_s": 2 * source.nbytes / copy / 1e9}
+    return {
+        "gflop_per_s": 2 * 1024**3 / product / 1e9,
+        "gb_per_s": 2 * source.nbytes / copy / 1e9,
+        "cached_gb_per_s": near.nbytes / cached / 1e9,
+    }
+
+
+def floor_s(work: Workload, peak: dict[str, float]) -> float:
+    """Seconds that `work` takes at `measure`'s rates: its products, and the weights read anew every step."""
+    return work.gflop / peak["gflop_per_s"] + work.gbyte / peak["cached_gb_per_s"]

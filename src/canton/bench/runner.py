@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .floor import floor_s
 from .workloads import WORKLOADS
 
 CONTESTANTS = ("canton", "torch_nn", "torch_loop", "onnx", "keras", "flax")
@@ -142,7 +143,7 @@ def machine() -> dict[str, str]:
 def report(timings: list[Timing], peak: dict[str, float]) -> dict[str, object]:
     """Medians, ratios to Canton's and the share of the floor, as plain data for JSON.
 
-    `peak` is what `floor.measure` gave: GF/s of a matrix product, GB/s of a copy.
+    `peak` is what `floor.measure` gave.
     """
     rows = []
     ours = {(t.workload, t.threads): t.median_s for t in timings if t.contestant == "canton" and t.seconds}
@@ -152,9 +153,8 @@ def report(timings: list[Timing], peak: dict[str, float]) -> dict[str, object]:
             row["median_s"] = timing.median_s
             own = ours.get((timing.workload, timing.threads))
             row["canton_is_faster_by"] = timing.median_s / own if own else None
-            gflop = WORKLOADS[timing.workload].gflop
-            if timing.contestant == "canton" and gflop:
-                row["floor_s"] = gflop / peak["gflop_per_s"]
-                row["share_of_floor"] = gflop / peak["gflop_per_s"] / timing.median_s
+            if timing.contestant == "canton":
+                row["floor_s"] = floor_s(WORKLOADS[timing.workload], peak)
+                row["share_of_floor"] = floor_s(WORKLOADS[timing.workload], peak) / timing.median_s
         rows.append(row)
     return {"machine": machine(), "peak": peak, "rows": rows}

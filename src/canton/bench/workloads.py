@@ -15,6 +15,7 @@ class Workload(NamedTuple):
         kernel_size: of the convolution.
         backward: whether one repetition includes the gradients of input and weights.
         gflop: operations of the recurrent layer's products (and, for W1 and W5, of the whole network).
+        gbyte: weights that a batch of one reads anew in every step; their operations are not in `gflop`.
         repeats: how often the work is done within one timed repetition.
     """
 
@@ -27,6 +28,7 @@ class Workload(NamedTuple):
     kernel_size: int = 1
     backward: bool = True
     gflop: float = 0.0
+    gbyte: float = 0.0
     repeats: int = 1
 
 
@@ -78,7 +80,9 @@ WORKLOADS: dict[str, Workload] = {
         1,
         512,
         512,
-        gflop=_gru_gflop(1024, 1, 512, 512, 1, 3),
+        # the input half three times and one product for the gradient of the recurrent weights
+        gflop=4 * 2 * 3 * 512 * 512 * 1024 / 1e9,
+        gbyte=2 * 1024 * 4 * 3 * 512 * 512 / 1e9,
     ),
     "W3b-forward": Workload(
         "GRU layer, T 1024, batch 1, 512 -> 512, forward",
@@ -87,7 +91,8 @@ WORKLOADS: dict[str, Workload] = {
         512,
         512,
         backward=False,
-        gflop=_gru_gflop(1024, 1, 512, 512, 1, 1),
+        gflop=2 * 3 * 512 * 512 * 1024 / 1e9,
+        gbyte=1024 * 4 * 3 * 512 * 512 / 1e9,
     ),
     "W3c": Workload(
         "GRU layer, T 64, batch 256, 1024 -> 1024, forward + backward",
@@ -146,6 +151,6 @@ WORKLOADS: dict[str, Workload] = {
         256,
         256,
         backward=False,
-        gflop=(2 * 3 * 256 * 256 + 2 * 2 * 64 * 256) * 2000 / 1e9,
+        gbyte=4 * (3 * 256 * 256 + 2 * 64 * 256) * 2000 / 1e9,
     ),
 }

@@ -26,12 +26,13 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Write all figures here, as JSON.")] = None,
 ) -> None:
     """Time Canton beside its peers: medians, ratios, and the share of this machine's peak."""
-    from canton.bench.floor import measure
+    from canton.bench.floor import floor_s, measure
 
     names = workloads or list(WORKLOADS)
     peak = measure(threads)
     typer.echo(
-        f"{threads} thread(s): product {peak['gflop_per_s']:.0f} GF/s, copy {peak['gb_per_s']:.0f} GB/s"
+        f"{threads} thread(s): product {peak['gflop_per_s']:.0f} GF/s, copy {peak['gb_per_s']:.0f} GB/s, "
+        f"cache {peak['cached_gb_per_s']:.0f} GB/s"
     )
     timings: list[Timing] = []
     for name in names:
@@ -48,7 +49,7 @@ def bench(
         except ValueError as error:
             raise UserError(str(error)) from error
         timings += found
-        _show(name, found, peak["gflop_per_s"])
+        _show(name, found, floor_s(WORKLOADS[name], peak))
     if out is not None:
         try:
             out.write_text(json.dumps(report(timings, peak), indent=1) + "\n")
@@ -56,7 +57,7 @@ def bench(
             raise UserError(f"cannot write {out}: {error.strerror}") from error
 
 
-def _show(name: str, timings: list[Timing], gflop_per_s: float) -> None:
+def _show(name: str, timings: list[Timing], floor_s: float) -> None:
     work = WORKLOADS[name]
     typer.echo(f"\n{name}  {work.what}")
     ours = next((t for t in timings if t.contestant == "canton" and t.seconds), None)
@@ -65,8 +66,8 @@ def _show(name: str, timings: list[Timing], gflop_per_s: float) -> None:
             typer.echo(f"  {timing.contestant:11} -          {timing.refused}")
             continue
         line = f"  {timing.contestant:11} {timing.median_s * 1e3:9.2f} ms"
-        if timing is ours and work.gflop:
-            line += f"   {work.gflop / gflop_per_s / timing.median_s:.0%} of the floor's speed"
+        if timing is ours:
+            line += f"   {floor_s / timing.median_s:.0%} of the floor's speed"
         elif ours is not None and timing is not ours:
             line += f"   canton is {timing.median_s / ours.median_s:.2f} x as fast"
         typer.echo(line)

@@ -133,6 +133,18 @@ def test_info_without_a_model_says_what_is_here(canton: Canton) -> None:
     assert "kernels" in done.out
 
 
+def test_info_tells_the_figures_of_the_models_shipped(
+    canton: Canton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {line[:24].strip(): line[25:] for line in canton("info").out.splitlines()}
+    for name, what in (("text", "bits per byte on"), ("track", "F1")):
+        path, _, figures = shown[f"shipped {name} model"].partition(": ")
+        assert what in figures
+        assert "held_out" in canton("info", path).out
+    monkeypatch.setitem(SHIPPED, "canton.text", "models/none.safetensors")
+    assert "none in this copy" in canton("info").out
+
+
 def test_help_waits_for_nothing() -> None:
     """benchmarks/startup.py measures how long it takes; here: none of what is slow to import is imported."""
     code = "import sys; from canton.cli import main; main(['--help']); print(*sys.modules)"

@@ -11,7 +11,7 @@ from canton.errors import UserError
 
 Loaded = TypeVar("Loaded")
 
-SHIPPED = {"canton.motion": "models/track.safetensors", "canton.text": "models/text.safetensors"}
+SHIPPED = {"canton.motion": "motion/models/track.safetensors", "canton.text": "text/models/text.safetensors"}
 """By package."""
 
 
@@ -20,8 +20,22 @@ def load_shipped(package: str, load: Callable[[Path], Loaded]) -> Loaded:
 
     Raises: UserError if this copy of Canton has none.
     """
-    place = files(package).joinpath(SHIPPED[package])
+    place = files("canton").joinpath(SHIPPED[package])
     if not place.is_file():
         raise UserError("no model is shipped with this copy of Canton: name a model file")
     with as_file(place) as path:
         return load(path)
+
+
+def describe_shipped(package: str) -> str:
+    """The place of the model that `package` ships, and how good it was on what it never saw."""
+    from canton.storage import read_header  # which needs torch, as the commands' help does not
+
+    try:
+        path, header = load_shipped(package, lambda path: (path, read_header(path)))
+    except UserError:
+        return "none in this copy"
+    if (held := header.get("held_out")) is not None:
+        return f"{path}: F1 {held['f1']:.3f} on {held['frames']:,} held-out frames"
+    bits, count = header["held_out_bits_per_byte"], header["held_out_bytes"]
+    return f"{path}: {bits:.3f} bits per byte on {count:,} held-out bytes"

@@ -44,13 +44,12 @@ def test_ratios_and_floor() -> None:
 
 
 def test_a_batch_of_one_is_bound_by_reading_its_weights() -> None:
-    from canton.bench.floor import floor_s
     from canton.bench.workloads import WORKLOADS
 
     peak = {"gflop_per_s": 100.0, "cached_gb_per_s": 50.0}
     batched = 2 * 3 * 512 * 512 * 1024 * 4 / 100e9  # three products of the input half, one for a gradient
     read = 2 * 3 * 512 * 512 * 4 * 1024 / 50e9
-    assert floor_s(WORKLOADS["W3b"], peak) == pytest.approx(batched + read)
+    assert WORKLOADS["W3b"].floor_s(peak) == pytest.approx(batched + read)
 
 
 def test_no_peer_is_imported_here() -> None:

@@ -1,4 +1,4 @@
-"""The machine's own limits, measured beside the workloads, and the least time that each needs by them."""
+"""The machine's own limits, measured beside the workloads: of products, of memory, of a cache."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 
 import torch
-
-from .workloads import Workload
 
 
 def _median_s(run: Callable[[], object], repetitions: int = 7) -> float:
@@ -43,8 +41,3 @@ def measure(threads: int) -> dict[str, float]:
         "gb_per_s": 2 * source.nbytes / copy / 1e9,
         "cached_gb_per_s": near.nbytes / cached / 1e9,
     }
-
-
-def floor_s(work: Workload, peak: dict[str, float]) -> float:
-    """Seconds that `work` takes at `measure`'s rates: its products, and the weights read anew every step."""
-    return work.gflop / peak["gflop_per_s"] + work.gbyte / peak["cached_gb_per_s"]

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .floor import floor_s
 from .workloads import WORKLOADS
 
 CONTESTANTS = ("canton", "torch_nn", "torch_loop", "onnx", "keras", "flax")
@@ -154,7 +153,7 @@ def report(timings: list[Timing], peak: dict[str, float]) -> dict[str, object]:
             own = ours.get((timing.workload, timing.threads))
             row["canton_is_faster_by"] = timing.median_s / own if own else None
             if timing.contestant == "canton":
-                row["floor_s"] = floor_s(WORKLOADS[timing.workload], peak)
-                row["share_of_floor"] = floor_s(WORKLOADS[timing.workload], peak) / timing.median_s
+                row["floor_s"] = WORKLOADS[timing.workload].floor_s(peak)
+                row["share_of_floor"] = WORKLOADS[timing.workload].floor_s(peak) / timing.median_s
         rows.append(row)
     return {"machine": machine(), "peak": peak, "rows": rows}

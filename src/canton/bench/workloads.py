@@ -31,6 +31,10 @@ class Workload(NamedTuple):
     gbyte: float = 0.0
     repeats: int = 1
 
+    def floor_s(self, peak: dict[str, float]) -> float:
+        """Seconds it takes at the rates of `floor.measure`: its products, and the weights read every step."""
+        return self.gflop / peak["gflop_per_s"] + self.gbyte / peak["cached_gb_per_s"]
+
 
 def _gru_gflop(steps: int, batch: int, c_in: int, hidden: int, taps: int, passes: int) -> float:
     return 2 * 3 * hidden * (c_in + hidden) * taps * steps * batch * passes / 1e9

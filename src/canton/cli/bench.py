@@ -26,7 +26,7 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Write all figures here, as JSON.")] = None,
 ) -> None:
     """Time Canton beside its peers: medians, ratios, and the share of this machine's peak."""
-    from canton.bench.floor import floor_s, measure
+    from canton.bench.floor import measure
 
     names = workloads or list(WORKLOADS)
     peak = measure(threads)
@@ -49,7 +49,7 @@ def bench(
         except ValueError as error:
             raise UserError(str(error)) from error
         timings += found
-        _show(name, found, floor_s(WORKLOADS[name], peak))
+        _show(name, found, WORKLOADS[name].floor_s(peak))
     if out is not None:
         try:
             out.write_text(json.dumps(report(timings, peak), indent=1) + "\n")

@@ -1,11 +1,12 @@
 """Made scenes of one kind: the same network with and without memory, trained alike, frame by frame.
 
-    python benchmarks/track_made.py KIND MINUTES OUT.json [--footage DIR]
+    python benchmarks/track_made.py KIND MINUTES OUT.json [--early N] [--footage DIR]
 
 KIND is article, camouflage, thermal or mixed; MINUTES are the processor's, on one thread, for each of the
-two. The figures are of 200 scenes that training never saw, F1 and recall at each frame from the first (t0),
-at the threshold that is best there over all frames. With --footage the models, which never saw a filmed
-clip, are measured on the infrared test clips too.
+two; --early N gives both a second memory of N channels early in the stem. The figures are of 200 scenes that
+training never saw, F1 and recall at each frame from the first (t0), at the threshold that is best there over
+all frames. With --footage the models, which never saw a filmed clip, are measured on the infrared test clips
+too.
 """
 
 from __future__ import annotations
@@ -55,11 +56,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("kind")
     parser.add_argument("minutes", type=float)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--early", type=int, default=0)
     parser.add_argument("--footage", type=Path)
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     figures: dict[str, Any] = {
         "command": f"benchmarks/track_made.py {a.kind} {a.minutes:g} OUT"
+        + (f" --early {a.early}" if a.early else "")
         + (" --footage DIR" if a.footage else ""),
         "machine": f"{platform.machine()}, 1 thread",
         "torch": torch.__version__,
@@ -71,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
             path,
             scenes=True,
             scene_kind=a.kind,
-            architecture=replace(Architecture(), recurrent=recurrent),
+            architecture=replace(Architecture(), early=a.early, recurrent=recurrent),
             minutes=a.minutes,
             clock=time.process_time,
             show=lambda now: print(f"{now.fraction:4.0%}  step {now.step}  loss {now.loss:.3f}", flush=True),

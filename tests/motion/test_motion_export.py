@@ -16,7 +16,10 @@ NETWORKS = {
     "default": Architecture(),
     "article": ARTICLE,
     "pooled": Architecture(stem=SMALL, strided=False, memory=5, memory_layers=2),
+    "early": Architecture(stem=SMALL, early=3, memory=5),
+    "early alone": Architecture(stem=SMALL, early=3, memory=0),
     "no memory at all": Architecture(stem=SMALL, memory=0),
+    "early, not recurrent": Architecture(stem=SMALL, early=3, memory=5, recurrent=False),
     "not recurrent": Architecture(stem=SMALL, memory=5, recurrent=False, bypass=False, head=0),
 }
 
@@ -33,15 +36,14 @@ def test_a_stream_through_onnxruntime(name: str) -> None:
     frames = torch.rand(5, 2, 3, 72, 88)
     with torch.no_grad():
         wanted, final = model(frames)
-    memory = [i.name for i in session.get_inputs() if i.name == "h_0"]
-    assert len(memory) == len(final)
-    state = np.zeros(final[0].shape, np.float32) if memory else None
+    names = [i.name for i in session.get_inputs()][1:]
+    state = {name: np.zeros(s.shape, np.float32) for name, s in zip(names, final, strict=True)}
     found = []
     for piece in (frames[:3], frames[3:4], frames[4:]):  # time is free
-        given = {"frames": piece.numpy()} | ({"h_0": state} if memory else {})
+        given = {"frames": piece.numpy()} | state
         outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
         found.append(outputs["maps"])
-        state = outputs.get("h_0_after")
+        state = {name: outputs[f"{name}_after"] for name in names}
     np.testing.assert_allclose(np.concatenate(found), wanted.numpy(), rtol=1e-4, atol=1e-4)
-    if memory:
-        np.testing.assert_allclose(state, final[0].numpy(), rtol=1e-4, atol=1e-4)
+    for name, after in zip(names, final, strict=True):
+        np.testing.assert_allclose(state[name], after.numpy(), rtol=1e-4, atol=1e-4)

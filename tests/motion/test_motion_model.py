@@ -15,6 +15,8 @@ SMALL = ((4, 5, True), (6, 3, True), (6, 3, False))
 NETWORKS = {
     "strided": Architecture(stem=SMALL, memory=5),
     "pooled": Architecture(stem=SMALL, strided=False, memory=5, memory_layers=2),
+    "early": Architecture(stem=SMALL, early=3, memory=5),
+    "early alone": Architecture(stem=SMALL, early=3, memory=0),
     "article": ARTICLE,
 }
 
@@ -36,7 +38,8 @@ def test_two_pieces_are_one_run_and_so_are_steps(name: str) -> None:
         first, state = model(frames[:2])
         second, after = model(frames[2:], state)
         assert_close(torch.cat([first, second]), whole, "maps in two pieces")
-        assert_close(after[0], end[0], "state after two pieces")
+        for k, (ours, theirs) in enumerate(zip(after, end, strict=True)):
+            assert_close(ours, theirs, f"state {k} after two pieces")
         carried, steps = None, []
         for frame in frames:
             maps, carried = model.step(frame, carried)
@@ -56,8 +59,9 @@ def test_the_future_does_not_change_the_past_and_the_past_does_change_the_future
     assert (a[3] - b[3]).abs().max() > 1e-4
 
 
-def test_a_restart_forgets() -> None:
-    model = made(NETWORKS["strided"])
+@pytest.mark.parametrize("name", ["strided", "early"])
+def test_a_restart_forgets(name: str) -> None:
+    model = made(NETWORKS[name])
     frames = torch.rand(4, 2, 3, 48, 64)
     reset = torch.zeros(4, 2, dtype=torch.bool)
     reset[2, 1] = True
@@ -69,15 +73,16 @@ def test_a_restart_forgets() -> None:
     assert_close(whole[:, 0], carried[:, 0], "the row that does not")
 
 
-def test_without_recurrence_every_frame_stands_alone() -> None:
-    model = made(replace(NETWORKS["strided"], recurrent=False))
+@pytest.mark.parametrize("name", ["strided", "early"])
+def test_without_recurrence_every_frame_stands_alone(name: str) -> None:
+    model = made(replace(NETWORKS[name], recurrent=False))
     frames = torch.rand(4, 2, 3, 48, 64)
     with torch.no_grad():
         whole, state = model(frames)
         alone = torch.stack([model(frame[None])[0][0] for frame in frames])
     assert state == ()
     assert_close(whole, alone, "maps of frames alone")
-    recurrent = MotionModel(NETWORKS["strided"])
+    recurrent = MotionModel(NETWORKS[name])
     assert {k: v.shape for k, v in recurrent.state_dict().items()} == {
         k: v.shape for k, v in model.state_dict().items()
     }

@@ -38,6 +38,9 @@ def train(
         bool, typer.Option("--no-memory", help="The same network, its memory emptied at every frame.")
     ] = False,
     memory: Annotated[int | None, typer.Option(help="Channels of the convolutional GRU.")] = None,
+    early: Annotated[
+        int | None, typer.Option(help="Channels of one more, early in the stem: it sees camouflage.")
+    ] = None,
     layers: Annotated[int | None, typer.Option(help="Convolutional GRUs on top of each other.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows side by side.")] = None,
     length: Annotated[int | None, typer.Option(help="Frames of each a step.")] = None,
@@ -63,6 +66,7 @@ def train(
     from canton.motion import learning
 
     changes: dict[str, Any] = {
+        "early": early,
         "memory": memory,
         "memory_layers": layers,
         "recurrent": False if no_memory else None,

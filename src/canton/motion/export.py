@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from canton.motion.model import SLOPE, Block, MotionModel
+from canton.recurrent import Recurrent
 from canton.weights import onnx
 from canton.weights.onnx_graph import Graph, written
 
@@ -18,8 +19,8 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
 
     Inputs: frames (T, B, 3, H, W) in [0, 1] and, with a memory, h_0 (layers, B, C, rows, columns), zeros at
     first; outputs: maps (T, B, 3 + others, rows, columns), see `canton.motion.model.MAPS`, and h_0_after.
-    Time, batch and image size are free; a stream gives one frame at a time, T = 1. A model trained without
-    recurrence has no h_0.
+    Time, batch and image size are free; a stream gives one frame at a time, T = 1. An early memory has
+    early_0 and early_0_after in the same way. A model trained without recurrence has none of them.
 
     Raises:
         UserError: the package onnx is not installed; which extra brings it.
@@ -30,14 +31,17 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
     x = _flat(graph, frames)
     two, one = graph.constant(_number(2.0)), graph.constant(_number(1.0))
     x = graph.op("Sub", [graph.op("Mul", [x, two]), one])
-    for block in model.stem:
+    for k, block in enumerate(model.stem):
         assert isinstance(block, Block)
         x = _conv(graph, block.conv, x, *block.folded())
         if block.pool:
             x = graph.op("MaxPool", [x], {"kernel_shape": [2, 2], "strides": [2, 2]})
         x = graph.op("LeakyRelu", [x], {"alpha": SLOPE})
+        if k == 0 and model.early is not None:
+            fine = _remember(graph, model.early, x, lead, "early_0" if a.recurrent else None)
+            x = graph.op("Concat", [x, fine], {"axis": 1})
     if model.memory is not None:
-        remembered = _remember(graph, model, x, lead)
+        remembered = _remember(graph, model.memory, x, lead, "h_0" if a.recurrent else None)
         x = graph.op("Concat", [x, remembered], {"axis": 1}) if a.bypass else remembered
     if model.hidden is not None:
         hidden = _conv(graph, model.hidden, x, model.hidden.weight, model.hidden.bias)
@@ -47,22 +51,22 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
     return written(graph.model("canton-motion"), path)
 
 
-def _remember(graph: Graph, model: MotionModel, stem: str, lead: str) -> str:
-    """`MotionModel._remember`, on (T * B, C, rows, columns)."""
-    a, memory = model.architecture, model.memory
-    assert memory is not None
-    if not a.recurrent:  # every frame is a row of a sequence of one
+def _remember(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | None) -> str:
+    """`MotionModel._remember`, on (T * B, C, rows, columns); name: of the state, None without recurrence."""
+    layers, channels = len(memory.cells), memory.state_sizes[0]
+    if name is None:  # every frame is a row of a sequence of one
         apart = graph.op("Unsqueeze", [stem, graph.constant([0])])
         count = graph.shape(apart, 1, 2)
         size = graph.shape(apart, 3)
-        shape = [graph.constant([a.memory_layers]), count, graph.constant([a.memory]), size]
+        shape = [graph.constant([layers]), count, graph.constant([channels]), size]
         zeros = graph.op("Expand", [graph.constant(_number(0.0)), graph.op("Concat", shape, {"axis": 0})])
         ys, _ = onnx.run(graph, memory, apart, [zeros], False)
         return graph.op("Squeeze", [ys, graph.constant([0])])
-    shape_of_state = (a.memory_layers, "batch", a.memory, "rows", "columns")
-    state = graph.input("h_0", shape_of_state)
+    prefix = "" if name == "h_0" else "early_"
+    shape_of_state = (layers, "batch", channels, f"{prefix}rows", f"{prefix}columns")
+    state = graph.input(name, shape_of_state)
     ys, (after,) = onnx.run(graph, memory, _unflat(graph, stem, lead), [state], False)
-    graph.output(after, "h_0_after", shape_of_state)
+    graph.output(after, f"{name}_after", shape_of_state)
     return _flat(graph, ys)
 
 

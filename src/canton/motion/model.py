@@ -1,7 +1,11 @@
-"""The motion model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes."""
+"""The motion model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes.
+
+A second convolutional GRU may sit early in the stem, where the texture is still fine enough to be compared.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,10 +15,11 @@ from torch import Tensor, nn
 
 from canton.conv_layers import ConvGRU2d
 from canton.errors import UserError
+from canton.recurrent import Recurrent
 
 State = tuple[Tensor, ...]
-"""What a motion model carries from frame to frame: the memory's state (layers, B, C, h, w); empty without a
-memory."""
+"""What a motion model carries from frame to frame: the states (layers, B, C, h, w) of the early memory and of
+the memory, as far as it has them."""
 
 MAPS = 3
 """Channels every model puts out first: the logit of the heat, the logarithms of width and height in px."""
@@ -34,11 +39,14 @@ class Architecture:
         norm: batch normalisation between each convolution of the stem and what follows, learned over all
             frames of a batch (Ioffe & Szegedy 2015, arXiv:1502.03167); when watching it costs nothing.
         same: pad the convolutions to keep the size; False, as the article's, loses the borders.
-        memory: channels of the convolutional GRU, 0 for none of it.
-        memory_kernel: its kernel, in cells of the stem's output.
-        memory_layers: how many, one on top of the other.
-        recurrent: False keeps the network as it is but starts its memory afresh at every frame: what it then
-            lacks is memory and nothing else.
+        early: channels of a convolutional GRU after the stem's first block, 0 for none of it. The blocks that
+            follow see its output beside the first block's. What no single frame shows, a texture that moves
+            before one like it, is lost further up, where cells are averages over many px.
+        memory: channels of the convolutional GRU after the stem, 0 for none of it.
+        memory_kernel: the kernel of both, in cells of what they see.
+        memory_layers: how many after the stem, one on top of the other.
+        recurrent: False keeps the network as it is but starts its memories afresh at every frame: what it
+            then lacks is memory and nothing else.
         bypass: the head also sees the stem's output beside the memory's.
         head: width of a hidden 1 x 1 layer before the maps, 0 for none.
         others: kinds of thing that fly and are not sought; each has a heat map of its own behind the first
@@ -49,6 +57,7 @@ class Architecture:
     strided: bool = True
     norm: bool = True
     same: bool = True
+    early: int = 0
     memory: int = 48
     memory_kernel: int = 3
     memory_layers: int = 1
@@ -64,7 +73,7 @@ class Architecture:
             )
         if self.memory_kernel < 1 or self.memory_kernel % 2 == 0:
             raise UserError(f"memory_kernel is {self.memory_kernel}: it is an odd number of at least 1")
-        for name, least in (("memory", 0), ("memory_layers", 1), ("head", 0)):
+        for name, least in (("early", 0), ("memory", 0), ("memory_layers", 1), ("head", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
 
@@ -110,7 +119,7 @@ class Architecture:
             others = tuple(str(kind) for kind in table["others"])
         except (TypeError, ValueError) as error:
             raise UserError(f"its architecture says stem is {table['stem']!r}") from error
-        for name in ("memory", "memory_kernel", "memory_layers", "head"):
+        for name in ("early", "memory", "memory_kernel", "memory_layers", "head"):
             if not isinstance(table[name], int):
                 raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
         return cls(**{**table, "stem": stem, "others": others})
@@ -143,7 +152,8 @@ class MotionModel(nn.Module):
         blocks, below = [], 3
         for channels, kernel, halve in a.stem:
             blocks.append(Block(below, channels, kernel, halve, strided=a.strided, norm=a.norm, same=a.same))
-            below = channels
+            below = channels + (a.early if len(blocks) == 1 else 0)
+        self.early = ConvGRU2d(a.stem[0][0], a.early, a.memory_kernel) if a.early else None
         self.stem = nn.Sequential(*blocks)
         self.memory = ConvGRU2d(below, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
         seen = (below if a.bypass or not a.memory else 0) + a.memory
@@ -165,30 +175,44 @@ class MotionModel(nn.Module):
         self, frames: Tensor, state: State | None = None, reset: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Maps of all frames, and the state after the last. reset (T, B): the row starts afresh before it."""
-        steps, rows = frames.shape[:2]
-        stem = self.stem(_centred(frames.flatten(0, 1)))
-        after: State = ()
-        seen = stem
+        lead = frames.shape[:2]
+        seen, after = _centred(frames.flatten(0, 1)), list[Tensor]()
+        before = iter(state or ())
+        for k, block in enumerate(self.stem):
+            seen = block(seen)
+            if k == 0 and self.early is not None:
+                fine = self._remember(self.early, seen.unflatten(0, lead), before, reset, after)
+                seen = torch.cat([seen, fine], 1)
         if self.memory is not None:
-            remembered, after = self._remember(stem.unflatten(0, (steps, rows)), state, reset)
-            remembered = remembered.flatten(0, 1)
-            seen = torch.cat([stem, remembered], 1) if self.architecture.bypass else remembered
+            remembered = self._remember(self.memory, seen.unflatten(0, lead), before, reset, after)
+            seen = torch.cat([seen, remembered], 1) if self.architecture.bypass else remembered
         if self.hidden is not None:
             seen = F.leaky_relu(self.hidden(seen), SLOPE)
-        return self.maps(seen).unflatten(0, (steps, rows)), after
+        return self.maps(seen).unflatten(0, lead), tuple(after)
 
     def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """One frame (B, 3, H, W) of a stream and the last state; its maps and the next state."""
         maps, after = self(frame.unsqueeze(0), state)
         return maps[0], after
 
-    def _remember(self, stem: Tensor, state: State | None, reset: Tensor | None) -> tuple[Tensor, State]:
-        assert self.memory is not None
+    def _remember(
+        self,
+        memory: Recurrent,
+        xs: Tensor,
+        before: Iterator[Tensor],
+        reset: Tensor | None,
+        after: list[Tensor],
+    ) -> Tensor:
+        """What `memory` makes of (T, B, C, h, w), as (T B, C, h, w); the next state of `before` goes in, the
+        state after the last frame is put behind `after`.
+        """
         if not self.architecture.recurrent:
-            alone, _ = self.memory(stem.flatten(0, 1).unsqueeze(0))
-            return alone.unflatten(1, stem.shape[:2])[0], ()
-        outputs, after = self.memory(stem, state[0] if state else None, reset=reset)
-        return outputs, (after,)
+            alone: Tensor = memory(xs.flatten(0, 1).unsqueeze(0))[0]
+            return alone[0]
+        outputs: Tensor
+        outputs, state = memory(xs, next(before, None), reset=reset)
+        after.append(state)
+        return outputs.flatten(0, 1)
 
 
 class Block(nn.Module):

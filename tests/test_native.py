@@ -106,7 +106,7 @@ def check(job: Job) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 19])
-@pytest.mark.parametrize("batch", [1, 2, 3, 17])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 17])
 @pytest.mark.parametrize("hidden", [1, 7, 33, 64])
 def test_dense(instructions: str, hidden: int, batch: int, steps: int) -> None:
     check(job_of(dense(hidden), steps, batch))

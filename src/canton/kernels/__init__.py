@@ -119,12 +119,8 @@ def run(job: Job, loop: Loop, kernel: str = "auto") -> Result:
 
 
 def run_step(job: Job, loop: Loop, kernel: str = "auto") -> Result:
-    """Run a `job` of one step: natively where that is quicker than the loop's few operations.
-
-    It is where packed weights are kept from step to step (convolutions) or none are needed (the minGRU).
-    """
-    small = isinstance(job.plan, GRUBefore) and not native.keeps(job.plan)
-    if kernel in ("auto", "native") and not small and _refuses("native", job) is None:
+    """Run a `job` of one step: natively where that is quicker than the loop's few operations, see `native.quick`."""
+    if kernel in ("auto", "native") and _refuses("native", job) is None and native.quick(job):
         return native.run(job, loop)
     return loop(job)
 

@@ -19,18 +19,21 @@ from canton.kernels.native.library import (
     use_instruction_set,
     why_not,
 )
-from canton.kernels.plan import GRUBefore, Job, MinGRU, Result
+from canton.kernels.plan import Dense, GRUBefore, Job, MinGRU, Result
 
 __all__ = [
     "INSTRUCTION_SETS",
     "available",
     "instruction_set",
-    "keeps",
+    "quick",
     "refuses",
     "run",
     "use_instruction_set",
     "why_not",
 ]
+
+DENSE_STEP_ROWS = 4
+"""Rows that a step reading unpacked weights is for; dense_step.h has the same number."""
 
 
 def refuses(job: Job) -> str | None:
@@ -60,6 +63,15 @@ def run(job: Job, loop: Callable[[Job], Result]) -> Result:
     return min_gru.run(job, loop) if isinstance(job.plan, MinGRU) else gru.run(job, loop)
 
 
-def keeps(plan: GRUBefore) -> bool:
-    """Whether the packed weights of `plan` are kept between calls (winograd.h, kept.h)."""
-    return layout.is_tiled(plan.candidate)
+def quick(job: Job) -> bool:
+    """Whether `job`, of one step, is done at once: it needs no packed weights, or they are kept from the step
+    before (dense_step.h, kept.h).
+    """
+    plan = job.plan
+    if not isinstance(plan, GRUBefore):
+        return isinstance(plan, MinGRU)
+    if not isinstance(plan.candidate, Dense):
+        return layout.is_tiled(plan.candidate)
+    tensors = (job.gx, *job.state, plan.gates.weight, plan.candidate.weight)
+    learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return job.gx.shape[1] <= DENSE_STEP_ROWS and not learning

@@ -1,5 +1,6 @@
 // The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
 #include "convolution_weights.h"
+#include "dense_step.h"
 #include "gru_before.h"
 #include "min_gru.h"
 #include "pool.h"
@@ -19,7 +20,10 @@ static void run(const Sequence& q) {
 }
 
 extern "C" {
-void CANTON_NAME(gru_before)(const Sequence& q) { run<GRUBefore, &GRUBefore::forward>(q); }
+void CANTON_NAME(gru_before)(const Sequence& q) {
+    if (DenseStep::serves(q)) return DenseStep::run(q);
+    run<GRUBefore, &GRUBefore::forward>(q);
+}
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
 void CANTON_NAME(convolve)(const ConvolutionRun& r) { convolve(r); }
 void CANTON_NAME(convolve_weights)(const ConvolutionRun& r) { convolve_weights(r); }

@@ -119,7 +119,7 @@ def run(job: Job, loop: Loop, kernel: str = "auto") -> Result:
 
 
 def run_step(job: Job, loop: Loop, kernel: str = "auto") -> Result:
-    """Run a `job` of one step: natively where that is quicker than the loop's few operations, see `native.quick`."""
+    """Run a `job` of one step: natively where that is quicker than the loop, see `native.quick`."""
     if kernel in ("auto", "native") and _refuses("native", job) is None and native.quick(job):
         return native.run(job, loop)
     return loop(job)

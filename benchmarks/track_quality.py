@@ -1,7 +1,7 @@
 """`canton track` on annotated footage: trained for a budget of processor minutes on one thread, then measured
 on the test clips (see track_rows.py).
 
-    python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--preset article]
+    python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--singles N]
 
 Writes the model to OUT and the figures beside it, OUT with .json for an ending. The processes that prepare
 windows are not counted, nor is decoding the clips.
@@ -20,7 +20,7 @@ import torch
 from track_rows import rows
 
 from canton.motion.learning import Progress, train
-from canton.motion.model import ARTICLE, Architecture
+from canton.motion.model import Architecture
 from canton.motion.modelfile import load_model
 
 
@@ -35,17 +35,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--modality")
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--preset", choices=["article"])
-    parser.add_argument("--scenes", action="store_true", help="made scenes beside the footage")
+    parser.add_argument(
+        "--singles", type=int, default=0, help="steps, at first, that learn from single frames"
+    )
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    network = replace(ARTICLE if a.preset else Architecture(), recurrent=not a.no_memory)
+    network = replace(Architecture(), recurrent=not a.no_memory)
     began = time.process_time()
     trained = train(
         a.out,
         footage=a.footage,
-        scenes=a.scenes or None,
         modality=a.modality,
+        singles=a.singles,
         architecture=network,
         minutes=a.minutes,
         clock=time.process_time,
@@ -59,8 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         "command": f"benchmarks/track_quality.py FOOTAGE {a.minutes:g} OUT"
         + "".join(f" {flag}" for flag in (f"--modality {a.modality}" if a.modality else "",) if flag)
         + (" --no-memory" if a.no_memory else "")
-        + (f" --preset {a.preset}" if a.preset else "")
-        + (" --scenes" if a.scenes else ""),
+        + (f" --singles {a.singles}" if a.singles else ""),
         "machine": f"{platform.machine()}, 1 thread",
         "torch": torch.__version__,
         "processor_seconds": round(spent),

@@ -171,6 +171,33 @@ def test_batches_are_functions_of_the_step() -> None:
     assert torch.equal(torch.stack(shares, 2).flatten(1, 2), run[0].frames)
 
 
+def test_the_first_blocks_may_be_of_single_frames() -> None:
+    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
+
+    def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        return draw_window(clips, chance, sought="drone", steps=steps, size=size)
+
+    def batches(rank: int = 0, world: int = 1, singles: int = 2) -> Batches:
+        return Batches(
+            draw, SMALL, sought="drone", size=48, rows=4, length=3, pieces=2, seed=5, singles=singles,
+            rank=rank, world=world,
+        )  # fmt: skip
+
+    get, plain = ahead(batches(), 0, workers=0), ahead(batches(singles=0), 0, workers=0)
+    run, whole = [get(step) for step in range(6)], [plain(step) for step in range(6)]
+    for batch in run[:4]:  # two blocks of two pieces: each frame is a row of its own
+        assert batch.fresh
+        assert batch.reset is None
+        assert batch.frames.shape[:2] == (1, 12)
+        assert batch.target.heat.shape[:2] == (1, 12)
+        assert len({frame.numpy().tobytes() for frame in batch.frames[0]}) == 12
+    for batch, other in zip(run[4:], whole[4:], strict=True):
+        assert torch.equal(batch.frames, other.frames)
+    shares = [ahead(batches(rank, 2), 0, workers=0)(0).frames[0] for rank in range(2)]
+    both = {frame.numpy().tobytes() for share in shares for frame in share}
+    assert both == {frame.numpy().tobytes() for frame in run[0].frames[0]}
+
+
 def test_reports_are_told(footage: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     train(

@@ -44,6 +44,9 @@ def train(
     layers: Annotated[int | None, typer.Option(help="Convolutional GRUs on top of each other.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows side by side.")] = None,
     length: Annotated[int | None, typer.Option(help="Frames of each a step.")] = None,
+    singles: Annotated[
+        int | None, typer.Option(help="Steps, at the beginning, that learn from single frames.")
+    ] = None,
     pieces: Annotated[int | None, typer.Option(help="Steps a window lasts; its state is carried on.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of a window in px.")] = None,
     rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -84,6 +87,7 @@ def train(
             batch=batch,
             length=length,
             pieces=pieces,
+            singles=singles,
             size=size,
             rate=rate,
             seed=seed,

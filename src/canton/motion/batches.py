@@ -39,6 +39,8 @@ class Batches(Dataset[list[Batch]]):
         draw: gives a window.
         size: px of the side of a window.
         rows: windows side by side; those of this process are `rank`, `rank + world` ...
+        singles: of the first so many blocks every frame is a window of its own, the memory empty: what things
+            look like is learned quickest from many different frames.
     """
 
     def __init__(
@@ -52,22 +54,32 @@ class Batches(Dataset[list[Batch]]):
         length: int,
         pieces: int,
         seed: int,
+        singles: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.draw, self.architecture, self.sought, self.size = draw, architecture, sought, size
         self.rows, self.length, self.pieces = range(rank, rows, world), length, pieces
-        self.seed = seed
+        self.seed, self.singles = seed, singles
 
     def __getitem__(self, block: int) -> list[Batch]:
-        windows = [
-            self.draw(np.random.default_rng((self.seed, block, row)), self.length * self.pieces, self.size)
-            for row in self.rows
-        ]
-        return [self._piece(windows, piece) for piece in range(self.pieces)]
+        def windows(piece: int, length: int) -> list[Window]:
+            chance = ((self.seed, block, row, piece) for row in self.rows)
+            return [self.draw(np.random.default_rng(key), length, self.size) for key in chance]
 
-    def _piece(self, windows: list[Window], piece: int) -> Batch:
-        part = slice(piece * self.length, (piece + 1) * self.length)
+        if block >= self.singles:
+            whole = windows(0, self.length * self.pieces)
+            return [
+                self._batch(whole, slice(k * self.length, (k + 1) * self.length), fresh=k == 0)
+                for k in range(self.pieces)
+            ]
+        frames = [
+            [window for t in range(self.length) for window in windows(k * self.length + t, 1)]
+            for k in range(self.pieces)
+        ]
+        return [self._batch(ones, slice(0, 1), fresh=True) for ones in frames]
+
+    def _batch(self, windows: list[Window], part: slice, *, fresh: bool) -> Batch:
         cells = (self.architecture.cells(self.size),) * 2
         frames = torch.from_numpy(np.stack([window.frames[part] for window in windows], 1))
         targets = [
@@ -76,9 +88,9 @@ class Batches(Dataset[list[Batch]]):
         ]
         target = Target(*(torch.stack(parts, 1) for parts in zip(*targets, strict=True)))
         cuts = torch.from_numpy(np.stack([window.cuts[part] for window in windows], 1))
-        if piece == 0:
+        if fresh:
             cuts[0] = False  # it starts afresh anyway
-        return Batch(frames, target, piece == 0, cuts if bool(cuts.any()) else None)
+        return Batch(frames, target, fresh, cuts if bool(cuts.any()) else None)
 
 
 def to_model(batch: Batch) -> Tensor:

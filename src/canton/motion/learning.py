@@ -26,6 +26,7 @@ RECIPE: dict[str, Any] = {
     "batch": 8,
     "length": 8,
     "pieces": 1,
+    "singles": 0,
     "size": 128,
     "rate": 5e-3,
     "weight_decay": 0.01,
@@ -80,6 +81,7 @@ def train(
     batch: int | None = None,
     length: int | None = None,
     pieces: int | None = None,
+    singles: int | None = None,
     size: int | None = None,
     rate: float | None = None,
     weight_decay: float | None = None,
@@ -115,7 +117,8 @@ def train(
             backgrounds: see `canton.motion.scenes.make_scene`.
         sought: the kind of thing to find; modality: footage of this one alone.
         batch: windows side by side, over all processes; length: frames of each a step; pieces: steps a window
-            lasts, its state carried on; size: px of its side.
+            lasts, its state carried on; singles: blocks of so many steps, at the beginning, in which every
+            frame is a window of its own; size: px of its side.
         rate: peak learning rate; clip: see `canton.training.fit`.
         fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
@@ -133,7 +136,7 @@ def train(
         check_replaceable(out)
     given: dict[str, Any] = {
         "scene_share": scene_share, "scene_kind": scene_kind, "sought": sought, "modality": modality,
-        "batch": batch, "length": length, "pieces": pieces, "size": size, "rate": rate,
+        "batch": batch, "length": length, "pieces": pieces, "singles": singles, "size": size, "rate": rate,
         "weight_decay": weight_decay, "clip": clip, "seed": seed, "fps": fps, "width": width,
         "footage": str(footage.resolve()) if footage else None,
         "backgrounds": str(backgrounds.resolve()) if backgrounds else None,
@@ -163,6 +166,7 @@ def train(
         rows=chosen["batch"],
         length=chosen["length"],
         pieces=chosen["pieces"],
+        singles=chosen["singles"],
         seed=chosen["seed"],
         rank=fabric.global_rank,
         world=fabric.world_size,
@@ -256,7 +260,14 @@ def _check(settings: dict[str, Any], processes: int) -> None:
     for name in ("rate", "clip", "fps"):
         if not 0 < settings[name] < math.inf:
             raise UserError(f"{name} is {settings[name]}: it is a number above 0")
-    for name, least in (("batch", 1), ("length", 1), ("pieces", 1), ("size", 32), ("width", 32)):
+    for name, least in (
+        ("batch", 1),
+        ("length", 1),
+        ("pieces", 1),
+        ("singles", 0),
+        ("size", 32),
+        ("width", 32),
+    ):
         if settings[name] < least:
             raise UserError(f"{name} is {settings[name]}: it is a whole number of at least {least}")
     if not 0 <= settings["scene_share"] <= 1:

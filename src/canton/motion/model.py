@@ -53,17 +53,17 @@ class Architecture:
             three maps, so that training can tell them apart.
     """
 
-    stem: tuple[tuple[int, int, bool], ...] = ((16, 5, True), (32, 3, True), (48, 3, True), (48, 3, False))
+    stem: tuple[tuple[int, int, bool], ...] = ((16, 5, True), (32, 3, True), (48, 3, True), (32, 3, False))
     strided: bool = True
     norm: bool = True
     same: bool = True
     early: int = 0
-    memory: int = 48
+    memory: int = 32
     memory_kernel: int = 3
     memory_layers: int = 1
     recurrent: bool = True
     bypass: bool = True
-    head: int = 48
+    head: int = 32
     others: tuple[str, ...] = ("bird", "airplane", "helicopter")
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <atomic>
@@ -10,6 +11,57 @@
 
 namespace {
 
+// Where the threads of a team wait for each other.
+struct Meeting {
+    std::atomic<int64_t> arrived{0}, met{0};
+    std::atomic<int64_t> count{1};
+
+    static void wait(void* p) {
+        Meeting* meeting = static_cast<Meeting*>(p);
+        const int64_t now = meeting->met.load();
+        if (meeting->arrived.fetch_add(1) + 1 == meeting->count.load()) {
+            meeting->arrived.store(0);
+            meeting->met.fetch_add(1);
+            return;
+        }
+        for (int spins = 0; meeting->met.load() == now; ++spins)
+            if (spins > 2000) std::this_thread::yield();
+    }
+};
+
+// The threads of torch's own OpenMP, where it can be found. They are awake already; and threads of ours would have to
+// share the processors with them, for they spin while they wait for torch's next operation.
+struct OpenMP {
+    void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+    int (*index)() = nullptr;
+    int (*count)() = nullptr;
+
+    OpenMP() {
+        find(parallel, "GOMP_parallel"), find(index, "omp_get_thread_num"), find(count, "omp_get_num_threads");
+    }
+    template <class F>
+    static void find(F& f, const char* name) {
+        f = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+    }
+    bool found() const { return parallel && index && count; }
+};
+
+const OpenMP openmp;
+
+struct Region {
+    void* context;
+    Part part;
+    bool meet;
+    Meeting meeting;
+
+    static void enter(void* p) {
+        Region* region = static_cast<Region*>(p);
+        const int64_t count = openmp.count();  // perhaps fewer than were asked for
+        region->meeting.count.store(count);
+        region->part(region->context, Team{openmp.index(), count, region->meet ? Meeting::wait : nullptr, &region->meeting});
+    }
+};
+
 struct Pool {
     std::mutex busy;  // one caller at a time; a second caller's work runs on its own thread alone
     std::mutex lock;
@@ -19,20 +71,9 @@ struct Pool {
     Part part = nullptr;
     void* context = nullptr;
     bool meet = false;
-    std::atomic<int64_t> arrived{0}, met{0};
+    Meeting meeting;
 
-    static void barrier(void* p) {
-        Pool* pool = static_cast<Pool*>(p);
-        const int64_t now = pool->met.load();
-        if (pool->arrived.fetch_add(1) + 1 == pool->count) {
-            pool->arrived.store(0);
-            pool->met.fetch_add(1);
-            return;
-        }
-        for (int spins = 0; pool->met.load() == now; ++spins)
-            if (spins > 2000) std::this_thread::yield();
-    }
-    Team team(int64_t index) { return {index, count, meet ? barrier : nullptr, this}; }
+    Team team(int64_t index) { return {index, count, meet ? Meeting::wait : nullptr, &meeting}; }
 
     void work(int64_t index) {
         int64_t seen = 0;
@@ -52,6 +93,7 @@ struct Pool {
         for (; started < n - 1; ++started) {
             std::thread([this, index = started + 1] { work(index); }).detach();
         }
+        meeting.count.store(n);
         count = n, meet = together, context = given, part = work_part, left = int(n - 1);
         ++round;
         hold.unlock();
@@ -64,7 +106,9 @@ struct Pool {
 
 // A forked child has none of its parent's threads: it gets a new pool and lets the old one be.
 Pool* pool = nullptr;
+bool forked = false;  // OpenMP's threads are not there either, and it does not know
 void renew() { pool = new Pool; }
+void renew_in_child() { forked = true, renew(); }
 
 }  // namespace
 
@@ -80,11 +124,17 @@ void canton_parallel(const Sequence& q, void* context, Part part) {
         static std::once_flag once;
         std::call_once(once, [] {
             renew();
-            pthread_atfork(nullptr, nullptr, renew);
+            pthread_atfork(nullptr, nullptr, renew_in_child);
         });
+        const bool meet = !dense && q.images < n;
+        if (openmp.found() && !forked) {
+            Region region{context, part, meet, {}};
+            openmp.parallel(Region::enter, &region, unsigned(n), 0);
+            return;
+        }
         Pool* mine = pool;
         if (mine->busy.try_lock()) {
-            mine->run(n, !dense && q.images < n, context, part);
+            mine->run(n, meet, context, part);
             mine->busy.unlock();
             return;
         }

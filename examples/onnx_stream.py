@@ -36,7 +36,9 @@ def tracker() -> float:
     model = MotionModel(Architecture()).eval()
     export_model(model, "track.onnx")
     session = onnxruntime.InferenceSession("track.onnx", providers=["CPUExecutionProvider"])
-    state, theirs, worst = None, np.zeros((1, 1, 48, 8, 12), np.float32), 0.0  # the stride is 8
+    channels, stride = model.architecture.memory, model.stride
+    theirs = np.zeros((1, 1, channels, 64 // stride, 96 // stride), np.float32)
+    state, worst = None, 0.0
     with torch.no_grad():
         for frame in torch.rand(FRAMES, 1, 3, 64, 96):
             ours, state = model.step(frame, state)

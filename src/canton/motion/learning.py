@@ -260,14 +260,8 @@ def _check(settings: dict[str, Any], processes: int) -> None:
     for name in ("rate", "clip", "fps"):
         if not 0 < settings[name] < math.inf:
             raise UserError(f"{name} is {settings[name]}: it is a number above 0")
-    for name, least in (
-        ("batch", 1),
-        ("length", 1),
-        ("pieces", 1),
-        ("singles", 0),
-        ("size", 32),
-        ("width", 32),
-    ):
+    leasts = {"batch": 1, "length": 1, "pieces": 1, "singles": 0, "size": 32, "width": 32}
+    for name, least in leasts.items():
         if settings[name] < least:
             raise UserError(f"{name} is {settings[name]}: it is a whole number of at least {least}")
     if not 0 <= settings["scene_share"] <= 1:

@@ -58,9 +58,10 @@ def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[st
     try:
         tensors: dict[str, Tensor] = load(content)
         header = {k: json.loads(v) for k, v in raw.items() if k not in ("format", "checksum")}
+        checksum = _checksum(tensors, raw)
     except Exception as error:  # safetensors' own error class is not public
         raise UserError(f"{path} is cut short or damaged: {_first_line(error)}") from error
-    if raw.get("checksum") != _checksum(tensors, raw):
+    if raw.get("checksum") != checksum:
         raise UserError(f"{path} was changed after it was written: its checksum does not fit its content")
     return tensors, header
 
@@ -72,7 +73,7 @@ def read_header(path: Path) -> dict[str, JSON]:
     raw = _raw_header(path, _content(path))
     try:
         return {k: v if k in ("format", "checksum") else json.loads(v) for k, v in raw.items()}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has a header that Canton did not write") from error
 
 
@@ -142,9 +143,9 @@ def _raw_header(path: Path, content: bytes) -> dict[str, str]:
     try:
         table = json.loads(content[8 : 8 + length]) if 0 < length <= len(content) - 8 else None
         raw = table.get("__metadata__", {}) if isinstance(table, dict) else None
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets in brackets in brackets
         raw = None
-    if not isinstance(raw, dict):
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
         raise UserError(f"{path} is not a safetensors file, or was cut short")
     return raw
 

@@ -167,6 +167,15 @@ def test_a_wrong_shape_is_told_and_nothing_is_set(tmp_path: Path) -> None:
     assert bits(can) == before
 
 
+def test_the_file_of_a_much_larger_model_is_told_as_well(tmp_path: Path) -> None:
+    GRU(200, 200).save_weights(tmp_path / "w", format="canton-0.1")
+    with pytest.raises(NameError, match=r"weight 0: the file has 400x200, the model wants W: 3x2"):
+        Dense(3, 2).load_weights(tmp_path / "w")
+    write_canton01(tmp_path / "zeros.npz", [np.zeros(10**7, "f4"), np.zeros(2, "f4")])
+    with pytest.raises(UserError, match=r"unpacks to more than the [\d,]+ bytes that it may have"):
+        Dense(3, 2).load_weights(tmp_path / "zeros.npz")
+
+
 def test_other_formats_and_missing_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"format is 'npz': it is 'safetensors' or 'canton-0\.1'"):
         Dense(2, 2).save_weights(tmp_path / "w", format="npz")

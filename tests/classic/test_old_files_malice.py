@@ -104,6 +104,78 @@ def test_a_shape_that_is_not_there_takes_no_memory() -> None:
             arrays_of(wrong, "it")
 
 
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
+FLOAT = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R"
+FLOAT += b"(K\x03X\x01\x00\x00\x00<NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"
+# (1,), then a pair of it and itself, then a pair of that and itself ...: 2**60 ones for whoever writes it out
+DOUBLED = b"K\x01\x85q\x01" + b"h\x01\x86q\x01" * 60
+
+
+def one_array(shape: bytes, content: bytes) -> bytes:
+    """A pickled list of one array with this shape and content."""
+    return b"\x80\x02](" + ARRAY + b"(K\x01" + shape + FLOAT + b"\x89" + content + b"tbe."
+
+
+def test_the_pickles_of_these_tests_are_sound() -> None:
+    (array,) = arrays_of(one_array(b"K\x01\x85", b"C\x04\x00\x00\x80?"), "it")
+    assert array.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (one_array(b"K\x01" + b"\x85" * 10**5, b"C\x04abcd"), "a state that NumPy does not"),
+        (one_array(DOUBLED, b"C\x04abcd"), "a state that NumPy does not"),
+        (one_array(b"(" + b"K\x01" * 40 + b"t", b"C\x04abcd"), "a state that NumPy does not"),
+        (b"\x80\x04" + DOUBLED + b"h\x01\x93.", "a name that is no text"),
+        (b"\x80\x02cnumpy\ndtype\n" + DOUBLED + b"R.", "calls dtype"),
+        (b"\x80\x02" + FLOAT + DOUBLED + b"b.", "a state that NumPy does not"),
+        (b"\x80\x02" + b"]" * 2**22 + b".", "more than 2097152 instructions"),
+        (b"\x80\x02c" + b"a" * 10**6 + b"\nb\n.", r"asks for a{100}\.\.\., which"),
+        (b"\x80\x04\x8c\x05\x1b[31m\x8c\x01\n\x93.", r"asks for \?\[31m\.\?, which"),
+        (b"\x80\x02" + ARRAY + b"q\x01(K\x01K\x01\x85" + FLOAT + b"\x89]h\x01atb.", "array of arrays"),
+        (b"\x80\x02]q\x01h\x01a.", "entry 0 holds a list"),
+        (b"\x80\x02\x82\x01.", "EXT1"),
+        (b"\x80\x02Pa\n.", "PERSID"),
+        (b"\x80\x05\x97.", "NEXT_BUFFER"),
+        (b"\x80\x02cnumpy\nndarray\n)\x81.", "NEWOBJ"),
+        (b"\x80\x04\x8d" + (2**60).to_bytes(8, "little") + b"a.", "damaged"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else None,
+)
+def test_tricks_are_refused_in_one_line_and_at_once(content: bytes, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        arrays_of(content, "it")
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
+
+
+def test_the_same_numbers_in_many_arrays_are_not_unfolded() -> None:
+    shape, size = b"J" + (2**18).to_bytes(4, "little") + b"\x85", 2**20
+    first = (
+        ARRAY + b"(K\x01" + shape + FLOAT + b"\x89B" + size.to_bytes(4, "little") + b"a" * size + b"q\x05tb"
+    )
+    again = ARRAY + b"(K\x01" + shape + FLOAT + b"\x89h\x05tb"
+
+    def load() -> None:
+        with pytest.raises(UserError, match="the same numbers again and again"):
+            arrays_of(b"\x80\x03](" + first + again * 1000 + b"e.", "it")
+
+    assert peak_of(load) < 2**23
+
+
+@pytest.mark.parametrize(
+    "inside", ["(" * 5000, "-" * 5000, "{" * 90, "'\\x", "1,2", "{'descr': 'O'}", "lambda: 0"]
+)
+def test_a_header_that_is_no_header_is_told(inside: str, tmp_path: Path) -> None:
+    header = inside.encode() + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64)
+    with pytest.raises(UserError, match="damaged npy file") as caught:
+        read_canton01(path)
+    assert str(caught.value).isprintable()
+
+
 def test_a_header_that_promises_too_much_takes_no_memory(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 4)))
     content = (tmp_path / "a.npy").read_bytes().replace(b"(4, 4), }          ", b"(4, 400000000), }  ")

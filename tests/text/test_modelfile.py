@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.storage import replacing, write_tensors
+from canton.storage import read_header, replacing, write_tensors
 from canton.text import Architecture, ByteModel, load_model, save_model
 from canton.text.modelfile import FORMAT
 from canton.training import Checkpoint
@@ -114,9 +114,15 @@ def huge_header(path: Path) -> None:
     path.write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
 
 
+def header_of(table: bytes) -> Callable[[Path], None]:
+    return lambda path: None if path.write_bytes(len(table).to_bytes(8, "little") + table) else None
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
+        (header_of(b"[" * 10**5), "not a safetensors file"),
+        (header_of(b'{"__metadata__": {"format": 3}}'), "not a safetensors file"),
         (foreign, "not written by Canton"),
         (other_format, "canton-motion-1"),
         (other_shape, r"logits.bias in it is \(255,\)"),
@@ -137,6 +143,13 @@ def test_a_file_that_is_no_model(tmp_path: Path, make: Callable[[Path], None], c
         load_model(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_brackets_in_brackets_in_a_header_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "thing"
+    header_of(json.dumps({"__metadata__": {"format": FORMAT, "a": "[" * 10**5}}).encode())(path)
+    with pytest.raises(UserError, match="a header that Canton did not write"):
+        read_header(path)
 
 
 def test_a_full_disk_leaves_the_earlier_file(file: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,7 +20,13 @@ from numpy.lib import format as npy
 
 from canton.errors import UserError
 from canton.storage import reason, replacing
-from canton.weights.pickle_arrays import Array, arrays_of, pickle_of
+from canton.weights.pickle_arrays import Array, arrays_of, pickle_of, shown
+
+# NumPy takes the header for Python: what it says may be wrong in any of Python's ways.
+_HEADER_ERRORS = (
+    *(ValueError, SyntaxError, TypeError, OverflowError, KeyError, IndexError, AttributeError),
+    *(RecursionError, MemoryError, tokenize.TokenError),
+)
 
 
 def read_canton01(path: Path, *, max_bytes: int = 2**30) -> list[Array]:
@@ -27,20 +34,24 @@ def read_canton01(path: Path, *, max_bytes: int = 2**30) -> list[Array]:
 
     Args:
         path: the file.
-        max_bytes: how much it may unpack to; a zip of a few kilobytes can unpack to gigabytes.
+        max_bytes: how much it may unpack to; a zip of a few kilobytes can unpack to gigabytes. Eight times
+            the file's own size is allowed in any case: trained weights hardly shrink.
 
     Raises:
         UserError: it cannot be read, is damaged, too large, or holds anything but arrays of numbers.
             Nothing was run.
     """
     try:
+        room = max(max_bytes, 8 * path.stat().st_size)
         with path.open("rb") as file:
             if file.read(2) == b"PK":
-                return _npz(path, max_bytes)
+                return _npz(path, room)
             file.seek(0)
-            return _npy(_at_most(file, max_bytes, path), str(path))
+            return _npy(_at_most(file, room, path), str(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into memory") from error
 
 
 def write_canton01(path: Path, arrays: list[Array]) -> None:
@@ -72,14 +83,14 @@ def _npz(path: Path, max_bytes: int) -> list[Array]:
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is a damaged npz file: {error}") from error
+        raise UserError(f"{path} is a damaged npz file: {shown(error)}") from error
     return _npy(content, str(path))
 
 
 def _at_most(file: IO[bytes], max_bytes: int, path: Path) -> bytes:
     content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise UserError(f"{path} unpacks to more than the {max_bytes} bytes that it may have")
+        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes that it may have")
     return content
 
 
@@ -89,8 +100,8 @@ def _npy(content: bytes, what: str) -> list[Array]:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except (ValueError, SyntaxError, TypeError, OverflowError) as error:
-        raise UserError(f"{what} is a damaged npy file: {error}") from error
+    except _HEADER_ERRORS as error:
+        raise UserError(f"{what} is a damaged npy file: {shown(error)}") from error
     rest = content[file.tell() :]
     if dtype.hasobject:
         return arrays_of(rest, what)

@@ -36,8 +36,11 @@ _PUSH = {
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 }
 """What puts a constant on the stack, from protocol 2 on, which is the oldest that NumPy wrote in Python 3."""
+_MOST_AXES = 32  # of NumPy 1.x
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = {"PROTO", "FRAME"}
+_MOST_INSTRUCTIONS = 2**21
+"""An array takes about 70, so that 30,000 weights fit; and no file makes the stack grow without end."""
 
 
 @dataclass
@@ -66,6 +69,13 @@ class _Made:
 _MARK = object()
 
 
+def shown(words: object) -> str:
+    """What a file says, fit for one line of a message."""
+    text = str(words)
+    text = text if len(text) <= 100 else f"{text[:100]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def arrays_of(pickle: bytes, what: str) -> list[Array]:
     """The arrays in a pickled one-axis object array of them, or in a pickled list of them, in order.
 
@@ -86,19 +96,22 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.made: dict[int, Array] = {}
-        self.room = 0
+        self.texts_left = self.arrays_left = 0
 
     def run(self, pickle: bytes) -> list[Array]:
-        self.room = len(pickle)
+        # Every number of an array stands in the file, once: what unfolds to more than the file is no weights.
+        self.texts_left = self.arrays_left = len(pickle)
         try:
-            for opcode, argument, _ in pickletools.genops(pickle):
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle)):
+                if count == _MOST_INSTRUCTIONS:
+                    raise self._bad(f"it has more than {count} instructions")
                 if opcode.name == "STOP":
                     return self._outermost(self.stack.pop())
                 self._do(opcode.name, argument)
         except UserError:
             raise
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise self._bad(f"it is damaged ({error})") from error
+            raise self._bad(f"it is damaged ({shown(error)})") from error
         raise self._bad("it is cut short")
 
     def _bad(self, why: str) -> UserError:
@@ -125,7 +138,7 @@ class _Machine:
                 raise self._bad("it appends to something that is no list")
             stack[-1].extend(items)
         elif name in ("GLOBAL", "STACK_GLOBAL"):
-            self._name(argument if name == "GLOBAL" else " ".join(map(str, self._pop(2))))
+            self._name(argument if name == "GLOBAL" else self._joined_name())
         elif name == "REDUCE":
             function, arguments = self._pop(2)
             stack.append(self._call(function, arguments))
@@ -157,9 +170,15 @@ class _Machine:
         del self.stack[index:]
         return items
 
+    def _joined_name(self) -> str:
+        module, name = self._pop(2)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise self._bad("it asks for something by a name that is no text")
+        return f"{module} {name}"
+
     def _name(self, name: str) -> None:
         if name not in _KNOWN:
-            raise self._bad(f"it asks for {name.replace(' ', '.')}, which is refused")
+            raise self._bad(f"it asks for {shown(name.replace(' ', '.'))}, which is refused")
         self.stack.append(_Name(_KNOWN[name]))
 
     def _call(self, function: Any, arguments: Any) -> Any:
@@ -172,8 +191,8 @@ class _Machine:
             case ("dtype", (str() as code, bool() | int(), bool() | int())):
                 return self._dtype(code)
             case ("encode", (str() as text, "latin1" | "latin-1")):
-                self.room -= len(text)  # each text is encoded once, so that all of them fit into the file
-                if self.room < 0:
+                self.texts_left -= len(text)
+                if self.texts_left < 0:
                     raise self._bad("it unfolds the same bytes again and again")
                 return text.encode("latin-1")
         raise self._bad(f"it calls {meaning or type(function).__name__} in a way that NumPy does not")
@@ -182,7 +201,7 @@ class _Machine:
         if code in ("O", "O8"):
             return _Type("O", array=True)
         if not _NUMBER.fullmatch(code):
-            raise self._bad(f"it holds the type {code!r}, and not numbers")
+            raise self._bad(f"it holds the type {shown(repr(code))}, and not numbers")
         return _Type(code)
 
     def _build(self, state: Any) -> None:
@@ -193,7 +212,7 @@ class _Machine:
             case (
                 _Made(state=()),
                 (int(), tuple() as shape, _Type() as dtype, fortran, bytes() | list() as content),
-            ):
+            ) if len(shape) <= _MOST_AXES and all(type(size) is int for size in shape):
                 target.state = (shape, dtype, bool(fortran), content)
             case _:
                 raise self._bad("it gives something a state that NumPy does not give it")
@@ -203,7 +222,7 @@ class _Machine:
             shape, _, _, content = value.state
             if not isinstance(content, list) or shape != (len(content),):
                 raise self._bad(
-                    f"its outer array has the shape {shape!r}, and not one axis, one array an entry"
+                    f"its outer array has the shape {shape}, and not one axis, one array an entry"
                 )
             value = content
         if not isinstance(value, list):
@@ -224,11 +243,14 @@ class _Machine:
     def _array(self, shape: tuple[Any, ...], dtype: _Type, raw: Any, order: Literal["C", "F"] = "C") -> Array:
         if dtype.array or not isinstance(raw, bytes):
             raise self._bad("an inner array holds objects, and not numbers")
-        if len(shape) > 32 or any(type(size) is not int or size < 0 for size in shape):
-            raise self._bad(f"an array has the shape {shape!r}")
+        if any(size < 0 for size in shape):
+            raise self._bad(f"an array has the shape {shape}")
         numbers = np.dtype(dtype.order + dtype.code)
         if math.prod(shape) * numbers.itemsize != len(raw):
-            raise self._bad(f"an array of shape {shape!r} and type {numbers} comes with {len(raw)} bytes")
+            raise self._bad(f"an array of shape {shape} and type {numbers} comes with {len(raw)} bytes")
+        self.arrays_left -= len(raw)
+        if self.arrays_left < 0:
+            raise self._bad("it unfolds the same numbers again and again")
         flat = np.frombuffer(raw, numbers)
         # A copy in this machine's byte order, which may be written to.
         return flat.reshape(shape, order=order).astype(numbers.newbyteorder("="), order="C")

@@ -115,7 +115,10 @@ def huge_header(path: Path) -> None:
 
 
 def header_of(table: bytes) -> Callable[[Path], None]:
-    return lambda path: None if path.write_bytes(len(table).to_bytes(8, "little") + table) else None
+    def write(path: Path) -> None:
+        path.write_bytes(len(table).to_bytes(8, "little") + table)
+
+    return write
 
 
 @pytest.mark.parametrize(

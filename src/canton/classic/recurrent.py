@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from canton import gates
+from canton.cell import Cell
+from canton.classic import faster
 from canton.classic.can import Can
 from canton.classic.convolutions import Conv2D
 from canton.classic.dense import Dense, LayerNormDense
 from canton.classic.pointwise import Act
-from canton.classic.scanning import rnn_gen
+from canton.classic.scanning import OnePass, rnn_gen
 
 
-class GatedOnepass(Can):
+class GatedOnepass(OnePass):
     """One step of the article's GRU over three maps of [hidden, input]: z = wz, r = wr, candidate = w.
 
     Give ``maps`` in the order wz, wr, w; each takes num_in + num_h channels to num_h. A subclass may
@@ -42,6 +44,10 @@ class GatedOnepass(Can):
             )
         c = gates.candidate(self.w(torch.cat([hidden * r, inp], dim=-1)))
         return gates.take(hidden, z, c)
+
+    def cell(self) -> Cell | None:
+        plain = faster.is_plain(self, GatedOnepass.forward)
+        return faster.gru(self.wz, self.wr, self.w, self.num_h) if plain else None
 
 
 class GRU_onepass(GatedOnepass):
@@ -98,7 +104,7 @@ class GRUConv2D_onepass(GatedOnepass):
         super().__init__(num_in, num_h, (conv(), conv(), conv()))
 
 
-class GRU2_onepass(Can):
+class GRU2_onepass(OnePass):
     """A GRU without reset gate whose update gate sees the hidden state alone.
 
     Args:
@@ -118,6 +124,10 @@ class GRU2_onepass(Can):
         c = gates.candidate(self.w(torch.cat([hidden, inp], dim=-1)))
         return gates.take(hidden, gates.gate(self.wz(hidden)), c)
 
+    def cell(self) -> Cell | None:
+        plain = faster.is_plain(self, GRU2_onepass.forward)
+        return faster.gru2(self.wz, self.w, self.num_h) if plain else None
+
 
 def _two(c_in: int, c_out: int) -> Can:
     can = Can()
@@ -126,7 +136,7 @@ def _two(c_in: int, c_out: int) -> Can:
     return can
 
 
-class RNN_onepass(Can):
+class RNN_onepass(OnePass):
     """One step of the plain network: nonlinearity(w([hidden, input])).
 
     Args:
@@ -151,6 +161,11 @@ class RNN_onepass(Can):
     def forward(self, i: list[Tensor]) -> Tensor:
         new: Tensor = self.rect(self.w(torch.cat(i, dim=-1)))
         return new
+
+    def cell(self) -> Cell | None:
+        return (
+            faster.rnn(self.w, self.rect, self.num_h) if faster.is_plain(self, RNN_onepass.forward) else None
+        )
 
 
 RNN = rnn_gen("RNN", RNN_onepass)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from canton.cell import Cell
+from canton.classic import faster
 from canton.classic.can import Can
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -74,6 +76,14 @@ class BatchScanner(Scanner):
         return super().forward(i.transpose(0, 1), starting_state, inferred_state_shape).transpose(0, 1)
 
 
+class OnePass(Can):
+    """A Can of [hidden, input] that may know the cell of Canton's which computes the same by its weights."""
+
+    def cell(self) -> Cell | None:
+        """That cell, or None."""
+        return None
+
+
 class Recurrence(Can):
     """A one-pass Can over time: (batch, time, *space, channels) -> (batch, time, *space, num_h).
 
@@ -105,8 +115,19 @@ class Recurrence(Can):
             shape: Sequence[int] = [i.shape[0], *i.shape[2:-1], self.unit.num_h]
         else:
             shape = state_shaper(i, self.unit.num_h)
-        states: Tensor = self.bscan(i, starting_state, shape)
+        state = i.new_zeros(tuple(shape)) if starting_state is None else starting_state
+        cell = self._cell()
+        if cell is not None and faster.fits(cell, i, state):
+            return faster.run(cell, i, state)
+        states: Tensor = self.bscan(i, state)
         return states
+
+    def _cell(self) -> Cell | None:
+        """The cell that computes what `_step` does, for the kernels; None if there is none."""
+        unit = self.unit
+        if not isinstance(unit, OnePass) or type(self)._step is not Recurrence._step:
+            return None
+        return unit.cell() if faster.is_plain(self.bscan, BatchScanner.forward) else None
 
 
 def rnn_gen(name: str, one_pass_class: Callable[..., Any]) -> type[Recurrence]:

@@ -50,7 +50,7 @@ def halves(can: nn.Module, num_h: int) -> Halves | None:
 def is_plain(can: nn.Module, forward: object) -> bool:
     """Whether calling `can` is calling `forward` and no more: no step of a subclass's own, and no hooks."""
     own = type(can).forward is forward and type(can).__call__ is nn.Module.__call__
-    seen = nn.modules.module._has_any_global_hook() or any(map(_altered, can.modules()))  # type: ignore[no-untyped-call]
+    seen = nn.modules.module._has_any_global_hook() or any(map(_altered, can.modules()))
     return own and not seen
 
 

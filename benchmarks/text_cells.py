@@ -1,10 +1,11 @@
 """GRU, LSTM, MGU and RNN as byte models with equally many weights: bits per byte after equal processor time.
 
-    python benchmarks/text_cells.py FILE MINUTES
+    python benchmarks/text_cells.py FILE MINUTES RATE [CELL ...]
 
 Nothing is looked up (no counts, no contexts), one layer, no dropout: the cells speak for themselves. The
-width of each is the one whose model comes nearest to the weights of a GRU of 256. The steps each came to are
-noted too: how much computation a step costs. Figures go to benchmarks/results/text_cells.json.
+width of each is the one whose model comes nearest to the weights of a GRU of 256. Cells differ in the learning
+rate that suits them, so run this for several; what each came to at each RATE, and in how many steps, is added
+to benchmarks/results/text_cells.json.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import canton
 from canton.bench.runner import machine
 from canton.text import Architecture, ByteModel, train
 
+TARGET = Path(__file__).parent / "results" / "text_cells.json"
+
 
 def plain(cell: str, hidden: int) -> Architecture:
     return Architecture(
@@ -33,11 +36,10 @@ def weights(architecture: Architecture) -> int:
         return sum(parameter.numel() for parameter in ByteModel(architecture).parameters())
 
 
-def main(file: str, minutes: str) -> None:
+def main(file: str, minutes: str, rate: str, *cells: str) -> None:
     torch.set_num_threads(1)
     wanted = weights(plain("gru", 256))
-    table: dict[str, object] = {}
-    for cell in ("gru", "lstm", "mgu", "rnn"):
+    for cell in cells or ("gru", "lstm", "mgu", "rnn"):
         sizes = range(64, 1025, 8)
         hidden = min(sizes, key=lambda hidden, cell=cell: abs(weights(plain(cell, hidden)) - wanted))
         architecture = plain(cell, hidden)
@@ -47,25 +49,22 @@ def main(file: str, minutes: str) -> None:
                 [Path(file)],
                 minutes=float(minutes),
                 architecture=architecture,
+                rate=float(rate),
                 clock=time.process_time,
             )
         assert done is not None
-        table[cell] = {
+        found = {
             "hidden": hidden,
             "weights": weights(architecture),
             "steps": done.report.step,
             "bits_per_byte": done.held_out,
+            "machine": machine(),
+            "versions": {"canton": canton.__version__, "torch": torch.__version__},
         }
-        print(cell, table[cell], flush=True)
-    result = {
-        "file": Path(file).name,
-        "processor_minutes": float(minutes),
-        "cells": table,
-        "machine": machine(),
-        "versions": {"canton": canton.__version__, "torch": torch.__version__},
-    }
-    target = Path(__file__).parent / "results" / "text_cells.json"
-    target.write_text(json.dumps(result, indent=1) + "\n")
+        table = json.loads(TARGET.read_text()) if TARGET.exists() else {}
+        table[f"{cell}, {Path(file).name}, {float(minutes):g} minutes, rate {float(rate):g}"] = found
+        TARGET.write_text(json.dumps(table, indent=1) + "\n")
+        print(cell, rate, found, flush=True)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,28 @@ def test_a_fresh_start(case: str) -> None:
         compare(session.run(None, {"x": x.numpy()}), *layer(x))
 
 
+@pytest.mark.parametrize("options", [("lengths",), ("reset",), ("lengths", "reset")], ids=" and ".join)
+@pytest.mark.parametrize("case", LAYERS)
+def test_lengths_and_restarts(case: str, options: tuple[str, ...]) -> None:
+    layer, space = made(case), LAYERS[case][1]
+    model = export(layer, **dict.fromkeys(options, True))
+    session = runner(model)
+    for steps, batch in ((5, 4), (1, 3)):
+        lead = (batch, steps) if layer.batch_first else (steps, batch)
+        x, state = torch.randn(*lead, layer.input_size, *space), states_of(layer, batch, space)
+        more = {"lengths": torch.tensor([steps, 0, 1, steps - 1][:batch]), "reset": torch.rand(lead) < 0.4}
+        more = {name: more[name] for name in options}
+        if "lengths" in options:  # nothing behind a row's end is read
+            times = torch.arange(steps)[:, None] >= more["lengths"]
+            x[times.t() if layer.batch_first else times] = torch.nan
+        with torch.no_grad():
+            y, after = layer(x, one_or_all(state), **more)
+        feed = {**given(x, state), **{name: value.numpy() for name, value in more.items()}}
+        compare(session.run(None, feed), y, after)
+    standard = {"GRU", "LSTM", "RNN"} & {node.op_type for node in model.graph.node}
+    assert bool(standard) == (case in STANDARD and "reset" not in options)
+
+
 @pytest.mark.parametrize("case", LAYERS)
 def test_a_step(case: str) -> None:
     layer = made(case)

@@ -9,12 +9,14 @@ import typer
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("track.onnx"),
 ) -> None:
     """Write the model as an ONNX file, its memory going in and coming out."""
+    from canton.cli.shipped import load_shipped
     from canton.motion.export import export_model
     from canton.motion.modelfile import load_model
 
-    export_model(load_model(model).model, out)
+    held = load_shipped("canton.motion", load_model) if model is None else load_model(model)
+    export_model(held.model, out)
     typer.echo(str(out))

@@ -114,6 +114,6 @@ class Graph:
         return model
 
     def _value(self, name: str, shape: Sequence[Size], dtype: torch.dtype) -> Any:
-        kinds = {torch.float32: "FLOAT", torch.int64: "INT64"}
+        kinds = {torch.float32: "FLOAT", torch.int64: "INT64", torch.bool: "BOOL"}
         kind = getattr(self._onnx.TensorProto, kinds[dtype])
         return self._onnx.helper.make_tensor_value_info(name, kind, list(shape))

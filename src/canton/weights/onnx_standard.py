@@ -39,8 +39,10 @@ def has_operator(layer: Recurrent) -> bool:
     return not layer.zoneout
 
 
-def run(graph: Graph, cells: list[Cell], xs: str, state: list[str], integers: bool) -> tuple[str, list[str]]:
-    """One layer over xs (T, B, C) or integers (T, B); each state is (directions, B, hidden)."""
+def run(
+    graph: Graph, cells: list[Cell], xs: str, state: list[str], integers: bool, lengths: str | None = None
+) -> tuple[str, list[str]]:
+    """One layer over xs (T, B, C) or integers (T, B); each state is (directions, B, hidden), lengths (B,)."""
     if integers:
         depth = graph.constant(torch.tensor([cells[0].input_size]))
         xs = graph.op("OneHot", [xs, depth, graph.constant(torch.tensor([0.0, 1.0]))])
@@ -51,7 +53,15 @@ def run(graph: Graph, cells: list[Cell], xs: str, state: list[str], integers: bo
     )
     assert w is not None
     assert r is not None
-    inputs = [xs, graph.constant(w), graph.constant(r), "" if b is None else graph.constant(b), "", *state]
+    counted = "" if lengths is None else graph.op("Cast", [lengths], {"to": 6})  # int32
+    inputs = [
+        xs,
+        graph.constant(w),
+        graph.constant(r),
+        "" if b is None else graph.constant(b),
+        counted,
+        *state,
+    ]
     if p is not None:
         inputs.append(graph.constant(p.flatten(1)))
     first = cells[0]
@@ -69,6 +79,12 @@ def run(graph: Graph, cells: list[Cell], xs: str, state: list[str], integers: bo
         kind = "RNN"
         attributes["activations"] = [first.nonlinearity.capitalize()] * len(cells)
     ys, *after = graph.ops(kind, inputs, 1 + len(state), attributes)
+    if (
+        lengths is not None
+    ):  # a row of no steps keeps its state, of which onnxruntime's operators know nothing
+        none = graph.op("Equal", [lengths, graph.constant(torch.tensor(0))])
+        none = graph.op("Unsqueeze", [none, graph.constant([1])])
+        after = [graph.op("Where", [none, old, new]) for old, new in zip(state, after, strict=True)]
     if len(cells) == 1:
         return graph.op("Squeeze", [ys, graph.constant([1])]), after
     ys = graph.op("Transpose", [ys], {"perm": [0, 2, 1, 3]})

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of a bright square that flies over a dull sky."""
+    """Two seconds of a bright square that flies over a dull sky, under a name that would lead elsewhere."""
     from canton.motion.recorder import Recorder
 
-    path = tmp_path_factory.mktemp("film") / "flight.mp4"
+    path = tmp_path_factory.mktemp("film") / "..%2F..%2Fetc passwd;.mp4"
     sky = np.random.default_rng(0).integers(60, 80, (256, 320, 3)).astype(np.uint8)
     with Recorder(path, 320, 256, 10) as recorder:
         for t in range(20):
@@ -57,20 +58,48 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=SIZES)
-def page(request: pytest.FixtureRequest, address: str) -> Iterator[playwright.Page]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        width, height = SIZES[request.param]
-        opened = browser.new_page(viewport={"width": width, "height": height})
-        opened.set_default_timeout(PATIENCE)
-        faults: list[str] = []
-        opened.on("pageerror", lambda fault: faults.append(str(fault)))
-        opened.goto(address)
-        opened.locator("#write").wait_for()
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
-        assert not faults
-        browser.close()
+        opened.close()
+
+
+@contextmanager
+def visit(browser: playwright.Browser, address: str, size: str) -> Iterator[playwright.Page]:
+    """The page as a new visitor sees it; at the end, nothing was thrown and nothing came from elsewhere."""
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height})
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
+    faults: list[str] = []
+    opened.on("pageerror", lambda fault: faults.append(str(fault)))
+    opened.on("request", lambda sent: faults.append(sent.url) if is_outside(sent.url, address) else None)
+    opened.goto(address)
+    opened.locator("#write").wait_for()
+    playwright.expect(opened.locator("#text-model input")).to_have_value(re.compile("."), timeout=PATIENCE)
+    yield opened
+    context.close()
+    assert not faults
+
+
+def is_outside(url: str, address: str) -> bool:
+    return not url.startswith((address, "data:", "blob:", "about:"))
+
+
+@pytest.fixture(params=SIZES)
+def page(
+    request: pytest.FixtureRequest, browser: playwright.Browser, address: str
+) -> Iterator[playwright.Page]:
+    with visit(browser, address, request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def wide(browser: playwright.Browser, address: str) -> Iterator[playwright.Page]:
+    with visit(browser, address, "wide") as opened:
+        yield opened
 
 
 def keep(page: playwright.Page, name: str) -> None:
@@ -81,24 +110,46 @@ def keep(page: playwright.Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}_{width}.png", full_page=True)
 
 
+def box(page: playwright.Page, selector: str) -> dict[str, float]:
+    """Where something stands on the page, however far that is scrolled, px."""
+    return page.locator(selector).evaluate(
+        "e => { const b = e.getBoundingClientRect();"
+        " return { x: b.x, y: b.y + scrollY, width: b.width, height: b.height } }"
+    )
+
+
+def ask_for(page: playwright.Page, count: int) -> None:
+    page.locator("#length input[type=number]").fill(str(count))
+    page.locator("#length input[type=number]").press("Tab")
+
+
 def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -> None:
+    tally, written = page.locator("#tally"), page.locator("#written")
+    keep(page, "before")
+    place = box(page, "#written")
     page.locator("#prompt textarea").fill("What is ")
-    page.locator("#length input[type=number]").fill("300")
+    ask_for(page, 1500)
+    assert page.locator("#write-stop").is_disabled()
     page.locator("#write").click()
-    tally = page.locator("#tally")
     playwright.expect(tally).to_contain_text("bits per byte", timeout=PATIENCE)
-    assert re.match(r"300 bytes · \d+\.\d\d bits per byte · .* bytes/s · seed \d+", tally.inner_text())
-    written = page.locator("#written")
+    assert re.match(r"1,500 bytes · \d+\.\d\d bits per byte · .* bytes/s · seed \d+", tally.inner_text())
     assert written.inner_text().strip().startswith("What is ")
     shades = written.locator("i").evaluate_all("all => all.map(s => getComputedStyle(s).backgroundColor)")
     assert len(set(shades)) > 3
+    assert box(page, "#written") == place, "what was written moved the page"
+    hidden, below = written.evaluate(
+        "e => [e.scrollHeight - e.clientHeight, e.scrollHeight - e.clientHeight - e.scrollTop]"
+    )
+    assert hidden > 0, "so long a text has to be scrolled"
+    assert below < 50, "its end is not in view"
     keep(page, "text")
-    page.locator("#length input[type=number]").fill("8000")
+    ask_for(page, 8000)
     page.locator("#write").click()
     playwright.expect(tally).to_contain_text("bytes…", timeout=PATIENCE)
     page.locator("#write-stop").click()
     playwright.expect(tally).to_contain_text("stopped", timeout=PATIENCE)
     assert int(re.match(r"[\d,]+", tally.inner_text())[0].replace(",", "")) < 8000  # type: ignore[index]
+    playwright.expect(page.locator("#write")).to_be_enabled()
 
 
 def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None:
@@ -114,18 +165,37 @@ def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None
     keep(page, "score")
 
 
+def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page) -> None:
+    heights = []
+    for lines in (1, 15, 400):
+        wide.locator("#mine textarea").fill("\n".join(["a line of text"] * lines))
+        wide.locator("#score").click()
+        inside = wide.frame_locator("#scored iframe").locator("header")
+        playwright.expect(inside).to_contain_text(f"{15 * lines - 1:,} bytes", timeout=PATIENCE)
+        wide.wait_for_timeout(300)
+        heights.append(box(wide, "#scored iframe")["height"])
+    assert heights[0] < heights[1] < heights[2] <= 0.8 * SIZES["wide"][1], heights
+
+
 def test_it_watches_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Track").click()
+    places = [box(page, part) for part in ("#stage", "#timeline", "#get-json")]
     page.locator("#film input[type=file]").set_input_files(film)
-    playwright.expect(page.locator("#film")).to_contain_text("flight", timeout=PATIENCE)
+    playwright.expect(page.locator("#film")).to_contain_text("passwd", timeout=PATIENCE)
     page.locator("#watch").click()
     tally = page.locator("#track-tally")
-    playwright.expect(page.locator("#get-json")).to_be_visible(timeout=PATIENCE)
+    playwright.expect(page.locator("#get-json")).to_be_enabled(timeout=PATIENCE)
     assert "20 frames" in tally.inner_text()
-    assert page.locator("#timeline .timeline").is_visible()
     playwright.expect(page.locator("#seen video")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('#seen video').readyState >= 2")
     assert page.locator("#seen video").evaluate("film => film.error") is None
+    stage, line, _ = (box(page, part) for part in ("#stage", "#timeline", "#get-json"))
+    assert stage == places[0], "the film moved the page"
+    assert (line["x"], line["y"], line["width"]) == tuple(places[1][k] for k in ("x", "y", "width"))
     keep(page, "track")
+    curve = page.locator("#timeline .timeline")
+    curve.click(position={"x": 0.75 * line["width"], "y": 30})
+    assert 1 < page.locator("#seen video").evaluate("film => film.currentTime") < 2
     for button, kind in (("#get-mp4", "mp4"), ("#get-json", "json")):
         with page.expect_download() as download:
             page.locator(button).click()
@@ -139,30 +209,60 @@ def test_a_made_scene_needs_no_file(page: playwright.Page) -> None:
     page.get_by_role("tab", name="Track").click()
     page.locator("#number input").fill("7")
     page.locator("#watch").click()
-    playwright.expect(page.locator("#track-tally")).to_contain_text("scene 7", timeout=PATIENCE)
-    playwright.expect(page.locator("#get-mp4")).to_be_visible(timeout=PATIENCE)
+    tally = page.locator("#track-tally")
+    playwright.expect(tally).to_contain_text("scene 7", timeout=PATIENCE)
+    playwright.expect(page.locator("#live img")).to_be_visible(timeout=PATIENCE)
+    playwright.expect(page.locator("#get-mp4")).to_be_enabled(timeout=PATIENCE)
+    assert "1 thing followed" in tally.inner_text()
+    playwright.expect(page.locator("#timeline .lane")).to_have_count(1)
     keep(page, "scene")
 
 
-def test_what_is_no_video_is_refused_in_a_line(page: playwright.Page, tmp_path: Path) -> None:
-    (tmp_path / "fake.mp4").write_text("not a video " * 100)
-    page.get_by_role("tab", name="Track").click()
-    page.locator("#film input[type=file]").set_input_files(tmp_path / "fake.mp4")
-    playwright.expect(page.locator("#film")).to_contain_text("fake", timeout=PATIENCE)
-    page.locator("#watch").click()
-    playwright.expect(page.locator("body")).to_contain_text("this is not a video", timeout=PATIENCE)
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [
+        (b"not a video " * 100, "fake.mp4", "this is not a video"),
+        (b"", "empty.mp4", "0 bytes"),
+        (b"\0\0\0\x18ftypmp42" + b"\0" * 500, "broken.mp4", "the file"),
+        (b"#EXTM3U\nfile:///etc/passwd\n", "list.avi", "this is not a video"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_a_line(
+    wide: playwright.Page, tmp_path: Path, content: bytes, name: str, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    wide.get_by_role("tab", name="Track").click()
+    wide.locator("#film input[type=file]").set_input_files(tmp_path / name)
+    playwright.expect(wide.locator("#film")).to_contain_text(name.partition(".")[0], timeout=PATIENCE)
+    wide.locator("#watch").click()
+    toast = wide.locator(".toast-body")
+    playwright.expect(toast).to_contain_text(said, timeout=PATIENCE)
+    assert len(toast.inner_text().strip().splitlines()) <= 3
+    keep(wide, f"refused_{name}")
+    playwright.expect(wide.locator("#watch")).to_be_enabled()
+    assert wide.locator("#watch-stop").is_disabled()
 
 
-def test_one_visitors_job_does_not_stop_anothers(page: playwright.Page, address: str) -> None:
-    other = page.context.browser.new_page()
-    other.set_default_timeout(PATIENCE)
-    other.goto(address)
-    for one in (page, other):
-        one.locator("#length input[type=number]").fill("8000")
-        one.locator("#write").click()
-    playwright.expect(page.locator("#tally")).to_contain_text("bytes…", timeout=PATIENCE)
-    page.locator("#write-stop").click()
-    playwright.expect(page.locator("#tally")).to_contain_text("stopped", timeout=PATIENCE)
-    playwright.expect(other.locator("#tally")).to_contain_text("8,000 bytes ·", timeout=PATIENCE)
-    assert "stopped" not in other.locator("#tally").inner_text()
-    other.close()
+def test_what_is_no_model_is_refused_in_a_line(wide: playwright.Page, tmp_path: Path) -> None:
+    (tmp_path / "wrong.safetensors").write_bytes(b"nothing of the kind")
+    wide.locator("input[type=file]").first.set_input_files(tmp_path / "wrong.safetensors")
+    playwright.expect(wide.locator(".toast-body")).to_contain_text("the file", timeout=PATIENCE)
+    assert wide.locator("#text-model input").input_value() == "text, shipped"
+
+
+def test_one_visitors_job_does_not_stop_anothers(
+    wide: playwright.Page, browser: playwright.Browser, address: str
+) -> None:
+    with visit(browser, address, "wide") as other:
+        for one in (wide, other):
+            one.locator("#text-model input").click()
+            one.get_by_role("option", name="small.safetensors").click()
+            ask_for(one, 8000)
+        other.locator("#write").click()
+        playwright.expect(other.locator("#tally")).to_contain_text("bytes…", timeout=PATIENCE)
+        wide.locator("#write").click()
+        playwright.expect(wide.locator("#write-stop")).to_be_enabled(timeout=PATIENCE)
+        wide.locator("#write-stop").click()
+        playwright.expect(wide.locator("#tally")).to_contain_text("stopped", timeout=PATIENCE)
+        playwright.expect(other.locator("#tally")).to_contain_text("8,000 bytes ·", timeout=PATIENCE)
+        assert "stopped" not in other.locator("#tally").inner_text()

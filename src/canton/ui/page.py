@@ -34,20 +34,41 @@ LETTERS = (
 )
 CODE = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
 """Fonts a computer has: none is fetched."""
-FOLLOW = """<script>
-// The line on the timeline goes with the film; a click on the timeline goes there in the film.
-document.addEventListener("timeupdate", event => {
-  const line = document.querySelector("#timeline .timeline"), film = event.target;
-  if (!line || !film.closest("#seen")) return;
-  line.style.setProperty("--now", 100 * film.currentTime / line.dataset.seconds + "%");
-}, true);
-document.addEventListener("click", event => {
-  const line = event.target.closest("#timeline .timeline"), film = document.querySelector("#seen video");
-  if (!line || !film) return;
-  const box = line.getBoundingClientRect();
-  film.currentTime = line.dataset.seconds * (event.clientX - box.left) / box.width;
-});
-</script>"""
+LOOK: gr.themes.Base = gr.themes.Base(
+    primary_hue="teal", neutral_hue="zinc", radius_size="md", font=LETTERS, font_mono=CODE
+).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
+    block_label_text_color="*neutral_700",
+    block_title_text_color="*neutral_700",
+    block_title_text_weight="600",
+    block_title_text_size="*text_sm",
+    block_info_text_color="*neutral_600",
+    block_border_width="0px",
+    block_background_fill="transparent",
+    block_background_fill_dark="transparent",
+    input_background_fill="white",
+    input_border_width="1px",
+    input_border_color="*neutral_300",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+    slider_color="*primary_600",
+    link_text_color="*primary_700",
+    button_large_text_weight="600",
+    button_large_text_size="*text_md",
+    button_large_padding="9px 18px",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_600",
+    button_primary_text_color="white",
+    button_secondary_background_fill="*neutral_100",
+    button_secondary_background_fill_hover="*neutral_200",
+    button_secondary_border_color="*neutral_300",
+    button_border_width="1px",
+    button_primary_border_color="transparent",
+)
+"""Words and buttons dark enough to be read on a telephone in the sun."""
 
 
 def page(folder: Path, *, within: Path, kept: Path) -> gr.Blocks:
@@ -110,12 +131,10 @@ def serve(folder: Path, *, host: str = "127.0.0.1", port: int = 7860) -> Iterato
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
-            theme=gr.themes.Base(
-                primary_hue="teal", neutral_hue="zinc", radius_size="md", font=LETTERS, font_mono=CODE
-            ),
+            theme=LOOK,
             css=colours(),
             css_paths=Path(__file__).with_name("page.css"),
-            head=FOLLOW,
+            head=f"<script>\n{Path(__file__).with_name('page.js').read_text('utf-8')}</script>",
         )
         try:
             yield str(url)

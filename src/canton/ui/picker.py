@@ -17,10 +17,10 @@ def picker(shelf: Shelf[Any], *, within: Path, train: str, prefix: str) -> gr.Dr
     within: the folder uploads arrive in. train: the command that makes a model, told where there is none.
     prefix: of the element ids.
     """
-    with gr.Row(equal_height=True, elem_classes="picker"):
-        choice = gr.Dropdown([], label="Model", elem_id=f"{prefix}-model", scale=3, min_width=180)
+    with gr.Row(elem_classes="picker"):
+        choice = gr.Dropdown([], label="Model", elem_id=f"{prefix}-model", scale=3, min_width=160)
         drop = gr.UploadButton(
-            "Upload", file_types=[".safetensors"], elem_id=f"{prefix}-bring", scale=1, min_width=130
+            "Bring yours", file_types=[".safetensors"], elem_id=f"{prefix}-bring", scale=1, min_width=130
         )
     hint = gr.Markdown(
         f"No model is here yet. `{train}` makes one; start this page in its folder, or bring the file.",

@@ -46,6 +46,11 @@ class Shown(NamedTuple):
     transcript: Path | None
 
 
+def threshold_of(made: ModelFile[MotionModel]) -> float:
+    """Heat that the model asks to be believed."""
+    return float(made.header.get("threshold", 0.5))
+
+
 def screen(
     made: ModelFile[MotionModel],
     frames: Iterable[Frame],
@@ -54,17 +59,16 @@ def screen(
     *,
     fps: float,
     seconds: float,
-    threshold: float | None,
+    threshold: float,
 ) -> Generator[Shown, None, None]:
     """Watch `frames` (one at least) until they end, there are `FRAMES` of them, or `stop` is set.
 
     folder: the film and the transcript are written there. seconds: how long it will be, as far as is known.
-    threshold: heat that is believed; None: as the model asks.
+    threshold: heat that is believed.
 
     Raises: UserError where reading or writing fails.
     """
     network = made.model
-    believed = threshold or float(made.header.get("threshold", 0.5))
     most = int(made.header.get("training", {}).get("width", 0)) or None
     moments: list[Moment] = []
     latencies: list[float] = []
@@ -77,7 +81,7 @@ def screen(
         middle = sorted(latencies)[len(latencies) // 2] if latencies else 0.0
         return Shown(
             "" if picture is None else _address(picture),
-            draw(moments, threshold=believed, until=0.0 if done else seconds),
+            draw(moments, threshold=threshold, until=0.0 if done else seconds),
             len(moments),
             len({number for m in moments for number in m.ids}),
             middle,
@@ -85,7 +89,7 @@ def screen(
             transcript if done and moments else None,
         )
 
-    sightings = watch(network, islice(frames, FRAMES), fps=fps, threshold=believed, width=most)
+    sightings = watch(network, islice(frames, FRAMES), fps=fps, threshold=threshold, width=most)
     with closing(sightings), transcript.open("w", encoding="utf-8") as lines:
         try:
             for sighting in sightings:

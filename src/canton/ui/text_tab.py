@@ -24,6 +24,7 @@ from canton.ui.seeds import seed_box, seed_of
 from canton.ui.shelf import Shelf
 from canton.ui.uploads import PROMPT_BYTES, SCORED_BYTES, WRITTEN_BYTES, to_bytes
 from canton.ui.visitors import told, visitor
+from canton.ui.work import Changed, Work
 
 SHOW_SECONDS = 0.05
 """Between two looks at the text while it is written."""
@@ -32,6 +33,7 @@ LONG = 500
 AT_ONCE = 8
 """Visitors served side by side; who comes next waits."""
 EMPTY = '<span class="empty">What it writes appears here, every byte as warm as it was surprising.</span>'
+UNSCORED = '<span class="empty">Your text appears here, in the same colours.</span>'
 
 
 class Stopped(Exception):
@@ -52,37 +54,36 @@ def text_tab(shelf: Shelf[ByteModel], jobs: Jobs, *, within: Path) -> None:
                 label="Prompt", lines=3, max_lines=8, placeholder="Begin the text…", elem_id="prompt",
                 max_length=PROMPT_BYTES,
             )  # fmt: skip
-            temperature = gr.Slider(0, 2, 0.8, step=0.05, label="Temperature", elem_id="temperature")
-            top_p = gr.Slider(0.05, 1, 0.95, step=0.01, label="Top-p", elem_id="top-p")
-            length = gr.Slider(16, WRITTEN_BYTES, 600, step=1, label="Bytes", elem_id="length")
-            seed = seed_box("Seed", elem_id="seed")
-            with gr.Row():
-                write = gr.Button("Write", variant="primary", elem_id="write", min_width=100, scale=2)
-                stop = gr.Button("Stop", variant="stop", elem_id="write-stop", min_width=80, scale=1)
+            with gr.Row(elem_classes="two"):
+                temperature = _slider(0, 2, 0.8, 0.05, "Temperature", "temperature")
+                top_p = _slider(0.05, 1, 0.95, 0.01, "Top-p", "top-p")
+            with gr.Row(elem_classes="two"):
+                length = _slider(16, WRITTEN_BYTES, 600, 1, "Bytes", "length")
+                seed = seed_box("Seed", elem_id="seed")
+            write = Work("write", "Write", jobs)
         with gr.Column(scale=3, min_width=300):
-            gr.HTML(legend(), padding=False)
-            written = gr.HTML(EMPTY, elem_id="written", elem_classes="paper sheet", padding=False)
-            tally = gr.Markdown("", elem_id="tally", elem_classes="tally")
-    gr.Markdown("### Score my text")
+            gr.HTML(legend(), padding=False, elem_id="legend")
+            written = gr.HTML(EMPTY, elem_id="written", elem_classes="paper", padding=False)
+            tally = gr.Markdown(" ", elem_id="tally", elem_classes="fine")
+    gr.HTML(
+        "<h3>Score my text</h3><p>What each byte costs in bits; point at one for what seemed likelier.</p>",
+        elem_classes="part",
+        padding=False,
+    )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             mine = gr.Textbox(
-                label="Text", lines=6, max_lines=14, placeholder="Paste a text…", elem_id="mine",
+                label="Text", lines=9, max_lines=14, placeholder="Paste a text…", elem_id="mine",
                 max_length=SCORED_BYTES,
             )  # fmt: skip
-            with gr.Row():
-                rate = gr.Button("Score", variant="primary", elem_id="score", min_width=100, scale=2)
-                halt = gr.Button("Stop", variant="stop", elem_id="score-stop", min_width=80, scale=1)
+            rate = Work("score", "Score", jobs)
         with gr.Column(scale=3, min_width=300):
-            scored = gr.HTML(
-                '<span class="empty">What each byte costs. Point at one for what seemed likelier.</span>',
-                elem_id="scored", elem_classes="sheet", padding=False,
-            )  # fmt: skip
+            scored = gr.HTML(UNSCORED, elem_id="scored", padding=False)
 
     def begin(
         name: str | None, text: str, heat: float, nucleus: float, count: float, number: str,
         request: gr.Request,
-    ) -> Iterator[tuple[str, str]]:  # fmt: skip
+    ) -> Iterator[Changed]:  # fmt: skip
         with told():
             network = shelf.open(name, visitor(request)).model
             start = to_bytes(text or "", PROMPT_BYTES, "the prompt")
@@ -90,34 +91,30 @@ def text_tab(shelf: Shelf[ByteModel], jobs: Jobs, *, within: Path) -> None:
             count = min(int(count), WRITTEN_BYTES)
             check_sampling(length=count, temperature=heat, top_k=0, top_p=nucleus)
             halted = jobs.start(f"write {visitor(request)}")
-            yield from _write(network, halted, start, count, heat, nucleus, chosen)
+            for paper, figures in _write(network, halted, start, count, heat, nucleus, chosen):
+                yield {written: paper, tally: figures}
 
-    def judge(name: str | None, text: str, request: gr.Request) -> str:
+    def judge(name: str | None, text: str, request: gr.Request) -> Iterator[Changed]:
         with told():
             network = shelf.open(name, visitor(request)).model
             given = to_bytes(text or "", SCORED_BYTES, "the text")
-            return _score(network, given, jobs.start(f"score {visitor(request)}"))
+            yield {scored: '<span class="empty">Reading…</span>'}
+            yield {scored: _score(network, given, jobs.start(f"score {visitor(request)}"))}
 
-    def end(what: str, request: gr.Request) -> None:
-        jobs.stop(f"{what} {visitor(request)}")
-
-    def end_writing(request: gr.Request) -> None:
-        end("write", request)
-
-    def end_scoring(request: gr.Request) -> None:
-        end("score", request)
-
-    gr.on(
-        [write.click, prompt.submit],
+    write.does(
         begin,
         [model, prompt, temperature, top_p, length, seed],
         [written, tally],
-        concurrency_limit=AT_ONCE,
-        show_progress="hidden",
+        at_once=AT_ONCE,
+        also=(prompt.submit,),
     )
-    stop.click(end_writing, queue=False)
-    rate.click(judge, [model, mine], scored, concurrency_limit=AT_ONCE)
-    halt.click(end_scoring, queue=False)
+    rate.does(judge, [model, mine], [scored], at_once=AT_ONCE)
+
+
+def _slider(low: float, high: float, value: float, step: float, label: str, elem_id: str) -> gr.Slider:
+    return gr.Slider(
+        low, high, value, step=step, label=label, elem_id=elem_id, min_width=140, buttons=[]
+    )  # fmt: skip
 
 
 def _write(

@@ -16,6 +16,12 @@ LANES = 8
 POINTS = 600
 """Of the curve; where there are more frames, the highest of some stands for them."""
 
+BLANK = (
+    '<div class="timeline blank"><div class="belief"><svg viewBox="0 0 1000 100"></svg>'
+    '<b class="name">belief</b></div><div class="ticks"><span style="left:0">0 s</span></div></div>'
+)
+"""Where there is nothing to show yet, as tall as where there is."""
+
 
 class Moment(NamedTuple):
     """What the timeline keeps of a frame. seconds: since the first. ids: of the tracks seen."""
@@ -61,7 +67,8 @@ def draw(moments: Sequence[Moment], *, threshold: float, until: float) -> str:
         f'<polygon points="{area}" fill="url(#embers)" opacity=".35"/>{cuts}'
         f'<line class="threshold" x1="0" x2="1000" y1="{level:.1f}" y2="{level:.1f}"/>'
         f'<polyline points="{line}" stroke="url(#embers)"/></svg>'
-        f'<b class="name">belief</b><em style="top:{level:.1f}%">threshold {threshold:.2f}</em></div>'
+        f'<b class="name">belief</b>'
+        f'<em style="top:{max(level, 22):.1f}%">threshold {threshold:.2f}</em></div>'
         f'{_lanes(moments, last)}<div class="ticks">{ticks}</div><div class="now"></div></div>'
     )
 

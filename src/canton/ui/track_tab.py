@@ -16,11 +16,13 @@ from canton.motion.model import MotionModel
 from canton.motion.video import Frame, Video, open_video
 from canton.ui.jobs import Jobs
 from canton.ui.picker import picker
-from canton.ui.screening import SCENE_FPS, SCENE_FRAMES, Shown, scene, screen
+from canton.ui.screening import SCENE_FPS, SCENE_FRAMES, Shown, scene, screen, threshold_of
 from canton.ui.seeds import seed_box, seed_of
 from canton.ui.shelf import Shelf
+from canton.ui.timeline import BLANK
 from canton.ui.uploads import FRAMES, VIDEO_BYTES, check_film, check_frame, take
 from canton.ui.visitors import told, visitor
+from canton.ui.work import Changed, Work
 
 USUAL_FPS = 30.0
 """Frames a second of a video that does not say."""
@@ -32,45 +34,69 @@ SCENES = {
     "camouflage: seen only while it moves": "camouflage",
 }
 EMPTY = '<span class="empty">What it sees appears here.</span>'
+KEY = (
+    '<ul><li><svg viewBox="0 0 22 14"><path d="M1 5V1H6M16 1H21V5M21 9V13H16M6 13H1V9" fill="none" '
+    'stroke="#0d9488" stroke-width="2"/></svg><span>a thing that is followed, with its number and belief'
+    '</span></li><li><svg viewBox="0 0 22 14"><path d="M1 12C8 12 12 4 21 3" fill="none" '
+    'stroke="#0d9488" stroke-width="2"/></svg><span>the way it came</span></li>'
+    '<li><svg viewBox="0 0 22 14"><circle cx="11" cy="7" r="6.5" fill="#fca50a"/>'
+    '<circle cx="11" cy="7" r="3" fill="#fff3b0"/></svg>'
+    "<span>heat: where the network sees something</span></li></ul>"
+)
+"""What is drawn over the film."""
 
 
 def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path) -> None:
     """Build the tab where it stands on the page. within: the folder uploads arrive in; kept: where a job has
     a folder of its own while it runs.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
+    with gr.Row(elem_id="watching"):
+        with gr.Column(elem_id="controls"):
             model = picker(
                 shelf, within=within, train="canton track train --out track.safetensors", prefix="track"
             )
             film = gr.File(
-                label=f"A video, up to {VIDEO_BYTES >> 20} MB; the first {FRAMES:,} frames are watched",
-                file_types=["video", ".mkv", ".avi", ".mpg", ".ts"], height=130, elem_id="film",
+                label="A video", file_types=["video", ".mkv", ".avi", ".mpg", ".ts"], show_label=False,
+                height=92, elem_id="film",
             )  # fmt: skip
-            with gr.Row():
+            gr.HTML(
+                f"A video of up to {VIDEO_BYTES >> 20} MB; its first {FRAMES:,} frames are watched.",
+                elem_classes="fine",
+                padding=False,
+            )
+            with gr.Row(elem_classes="two"):
                 kind = gr.Dropdown(
-                    list(SCENES), label="Or a made scene", elem_id="kind", scale=3, min_width=180
+                    list(SCENES), label="Or a made scene", elem_id="kind", scale=3, min_width=170
                 )
                 number = seed_box("Its number", elem_id="number")
             threshold = gr.Slider(
-                0, 1, 0, step=0.01, label="Threshold", info="Heat that is believed; 0: as the model asks.",
-                elem_id="threshold",
+                0.01, 1, 0.5, step=0.01, label="Threshold", info="Heat from which a thing is believed.",
+                elem_id="threshold", buttons=[],
             )  # fmt: skip
+            see = Work("watch", "Watch", jobs)
+        with gr.Column(elem_id="screen"):
+            with gr.Column(elem_id="stage"):
+                live = gr.HTML(EMPTY, elem_id="live", padding=False)
+                seen = gr.Video(
+                    visible=False, autoplay=True, loop=True, elem_id="seen", show_label=False, buttons=[],
+                )  # fmt: skip
+            line = gr.HTML(BLANK, elem_id="timeline", padding=False)
+        with gr.Column(elem_id="told"):
+            tally = gr.Markdown(" ", elem_id="track-tally", elem_classes="fine")
             with gr.Row():
-                see = gr.Button("Watch", variant="primary", elem_id="watch", min_width=100, scale=2)
-                stop = gr.Button("Stop", variant="stop", elem_id="watch-stop", min_width=80, scale=1)
-        with gr.Column(scale=3, min_width=300):
-            live = gr.HTML(EMPTY, elem_id="live", elem_classes="screen", padding=False)
-            seen = gr.Video(
-                visible=False, autoplay=True, loop=True, elem_id="seen", show_label=False, buttons=[],
-            )  # fmt: skip
-            line = gr.HTML("", elem_id="timeline", padding=False)
-            tally = gr.Markdown("", elem_id="track-tally", elem_classes="tally")
-            with gr.Row(visible=False) as downloads:
-                mp4 = gr.DownloadButton("Video, mp4", elem_id="get-mp4", size="sm", min_width=120)
-                lines = gr.DownloadButton(
-                    "What it saw, JSON lines", elem_id="get-json", size="sm", min_width=120
+                mp4 = gr.DownloadButton(
+                    "Video, mp4", elem_id="get-mp4", size="sm", min_width=120, interactive=False
                 )
+                lines = gr.DownloadButton(
+                    "What it saw, JSON lines", elem_id="get-json", size="sm", min_width=120, interactive=False
+                )
+            gr.HTML(KEY, elem_id="key", padding=False)
+
+    def ask(name: str | None, request: gr.Request) -> Any:
+        with told():
+            return threshold_of(shelf.open(name, visitor(request))) if name else gr.skip()
+
+    model.change(ask, model, threshold, show_progress="hidden")
 
     def begin(
         name: str | None,
@@ -79,23 +105,24 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
         seed: str,
         believed: float,
         request: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:
+    ) -> Iterator[Changed]:
         with told(), tempfile.TemporaryDirectory(dir=kept) as folder:
             made = shelf.open(name, visitor(request))
             halted = jobs.start(f"watch {visitor(request)}")
             yield {
                 live: gr.update(value='<span class="empty">Looking…</span>', visible=True),
                 seen: gr.update(value=None, visible=False),
-                line: "",
-                tally: "",
-                downloads: gr.update(visible=False),
+                line: BLANK,
+                tally: " ",
+                mp4: gr.update(interactive=False),
+                lines: gr.update(interactive=False),
             }
             with ExitStack() as after:
                 chosen = seed_of(seed)
                 what = "" if upload else f"scene {chosen} · "
                 frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
                 for shown in screen(
-                    made, frames, Path(folder), halted, fps=fps, seconds=seconds, threshold=believed or None
+                    made, frames, Path(folder), halted, fps=fps, seconds=seconds, threshold=believed
                 ):
                     if shown.film is None:
                         yield {
@@ -109,22 +136,16 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
                 seen: gr.update(value=str(shown.film), visible=True),
                 line: shown.timeline,
                 tally: what + _figures(shown) + problem,
-                downloads: gr.update(visible=True),
-                mp4: str(shown.film),
-                lines: str(shown.transcript),
+                mp4: gr.update(value=str(shown.film), interactive=True),
+                lines: gr.update(value=str(shown.transcript), interactive=True),
             }
 
-    def end(request: gr.Request) -> None:
-        jobs.stop(f"watch {visitor(request)}")
-
-    see.click(
+    see.does(
         begin,
         [model, film, kind, number, threshold],
-        [live, seen, line, tally, downloads, mp4, lines],
-        concurrency_limit=AT_ONCE,
-        show_progress="hidden",
+        [live, seen, line, tally, mp4, lines],
+        at_once=AT_ONCE,
     )
-    stop.click(end, queue=False)
 
 
 def _open(

@@ -5,6 +5,8 @@ Every system wants an environment of its own, so the script runs once in each:
     python -m venv peers && peers/bin/pip install tensorflow-cpu flax
     peers/bin/python benchmarks/record_peers.py keras
     peers/bin/python benchmarks/record_peers.py flax
+    python -m venv old && old/bin/pip install keras==3.0.5 jax==0.4.26 'numpy<2' 'scipy<1.13' packaging
+    KERAS_BACKEND=jax old/bin/python benchmarks/record_peers.py keras_30
     python -m venv mx && mx/bin/pip install mxnet==1.9.1 'numpy<1.24'
     mx/bin/python benchmarks/record_peers.py mxnet
     python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
@@ -88,7 +90,22 @@ def keras(folder: Path, source: Path | None) -> dict[str, str]:
     record("conv_lstm2d_dilated", wide, (3, 5, 6, 2), [(5, 6, 3)] * 2)
     record("conv_lstm3d", three(2, 3, padding="same", **conv), (2, 3, 4, 3, 2), [(3, 4, 3, 2)] * 2)
 
-    case = Case(table, "text_file")
+    text = _text_model(keras, table, folder / "text.keras")
+    keras.Sequential([keras.Input((None, 3)), text.layers[0]]).save_weights(folder / "first.weights.h5")
+    case = Case(table, "video_file")
+    frames = keras.Input((None, 4, 5, 2))
+    video = keras.Model(frames, two(3, 3, padding="same", return_sequences=True, name="watch")(frames))
+    video.set_weights([case.draw(w.shape, 0.5) for w in video.weights])
+    x = case.draw((1, 3, 4, 5, 2))
+    case.keep(x=x, y=video(x))
+    video.save(folder / "video.keras")
+    np.savez_compressed(folder / "keras.npz", **table)
+    return {"keras": version("keras"), "tensorflow": tf.__version__}
+
+
+def _text_model(keras: Any, table: Arrays, path: Path) -> Any:
+    """A model of three recurrent layers, saved, and what it computes."""
+    layers, case = keras.layers, Case(table, "text_file")
     text = keras.Sequential(
         [
             keras.Input((None, 3)),
@@ -100,17 +117,18 @@ def keras(folder: Path, source: Path | None) -> dict[str, str]:
     text.set_weights([case.draw(w.shape, 0.5) for w in text.weights])
     x = case.draw((2, 4, 3))
     case.keep(x=x, y=text(x))
-    text.save(folder / "text.keras")
-    keras.Sequential([keras.Input((None, 3)), text.layers[0]]).save_weights(folder / "first.weights.h5")
-    case = Case(table, "video_file")
-    frames = keras.Input((None, 4, 5, 2))
-    video = keras.Model(frames, two(3, 3, padding="same", return_sequences=True, name="watch")(frames))
-    video.set_weights([case.draw(w.shape, 0.5) for w in video.weights])
-    x = case.draw((1, 3, 4, 5, 2))
-    case.keep(x=x, y=video(x))
-    video.save(folder / "video.keras")
-    np.savez_compressed(folder / "keras.npz", **table)
-    return {"keras": version("keras"), "tensorflow": tf.__version__}
+    text.save(path)
+    return text
+
+
+def keras_30(folder: Path, source: Path | None) -> dict[str, str]:
+    """A file of Keras's first releases, which lacks the layers' names beside their numbers."""
+    import keras
+
+    table: Arrays = {}
+    _text_model(keras, table, folder / "text_30.keras")
+    np.savez_compressed(folder / "keras_30.npz", **table)
+    return {"keras": version("keras"), "jax": version("jax")}
 
 
 def flax(folder: Path, source: Path | None) -> dict[str, str]:
@@ -231,7 +249,7 @@ def rvm(folder: Path, source: Path | None) -> dict[str, str]:
     return {"RobustVideoMatting": "model/decoder.py at 0feebf4af3a6d53e57871ffca74d0062587da227"}
 
 
-SYSTEMS = {"keras": keras, "flax": flax, "mxnet": mxnet, "raft": raft, "rvm": rvm}
+SYSTEMS = {"keras": keras, "keras_30": keras_30, "flax": flax, "mxnet": mxnet, "raft": raft, "rvm": rvm}
 
 
 def main(argv: list[str] | None = None) -> None:

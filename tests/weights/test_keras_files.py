@@ -15,14 +15,15 @@ import torch
 from peers import RECORDED
 
 import canton
+from canton.errors import UserError
 from canton.weights import keras_files
 from tolerances import assert_close
 
 h5py = pytest.importorskip("h5py", reason="h5py is not here (canton-torch[weights])")
 
 
-def recorded(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    with np.load(RECORDED / "keras.npz") as table:
+def recorded(name: str, system: str = "keras") -> tuple[torch.Tensor, torch.Tensor]:
+    with np.load(RECORDED / f"{system}.npz") as table:
         return torch.from_numpy(table[f"{name}/x"]), torch.from_numpy(table[f"{name}/y"])
 
 
@@ -49,11 +50,21 @@ def edited(tmp_path: Path, source: str, change: Callable[[dict[str, Any]], None]
     return path
 
 
-def test_a_text_model_layer_by_layer() -> None:
-    x, expected = recorded("text_file")
+@pytest.mark.parametrize(("file", "system"), [("text.keras", "keras"), ("text_30.keras", "keras_30")])
+def test_a_text_model_layer_by_layer(file: str, system: str) -> None:
+    x, expected = recorded("text_file", system)
     for name in ("first", "second", "third"):
-        x, _ = keras_files.read(RECORDED / "text.keras", name)(x)
+        x, _ = keras_files.read(RECORDED / file, name)(x)
     assert_close(x, expected)
+
+
+def test_a_weights_file_of_the_first_releases_counts_its_layers(tmp_path: Path) -> None:
+    path = tmp_path / "text.weights.h5"
+    with zipfile.ZipFile(RECORDED / "text_30.keras") as archive:
+        path.write_bytes(archive.read("model.weights.h5"))
+    with pytest.raises(ValueError, match="name is one of bidirectional, gru, gru_1"):
+        keras_files.read(path)
+    assert keras_files.read(path, "gru_1").cells[0].reset == "before"
 
 
 def test_a_video_model_needs_no_name() -> None:
@@ -93,6 +104,79 @@ def test_what_canton_does_not_have_is_refused(case: str, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=reason) as caught:
         keras_files.read(path, "third" if source == "text.keras" else None)
     assert "\n" not in str(caught.value)
+
+
+def test_a_gru_without_bias_does_not_tell_its_reset(tmp_path: Path) -> None:
+    path, layer = tmp_path / "gru.weights.h5", canton.GRU(3, 4, bias=False)
+    keras_files.write(path, layer)
+    with pytest.raises(ValueError, match="give reset_after"):
+        keras_files.read(path)
+    xs = torch.randn(2, 5, 3)
+    again = keras_files.read(path, reset_after=False)
+    assert_close(again(xs)[0], layer(xs.transpose(0, 1))[0].transpose(0, 1))
+
+
+def packed(path: Path, config: str, weights: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights)
+
+
+def stripped(path: Path) -> None:
+    """A sound file whose layers' settings are gone."""
+    with zipfile.ZipFile(RECORDED / "video.keras") as archive:
+        packed(path, json.dumps({"config": {}}), archive.read("model.weights.h5"))
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "nothing": (lambda path: None, "no such file"),
+    "a folder": (Path.mkdir, "is a directory"),
+    "no zip": (lambda path: path.write_bytes(b"PK is not enough"), "no file of Keras 3"),
+    "cut short": (lambda path: path.write_bytes((RECORDED / "text.keras").read_bytes()[:9000]), "damaged"),
+    "no config": (lambda path: zipfile.ZipFile(path, "w").close(), "no file of Keras 3"),
+    "config of no JSON": (lambda path: packed(path, "{", b""), "no file of Keras 3"),
+    "brackets": (lambda path: packed(path, "[" * 10**5, b""), "damaged"),
+    "config of a list": (lambda path: packed(path, "[]", b""), "no file of Keras 3"),
+    "no numbers": (lambda path: packed(path, '{"config": {}}', b"none"), "no file of Keras 3"),
+    "bomb": (lambda path: packed(path, '{"config": {}}', b"0" * 10**7), "unpacks to 10,000,014 bytes"),
+    "settings gone": (stripped, "layer 'watch', of which its settings know nothing"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_is_told_in_one_line(case: str, tmp_path: Path) -> None:
+    make, words = DAMAGED[case]
+    path = tmp_path / "model.keras"
+    make(path)
+    with pytest.raises(UserError, match=words) as caught:
+        keras_files.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_weights_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    for content in (b"", b"no HDF5", (RECORDED / "first.weights.h5").read_bytes()[:3000]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="no file of Keras 3"):
+            keras_files.read(path)
+
+
+def test_a_setting_that_is_missing_is_told(tmp_path: Path) -> None:
+    path = edited(tmp_path, "video.keras", lambda config: config.pop("padding"))
+    with pytest.raises(UserError, match="it says no 'padding'"):
+        keras_files.read(path)
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "gru.keras"
+    keras_files.write(path, canton.GRU(3, 4))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="no such file"):
+        keras_files.write(tmp_path / "none" / "gru.keras", canton.GRU(3, 4))
+    with pytest.raises(ValueError, match="MGUCell"):
+        keras_files.write(path, canton.MGU(3, 4))
+    assert path.read_bytes() == before
 
 
 def test_the_file_says_which_reset(tmp_path: Path) -> None:

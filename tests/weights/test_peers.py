@@ -29,12 +29,13 @@ def bits(array: np.ndarray) -> np.ndarray:
 
 def test_every_system_is_recorded_with_its_version() -> None:
     versions = json.loads((RECORDED / "versions.json").read_text("utf-8"))
-    assert {peer.system for peer in CASES} == set(versions) == {"keras", "flax", "mxnet", "raft", "rvm"}
+    assert {peer.system for peer in CASES} == {"keras", "flax", "mxnet", "raft", "rvm"}
+    assert {path.stem for path in RECORDED.glob("*.npz")} == set(versions)
     assert len(CASES) == 22
 
 
 def test_the_recordings_stay_small() -> None:
-    assert sum(path.stat().st_size for path in RECORDED.iterdir()) < 300_000
+    assert sum(path.stat().st_size for path in RECORDED.iterdir()) < 350_000
 
 
 @pytest.mark.parametrize("peer", CASES, ids=NAMES)

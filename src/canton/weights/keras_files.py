@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from canton.cells import GRUCell, RNNCell
-from canton.errors import require
+from canton.errors import UserError, require
 from canton.recurrent import Recurrent
+from canton.storage import replacing
 from canton.weights import keras
 from canton.weights.halves import cells_of, take_apart
-
-JSON = dict[str, Any]
-_CONV = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-_CLASSES = ("GRU", "LSTM", "SimpleRNN", *_CONV)
+from canton.weights.keras_archive import CONVOLUTIONS, JSON, opened
 
 
-def read(path: str | Path, name: str | None = None) -> Recurrent:
+def read(path: str | Path, name: str | None = None, *, reset_after: bool | None = None) -> Recurrent:
     """The recurrent layer `name` of a .keras or .weights.h5 file.
 
     A .weights.h5 file holds numbers alone: of what they leave open, Keras's defaults are taken (tanh and
@@ -33,32 +30,29 @@ def read(path: str | Path, name: str | None = None) -> Recurrent:
 
     Args:
         path: the file.
-        name: the layer's name in Keras; may be left out if there is one recurrent layer only.
+        name: the layer's name in Keras; may be left out if there is one recurrent layer only. Files of
+            Keras's first releases (3.0) only count their layers: in a .weights.h5 they are gru, gru_1 ...
+        reset_after: of a GRU without bias in a .weights.h5 file, which does not tell.
 
     Raises:
         ValueError: no such layer, or one that computes what no Canton layer does: another activation (Keras
             2's ConvLSTM had hard_sigmoid), go_backwards, strides, padding="valid", a merge mode other than
             "concat".
-        UserError: h5py is not installed; which extra brings it.
+        UserError: the file cannot be read, or is none of Keras's; or h5py is not installed.
     """
-    h5py = require("h5py", extra="weights")
-    path, configs = Path(path), None
-    if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            configs = {c["config"]["name"]: c for c in _recurrent(json.loads(archive.read("config.json")))}
-            content: Any = BytesIO(archive.read("model.weights.h5"))
-    else:
-        content = path
-    with h5py.File(content, "r") as file:
-        found = dict(_layers(file))
+    path = Path(path)
+    configs, found = opened(path)
     if name is None and len(found) == 1:
         (name,) = found
     if name not in found:
         asked = "several recurrent layers" if name is None else f"no recurrent layer {name!r}"
         raise ValueError(f"{path} has {asked}: name is one of {', '.join(sorted(found)) or '(it has none)'}")
     if configs is None:
-        return _by_shape(found[name])
-    return _by_config(configs[name], found[name])
+        return _by_shape(found[name], reset_after)
+    try:
+        return _by_config(configs[name], found[name])
+    except (KeyError, TypeError, AttributeError) as error:  # a setting that every file of Keras 3 has
+        raise UserError(f"{path} is damaged, or no file of Keras 3: it says no {error}") from error
 
 
 def write(path: str | Path, layer: Recurrent, *, image_size: tuple[int, ...] | None = None) -> None:
@@ -74,6 +68,7 @@ def write(path: str | Path, layer: Recurrent, *, image_size: tuple[int, ...] | N
 
     Raises:
         ValueError: Keras has no such layer, or `image_size` is missing or of a wrong length.
+        UserError: the file cannot be written; an earlier one is then untouched.
     """
     h5py = require("h5py", extra="weights")
     path = Path(path)
@@ -94,52 +89,27 @@ def write(path: str | Path, layer: Recurrent, *, image_size: tuple[int, ...] | N
         file.create_group("vars").attrs["name"] = "canton"
         for k, (kind, weights) in enumerate(zip(kinds, arrays, strict=True)):
             _write_layer(file, kind, k, each, weights)
-    if path.suffix != ".keras":
-        path.write_bytes(content.getvalue())
-        return
-    with zipfile.ZipFile(path, "w") as archive:
+    with replacing(path) as out:
+        if path.suffix != ".keras":
+            out.write(content.getvalue())
+            return
+        _zip(out, model, content.getvalue())
+
+
+def _zip(out: Any, model: JSON, weights: bytes) -> None:
+    with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("metadata.json", json.dumps({"keras_version": "3.0.0", "date_saved": ""}))
         archive.writestr("config.json", json.dumps(model))
-        archive.writestr("model.weights.h5", content.getvalue())
+        archive.writestr("model.weights.h5", weights)
 
 
-def _recurrent(node: Any) -> Iterator[JSON]:
-    """Every recurrent layer's entry in a model's config, nested models included."""
-    if isinstance(node, dict):
-        if node.get("class_name") in (*_CLASSES, "Bidirectional"):
-            yield node
-        else:
-            for child in node.values():
-                yield from _recurrent(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _recurrent(child)
-
-
-def _layers(group: Any) -> Iterator[tuple[str, list[Any]]]:
-    """Name and arrays of every recurrent layer below an HDF5 group."""
-    for key, child in group.items():
-        if not hasattr(child, "items"):
-            continue
-        ways = (
-            ("forward_layer/cell/vars", "backward_layer/cell/vars")
-            if "forward_layer/cell" in child
-            else ("cell/vars",)
-        )
-        if ways[0] in child:
-            arrays = [child[way][str(k)][()] for way in ways for k in range(len(child[way]))]
-            yield str(child["vars"].attrs.get("name", key)) if "vars" in child else key, arrays
-        else:
-            yield from _layers(child)
-
-
-def _by_shape(arrays: list[Any]) -> Recurrent:
+def _by_shape(arrays: list[Any], reset_after: bool | None) -> Recurrent:
     recurrent = arrays[1]
     gates = recurrent.shape[-1] // recurrent.shape[-2]
     if recurrent.ndim > 2:
         return keras.conv_lstm(arrays)
     if gates == 3:
-        return keras.gru(arrays)
+        return keras.gru(arrays, reset_after=reset_after)
     return keras.lstm(arrays) if gates == 4 else keras.simple_rnn(arrays)
 
 
@@ -170,7 +140,7 @@ def _check(entry: JSON) -> tuple[str, JSON]:
     _demand(config, "activation", *(("tanh", "relu") if kind == "SimpleRNN" else ("tanh",)))
     if kind != "SimpleRNN":
         _demand(config, "recurrent_activation", "sigmoid")
-    if kind in _CONV:
+    if kind in CONVOLUTIONS:
         strides = config["strides"]
         if set([strides] if isinstance(strides, int) else strides) != {1}:
             raise ValueError(f"{config['name']} has strides={strides}: a Canton map keeps the size: 1")
@@ -240,7 +210,7 @@ def _config(kind: str, name: str, layer: Recurrent, weights: list[Any]) -> JSON:
     hidden = weights[1].shape[-2]
     if kind != "SimpleRNN":
         config["recurrent_activation"] = "sigmoid"
-    if kind not in _CONV:
+    if kind not in CONVOLUTIONS:
         config["units"] = hidden
         if isinstance(cell, GRUCell):
             config["reset_after"] = cell.reset == "after"

@@ -239,6 +239,7 @@ def test_what_is_no_video_is_refused_in_a_line(
     playwright.expect(toast).to_contain_text(said, timeout=PATIENCE)
     assert len(toast.inner_text().strip().splitlines()) <= 3
     keep(wide, f"refused_{name}")
+    playwright.expect(wide.locator("#live")).to_contain_text("appears here")
     playwright.expect(wide.locator("#watch")).to_be_enabled()
     assert wide.locator("#watch-stop").is_disabled()
 

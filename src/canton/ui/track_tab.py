@@ -106,8 +106,11 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
         believed: float,
         request: gr.Request,
     ) -> Iterator[Changed]:
-        with told(), tempfile.TemporaryDirectory(dir=kept) as folder:
+        with told(), tempfile.TemporaryDirectory(dir=kept) as folder, ExitStack() as after:
             made = shelf.open(name, visitor(request))
+            chosen = seed_of(seed)
+            what = "" if upload else f"scene {chosen} · "
+            frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
             halted = jobs.start(f"watch {visitor(request)}")
             yield {
                 live: gr.update(value='<span class="empty">Looking…</span>', visible=True),
@@ -117,10 +120,7 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
                 mp4: gr.update(interactive=False),
                 lines: gr.update(interactive=False),
             }
-            with ExitStack() as after:
-                chosen = seed_of(seed)
-                what = "" if upload else f"scene {chosen} · "
-                frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
+            try:
                 for shown in screen(
                     made, frames, Path(folder), halted, fps=fps, seconds=seconds, threshold=believed
                 ):
@@ -130,7 +130,10 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
                             line: shown.timeline,
                             tally: what + _figures(shown),
                         }
-                problem = _problem(video, shown, halted)
+            except UserError:
+                yield {live: EMPTY}
+                raise
+            problem = _problem(video, shown, halted)
             yield {
                 live: gr.update(visible=False),
                 seen: gr.update(value=str(shown.film), visible=True),

@@ -3,9 +3,9 @@
     python benchmarks/text_cells.py FILE MINUTES RATE [CELL ...]
 
 Nothing is looked up (no counts, no contexts), one layer, no dropout: the cells speak for themselves. The
-width of each is the one whose model comes nearest to the weights of a GRU of 256. Cells differ in the rate that
-suits them, so run this for several; what each came to at each RATE, and in how many steps, is added
-to benchmarks/results/text_cells.json.
+width of each is the one whose model comes nearest to the weights of a GRU of 256. Cells differ in the rate
+that suits them, so run this for several; what each came to at each RATE, and in how many steps, is added to
+benchmarks/results/text_cells.json.
 """
 
 from __future__ import annotations

@@ -10,10 +10,13 @@ from canton.errors import UserError, require
 from canton.storage import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST = 400
 """Points a curve keeps at most; beyond, neighbours are merged."""
+COLOURS = ("#0f766e", "#ea580c", "#6d28d9", "#b45309", "#1d4ed8", "#52525b")
+INK, FAINT = "#3f3f46", "#a1a1aa"
 
 
 class Curve:
@@ -69,11 +72,10 @@ def draw_curve(path: Path, curve: Curve, *, unit: str) -> None:
 
     Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib.
     """
-    figure = new_figure()
-    axes = figure.add_subplot()
+    figure, axes = new_axes()
     axes.plot([step for step, _, _ in curve.points], [loss for *_, loss in curve.points], label="training")
     if curve.held_out:
-        axes.plot(*zip(*curve.held_out, strict=True), "o", label="held out")
+        axes.plot(*zip(*curve.held_out, strict=True), "o", markersize=4.5, label="held out")
         axes.legend(frameon=False)
     axes.set(xlabel="steps", ylabel=unit)
     if curve.points:
@@ -82,18 +84,30 @@ def draw_curve(path: Path, curve: Curve, *, unit: str) -> None:
         seen = [*rest, *(score for _, score in curve.held_out)]
         room = 0.05 * (max(seen) - min(seen)) or 0.05
         axes.set_ylim(min(seen) - room, max(seen) + room)
-        axes.set_title(f"{curve.points[-1][0]:,} steps in {curve.points[-1][1]:,.0f} s", loc="left", size=9)
-    axes.grid(alpha=0.3)
+        axes.set_title(
+            f"{curve.points[-1][0]:,} steps in {curve.points[-1][1]:,.0f} s", loc="left", size=9, color=INK
+        )
     write_figure(figure, path)
 
 
-def new_figure() -> Figure:
-    """An empty figure of the size all of Canton's plots have.
+def new_axes() -> tuple[Figure, Axes]:
+    """An empty figure with the size and the look that all of Canton's plots have, and its axes.
 
     Raises: MissingExtra without matplotlib.
     """
-    figure: Figure = require("matplotlib.figure", extra="plot").Figure(figsize=(6.4, 4), layout="constrained")
-    return figure
+    figure: Figure = require("matplotlib.figure", extra="plot").Figure(
+        figsize=(6.4, 3.8), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    axes.set_prop_cycle(color=COLOURS)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(color=FAINT, labelcolor=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.grid(color=FAINT, alpha=0.4, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
 
 
 def write_figure(figure: Figure, path: Path) -> None:

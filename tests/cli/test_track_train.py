@@ -103,9 +103,11 @@ def test_evaluate_shows_and_writes_every_figure(
 def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:
     import cv2
 
+    from canton.motion.figure import GAP, LEFT, TOP
+
     out = tmp_path / "figure.png"
     assert canton("track", "figure", trained, "--out", out, "--frames", "5", "--scene", "1").status == 0
-    assert cv2.imread(str(out)).shape == (3 * 128 + 2 * 4, 5 * 128 + 4 * 4, 3)
+    assert cv2.imread(str(out)).shape == (TOP + 3 * (128 + GAP), LEFT + 5 * (128 + GAP), 3)
 
 
 def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:

@@ -14,12 +14,16 @@ from canton.motion.targets import Named, make_target
 
 GAP = 4
 """Px between pictures."""
+TOP, LEFT = 22, 62
+"""Px for the words above and beside them."""
+INK = (63, 63, 70)
 
 
 def draw_figure(model: MotionModel, clip: Stored, *, frames: int = 8, scale: int = 1) -> NDArray[np.uint8]:
-    """Three rows of `frames` pictures each, t0, t1 ... from left to right: output, truth and input.
+    """Three rows of `frames` pictures each, t0, t1 ... from left to right: output, truth and input, and words
+    beside them that say so.
 
-    Returns (3 H + ..., frames W + ..., 3) uint8.
+    Returns (TOP + 3 H + ..., LEFT + frames W + ..., 3) uint8.
     """
     cv2 = require("cv2", extra="track")
     pictures = np.array(clip.frames[:frames])
@@ -49,9 +53,22 @@ def draw_figure(model: MotionModel, clip: Stored, *, frames: int = 8, scale: int
             for p in pictures
         ],
     ]
-    sheet = np.full((3 * (height + GAP) - GAP, frames * (width + GAP) - GAP, 3), 255, np.uint8)
-    for r, row in enumerate(rows):
+    size = TOP + 3 * (height + GAP), LEFT + frames * (width + GAP)
+    sheet: NDArray[np.uint8] = np.full((*size, 3), 255, np.uint8)
+    for r, (name, row) in enumerate(zip(("output", "truth", "input"), rows, strict=True)):
+        y = TOP + r * (height + GAP)
+        _write(sheet, name, LEFT - GAP - 4, y + height // 2 + 4, anchor=1.0)
         for c, picture in enumerate(row):
-            y, x = r * (height + GAP), c * (width + GAP)
+            x = LEFT + c * (width + GAP)
             sheet[y : y + height, x : x + width] = picture
+            if r == 0:
+                _write(sheet, f"t{c}", x + width // 2, TOP - 7, anchor=0.5)
     return sheet
+
+
+def _write(sheet: NDArray[np.uint8], words: str, x: int, y: int, *, anchor: float) -> None:
+    """Words on the line y; x: where their share `anchor` lies, px."""
+    cv2 = require("cv2", extra="track")
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    (wide, _), _ = cv2.getTextSize(words, font, scale, 1)
+    cv2.putText(sheet, words, (round(x - anchor * wide), y), font, scale, INK, 1, cv2.LINE_AA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from canton.curve import new_figure, write_figure
+from canton.curve import new_axes, write_figure
 
 
 def draw_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -> None:
@@ -13,11 +13,9 @@ def draw_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -
 
     Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib.
     """
-    figure = new_figure()
-    axes = figure.add_subplot()
+    figure, axes = new_axes()
     for name, values in curves.items():
-        axes.plot(range(1, len(values) + 1), values, marker="o", label=name)
+        axes.plot(range(1, len(values) + 1), values, marker="o", markersize=4.5, label=name)
     axes.set(xlabel=f"frames seen ({fps:g} a second)", ylabel="recall", ylim=(0, 1.03))
-    axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     write_figure(figure, path)

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from canton.kernels.fused.function import differentiable
-from canton.kernels.fused.sequence import clean, dead
+from canton.kernels.again import clean, dead, differentiable
 from canton.kernels.plan import Job, MinGRU, Result
 
 __all__ = ["recurrence", "refuses", "run"]

@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import torch
 
+from canton.kernels.again import clean, weights_of
 from canton.kernels.fused import sequence
-from canton.kernels.fused.function import Sequence, algebra, weights_of
+from canton.kernels.fused.function import Sequence, algebra
 from canton.kernels.plan import Job, MinGRU, Result
 
 __all__ = ["refuses", "run"]
@@ -47,5 +48,5 @@ def run(job: Job, loop: Callable[[Job], Result]) -> Result:
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         ys, *final = Sequence.apply(job, loop, *tensors)  # type: ignore[no-untyped-call]
         return ys, tuple(final)
-    trace = sequence.forward(sequence.clean(job), algebra(job.plan, job.gx.shape[1]), keep=False)
+    trace = sequence.forward(clean(job), algebra(job.plan, job.gx.shape[1]), keep=False)
     return sequence.outputs(job, trace), tuple(s[-1].clone() for s in trace.states)

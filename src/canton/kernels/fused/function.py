@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from canton.kernels.again import Loop, clean, differentiable, weights_of
 from canton.kernels.fused import sequence
 from canton.kernels.fused.algebra import Algebra
 from canton.kernels.fused.gru import After, Before
 from canton.kernels.fused.lstm import Memory
 from canton.kernels.fused.mgu import Minimal
 from canton.kernels.fused.rnn import Plain
-from canton.kernels.plan import LSTM, MGU, RNN, Conv, Dense, GRUAfter, GRUBefore, Job, Plan, Result
+from canton.kernels.plan import LSTM, MGU, RNN, Conv, Dense, GRUAfter, GRUBefore, Job, Plan
 
 
 def algebra(plan: Plan | None, rows: int) -> Algebra:
@@ -32,12 +32,6 @@ def algebra(plan: Plan | None, rows: int) -> Algebra:
     raise TypeError(f"no step is written for {type(plan).__name__}")
 
 
-def weights_of(plan: Plan | None) -> list[Tensor]:
-    """The tensors in a plan, in its order."""
-    fields = [field.weight if isinstance(field, (Dense, Conv)) else field for field in plan or ()]
-    return [field for field in fields if isinstance(field, Tensor)]
-
-
 def with_weights(plan: Plan, weights: list[Tensor]) -> Plan:
     """The same plan with other tensors."""
     rest, fields = iter(weights), list[Any]()
@@ -49,15 +43,12 @@ def with_weights(plan: Plan, weights: list[Tensor]) -> Plan:
     return type(plan)(*fields)
 
 
-Loop = Callable[[Job], Result]
-
-
 class Sequence(torch.autograd.Function):
     """forward(job, loop, gx, *state, *fresh, *weights) -> (ys, *state), the tensors being the job's."""
 
     @staticmethod
     def forward(ctx: Any, job: Job, loop: Loop, *tensors: Tensor) -> tuple[Tensor, ...]:
-        trace = sequence.forward(sequence.clean(job), algebra(job.plan, job.gx.shape[1]), keep=True)
+        trace = sequence.forward(clean(job), algebra(job.plan, job.gx.shape[1]), keep=True)
         ys = sequence.outputs(job, trace)
         masks = (job.reset, job.lengths, job.drop, *(job.zone or ()))
         ctx.save_for_backward(*tensors, *masks, trace.kept, *trace.states)
@@ -82,42 +73,3 @@ class Sequence(torch.autograd.Function):
         g = sequence.backward(job, algebra(plan, gx.shape[1]), trace, gys, finals, wanted)
         unasked: list[Tensor | None] = [None] * weights
         return None, None, g.gx, *g.state, *(g.fresh or [None] * n), *(g.weights or unasked)
-
-
-def differentiable(
-    job: Job, loop: Loop, ys: Tensor, incoming: tuple[Tensor | None, ...], needs: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """The gradients of gx, state, fresh and weights as a graph of their own, by way of the readable loop.
-
-    Raises:
-        RuntimeError: the loop runs on other weights than the kernel did, as after torch.func.functional_call
-            or with weights made anew at every access.
-    """
-    with torch.enable_grad():
-        # views, because one tensor may be both the state and what a row restarts from
-        gx, *states = (t.view_as(t) for t in (job.gx, *job.state, *job.fresh))
-        half, weights = len(job.state), weights_of(job.plan)
-        again = job._replace(gx=gx, state=tuple(states[:half]), fresh=tuple(states[half:]))
-        redone, finals = loop(sequence.clean(again))
-        sources = [gx, *states, *weights]
-        # a weight in two places of the plan is one source: its whole gradient goes to the first place
-        first = [all(s is not earlier for earlier in sources[:k]) for k, s in enumerate(sources)]
-        asked = [k for k, need in enumerate(needs) if need and first[k]]
-        goals = [(y, g) for y, g in zip((redone, *finals), incoming, strict=True) if g is not None]
-        reached = torch.autograd.grad(
-            [y for y, _ in goals],
-            [sources[k] for k in asked],
-            [g for _, g in goals],
-            create_graph=True,
-            allow_unused=True,
-        )
-    grads: list[Tensor | None] = [None] * len(sources)
-    for k, g in zip(asked, reached, strict=True):
-        grads[k] = g
-    lost = [k for k in asked if k >= len(sources) - len(weights) and grads[k] is None]
-    if lost or not torch.allclose(redone, ys, rtol=1e-2, atol=1e-3, equal_nan=True):
-        raise RuntimeError(
-            "the gradient of a gradient needs the cell's own weights, but the cell ran on others "
-            "(torch.func.functional_call?): use kernel='loop'"
-        )
-    return grads

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from canton.kernels.native import matmul
 from canton.kernels.plan import Conv, Dense, Product
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -38,9 +39,9 @@ class DenseProduct:
     def weight_grad(self, pairs: Pairs) -> Tensor:
         """The gradient of the weight, over all steps at once."""
         (x, d), *rest = pairs
-        grad = d.flatten(0, 1).t() @ x.flatten(0, 1)
+        grad = matmul.product(d.flatten(0, 1).t(), x.flatten(0, 1))
         for x, d in rest:
-            grad.addmm_(d.flatten(0, 1).t(), x.flatten(0, 1))
+            grad.add_(matmul.product(d.flatten(0, 1).t(), x.flatten(0, 1)))
         return grad
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from canton.kernels.again import dead
 from canton.kernels.fused.algebra import Algebra, steps
 from canton.kernels.plan import Job
 
@@ -29,20 +30,6 @@ class Gradients(NamedTuple):
     state: tuple[Tensor, ...]
     fresh: tuple[Tensor, ...] | None
     weights: list[Tensor] | None
-
-
-def dead(job: Job) -> Tensor | None:
-    """(T, B, 1, ...) true behind each row's length; None without lengths."""
-    if job.lengths is None:
-        return None
-    times = torch.arange(len(job.gx), device=job.gx.device)
-    return (times[:, None] >= job.lengths).view(*job.gx.shape[:2], *(1,) * (job.gx.ndim - 2))
-
-
-def clean(job: Job) -> Job:
-    """The job with zeros for what lies behind a row's length: not even a NaN there reaches anything."""
-    gone = dead(job)
-    return job if gone is None else job._replace(gx=job.gx.masked_fill(gone, 0))
 
 
 def outputs(job: Job, trace: Trace) -> Tensor:

@@ -2,6 +2,7 @@
 #include "convolution_weights.h"
 #include "dense_step.h"
 #include "gru_before.h"
+#include "matmul.h"
 #include "min_gru.h"
 #include "pool.h"
 #include "writer.h"
@@ -27,6 +28,7 @@ void CANTON_NAME(gru_before)(const Sequence& q) {
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
 void CANTON_NAME(convolve)(const ConvolutionRun& r) { convolve(r); }
 void CANTON_NAME(convolve_weights)(const ConvolutionRun& r) { convolve_weights(r); }
+void CANTON_NAME(matmul)(const MatmulRun& r) { matmul(r); }
 
 void CANTON_NAME(min_gru)(const Sequence& q) { run<MinGRU, &MinGRU::forward>(q); }
 void CANTON_NAME(min_gru_gradient)(const Sequence& q) { run<MinGRU, &MinGRU::backward>(q); }

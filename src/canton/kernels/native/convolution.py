@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from canton.kernels.native.library import ConvolutionRun, convolve, convolve_weights, why_not
+from canton.kernels.native.library import ConvolutionRun, convolve, convolve_weights, empty, why_not
 
 
 def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str | None:
@@ -40,16 +40,15 @@ def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str |
         return "it runs on the processor, in float32"
     if x.ndim != 4 or x.numel() == 0 or min(x.shape[2:]) < module.kernel_size[0]:
         return "the images are smaller than the kernel"
-    if _is_watched(module) or torch.is_autocast_enabled("cpu"):
+    if is_watched(module) or torch.is_autocast_enabled("cpu"):
         return "hooks or autocast want to see torch's own convolution"
-    if torch._C._functorch.peek_interpreter_stack() is not None or any(
-        torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors
-    ):
+    if is_transformed(tensors):
         return "a torch.func transform or forward-mode differentiation is at work"
     return None
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
+    """Whether a hook, the module's own or one for all, waits for the module to be called."""
     hooks = (
         module._forward_hooks,
         module._forward_pre_hooks,
@@ -58,6 +57,13 @@ def _is_watched(module: nn.Module) -> bool:
     )
     everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
     return any((*hooks, *everywhere, torch_module._global_backward_hooks))
+
+
+def is_transformed(tensors: list[Tensor]) -> bool:
+    """Whether a torch.func transform or forward-mode differentiation is at work on `tensors`."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or any(
+        torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors
+    )
 
 
 def convolution(module: nn.Conv2d, x: Tensor) -> Tensor:
@@ -105,7 +111,7 @@ def _run(
     run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
     side = 2 if halve else 1
-    y = x.new_empty(images, run.out_height // side, run.out_width // side, out)
+    y = empty(x, images, run.out_height // side, run.out_width // side, out)
     run.x, run.weight, run.y = x.data_ptr(), weight.data_ptr(), y.data_ptr()
     run.bias = None if bias is None else bias.data_ptr()
     convolve(run)

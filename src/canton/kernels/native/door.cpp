@@ -40,6 +40,7 @@ ENTRY(gru_before)
 ENTRY(gru_before_gradient)
 ENTRY_FOR(convolve, ConvolutionRun)
 ENTRY_FOR(convolve_weights, ConvolutionRun)
+ENTRY_FOR(matmul, MatmulRun)
 ENTRY(min_gru)
 ENTRY(min_gru_gradient)
 
@@ -92,6 +93,6 @@ EXPORT int canton_use_isa(int isa) {
 }
 // So that Python and the library can tell that they are of one version.
 EXPORT int64_t canton_bytes(int which) {
-    return int64_t(which == 0 ? sizeof(Sequence) : which == 1 ? sizeof(WriterModel) : which == 2 ? sizeof(WriterRun) : sizeof(ConvolutionRun));
+    return int64_t(which == 0 ? sizeof(Sequence) : which == 1 ? sizeof(WriterModel) : which == 2 ? sizeof(WriterRun) : which == 3 ? sizeof(ConvolutionRun) : sizeof(MatmulRun));
 }
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from canton.kernels.native import layout
-from canton.kernels.native.library import Sequence, call
+from canton.kernels.native.library import Sequence, call, empty
 from canton.kernels.plan import GRUBefore, Job, Result
 
 
@@ -31,9 +31,9 @@ def _forward(
     """The run's sizes, the states before, between and after the steps, and z, r, c of every step."""
     q = layout.sequence(plan.gates, gx, state.shape[1])
     gx = layout.last(gx, 2)
-    hs = gx.new_empty(len(gx) + 1, *gx.shape[1:-1], state.shape[1])
+    hs = empty(gx, len(gx) + 1, *gx.shape[1:-1], state.shape[1])
     hs[0] = state.movedim(1, -1)
-    acts = torch.empty_like(gx) if keep else None
+    acts = empty(gx, *gx.shape) if keep else None
     call(
         "canton_gru_before",
         q,
@@ -68,7 +68,7 @@ class _Run(torch.autograd.Function):
         gx, state, gates, candidate, hs, acts = ctx.saved_tensors
         if torch.is_grad_enabled():
             return None, None, *_again(ctx, (gx, state, gates, candidate), d_ys)
-        d_gx, seen, d_state = torch.empty_like(acts), torch.empty_like(hs[1:]), torch.zeros_like(hs[0])
+        d_gx, seen, d_state = empty(acts, *acts.shape), empty(hs, *hs[1:].shape), torch.zeros_like(hs[0])
         call(
             "canton_gru_before_gradient",
             ctx.q,

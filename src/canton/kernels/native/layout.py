@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from canton.kernels.native import convolution
+from canton.kernels.native import convolution, matmul
 from canton.kernels.native.library import Sequence
 from canton.kernels.plan import Conv, Dense, Product
 
@@ -68,7 +68,7 @@ def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:
     """
     weight = product.weight
     if isinstance(product, Dense) or math.prod(weight.shape[2:]) == 1:
-        return torch.mm(d.flatten(0, -2).t(), seen.flatten(0, -2)).view_as(weight)
+        return matmul.product(d.flatten(0, -2).t(), seen.flatten(0, -2)).view_as(weight)
     axes = weight.ndim - 2
     if is_tiled(product):
         seen_first, d_first = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)

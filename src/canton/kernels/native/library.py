@@ -13,6 +13,9 @@ from torch import Tensor
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PATH = Path(__file__).parent / f"libcanton{_SUFFIX}"
 
+_LARGE = 4 << 20
+"""Bytes from which on a tensor gains from large pages."""
+
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 
 _NUMBERS = ("steps", "images", "depth", "height", "width", "hidden")
@@ -50,6 +53,16 @@ class ConvolutionRun(ctypes.Structure):
     )
 
 
+class MatmulRun(ctypes.Structure):
+    """One product of two matrices; sequence.h says what the fields mean."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "depth", "threads")),
+        *((name, ctypes.c_int64) for name in ("a_row", "a_depth", "b_column", "b_depth", "c_row")),
+        *((name, ctypes.c_void_p) for name in ("a", "b", "bias", "c")),
+    )
+
+
 @cache
 def _load() -> ctypes.CDLL | str:
     """The library, or why there is none."""
@@ -59,7 +72,7 @@ def _load() -> ctypes.CDLL | str:
         library = ctypes.CDLL(str(_PATH))
         library.canton_bytes.restype = library.canton_writer_write.restype = ctypes.c_int64
         library.canton_writer_open.restype = ctypes.c_void_p
-        sizes = {0: ctypes.sizeof(Sequence), 3: ctypes.sizeof(ConvolutionRun)}
+        sizes = {0: ctypes.sizeof(Sequence), 3: ctypes.sizeof(ConvolutionRun), 4: ctypes.sizeof(MatmulRun)}
         if any(library.canton_bytes(which) != size for which, size in sizes.items()):
             return "the native library is of another version of Canton: install Canton again"
     except (OSError, AttributeError) as error:
@@ -113,6 +126,15 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """A tensor of `shape` as ``like.new_empty`` makes one; if it is large, in large pages of memory."""
+    made = like.new_empty(shape)
+    size = made.numel() * made.element_size()
+    if size >= _LARGE:
+        library().canton_large_pages(ctypes.c_void_p(made.data_ptr()), ctypes.c_int64(size))
+    return made
+
+
 def call(name: str, sequence: Sequence, **arrays: Tensor | None) -> None:
     """Run the entry `name`; `arrays` are contiguous float32 tensors for the fields of the same names."""
     for field, tensor in arrays.items():
@@ -129,3 +151,8 @@ def convolve(run: ConvolutionRun) -> None:
 def convolve_weights(run: ConvolutionRun) -> None:
     """Do `run` for its weight's gradient; its arrays must outlive the call."""
     library().canton_convolve_weights(ctypes.byref(run))
+
+
+def matmul(run: MatmulRun) -> None:
+    """Do `run`; its arrays must outlive the call."""
+    library().canton_matmul(ctypes.byref(run))

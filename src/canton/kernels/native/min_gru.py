@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from canton.kernels.fused.function import differentiable
+from canton.kernels.again import differentiable
 from canton.kernels.native.library import Sequence, call
 from canton.kernels.plan import Job, MinGRU, Result
 

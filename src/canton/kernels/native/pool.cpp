@@ -120,13 +120,17 @@ void canton_parallel(const Sequence& q, void* context, Part part) {
     const bool dense = q.dense();
     const int64_t pieces = dense ? q.width : q.circular ? q.images : q.images * q.depth * q.height;
     const int64_t n = q.threads < pieces ? q.threads : pieces;
+    canton_together(pieces, q.threads, !dense && q.images < n, context, part);
+}
+
+void canton_together(int64_t pieces, int64_t threads, bool meet, void* context, Part part) {
+    const int64_t n = threads < pieces ? threads : pieces;
     if (n > 1) {
         static std::once_flag once;
         std::call_once(once, [] {
             renew();
             pthread_atfork(nullptr, nullptr, renew_in_child);
         });
-        const bool meet = !dense && q.images < n;
         if (openmp.found() && !forked) {
             Region region{context, part, meet, {}};
             openmp.parallel(Region::enter, &region, unsigned(n), 0);

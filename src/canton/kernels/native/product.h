@@ -32,7 +32,8 @@ constexpr int TALL = 6;
 #endif
 
 // The product of M rows and N vectors of columns. GCC keeps `sum` in registers only when every loop is unrolled.
-template <int M, int N>
+// A row's floats are neighbours, rows `stride` apart; ACROSS, the floats of all rows at one depth are neighbours.
+template <int M, int N, bool ACROSS>
 __attribute__((noinline)) void tile(const float* a, int64_t stride, const Packed& w, const float* b,
                                            float* out) {
     V sum[M][N] = {};
@@ -48,11 +49,11 @@ __attribute__((noinline)) void tile(const float* a, int64_t stride, const Packed
             for (int n = 0; n < N; ++n) col[n] = load(column + (n / 2) * panel + (n % 2) * W);
 #pragma GCC unroll 28
             for (int m = 0; m < M; ++m) {
-                V x = all(row[m * stride]);
+                V x = all(row[ACROSS ? m : m * stride]);
 #pragma GCC unroll 8
                 for (int n = 0; n < N; ++n) sum[m][n] += x * col[n];
             }
-            ++row;
+            row += ACROSS ? stride : 1;
             column += step;
         }
     }
@@ -69,26 +70,34 @@ constexpr int columns_for(int64_t rows) {
     return rows == 1 ? 8 : rows == 2 ? 4 : rows == 3 && CANTON_WIDTH == 16 ? 4 : 2;
 }
 
-#define CANTON_TILES(N) \
-    {nullptr, tile<1, N>, tile<2, N>, tile<3, N>, tile<4, N>, tile<5, N>, tile<6, N>, CANTON_TALLER(N)}
+#define CANTON_TILE(M) tile<M, N, ACROSS>
 #if CANTON_WIDTH == 16
-#define CANTON_TALLER(N) \
-    tile<7, N>, tile<8, N>, tile<9, N>, tile<10, N>, tile<11, N>, tile<12, N>, tile<13, N>, tile<14, N>
+#define CANTON_TALLER                                                                                    \
+    CANTON_TILE(7), CANTON_TILE(8), CANTON_TILE(9), CANTON_TILE(10), CANTON_TILE(11), CANTON_TILE(12), \
+        CANTON_TILE(13), CANTON_TILE(14)
 #else
-#define CANTON_TALLER(N) nullptr
+#define CANTON_TALLER nullptr
 #endif
 
+template <int N, bool ACROSS>
+Tile tile_of(int rows) {
+    static const Tile tiles[] = {nullptr,        CANTON_TILE(1), CANTON_TILE(2), CANTON_TILE(3),
+                                 CANTON_TILE(4), CANTON_TILE(5), CANTON_TILE(6), CANTON_TALLER};
+    return tiles[rows];
+}
+
+template <bool ACROSS = false>
 Tile tile_for(int rows, int columns) {
-    static const Tile one[] = CANTON_TILES(1), two[] = CANTON_TILES(2);
-    if (columns == 8) return tile<1, 8>;
-    if (columns == 4) return rows == 1 ? tile<1, 4> : rows == 2 ? tile<2, 4> : tile<3, 4>;
-    return columns == 2 ? two[rows] : one[rows];
+    if (columns == 8) return tile<1, 8, ACROSS>;
+    if (columns == 4) return rows == 1 ? tile<1, 4, ACROSS> : rows == 2 ? tile<2, 4, ACROSS> : tile<3, 4, ACROSS>;
+    return columns == 2 ? tile_of<2, ACROSS>(rows) : tile_of<1, ACROSS>(rows);
 }
 
 // Calls tail(vector, line, x, rows, sums, stride) for every finished block of `rows` pixels and W columns.
-// start(line) is where the line's pixel 0 lies; pixels are `stride` floats apart.
-template <class Start, class Tail>
-void product(const Packed& w, const Span& span, int64_t stride, Start start, Tail tail) {
+// start(line) is where the line's pixel 0 lies; pixels are `stride` floats apart, or neighbours as `tile` has it.
+// ahead(vector, line, x, rows) comes before a block is multiplied: it may fetch what `tail` will touch.
+template <bool ACROSS = false, class Start, class Tail, class Ahead>
+void product(const Packed& w, const Span& span, int64_t stride, Start start, Tail tail, Ahead ahead) {
     alignas(64) float sums[TALL * 4 * W];
     const int64_t count = span.x1 - span.x0;
     const int64_t blocks = (count + TALL - 1) / TALL;
@@ -101,7 +110,8 @@ void product(const Packed& w, const Span& span, int64_t stride, Start start, Tai
             for (int64_t i = 0; i < blocks; ++i) {
                 const int64_t x = span.x0 + count * i / blocks;
                 const int rows = int(span.x0 + count * (i + 1) / blocks - x);
-                tile_for(rows, int(n))(a + x * stride, stride, w, b, sums);
+                for (int64_t j = 0; j < n; ++j) ahead(v + j, line, x, rows);
+                tile_for<ACROSS>(rows, int(n))(a + x * (ACROSS ? 1 : stride), stride, w, b, sums);
                 for (int64_t j = 0; j < n; ++j) tail(v + j, line, x, rows, sums + j * W, n * W);
             }
         }

@@ -37,6 +37,14 @@ struct ConvolutionRun {
     float* dweight;    // (out, in, *kernel)
 };
 
+// c[i, j] = the sum over k of a[i, k] b[k, j], plus bias[j] where there is one. Of a's and of b's two steps one is 1.
+struct MatmulRun {
+    int64_t rows, columns, depth, threads;
+    int64_t a_row, a_depth, b_column, b_depth, c_row;  // floats from one to the next
+    const float *a, *b, *bias;
+    float* c;
+};
+
 // A thread's view of the team: which part is its own, and the wait for the others.
 struct Team {
     int64_t index, count;

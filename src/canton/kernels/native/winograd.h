@@ -226,7 +226,8 @@ struct Map {
     template <class Tail>
     void apply(const Field& field, const Span& own, int64_t thread, Tail tail) const {
         if (tiled.m) return tiled.apply(field, own, thread, tail);
-        product(plain.packed, own, field.stride, [&](int64_t line) { return field.window(line); }, tail);
+        product(plain.packed, own, field.stride, [&](int64_t line) { return field.window(line); }, tail,
+                [](int64_t, int64_t, int64_t, int) {});
     }
 };
 

@@ -1,0 +1,54 @@
+"""Products of large matrices, natively: what a dense map does to all time steps at once, and its gradients.
+
+The tiles that multiply inside the loop over time reach more of a processor than torch's matrix products do
+(docs/speed.md has figures), so the products outside the loop take them too, where both matrices are large.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from canton.kernels.native.library import MatmulRun, empty, instruction_set, matmul, why_not
+
+LEAST = 1 << 22
+"""Multiplications below which packing both matrices would not pay."""
+
+
+def serves(rows: int, columns: int, depth: int) -> bool:
+    """Whether a float32 product of this size on the processor is quicker here than in torch."""
+    large = rows * columns * depth >= LEAST and min(rows, columns, depth) >= 32
+    return large and why_not() is None and instruction_set() != "portable"
+
+
+def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``a @ b + bias`` for float32 matrices on the processor.
+
+    Either step of `a` and of `b` may be the 1: a transposed view is read in place. `bias` is contiguous.
+    """
+    a, b = (t if 1 in t.stride() else t.contiguous() for t in (a, b))
+    (rows, depth), columns = a.shape, b.shape[1]
+    c = empty(a, rows, columns)
+    run = MatmulRun(
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        threads=torch.get_num_threads(),
+        a_row=a.stride(0),
+        a_depth=a.stride(1),
+        b_column=b.stride(1),
+        b_depth=b.stride(0),
+        c_row=columns,
+        a=a.data_ptr(),
+        b=b.data_ptr(),
+        bias=None if bias is None else bias.data_ptr(),
+        c=c.data_ptr(),
+    )
+    matmul(run)
+    return c
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b``, natively where that is quicker; no gradient passes through."""
+    native = all(t.dtype is torch.float32 and t.device.type == "cpu" for t in (a, b))
+    return multiply(a, b) if native and serves(a.shape[0], b.shape[1], a.shape[1]) else torch.mm(a, b)

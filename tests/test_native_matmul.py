@@ -1,0 +1,102 @@
+"""The native product of large matrices, and the dense map made of it, against torch in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from canton import kernels
+from canton.kernels import native
+from canton.kernels.native import linear, matmul
+from test_native import instructions, sets  # noqa: F401  (a fixture)
+from tolerances import assert_close
+
+pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
+
+SHAPES = [(1, 1, 1), (2, 3, 5), (14, 32, 64), (15, 33, 65), (113, 31, 1025), (64, 96, 2050), (300, 7, 40)]
+
+
+@pytest.mark.parametrize(("rows", "columns", "depth"), SHAPES)
+@pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
+def test_the_product(instructions: str, rows: int, columns: int, depth: int, turned: str) -> None:  # noqa: F811
+    a = torch.randn(depth, rows).t() if turned in ("a", "both") else torch.randn(rows, depth)
+    b = torch.randn(columns, depth).t() if turned in ("b", "both") else torch.randn(depth, columns)
+    bias = torch.randn(columns)
+    assert_close(matmul.multiply(a, b), a.double() @ b.double(), "product")
+    assert_close(matmul.multiply(a, b, bias), a.double() @ b.double() + bias.double(), "product and bias")
+
+
+def test_strided_matrices(instructions: str) -> None:  # noqa: F811
+    a, b = torch.randn(50, 3 * 70)[:, 70:140], torch.randn(140, 90)[::2, 10:50]
+    assert_close(matmul.multiply(a, b), a.double() @ b.double())
+    assert_close(matmul.multiply(a[:, ::2], b[::2, ::3]), a[:, ::2].double() @ b[::2, ::3].double())
+
+
+def test_the_threads_do_not_change_a_bit() -> None:
+    a, b = torch.randn(1030, 129).t(), torch.randn(1030, 77)
+    alone, again = matmul.multiply(a, b), matmul.multiply(a, b)
+    torch.set_num_threads(2)
+    together = matmul.multiply(a, b)
+    torch.set_num_threads(1)
+    assert torch.equal(alone, again)
+    assert torch.equal(alone, together)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_bad_number_stays_in_its_row(bad: float) -> None:
+    a, b = torch.randn(40, 64), torch.randn(64, 40)
+    a[3, 5] = bad
+    rows = matmul.multiply(a, b).isfinite().all(1)
+    assert rows.sum() == 39
+    assert not rows[3]
+
+
+def gradients(module: nn.Linear, x: Tensor, weigh: Tensor, fast: bool) -> dict[str, Tensor]:
+    x = x.detach().requires_grad_()
+    y = kernels.apply(module, x) if fast else module(x)
+    names = ["y", "x", *dict(module.named_parameters())]
+    found = torch.autograd.grad((y * weigh).sum(), [x, *module.parameters()])
+    return dict(zip(names, [y.detach(), *found], strict=True))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_dense_map(bias: bool) -> None:
+    module, x, weigh = nn.Linear(129, 200, bias=bias), torch.randn(257, 129), torch.randn(257, 200)
+    assert linear.refuses(module, x) is None
+    found = gradients(module, x, weigh, fast=True)
+    for name, value in gradients(module.double(), x.double(), weigh.double(), fast=False).items():
+        assert_close(found[name], value, name)
+
+
+def test_a_gradient_of_a_gradient() -> None:
+    module, x = nn.Linear(129, 200), torch.randn(257, 129).requires_grad_()
+
+    def twice(y: Tensor) -> Tensor:
+        (d,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(d.square().sum(), module.weight)[0]
+
+    assert_close(twice(kernels.apply(module, x)), twice(module(x)))
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "reason"),
+    [
+        (nn.Linear(129, 200), torch.randn(3, 129), "too small"),
+        (nn.Linear(129, 200).double(), torch.randn(257, 129).double(), "float32"),
+        (nn.Conv2d(3, 4, 1), torch.randn(1, 3, 4, 4), "no nn.Linear"),
+        (nn.Bilinear(129, 1, 200), torch.randn(257, 129), "no nn.Linear"),
+    ],
+)
+def test_what_it_refuses(module: nn.Module, x: Tensor, reason: str) -> None:
+    assert reason in (linear.refuses(module, x) or "")
+
+
+def test_hooks_and_transforms_see_torchs_product() -> None:
+    module, x, seen = nn.Linear(129, 200), torch.randn(257, 129), []
+    handle = module.register_forward_hook(lambda *_: seen.append(1))
+    kernels.apply(module, x)
+    assert seen
+    handle.remove()
+    tangent = torch.func.jvp(lambda x: kernels.apply(module, x), (x,), (x,))[1]
+    assert_close(tangent, (x.double() @ module.weight.detach().double().t()))

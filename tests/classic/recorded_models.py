@@ -77,6 +77,7 @@ def compare_training(fixture: dict[str, Any]) -> list[Compared]:
         fill(can, arrays(source[0]) if source else z, "init_")
     start = [w.detach().clone() for w in can.get_weights()]
     adam, losses = classic.TF1Adam(can.parameters(), lr=1e-3), []
+    found = _bits_before(can, z)
     for step in range(fixture["steps"]):
         if "drone" in fixture["file"]:
             at = 2 * int(z["order"][step])
@@ -91,7 +92,7 @@ def compare_training(fixture: dict[str, Any]) -> list[Compared]:
         adam.step()
         losses.append(loss.item())
     final = [w.detach().double() for w in can.get_weights()]
-    found = [Compared("trajectory", "losses", error(losses, z["losses"]))]
+    found.append(Compared("trajectory", "losses", error(losses, z["losses"])))
     found.append(Compared("final loss", "losses[-1]", error(losses[-1:], z["losses"][-1:])))
     found += [
         Compared("trained weights", f"final_w{n}", error(w, z[f"final_w{n}"]))
@@ -100,6 +101,7 @@ def compare_training(fixture: dict[str, Any]) -> list[Compared]:
     ]
     sums: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "final_l2": lambda w, _: w.norm(),
+        "final_sum": lambda w, _: w.sum(),
         "final_delta_l2": lambda w, w0: (w - w0).norm(),
     }
     for name, norm in sums.items():
@@ -107,6 +109,16 @@ def compare_training(fixture: dict[str, Any]) -> list[Compared]:
             values = [float(norm(w, w0.double())) for w, w0 in zip(final, start, strict=True)]
             found.append(Compared("trained weights", name, error(values, z[name])))
     return found
+
+
+def _bits_before(can: Can, z: dict[str, np.ndarray]) -> list[Compared]:
+    """What each byte of the first batch's first two rows cost before training, where it was recorded."""
+    if "bits_per_char_before" not in z:
+        return []
+    rows = z["minibatches"][0][:2]
+    with torch.no_grad():
+        p = (can(one_hot(rows[:, :-1]))[0] * one_hot(rows[:, 1:])).sum(-1)
+    return [Compared("output", "bits_per_char_before", error(-torch.log2(p), z["bits_per_char_before"]))]
 
 
 def compare_weight_files(fixture: dict[str, Any]) -> list[Compared]:
@@ -173,17 +185,28 @@ def classifier() -> Can:
 
 
 def compare_classifier(fixture: dict[str, Any]) -> list[Compared]:
-    """The maps of one picture at two sizes."""
+    """The maps of one picture at two sizes, and the map that the author made of both."""
     z, can = arrays(fixture["file"]), classifier()
     load(can, fixture["weight_file"])
-    return [
-        Compared(
-            "output",
-            f"{level}_out",
-            error(can.infer(z[f"{level}_bgr"][None] / 255 - 0.5)[0], z[f"{level}_out"]),
-        )
-        for level in ("level1", "level2")
-    ]
+    large, small = (can.infer(z[f"{level}_bgr"][None] / 255 - 0.5)[0] for level in ("level1", "level2"))
+    both, grown = large.copy(), twice_as_large(small)
+    down, right = ((a - b) // 2 for a, b in zip(large.shape[:2], grown.shape[:2], strict=True))
+    both[down : down + grown.shape[0], right : right + grown.shape[1]] += grown
+    maps = {"level1_out": large, "level2_out": small, "probmap": both}
+    return [Compared("output", name, error(found, z[name])) for name, found in maps.items()]
+
+
+def twice_as_large(image: np.ndarray) -> np.ndarray:
+    """What OpenCV's pyrUp makes of (height, width, channels): zeros between the pixels, smoothed.
+
+    The border is mirrored at its outermost pixel before, repeated after; so OpenCV has it.
+    """
+    for axis in (0, 1):
+        x = np.moveaxis(image, axis, 0)
+        before, after = np.concatenate([x[1:2], x[:-1]]), np.concatenate([x[1:], x[-1:]])
+        even, odd = (before + 6 * x + after) / 8, (x + after) / 2
+        image = np.moveaxis(np.stack([even, odd], 1).reshape(-1, *x.shape[1:]), 0, axis)
+    return image
 
 
 COMPARE: dict[str, Callable[[dict[str, Any]], list[Compared]]] = {

@@ -146,6 +146,7 @@ def test_infer_takes_arrays_and_gives_arrays() -> None:
     assert isinstance(gru.infer(torch.tensor(xs)), Tensor)
     assert gru.unit.infer([np.zeros((1, 3)), np.zeros((1, 2))]).shape == (1, 3)
     assert Dense(1, 1).double().infer(np.zeros((1, 1))).dtype == np.float64
+    assert Dense(1, 1).bfloat16().infer(np.zeros((1, 1))).dtype == np.float32
 
 
 def test_old_habits_work() -> None:

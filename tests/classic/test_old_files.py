@@ -95,11 +95,13 @@ def models() -> list[Can]:
     twice.add(dense)
     scalar = Can()
     scalar.make_bias([], mean=0.25)
-    return [everything, twice, scalar, GRU(5, 3, bias=False), Dense(2, 2).double()]
+    halves = [Dense(2, 2).to(dtype) for dtype in (torch.float64, torch.float16, torch.bfloat16)]
+    return [everything, twice, scalar, GRU(5, 3, bias=False), *halves]
 
 
 def bits(can: Can) -> list[bytes]:
-    return [t.detach().numpy().tobytes() for t in can.get_weights() + can.traverse("variables")]
+    tensors = can.get_weights() + can.traverse("variables")
+    return [t.detach().flatten().view(torch.uint8).numpy().tobytes() for t in tensors]
 
 
 def disturb(can: Can) -> None:
@@ -109,7 +111,7 @@ def disturb(can: Can) -> None:
 
 
 @pytest.mark.parametrize("format", ["canton-0.1", "safetensors"])
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(7))
 def test_round_trips_change_no_bit(index: int, format: str, tmp_path: Path) -> None:
     can = models()[index]
     disturb(can)

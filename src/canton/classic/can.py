@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from canton.classic.files import load_can, save_can
+from canton.classic.files import as_array, load_can, save_can
 from canton.classic.registry import Registry
 from canton.classic.summary import summarize
 from canton.classic.training_state import set_training_state
@@ -132,7 +131,7 @@ class Can(Registry):
 
     def get_value_of(self, tensors: Iterable[Tensor]) -> list[Any]:
         """The tensors as NumPy arrays."""
-        return [tensor.detach().cpu().numpy() for tensor in tensors]
+        return [as_array(tensor) for tensor in tensors]
 
     def save_weights(self, filename: str | PathLike[str], format: str = "safetensors") -> bool:
         """Write all weights and variables to a file, in its place only when it is whole; True.
@@ -175,8 +174,7 @@ class Can(Registry):
             set_training_state(True)
         if any(isinstance(x, Tensor) for x in given) or not isinstance(out, Tensor):
             return out
-        result: np.ndarray[Any, Any] = out.cpu().numpy()
-        return result
+        return as_array(out)
 
     def summary(self) -> None:
         """Print every weight's and variable's shape, size and name."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def save_can(can: Registry, filename: str | PathLike[str], format: str) -> bool:
     entries = _entries(can)
     print(len(entries), "weights (and variables) obtained.")
     if format == "canton-0.1":
-        write_canton01(Path(filename), [tensor.detach().cpu().numpy() for _, tensor in entries])
+        write_canton01(Path(filename), [as_array(tensor) for _, tensor in entries])
     else:
         # A clone each: safetensors refuses a weight that stands under two names.
         write_tensors(Path(filename), {name: t.clone() for name, t in entries}, {}, format=KIND)
@@ -57,6 +59,13 @@ def load_can(can: Registry, filename: str | PathLike[str]) -> bool:
             tensor.copy_(value)
     print(len(values), "weights assigned.")
     return True
+
+
+def as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The tensor's numbers; NumPy has no bfloat16, whose numbers float32 holds as they are."""
+    tensor = tensor.detach().cpu()
+    array: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def _entries(can: Registry) -> list[tuple[str, Tensor]]:

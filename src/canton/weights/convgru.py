@@ -60,7 +60,12 @@ class SepConvGRUCell(Cell):
 def raft(state_dict: StateDict, prefix: str = "") -> Recurrent:
     """The layer of RAFT's ConvGRU (convz, convr, convq) or SepConvGRU (convz1 ... convq2).
 
-    The kernels take [h, x], the state's channels first; q is Canton's c. Every bit is kept.
+    ::
+
+        z, r = sigmoid(conv([h, x]));  q = tanh(convq([r h, x]));  h' = (1 - z) h + z q
+
+    is ``reset="before"``, q its c; each kernel is cut on its input channels, the state's first. SepConvGRU is
+    such a step with 1x5 kernels, then one with 5x1 (`SepConvGRUCell`). Every bit is kept.
 
     Args:
         state_dict: the module's, or a whole model's.
@@ -81,6 +86,9 @@ def raft(state_dict: StateDict, prefix: str = "") -> Recurrent:
 def to_raft(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
     """The state_dict that RAFT's ConvGRU or SepConvGRU of the same size loads.
 
+    The halves of Canton's map are joined on the input channels again, [h, x]; c is called q. Every bit is
+    kept.
+
     Raises:
         ValueError: the layer is another than RAFT's.
     """
@@ -98,7 +106,12 @@ def to_raft(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
 def robust_video_matting(state_dict: StateDict, prefix: str = "") -> Recurrent:
     """The layer of Robust Video Matting's ConvGRU (ih.0, hh.0); takes (B, T, C, H, W) as theirs does.
 
-    The kernels take [x, h], the input's channels first, and ih gives r, then z. Every bit is kept.
+    ::
+
+        r, z = sigmoid(ih([x, h]));  c = tanh(hh([x, r h]));  h' = (1 - z) h + z c
+
+    is ``reset="before"``; the kernels are cut on their input channels, the input's first, and r and z change
+    places. Every bit is kept.
 
     Args:
         state_dict: the module's, or a whole model's.
@@ -119,6 +132,8 @@ def robust_video_matting(state_dict: StateDict, prefix: str = "") -> Recurrent:
 
 def to_robust_video_matting(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
     """The state_dict that Robust Video Matting's ConvGRU of the same size loads.
+
+    The halves of Canton's map are joined on the input channels again, [x, h], r before z. Every bit is kept.
 
     Raises:
         ValueError: the layer is another than theirs, whose input has as many channels as its state.
@@ -173,7 +188,10 @@ def mxnet(
 
 
 def to_mxnet(layer: Recurrent) -> dict[str, Tensor]:
-    """The four arrays of the MXNet cell, named without a prefix; h2h_bias is -0.0 (nothing to add) but for n.
+    """The four arrays of the MXNet cell, named without a prefix; what `mxnet` does, backwards.
+
+    z, r, c become r, z, n with the sign of z turned; h2h_bias is -0.0 (nothing to add) but for n, where it is
+    b_c, so that `mxnet` gives back every bit.
 
     Raises:
         ValueError: the layer is no convolutional GRU with ``reset="after"`` and a bias.

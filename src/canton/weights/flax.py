@@ -91,7 +91,9 @@ def conv_lstm(params: Tree) -> Recurrent:
 def to_params(layer: Recurrent) -> dict[str, dict[str, Any]]:
     """The tree, of NumPy arrays, of the linen cell that computes what `layer` computes.
 
-    A ConvLSTMCell's f is Canton's bias less 1, which rounds; all else keeps every bit.
+    What `gru`, `lstm` and `conv_lstm` do, backwards: weights (out, in, *kernel) are cut into gates and turned
+    to (*kernel, in, out), a GRU's z changes its sign. A ConvLSTMCell's f is Canton's bias less 1, which
+    rounds; all else keeps every bit.
 
     Raises:
         ValueError: Flax has no such cell (``reset="before"``, no bias, a stack, ...).

@@ -48,6 +48,15 @@ SYSTEM = "Keras"
 def gru(weights: Sequence[Any], *, reset_after: bool | None = None) -> Recurrent:
     """The layer of a Keras GRU's arrays.
 
+    Kernels (in, 3 units) turn to (3 hidden, in); gates lie z, r, h as in Canton; Keras's z keeps the old::
+
+        h' = z h + (1 - z) hh           so z's third of W, U and b changes its sign
+        hh = tanh(x W + (r h) U + b)                    reset_after=False: reset="before"
+        hh = tanh(x W + b[0] + r (h U + b[1]))          reset_after=True: "after"; b_c is h's third of b[1]
+
+    With True, z's and r's thirds of b[0] and b[1] are added into Canton's bias, which rounds once; all else
+    keeps every bit.
+
     Args:
         weights: as ``get_weights()`` gives them.
         reset_after: Keras's argument of that name (its default is True); None reads it off the bias.
@@ -91,6 +100,9 @@ def gru(weights: Sequence[Any], *, reset_after: bool | None = None) -> Recurrent
 def lstm(weights: Sequence[Any]) -> Recurrent:
     """The layer of a Keras LSTM's arrays.
 
+    Kernels (in, 4 units) turn to (4 hidden, in); gates lie i, f, c, o, Canton's i, f, g, o; the algebra, one
+    bias and every bit are the same.
+
     Raises:
         ValueError: arrays of other shapes.
     """
@@ -99,6 +111,8 @@ def lstm(weights: Sequence[Any]) -> Recurrent:
 
 def simple_rnn(weights: Sequence[Any], *, activation: str = "tanh") -> Recurrent:
     """The layer of a Keras SimpleRNN's arrays; `activation` is "tanh" or "relu".
+
+    h' = act(x W + h U + b): kernels (in, units) turn to (hidden, in), every bit is kept.
 
     Raises:
         ValueError: arrays of other shapes, or another activation.
@@ -109,8 +123,10 @@ def simple_rnn(weights: Sequence[Any], *, activation: str = "tanh") -> Recurrent
 def conv_lstm(weights: Sequence[Any], *, dilation_rate: int | Sequence[int] = 1) -> Recurrent:
     """The layer of the arrays of a Keras ConvLSTM1D, 2D or 3D that was made with ``padding="same"``.
 
-    Keras dilates the input's kernel alone, never the state's. Its default, ``padding="valid"``, makes the
-    state smaller than the image, which no Canton map does; arrays cannot tell which it was.
+    Kernels (*kernel_size, in, 4 filters) turn to (4 hidden, in, *kernel_size); gates lie i, f, c, o, Canton's
+    i, f, g, o; every bit is kept. Keras dilates the input's kernel alone, never the state's. Its default,
+    ``padding="valid"``, makes the state smaller than the image, which no Canton map does; arrays cannot tell
+    which it was.
 
     Args:
         weights: as ``get_weights()`` gives them.
@@ -134,8 +150,9 @@ def conv_lstm(weights: Sequence[Any], *, dilation_rate: int | Sequence[int] = 1)
 def to_arrays(layer: Recurrent) -> list[numpy.ndarray]:
     """The arrays that ``set_weights`` of the Keras layer of the same shape takes.
 
-    For a GRU with ``reset="after"`` the bias's second row is -0.0 (nothing to add) but for the candidate, so
-    that `gru` gives back every bit.
+    What `gru`, `lstm`, `simple_rnn` and `conv_lstm` do, backwards: weights (gates * hidden, in, *kernel_size)
+    turn to (*kernel_size, in, gates * hidden), a GRU's z changes its sign. For a GRU with ``reset="after"``
+    the bias's second row is -0.0 (nothing to add) but for the candidate, so that `gru` gives back every bit.
 
     Raises:
         ValueError: Keras has no such layer; a stack is one Keras layer for each of its own.

@@ -30,8 +30,13 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
     """A Canton layer that computes what `module` (torch.nn.GRU, LSTM or RNN) computes.
 
     Layers, directions, proj_size, bias, batch_first, dropout, dtype, device and the training flag come over.
-    A GRU becomes one with ``reset="after"``. The two biases are added into one: W, U and b_n keep every bit,
-    the others are rounded once.
+    A GRU becomes one with ``reset="after"``: its gates r, z, n become Canton's z, r, c::
+
+        h' = (1 - z) n + z h, n = tanh(W x + b_in + r (U h + b_hn))
+
+    so W_z, U_z and b_z change their sign, and b_hn is b_c. An LSTM's i, f, g, o and its projection, and an
+    RNN's weights, lie as they are. Otherwise the two biases are added into one, b_ih + b_hh: W, U and b_hn
+    keep every bit, the others are rounded once.
 
     Raises:
         ValueError: `module` is something else.
@@ -52,7 +57,9 @@ def from_torch(module: nn.RNNBase) -> Recurrent:
 def to_torch(layer: Recurrent) -> nn.GRU | nn.LSTM | nn.RNN:
     """The torch.nn layer that computes what `layer` computes.
 
-    b_ih takes Canton's bias and b_hh is -0.0 (nothing to add), so `from_torch` gives back every bit.
+    What `from_torch` does, backwards: a GRU's z, r, c become r, z, n with the sign of z turned. b_ih takes
+    Canton's bias and b_hh is -0.0 (nothing to add), but for a GRU's n, where it is b_c; so `from_torch` gives
+    back every bit.
 
     Raises:
         ValueError: torch.nn has no such layer (a convolution, ``reset="before"``, layer normalisation, ...).

@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("numpy", reason="canton.classic needs numpy (canton-torch[classic])")
 pytest.importorskip("safetensors", reason="canton.classic needs safetensors (canton-torch[classic])")
 
+from blocks import blocks
+from canton import classic
 from classic.recorded import FOLDER, Compared, fixtures, too_far
 from classic.recorded_models import compare
 
@@ -20,6 +22,34 @@ FIXTURES = fixtures()
 def test_gives_what_the_original_gave(fixture: dict[str, Any]) -> None:
     found = compare(fixture)
     assert len(found) >= 1 + len(fixture.get("runs", []))
+    assert not too_far(found), "\n".join(too_far(found))
+
+
+def of_the_article(fixture: dict[str, Any]) -> bool:
+    return fixture["class"] in ("old:GRU", "old:GRUConv2D", "GRUConv2D") if "class" in fixture else False
+
+
+@pytest.mark.parametrize(
+    "fixture", list(filter(of_the_article, FIXTURES)), ids=lambda f: f["file"].removesuffix(".npz")
+)
+def test_the_articles_listings_give_it_too(fixture: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand on the page, subclasses of Can with a __call__ of their own."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "coming-from-canton-01.md"
+    scope: dict[str, Any] = {}
+    for block in blocks(page):
+        if "class GRU_onepass" in block.code:
+            exec("import torch\nfrom canton.classic import *\n" + block.code, scope)
+    name = fixture["class"].removeprefix("old:")
+
+    def build(*args: int, bias: bool = False, **options: int) -> classic.Can:
+        assert not bias
+        can: classic.Can = scope[name](*args, **options)
+        assert "__call__" in vars(type(can.unit).__mro__[name == "GRUConv2D"])
+        return can
+
+    monkeypatch.setattr(classic, name, build)
+    found = compare(fixture)
+    assert found
     assert not too_far(found), "\n".join(too_far(found))
 
 

@@ -160,3 +160,36 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         writer.Writer(net, precision="int4")
     with pytest.raises(ValueError, match="they are"):
         writer.Writer(net).write(np.zeros(256), [torch.zeros(3)], b"", np.zeros(1))
+
+
+WIDE = {
+    "article": ARTICLE,
+    "stack": Architecture(
+        hidden=165,
+        layers=2,
+        embedding=21,
+        contexts=((2, 64),),
+        counts=(),
+        words=(),
+        recent=(1, 3),
+        recent_words=(),
+        memory=50,
+        head=13,
+    ),
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("name", WIDE)
+def test_threads_write_the_same_bytes(name: str, precision: str) -> None:
+    """The 17th to the 24th byte at least are written by all threads together (company.h)."""
+    model = ByteModel(WIDE[name]).eval()
+    texts = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        pieces = generation.generate(model, 700, prompt=b"hello wor", seed=5, precision=precision)
+        texts.append(b"".join(pieces))
+    torch.set_num_threads(1)
+    assert len(texts[0]) == 700
+    assert texts[1] == texts[0]
+    assert texts[2] == texts[0]

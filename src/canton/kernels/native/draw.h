@@ -34,8 +34,6 @@ struct Likeliest {
 
 // Returns -1 if the scores are not numbers.
 inline int draw(const WriterRun& run, double uniform, int64_t room) {
-    Likeliest left;
-    left.score = run.scores;
     const int8_t* next = run.character < 0 ? nullptr : run.next + run.character * 256;
     const uint8_t* fits = nullptr;
     if (next) {
@@ -44,29 +42,48 @@ inline int draw(const WriterRun& run, double uniform, int64_t room) {
         for (int i = 0; i < 256; ++i) any |= fits[i] != 0;
         if (!any) fits = nullptr;
     }
-    for (int i = 0; i < 256; ++i)
-        if (!next || (fits ? fits[i] != 0 : next[i] >= 0)) left.heap[left.size++] = i;
-    float top = -__builtin_inff();
-    int best = -1;
-    for (int i = 0; i < left.size; ++i) {
-        const float s = run.scores[left.heap[i]];
-        if (!(s - s == 0)) return -1;
-        if (s > top) top = s, best = left.heap[i];
+    const float lowest = -__builtin_inff();
+    alignas(64) float score[256], chance[256];
+    memcpy(score, run.scores, sizeof score);
+    for (int i = 0; i < 256 && next; ++i)
+        if (fits ? fits[i] == 0 : next[i] < 0) score[i] = lowest;
+    V peak = all(lowest), sound{};
+    for (int i = 0; i < 256; i += W) {
+        const V s = load(score + i), given = load(run.scores + i);
+        peak = s > peak ? s : peak;
+        sound += given - given;  // not 0 as soon as a score is no finite number
     }
-    if (run.temperature == 0 || best < 0) return best;
+    float top = lowest, worth = 0;
+    for (int i = 0; i < W; ++i) top = peak[i] > top ? peak[i] : top, worth += sound[i];
+    if (worth != 0) return -1;
+    int best = 0;
+    while (best < 255 && score[best] != top) ++best;
+    if (run.temperature == 0 || top == lowest) return top == lowest ? -1 : best;
 
-    alignas(64) float chance[256];
     const float by = float(1 / run.temperature);
-    for (int i = 0; i < 256; i += W) store(chance + i, exponential((load(run.scores + i) - top) * by));
-    double total = 0;
-    for (int i = 0; i < left.size; ++i) total += chance[left.heap[i]];
+    for (int i = 0; i < 256; i += W) {
+        const V s = load(score + i);
+        store(chance + i, s == all(lowest) ? V{} : exponential((s - top) * by));
+    }
     if (run.top_k == 0 && run.top_p >= 1) {  // nothing to sort: the bytes as they come
-        double sum = 0;
-        int byte = best;
-        for (int i = 0; i < left.size && sum <= uniform * total; ++i)
-            if (const float part = chance[left.heap[i]]; part > 0) sum += part, byte = left.heap[i];
+        double ends[16], total = 0;          // of sixteen bytes each
+        for (int i = 0; i < 16; ++i) {
+            double sum = 0;
+            for (int k = 0; k < 16; ++k) sum += chance[16 * i + k];
+            ends[i] = sum;
+        }
+        for (int i = 0; i < 16; ++i) ends[i] = total += ends[i];
+        int block = 0, byte = best;
+        while (block < 15 && ends[block] <= uniform * total) ++block;
+        double sum = block ? ends[block - 1] : 0;
+        for (int i = 16 * block; i < 16 * block + 16 && sum <= uniform * total; ++i)
+            if (chance[i] > 0) sum += chance[i], byte = i;
         return byte;
     }
+    Likeliest left;
+    left.score = score;
+    for (int i = 0; i < 256; ++i)
+        if (score[i] != lowest) left.heap[left.size++] = i;
     left.build();
     int kept[256], count = 0;
     double ends[256], sum = 0;

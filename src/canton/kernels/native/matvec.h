@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "sequence.h"
 #include "simd.h"
 
 namespace {
@@ -35,6 +36,11 @@ INLINE I pairs(const int8_t* w, int32_t x, I sum) {
     return sum;
 }
 #endif
+
+// The numbers [first, last) of a vector.
+struct Range {
+    int64_t first, last;
+};
 
 struct Matrix {
     static constexpr int PANEL = 8;
@@ -77,11 +83,14 @@ struct Matrix {
             }
     }
 
-    // y (vectors * W) = x (depth) times the matrix; `space` holds 2 * rows + 2W numbers of 16 bits.
-    void times(const float* x, float* y, int16_t* space) const {
+    // A thread's part of y (vectors * W) = x (depth) times the matrix: returns which. `space` holds 2 * rows + 2W numbers
+    // of 16 bits.
+    Range times(const float* x, float* y, int16_t* space, const Team& team = {0, 1, nullptr, nullptr}) const {
         float step = 0;
         if (whole) step = narrow(x, space);
-        for (int64_t v = 0; v < vectors; v += PANEL) {
+        const int64_t panels = (vectors + PANEL - 1) / PANEL, last = panels * (team.index + 1) / team.count * PANEL;
+        const int64_t first = panels * team.index / team.count * PANEL, end = last < vectors ? last : vectors;
+        for (int64_t v = first; v < end; v += PANEL) {
             const int64_t wide = vectors - v < PANEL ? vectors - v : PANEL;
             switch (wide) {
                 case 8: panel<8>(x, space, step, v, y + v * W); break;
@@ -94,16 +103,20 @@ struct Matrix {
                 default: panel<1>(x, space, step, v, y + v * W);
             }
         }
+        return {first * W, end * W};
     }
 
 private:
     // x in whole numbers; returns what one of them is worth, NaN if x holds something that is no number.
     float narrow(const float* x, int16_t* out) const {
-        float top = 0, poison = 0;
-        for (int64_t k = 0; k < depth; ++k) {
-            top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
-            poison += x[k] * 0.0f;
+        V most{}, bad{};
+        for (int64_t k = 0; k < depth; k += W) {
+            const V v = load(x + k, int(depth - k < W ? depth - k : W)), size = v < 0.0f ? -v : v;
+            most = size > most ? size : most;
+            bad += v * 0.0f;
         }
+        float top = 0, poison = 0;
+        for (int i = 0; i < W; ++i) top = most[i] > top ? most[i] : top, poison += bad[i];
         const float by = top > 0 && top < INFINITY ? limit / top : 0.0f;
         for (int64_t k = 0; k < depth; ++k) out[k] = int16_t(x[k] * by + (x[k] < 0 ? -0.5f : 0.5f));
         for (int64_t k = depth; k < 2 * rows; ++k) out[k] = 0;

@@ -2,11 +2,16 @@
 #pragma once
 #include <math.h>
 
+#include "company.h"
 #include "draw.h"
+#include "field.h"
 #include "matvec.h"
+#include "pool.h"
 #include "recent.h"
 
 namespace {
+
+constexpr int64_t LEAST_SHARED = 1 << 16;  // recurrent weights from which on two threads may gain
 
 struct Writer {
     struct Layer {
@@ -15,14 +20,23 @@ struct Writer {
         float* bias = nullptr;
         const float* rows = nullptr;  // for plain bytes
     };
+    // What each thread writes for itself; all of them compute what is too small to be divided.
+    struct Desk {
+        float *x, *in, *heard, *wide;
+        int16_t* space;
+    };
+    static constexpr int64_t MOST_HANDS = 4;
     WriterModel model;  // its arrays are Python's, which keeps them; what is packed is our own
     Layer layer[MOST_LAYERS];
     Matrix narrow, logits;
-    int64_t seen = 0, reach = 0;
-    float* floats[9] = {};
-    float *x, *in, *gx, *hh, *rh, *h, *heard, *wide, *out;
-    int16_t* space;
+    int64_t seen = 0, reach = 0, weights = 0;
+    Memory memory;
+    Desk desk[MOST_HANDS];
+    float *gx, *hh, *rh, *fresh, *out;  // everybody's, each thread writes its own part
+    int byte = 0;                       // the one just drawn
+    int64_t shared_ns = 0;              // that the last piece took once all threads were there
     Recent recent;
+    Company company;
 
     explicit Writer(const WriterModel& m) : model(m) {
         const int64_t E = m.embedding;
@@ -41,6 +55,7 @@ struct Writer {
             below = to.hidden + (m.skip ? E : 0);
             total += to.padded;
             largest += 3 * to.padded;
+            weights += 3 * to.hidden * to.hidden;
         }
         const Layer& last = layer[m.layers - 1];
         for (int64_t k = 0; k < m.layers; ++k) seen += layer[k].hidden;
@@ -49,13 +64,12 @@ struct Writer {
         logits.pack(m.logits, 1, 256, m.narrow ? m.narrow_width : seen, false);
         reach = m.reach;
         largest = (largest + total + m.narrow_width + 256 + 4 * W) / 16 * 16 + 16;
-        float** each[] = {&x, &in, &gx, &hh, &rh, &h, &heard, &wide, &out};
-        for (int i = 0; i < 9; ++i) *each[i] = floats[i] = static_cast<float*>(calloc(size_t(largest), 4));
-        space = static_cast<int16_t*>(calloc(size_t(2 * largest), 2));
-    }
-    ~Writer() {
-        for (float* p : floats) free(p);
-        free(space);
+        const auto floats = [&](int64_t n) { return static_cast<float*>(memset(memory.floats(n), 0, size_t(n) * 4)); };
+        for (float** each : {&gx, &hh, &rh, &fresh, &out}) *each = floats(largest);
+        for (Desk& d : desk) {
+            float* all = floats(5 * largest);
+            d = {all, all + largest, all + 2 * largest, all + 3 * largest, reinterpret_cast<int16_t*>(all + 4 * largest)};
+        }
     }
 
     // The row of a table for the `n` bytes ending with window[end]; canton.text's `_hashed`.
@@ -66,7 +80,7 @@ struct Writer {
         return int64_t((value ^ (value >> 13)) % uint64_t(rows));
     }
 
-    void embed(const uint8_t* window) {
+    void embed(const uint8_t* window, float* x) const {
         const int64_t E = model.embedding;
         memcpy(x, model.embed + window[reach] * E, size_t(E) * 4);
         for (int64_t c = 0; c < model.contexts; ++c) {
@@ -82,85 +96,122 @@ struct Writer {
         for (int64_t i = 0; i < E; ++i) x[i] = (x[i] - middle) * by * model.norm_weight[i] + model.norm_bias[i];
     }
 
-    void step(const Layer& l, const WriterLayer& from, const uint8_t byte, float* state) {
+    void step(const Layer& l, const WriterLayer& from, float* state, Desk& d, const Team& team) {
         const int64_t H = l.hidden, P = l.padded;
+        const float* in = gx;
+        int64_t gate_step = P;
         if (l.rows) {
-            for (int gate = 0; gate < 3; ++gate)
-                memcpy(gx + gate * P, l.rows + byte * 3 * H + gate * H, size_t(H) * 4);
+            in = l.rows + byte * 3 * H, gate_step = H;
         } else {
-            l.input.times(in, gx, space);
-            for (int64_t gate = 0; gate < 3 && from.bias; ++gate)
-                for (int64_t i = 0; i < H; ++i) gx[gate * P + i] += from.bias[gate * H + i];
+            const Range own = l.input.times(d.in, gx, d.space, team);
+            for (int64_t i = own.first; i < own.last && from.bias; ++i)
+                if (i % P < H) gx[i] += from.bias[i / P * H + i % P];
+            team.wait();
         }
-        memcpy(h, state, size_t(H) * 4);
-        memset(h + H, 0, size_t(P - H) * 4);
-        l.gates.times(h, hh, space);
-        for (int64_t i = 0; i < P; i += W)
-            store(rh + i, sigmoid(load(gx + P + i) + load(hh + P + i)) * load(h + i));
-        float* c = wide;
-        l.candidate.times(rh, c, space);
-        for (int64_t i = 0; i < P; i += W) {
-            V z = sigmoid(load(gx + i) + load(hh + i)), past = load(h + i);
-            V fresh = tanh(load(gx + 2 * P + i) + load(c + i));
-            store(h + i, (1.0f - z) * past + z * fresh);
+        const Range own = l.gates.times(state, hh, d.space, team);
+        for (int64_t i = own.first; i < own.last; i += W) {
+            const int64_t column = i % P;
+            const int n = int(H - column < W ? H - column : W);
+            V gate = sigmoid(load(in + i / P * gate_step + column, n) + load(hh + i));
+            if (i < P) store(hh + i, gate);
+            else store(rh + column, gate * load(state + column, n));
         }
-        memcpy(state, h, size_t(H) * 4);
+        team.wait();
+        const Range mine = l.candidate.times(rh, fresh, d.space, team);
+        for (int64_t i = mine.first; i < mine.last; i += W) {
+            const int n = int(H - i < W ? H - i : W);
+            V z = load(hh + i), c = tanh(load(in + 2 * gate_step + i, n) + load(fresh + i));
+            store(state + i, (1.0f - z) * load(state + i, n) + z * c, n);
+        }
+        team.wait();
     }
 
     // Reads window[reach], the byte just written, after the `reach` bytes before it; `known`: see Recent::read.
-    void read(const uint8_t* window, const Known* known, float* state, float* scores) {
+    void read(const uint8_t* window, const Known* known, float* state, float* scores, const Team& team) {
         const int64_t E = model.embedding;
-        if (E) embed(window);
+        Desk& d = desk[team.index];
+        if (E) embed(window, d.x);
         int64_t place = 0;
         for (int64_t k = 0; k < model.layers; ++k) {
             const Layer& l = layer[k];
             if (k == 0) {
-                memcpy(in, x, size_t(E) * 4);
+                memcpy(d.in, d.x, size_t(E) * 4);
             } else {
                 const int64_t under = layer[k - 1].hidden;
-                memcpy(in, state - under, size_t(under) * 4);
-                if (model.skip) memcpy(in + under, x, size_t(E) * 4);
+                memcpy(d.in, state - under, size_t(under) * 4);
+                if (model.skip) memcpy(d.in + under, d.x, size_t(E) * 4);
             }
-            step(l, model.layer[k], window[reach], state);
+            step(l, model.layer[k], state, d, team);
             if (!model.skip) place = 0;
-            memcpy(heard + place, state, size_t(l.hidden) * 4);
+            memcpy(d.heard + place, state, size_t(l.hidden) * 4);
             place += l.hidden;
             state += l.hidden;
         }
-        if (model.skip) memcpy(heard + place, x, size_t(E) * 4);
-        const float* from = heard;
+        if (model.skip) memcpy(d.heard + place, d.x, size_t(E) * 4);
+        const float* from = d.heard;
         if (model.narrow) {
-            narrow.times(heard, wide, space);
-            for (int64_t i = 0; i < model.narrow_width; ++i) wide[i] += model.narrow_bias[i];
+            narrow.times(d.heard, d.wide, d.space);
+            for (int64_t i = 0; i < model.narrow_width; ++i) d.wide[i] += model.narrow_bias[i];
             for (int64_t i = 0; i < model.narrow_width; i += W) {
-                V a = load(wide + i);
-                store(wide + i, a > 0.0f ? a : exponential(a) - 1.0f);
+                V a = load(d.wide + i);
+                store(d.wide + i, a > 0.0f ? a : exponential(a) - 1.0f);
             }
-            from = wide;
+            from = d.wide;
         }
-        logits.times(from, out, space);
-        for (int i = 0; i < 256; ++i) scores[i] = out[i] + model.logits_bias[i];
+        const Range own = logits.times(from, out, d.space, team);
+        for (int64_t i = own.first; i < own.last; i += W) store(scores + i, load(out + i) + load(model.logits_bias + i));
+        team.wait();
+        if (team.index) return;
         Known counted[MOST_TABLES];
         for (int64_t k = 0; k < model.counts.tables; ++k) counted[k] = look_up(model.table[k], window + reach);
-        vote(model, model.counts, counted, heard, seen, scores);
-        vote(model, model.recent, known, heard, seen, scores);
+        vote(model, model.counts, counted, d.heard, seen, scores);
+        vote(model, model.recent, known, d.heard, seen, scores);
+    }
+
+    // A thread's part in writing the bytes [start, end); the first thread draws them.
+    void write(WriterRun& run, int64_t start, int64_t end, const Team& team) {
+        Known known[MOST_TABLES];
+        int64_t began = 0;
+        for (int64_t k = start; k < end; ++k) {
+            if (team.index == 0) {
+                byte = draw(run, run.uniforms[k], run.room - k);
+                if (byte >= 0) {
+                    run.out[k] = uint8_t(byte), run.written = k + 1;
+                    if (run.character >= 0) run.character = run.next[run.character * 256 + byte];
+                    recent.read(model, uint8_t(byte), known);
+                }
+            }
+            team.wait();
+            if (byte < 0) return;
+            if (k == start) began = nanoseconds();  // by now all are here
+            read(recent.end() - 1 - reach, known, run.state, run.scores, team);
+        }
+        if (team.index == 0) shared_ns = nanoseconds() - began;
     }
 
     // Writes run.count bytes; returns how many, fewer if the scores ceased to be numbers.
     int64_t write(WriterRun& run) {
-        Known known[MOST_TABLES];
+        struct Context {
+            Writer* writer;
+            WriterRun* run;
+            int64_t start, end;
+        } context{this, &run, 0, 0};
         recent.begin(model, run.past);
-        int64_t k = 0;
-        for (; k < run.count; ++k) {
-            const int byte = draw(run, run.uniforms[k], run.room - k);
-            if (byte < 0) break;
-            run.out[k] = uint8_t(byte);
-            if (run.character >= 0) run.character = run.next[run.character * 256 + byte];
-            recent.read(model, uint8_t(byte), known);
-            read(recent.end() - 1 - reach, known, run.state, run.scores);
+        run.written = byte = 0;
+        while (run.written < run.count && byte >= 0) {
+            const bool shared = run.threads > 1 && weights >= LEAST_SHARED && company.wanted();
+            const int64_t start = run.written, room = run.count - start, piece = company.piece();
+            context.start = start, context.end = start + (run.threads > 1 && piece < room ? piece : room);
+            const int64_t began = nanoseconds();
+            canton_together(MOST_HANDS, shared ? run.threads : 1, true, &context, [](void* p, const Team& team) {
+                Context* c = static_cast<Context*>(p);
+                c->writer->write(*c->run, c->start, c->end, team);
+            });
+            const int64_t count = context.end - start;  // of a trial, how long it took to wake the others says nothing
+            company.took(shared, double(count > Company::TRIAL ? nanoseconds() - began : shared_ns) / double(count));
         }
         memcpy(run.past, recent.end() - reach - model.memory, size_t(reach + model.memory));
-        return k;
+        return run.written;
     }
 };
 

@@ -69,7 +69,7 @@ class _Model(ctypes.Structure):
 class _Run(ctypes.Structure):
     _fields_ = (
         *((name, _F) for name in ("scores", "state", "past", "out", "uniforms")),
-        ("count", _N),
+        *((name, _N) for name in ("count", "threads", "written")),
         ("temperature", ctypes.c_double),
         ("top_p", ctypes.c_double),
         *((name, _N) for name in ("top_k", "character", "room")),
@@ -166,6 +166,7 @@ class Writer:
             out=ctypes.addressof(out),
             uniforms=draws.ctypes.data,
             count=len(draws),
+            threads=torch.get_num_threads(),
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,

@@ -50,7 +50,7 @@ struct WriterRun {
     float *scores, *state;  // (256,) logits of the next byte; every layer's state one after the other
     uint8_t *past, *out;    // the bytes still looked back at, reach + memory; the bytes written
     const double* uniforms;
-    int64_t count;
+    int64_t count, threads, written;  // written: how many of `count` there are by now
     double temperature, top_p;
     int64_t top_k, character, room;  // character: state of the UTF-8 automaton, -1 for any bytes
     const int8_t* next;              // (8, 256): the automaton

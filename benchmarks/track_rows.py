@@ -20,13 +20,13 @@ import torch
 from canton.motion import Footage, Look, MotionModel, choose_threshold, load_model, look, score, store
 from canton.motion.evaluation import average_precision, frames_to_first, overlaps, recall_by_frame
 
-FPS, WIDTH = 10.0, 320
+FPS = 10.0
 
 
-def row(model: MotionModel, footage: Path, modality: str, *, hard: bool) -> dict[str, Any]:
+def row(model: MotionModel, footage: Path, modality: str, width: int, *, hard: bool) -> dict[str, Any]:
     looks: dict[str, list[Look]] = {}
     for split in ("val", "test"):
-        clips = store(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=WIDTH)
+        clips = store(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
         looks[split] = look(model, clips, hard=hard)
     table: dict[str, Any] = {}
     for name, kinds in (("drone clips", {"drone"}), ("all clips", {one.kind for one in looks["test"]})):
@@ -52,9 +52,12 @@ def row(model: MotionModel, footage: Path, modality: str, *, hard: bool) -> dict
 
 
 def rows(path: Path, footage: Path, modalities: list[str]) -> dict[str, Any]:
-    model = load_model(path).model
+    held = load_model(path)
+    width = int(held.header["training"]["width"])  # what is wider is seen so many px wide, as when watching
     return {
-        modality: {name: row(model, footage, modality, hard=name == "hard") for name in ("clean", "hard")}
+        modality: {
+            name: row(held.model, footage, modality, width, hard=name == "hard") for name in ("clean", "hard")
+        }
         for modality in modalities
     }
 

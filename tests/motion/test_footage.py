@@ -15,6 +15,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 from canton.errors import UserError
 from canton.motion.footage import Footage
 from canton.motion.labels import Box
+from canton.motion.store import store
 from motion.films import HEIGHT, WIDTH, film, number, plain
 
 LABELS = """clip,modality,class,frame,x,y,w,h
@@ -58,6 +59,17 @@ def test_frames_keep_their_number_in_the_file(folder: Path) -> None:
     (gray,) = (frame for frame in Footage(folder)[0].frames(fps=5, gray=True) if frame.index == 6)
     assert gray.pixels.shape == (HEIGHT, WIDTH, 1)
     assert number(gray.pixels) == 6
+
+
+def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
+    folder: Path, tmp_path: Path
+) -> None:
+    clips = list(Footage(folder))[:1]
+    for width, files in ((WIDTH, 1), (10 * WIDTH, 1), (WIDTH // 2, 2)):
+        (one,) = store(clips, fps=30.0, width=width, folder=tmp_path)
+        assert one.frames.shape[:3] == (10, HEIGHT * min(width, WIDTH) // WIDTH, min(width, WIDTH))
+        assert one.boxes[0][1].w == 7 * min(width, WIDTH) / WIDTH
+        assert len(list(tmp_path.glob("*.npy"))) == 2 * files, "frames, and their numbers"
 
 
 def test_which_clips_are_chosen(folder: Path) -> None:

@@ -113,6 +113,27 @@ def test_a_cell_looks_where_offset_and_stride_say(strided: bool, same: bool) -> 
     assert (columns.min() + columns.max() + 1) / 2 == a.offset + a.stride * column
 
 
+def test_the_context_reaches_further_and_not_past_the_frame() -> None:
+    """Three more cells to every side than the stem alone sees, though the block's kernel is 3."""
+    seen = {}
+    for context in (0, 3):
+        a = Architecture(
+            stem=((2, 5, True), (2, 3, True)), context=context, memory=0, head=0, others=(), norm=False
+        )
+        model = made(a)
+        frames = torch.rand(1, 1, 3, 96, 96, requires_grad=True)
+        (grad,) = torch.autograd.grad(model(frames)[0][0, 0, 0, 12, 12], frames)
+        seen[context] = grad[0, 0].abs().sum((0, 1)).nonzero().flatten()
+    assert int(seen[0].min() - seen[3].min()) == 3 * 4
+    assert int(seen[3].max() - seen[0].max()) == 3 * 4
+
+
+def test_a_file_older_than_the_context_is_read() -> None:
+    table = NETWORKS["strided"].to_json()
+    del table["context"]
+    assert Architecture.from_json(table) == replace(NETWORKS["strided"], context=0)
+
+
 def test_normalisation_folds_into_the_convolution() -> None:
     """Watching runs one convolution where training ran two steps: the same numbers, given the same
     statistics.

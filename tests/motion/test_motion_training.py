@@ -140,6 +140,41 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
     assert seen > 60
 
 
+def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
+    """It stays where its box is; grey film, which shows heat, is left as it is."""
+    grey = clip("one", "drone", 1)
+    coloured = grey._replace(frames=grey.frames.repeat(3, -1))
+    for film, flipped, both in ((coloured, 0.5, True), (coloured, 0.0, False), (grey, 0.5, False)):
+        brighter = set()
+        for k in range(40):
+            draw = np.random.default_rng(k)
+            window = draw_window([film], draw, sought="drone", steps=1, size=48, hard=0.0, flipped=flipped)
+            for _, box in window.named[0]:
+                cx, cy = (round(value) for value in box.centre)
+                if 4 <= cx < 44 and 4 <= cy < 44:
+                    picture = window.frames[0]
+                    apart = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean() - np.median(picture)
+                    assert abs(apart) > 20
+                    brighter.add(bool(apart > 0))
+        assert brighter == ({True, False} if both else {True})
+
+
+def test_wide_film_is_shown_smaller_too() -> None:
+    """A film of 640 px is scaled to half its size and less; one of 320 px not."""
+    narrow = clip("one", "drone", 1)
+    wide = narrow._replace(frames=np.zeros((14, 512, 640, 1), np.uint8))
+    for film, least in ((narrow, 1 / 1.4), (wide, 1 / 2.8)):
+        widths = [
+            box.w / 8
+            for k in range(80)
+            for _, box in draw_window(
+                [film], np.random.default_rng(k), sought="drone", steps=1, size=48, hard=0.0
+            ).named[0]
+        ]
+        assert least * 0.99 <= min(widths) < least * 1.2
+        assert 1.2 < max(widths) <= 1.41
+
+
 def test_windows_know_where_the_film_is_cut() -> None:
     cut = clip("one", "drone", 1, frames=6)
     cut.cuts[3] = True
@@ -196,6 +231,17 @@ def test_the_first_blocks_may_be_of_single_frames() -> None:
     shares = [ahead(batches(rank, 2), 0, workers=0)(0).frames[0] for rank in range(2)]
     both = {frame.numpy().tobytes() for share in shares for frame in share}
     assert both == {frame.numpy().tobytes() for frame in run[0].frames[0]}
+
+
+def test_what_is_kept_is_the_average(footage: Path, tmp_path: Path) -> None:
+    kept = {}
+    for average in (0.0, 0.9):
+        out = tmp_path / f"{average}.safetensors"
+        train(out, footage=footage, **SETTINGS, architecture=SMALL, steps=4, workers=0, average=average)
+        kept[average] = load_model(out).model.state_dict()
+    assert not torch.equal(kept[0.0]["maps.weight"], kept[0.9]["maps.weight"])
+    with pytest.raises(UserError, match=r"average is 1.0: it lies in \[0, 1\)"):
+        train(tmp_path / "x.safetensors", footage=footage, steps=1, average=1.0)
 
 
 def test_reports_are_told(footage: Path, tmp_path: Path) -> None:

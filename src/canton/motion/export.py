@@ -40,6 +40,9 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
         if k == 0 and model.early is not None:
             fine = _remember(graph, model.early, x, lead, "early_0" if a.recurrent else None)
             x = graph.op("Concat", [x, fine], {"axis": 1})
+    if model.context is not None:
+        around = _conv(graph, model.context.conv, x, *model.context.folded())
+        x = graph.op("Add", [x, graph.op("LeakyRelu", [around], {"alpha": SLOPE})])
     if model.memory is not None:
         remembered = _remember(graph, model.memory, x, lead, "h_0" if a.recurrent else None)
         x = graph.op("Concat", [x, remembered], {"axis": 1}) if a.bypass else remembered
@@ -74,7 +77,8 @@ def _conv(graph: Graph, conv: nn.Conv2d, x: str, weight: Tensor, bias: Tensor | 
     assert bias is not None
     pads = [int(pad) for pad in conv.padding]
     constants = [graph.constant(weight), graph.constant(bias)]
-    return graph.op("Conv", [x, *constants], {"strides": list(conv.stride), "pads": pads * 2})
+    how = {"strides": list(conv.stride), "pads": pads * 2, "dilations": list(conv.dilation)}
+    return graph.op("Conv", [x, *constants], how)
 
 
 def _flat(graph: Graph, x: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,33 +12,16 @@ from torch import Tensor, nn
 
 from canton.curve import Curve
 from canton.errors import UserError, require
+from canton.motion.averaging import Average
 from canton.motion.batches import Batch, Batches, ahead, to_model
 from canton.motion.evaluation import Look, choose_threshold, look, recall_by_frame, score
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
+from canton.motion.settings import check, complete
 from canton.motion.sources import open_source
 from canton.motion.targets import motion_loss
 from canton.storage import check_writable
 from canton.training import Report, fit, make_fabric
-
-RECIPE: dict[str, Any] = {
-    "batch": 8,
-    "length": 8,
-    "pieces": 1,
-    "singles": 0,
-    "size": 128,
-    "rate": 5e-3,
-    "weight_decay": 0.01,
-    "clip": 1.0,
-    "fps": 10.0,
-    "width": 320,
-    "scene_share": 0.5,
-    "scene_kind": "mixed",
-    "sought": "drone",
-    "modality": None,
-    "seed": 0,
-}
-"""The settings of a run that says nothing else."""
 
 
 class Progress(NamedTuple):
@@ -86,6 +68,7 @@ def train(
     rate: float | None = None,
     weight_decay: float | None = None,
     clip: float | None = None,
+    average: float | None = None,
     seed: int | None = None,
     fps: float | None = None,
     width: int | None = None,
@@ -106,8 +89,8 @@ def train(
 ) -> Trained | None:
     """Train a motion model and leave it in `out`; a run that stops early leaves there what it needs to go on.
 
-    Settings left out are `RECIPE`'s, or, with `resume`, those of the run in `out`. A run in `steps` that was
-    interrupted and resumed ends with the bits of one that was not.
+    Settings left out are those of `canton.motion.settings.RECIPE`, or, with `resume`, of the run in `out`. A
+    run in `steps` that was interrupted and resumed ends with the bits of one that was not.
 
     Args:
         footage: a folder of annotated clips (`canton.motion.footage`), trained on its train split and scored
@@ -119,7 +102,8 @@ def train(
         batch: windows side by side, over all processes; length: frames of each a step; pieces: steps a window
             lasts, its state carried on; singles: blocks of so many steps, at the beginning, in which every
             frame is a window of its own; size: px of its side.
-        rate: peak learning rate; clip: see `canton.training.fit`.
+        rate: peak learning rate; clip: see `canton.training.fit`; average: the decay of `Average`, which is
+            what a finished run keeps; 0 keeps the last weights.
         fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
@@ -137,7 +121,8 @@ def train(
     given: dict[str, Any] = {
         "scene_share": scene_share, "scene_kind": scene_kind, "sought": sought, "modality": modality,
         "batch": batch, "length": length, "pieces": pieces, "singles": singles, "size": size, "rate": rate,
-        "weight_decay": weight_decay, "clip": clip, "seed": seed, "fps": fps, "width": width,
+        "weight_decay": weight_decay, "clip": clip, "average": average, "seed": seed, "fps": fps,
+        "width": width,
         "footage": str(footage.resolve()) if footage else None,
         "backgrounds": str(backgrounds.resolve()) if backgrounds else None,
         "scenes": scenes,
@@ -146,8 +131,8 @@ def train(
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     held = _resumed(out, given, architecture) if resume else None
-    chosen = dict(held.header["training"]) if held else _settings(given)
-    _check(chosen, processes)
+    chosen = dict(held.header["training"]) if held else complete(given)
+    check(chosen, processes)
     source = open_source(chosen, prepare)
     fabric = make_fabric(
         accelerator=accelerator,
@@ -171,6 +156,12 @@ def train(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
+    averaged = Average(model, chosen["average"], checkpoint)
+
+    def loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
+        averaged.note()
+        return window_loss(model, batch, state)
+
     curve = Curve.from_json(held.header["curve"] if held else None)
     header: dict[str, Any] = {"training": chosen, "threshold": 0.5, "held_out": None}
     report = fit(
@@ -179,7 +170,7 @@ def train(
             model.parameters(), lr=chosen["rate"], betas=(0.9, 0.98), weight_decay=chosen["weight_decay"]
         ),
         ahead(batches, checkpoint.step if checkpoint else 0, workers=workers),
-        window_loss,
+        loss,
         fabric=fabric,
         steps=chosen["steps"],
         minutes=chosen["minutes"],
@@ -187,7 +178,9 @@ def train(
         clip=chosen["clip"],
         seed=chosen["seed"],
         resume=checkpoint,
-        save=lambda checkpoint: save_model(out, model, header | {"curve": curve.to_json()}, checkpoint),
+        save=lambda checkpoint: save_model(
+            out, model, header | {"curve": curve.to_json()}, averaged.attach(checkpoint)
+        ),
         save_seconds=save_seconds,
         report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0, curve),
         report_seconds=show_seconds,
@@ -197,6 +190,8 @@ def train(
         return None
     if report.stopped:
         return Trained(model, None, report, False, curve)
+    averaged.note()
+    averaged.give()
     looks = look(model, source.held_out())
     header["threshold"] = choose_threshold(looks, sought=chosen["sought"])
     header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
@@ -232,16 +227,6 @@ def _new(architecture: Architecture, seed: int) -> MotionModel:
         return MotionModel(architecture)
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    empty = {"footage": None, "backgrounds": None, "scenes": None, "steps": None, "minutes": None}
-    chosen = {**RECIPE, **empty, **given}
-    if chosen["scenes"] is None:
-        chosen["scenes"] = chosen["footage"] is None
-    if chosen["steps"] is None and chosen["minutes"] is None:
-        chosen["minutes"] = 10.0
-    return chosen
-
-
 def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None) -> ModelFile:
     """The run in `out`; whatever was `given` must be what it was begun with."""
     held = load_model(out)
@@ -254,20 +239,6 @@ def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None
     if architecture not in (None, held.model.architecture):
         raise UserError(f"{out} was begun with another network: leave the model's settings out to resume")
     return held
-
-
-def _check(settings: dict[str, Any], processes: int) -> None:
-    for name in ("rate", "clip", "fps"):
-        if not 0 < settings[name] < math.inf:
-            raise UserError(f"{name} is {settings[name]}: it is a number above 0")
-    leasts = {"batch": 1, "length": 1, "pieces": 1, "singles": 0, "size": 32, "width": 32}
-    for name, least in leasts.items():
-        if settings[name] < least:
-            raise UserError(f"{name} is {settings[name]}: it is a whole number of at least {least}")
-    if not 0 <= settings["scene_share"] <= 1:
-        raise UserError(f"scene_share is {settings['scene_share']}: it lies in [0, 1]")
-    if processes > 0 and settings["batch"] % processes:
-        raise UserError(f"batch is {settings['batch']}: {processes} processes cannot share it evenly")
 
 
 class _Watch:

@@ -39,6 +39,8 @@ class Architecture:
         norm: batch normalisation between each convolution of the stem and what follows, learned over all
             frames of a batch (Ioffe & Szegedy 2015, arXiv:1502.03167); when watching it costs nothing.
         same: pad the convolutions to keep the size; False, as the article's, loses the borders.
+        context: 0, or one more block at the end of the stem, added to what it takes: a kernel of 3 whose taps
+            lie so many cells apart, which sees what is around a thing at the price of what is beside it.
         early: channels of a convolutional GRU after the stem's first block, 0 for none of it. The blocks that
             follow see its output beside the first block's. What no single frame shows, a texture that moves
             before one like it, is lost further up, where cells are averages over many px.
@@ -57,6 +59,7 @@ class Architecture:
     strided: bool = True
     norm: bool = True
     same: bool = True
+    context: int = 4
     early: int = 0
     memory: int = 32
     memory_kernel: int = 3
@@ -73,7 +76,7 @@ class Architecture:
             )
         if self.memory_kernel < 1 or self.memory_kernel % 2 == 0:
             raise UserError(f"memory_kernel is {self.memory_kernel}: it is an odd number of at least 1")
-        for name, least in (("early", 0), ("memory", 0), ("memory_layers", 1), ("head", 0)):
+        for name, least in (("context", 0), ("early", 0), ("memory", 0), ("memory_layers", 1), ("head", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
 
@@ -112,6 +115,8 @@ class Architecture:
 
         Raises: UserError if it is not one this version of Canton knows.
         """
+        if isinstance(table, dict):
+            table = {"context": 0, **table}  # files older than it
         if not isinstance(table, dict) or set(table) != {field.name for field in fields(cls)}:
             raise UserError("its architecture is not one that this version of Canton knows")
         try:
@@ -119,7 +124,7 @@ class Architecture:
             others = tuple(str(kind) for kind in table["others"])
         except (TypeError, ValueError) as error:
             raise UserError(f"its architecture says stem is {table['stem']!r}") from error
-        for name in ("early", "memory", "memory_kernel", "memory_layers", "head"):
+        for name in ("context", "early", "memory", "memory_kernel", "memory_layers", "head"):
             if not isinstance(table[name], int):
                 raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
         return cls(**{**table, "stem": stem, "others": others})
@@ -130,6 +135,7 @@ ARTICLE = Architecture(
     strided=False,
     norm=False,
     same=False,
+    context=0,
     memory=16,
     memory_kernel=5,
     bypass=False,
@@ -153,6 +159,7 @@ class MotionModel(nn.Module):
         for channels, kernel, halve in a.stem:
             blocks.append(Block(below, channels, kernel, halve, strided=a.strided, norm=a.norm, same=a.same))
             below = channels + (a.early if len(blocks) == 1 else 0)
+        self.context = Block(below, below, 3, False, norm=a.norm, taps=a.context) if a.context else None
         self.early = ConvGRU2d(a.stem[0][0], a.early, a.memory_kernel) if a.early else None
         self.stem = nn.Sequential(*blocks)
         self.memory = ConvGRU2d(below, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
@@ -183,6 +190,8 @@ class MotionModel(nn.Module):
             if k == 0 and self.early is not None:
                 fine = self._remember(self.early, seen.unflatten(0, lead), before, reset, after)
                 seen = torch.cat([seen, fine], 1)
+        if self.context is not None:
+            seen = seen + self.context(seen)
         if self.memory is not None:
             remembered = self._remember(self.memory, seen.unflatten(0, lead), before, reset, after)
             seen = torch.cat([seen, remembered], 1) if self.architecture.bypass else remembered
@@ -221,12 +230,26 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, kernel: int, halve: bool, *, strided: bool, norm: bool, same: bool
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        halve: bool,
+        *,
+        strided: bool = True,
+        norm: bool,
+        same: bool = True,
+        taps: int = 1,
     ) -> None:
         super().__init__()
         self.pool = halve and not strided
         self.conv = nn.Conv2d(
-            c_in, c_out, kernel, stride=2 if halve and strided else 1, padding=kernel // 2 if same else 0
+            c_in,
+            c_out,
+            kernel,
+            stride=2 if halve and strided else 1,
+            padding=taps * (kernel // 2) if same else 0,
+            dilation=taps,
         )
         nn.init.kaiming_normal_(self.conv.weight, a=SLOPE)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
@@ -237,7 +260,7 @@ class Block(nn.Module):
             x = self.norm(self.conv(x))
         else:
             weight, bias = self.folded()
-            x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
+            x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding, self.conv.dilation)
         if self.pool:
             x = F.max_pool2d(x, 2)  # before the rectifier, which is monotonic: the same, for a quarter of it
         return F.leaky_relu(x, SLOPE)

@@ -56,7 +56,7 @@ def store(
     folder.mkdir(parents=True, exist_ok=True)
     stored = []
     for k, clip in enumerate(clips):
-        path = folder / f"{_key(clip.path, fps, width)}.npy"
+        path = folder / f"{_key(clip.path, fps, min(width, clip.width))}.npy"
         if not path.exists():
             _decode(clip, path, fps, width)
         frames = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -69,7 +69,7 @@ def make_target(
 
 
 def motion_loss(
-    maps: Tensor, target: Target, *, focus: float = 1.0, others: float = 0.5, sizes: float = 0.1
+    maps: Tensor, target: Target, *, focus: float = 1.0, others: float = 0.5, sizes: float = 0.3
 ) -> Tensor:
     """Penalty-reduced focal loss of the heat, in nats a frame, and the error of the sizes.
 

@@ -16,6 +16,9 @@ from canton.motion.labels import Box
 from canton.motion.store import Stored
 from canton.motion.targets import Named
 
+COMMON_PX = 320
+"""Width of most of the films this was made for."""
+
 
 class Window(NamedTuple):
     """frames (T, size, size, 3) uint8, what is in each of them, and which do not follow from the one
@@ -37,16 +40,21 @@ def draw_window(
     share: float = 0.5,
     hard: float = 0.5,
     zoom: float = 1.4,
+    flipped: float = 0.25,
 ) -> Window:
     """A random window of footage: `steps` frames of a square of `size` px, mostly near what flies there.
 
-    It may be played backwards, mirrored, zoomed, made brighter, darker or of less contrast.
+    It may be played backwards, mirrored, zoomed, made brighter, darker or of less contrast, and what is
+    coloured grey.
 
     Args:
         share: of the windows that come from clips of what is sought.
         hard: of the windows in which the thing's contrast is cut (to 0.2 to 0.6) and noise is added (sd 5 to
             24 of 255).
-        zoom: the picture is scaled by 1 / zoom to zoom.
+        zoom: the picture is scaled by 1 / zoom to zoom; a film wider than `COMMON_PX` as far down as if it
+            were so wide.
+        flipped: of the windows of coloured film in which the thing is as much brighter than its surroundings
+            as it was darker, or the other way round: a drone is black before the sky or shines in the sun.
 
     Raises: ValueError if no clip is long enough.
     """
@@ -62,18 +70,23 @@ def draw_window(
     if rng.random() < 0.5:
         times.reverse()
     height, width = clip.frames.shape[1:3]
-    scale = math.exp(rng.uniform(-1, 1) * math.log(zoom))
+    least = 1 / (zoom * max(1.0, width / COMMON_PX))
+    scale = math.exp(rng.uniform(math.log(least), math.log(zoom)))
     side = min(height, width, round(size / scale))
     left, top = _corner([clip.boxes[t] for t in times], width, height, side, rng)
     change = _Change(rng, hard)
+    coloured = clip.frames.shape[-1] > 1
+    contrast = change.contrast if change.hard else 1.0
+    if coloured and rng.random() < flipped:
+        contrast = -contrast
     frames = np.empty((steps, size, size, 3), np.uint8)
     named = []
     for k, t in enumerate(times):
         picture = clip.frames[t]
-        if change.hard and clip.boxes[t]:
+        if contrast != 1 and clip.boxes[t]:
             picture = picture.astype(np.float32)
             for box in clip.boxes[t]:
-                fade(picture, box, change.contrast)
+                fade(picture, box, contrast)
         frames[k] = change(_scaled(picture[top : top + side, left : left + side], size), rng)
         named.append(
             [Named(clip.kind, change.mirror(_moved(b, left, top, size / side), size)) for b in clip.boxes[t]]
@@ -118,9 +131,12 @@ class _Change:
         self.hard = rng.random() < hard
         self.contrast, self.noise = rng.uniform(0.2, 0.6), rng.uniform(5, 24)
         self.gain, self.lift = rng.uniform(0.7, 1.3), rng.uniform(-30, 30)
+        self.grey = rng.random() < 0.3
         self.across, self.down = rng.random() < 0.5, rng.random() < 0.2
 
     def __call__(self, picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
+        if self.grey:
+            picture = picture.mean(-1, keepdims=True)
         picture = (picture - 128) * np.float32(self.gain) + np.float32(128 + self.lift)
         if self.hard:
             picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(self.noise)

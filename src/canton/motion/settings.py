@@ -1,0 +1,56 @@
+"""The settings of a training run: what they are if nothing is said, and what they may be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from canton.errors import UserError
+
+RECIPE: dict[str, Any] = {
+    "batch": 8,
+    "length": 8,
+    "pieces": 1,
+    "singles": 0,
+    "size": 128,
+    "rate": 5e-3,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "average": 0.998,
+    "fps": 10.0,
+    "width": 640,
+    "scene_share": 0.5,
+    "scene_kind": "mixed",
+    "sought": "drone",
+    "modality": None,
+    "seed": 0,
+}
+"""The settings of a run that says nothing else."""
+
+
+def complete(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run to which these were `given`."""
+    empty = {"footage": None, "backgrounds": None, "scenes": None, "steps": None, "minutes": None}
+    chosen = {**RECIPE, **empty, **given}
+    if chosen["scenes"] is None:
+        chosen["scenes"] = chosen["footage"] is None
+    if chosen["steps"] is None and chosen["minutes"] is None:
+        chosen["minutes"] = 10.0
+    return chosen
+
+
+def check(settings: dict[str, Any], processes: int) -> None:
+    """Raises: UserError if a number is out of its range."""
+    for name in ("rate", "clip", "fps"):
+        if not 0 < settings[name] < math.inf:
+            raise UserError(f"{name} is {settings[name]}: it is a number above 0")
+    leasts = {"batch": 1, "length": 1, "pieces": 1, "singles": 0, "size": 32, "width": 32}
+    for name, least in leasts.items():
+        if settings[name] < least:
+            raise UserError(f"{name} is {settings[name]}: it is a whole number of at least {least}")
+    if not 0 <= settings["scene_share"] <= 1:
+        raise UserError(f"scene_share is {settings['scene_share']}: it lies in [0, 1]")
+    if not 0 <= settings["average"] < 1:
+        raise UserError(f"average is {settings['average']}: it lies in [0, 1)")
+    if processes > 0 and settings["batch"] % processes:
+        raise UserError(f"batch is {settings['batch']}: {processes} processes cannot share it evenly")

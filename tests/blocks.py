@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+MINUTES = "0.1"
 _FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.M | re.S)
 
 
@@ -46,3 +47,8 @@ def commands(page: Path) -> list[str]:
     lines = [line for b in blocks(page) if b.language == "sh" for line in b.code.splitlines()]
     stripped = [re.sub(r"\s+#.*$", "", line).strip() for line in lines]
     return [line for line in stripped if line and not line.startswith("#")]
+
+
+def shorten(command: str) -> str:
+    """The same command with a training budget of seconds where it has minutes."""
+    return re.sub(r"(--minutes |MINUTES=)[\d.]+", rf"\g<1>{MINUTES}", command)

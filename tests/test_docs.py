@@ -1,15 +1,27 @@
-"""Every Python block of the pages runs, and every fenced block has a language that something checks."""
+"""Every Python block of the pages runs, so does every command, and every fenced block says which it is.
+
+Of the commands, a training budget given in minutes becomes a few seconds; what pip and make do is run by
+test_readme and .ci/run, and here only held to be the same.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from blocks import blocks, run_python
+from blocks import blocks, commands, run_python, shorten
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"])
+COMMANDS = {page: commands(page) for page in PAGES}
+CANTON = {page: [c for c in found if c.startswith("canton ")] for page, found in COMMANDS.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -22,6 +34,10 @@ def test_the_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_every_block_says_what_it_is(page: Path) -> None:
     languages = {block.language for block in blocks(page)}
     assert languages <= {"python", "sh", "text"}
+    spoken = [line for b in blocks(page) if b.language == "text" for line in b.code.splitlines()]
+    assert not [line for line in spoken if re.match(r"(canton|pip|make|python3?) ", line)], (
+        "these are commands: sh"
+    )
 
 
 def test_a_wrong_block_is_seen(tmp_path: Path) -> None:
@@ -30,3 +46,73 @@ def test_a_wrong_block_is_seen(tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as caught:
         run_python(page)
     assert caught.traceback[-1].lineno == 9  # counted from 0: the page's line 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_is_run_somewhere(page: Path) -> None:
+    ci, readme = (ROOT / ".ci" / "run").read_text("utf-8"), commands(ROOT / "README.md")
+    made = re.findall(r"^(?:step .*\n)?make ([\w ]+)$", ci, re.M)
+    targets = {target for line in made for target in line.split()}
+    extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    for command in COMMANDS[page]:
+        program, *words = command.split()
+        if program == "make":
+            assert set(words) <= targets, f"{command}: .ci/run makes {targets}"
+        elif program == "pip" and (named := re.fullmatch(r"pip install 'canton-torch\[(\w+)\]'", command)):
+            assert named[1] in extras, f"{command}: there is no such extra"
+        elif program == "pip":
+            assert command in readme, f"{command}: README has another"
+        else:
+            assert program == "canton" or command == ".venv/bin/pre-commit install", f"nothing runs {command}"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with what the pages' commands take for granted: a text, a model, a video, footage."""
+    if any(find_spec(name) is None for name in ("typer", "av", "onnx", "matplotlib", "gradio")):
+        pytest.skip("the commands need every extra (canton-torch[all])")
+    (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    shipped = ROOT / "src" / "canton" / "text" / "models" / "text.safetensors"
+    (tmp_path / "model.safetensors").write_bytes(shipped.read_bytes())
+    words = ["track", "scenes", "--out", "FOLDER", "--clips", "4", "--frames", "24"]
+    subprocess.run([sys.executable, "-m", "canton", *words], cwd=tmp_path, check=True, capture_output=True)
+    splits = tmp_path / "FOLDER" / "splits.csv"
+    splits.write_text(re.sub(r",(train|val)\b", ",test", splits.read_text("utf-8")), "utf-8")
+    clip = next((tmp_path / "FOLDER" / "clips").glob("*.mp4"))
+    (tmp_path / "video.mp4").write_bytes(clip.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if CANTON[page]], ids=lambda page: page.stem)
+def test_the_commands_run_one_after_the_other(page: Path, desk: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    for command in CANTON[page]:
+        shortened = shorten(command)
+        running = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", f"exec {shortened}"],
+            cwd=desk,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert running.stdout is not None
+        if serves := command == "canton ui":
+            assert b"http://127.0.0.1:" in running.stdout.readline()
+            running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=280)
+        assert running.returncode == (130 if serves else 0), f"{shortened}\n{said.decode('utf-8', 'replace')}"
+        assert serves or said.strip(), f"{shortened} said nothing"
+
+
+@pytest.mark.slow
+def test_the_hooks_install(tmp_path: Path) -> None:
+    hooks = Path(sys.executable).with_name("pre-commit")
+    if not hooks.exists():
+        pytest.skip("pre-commit is not here (canton-torch[dev])")
+    (tmp_path / ".pre-commit-config.yaml").write_bytes((ROOT / ".pre-commit-config.yaml").read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run([hooks, "install"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / ".git" / "hooks" / "pre-commit").exists()

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from blocks import commands, run_python
+from blocks import MINUTES, commands, run_python, shorten
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 COMMANDS = commands(README)
-MINUTES = "0.1"
 
 
 def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +83,7 @@ def test_a_command_runs(command: str, clone: Path, fresh: Path) -> None:
         assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")
         pytest.skip("make test runs these tests; .ci/run runs make test")
     bins = fresh / "bin" if command.startswith("pip ") else ROOT / ".venv" / "bin"
-    shortened = re.sub(r"(--minutes |MINUTES=)[\d.]+", rf"\g<1>{MINUTES}", command)
+    shortened = shorten(command)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", shortened],
         cwd=clone,

@@ -66,7 +66,10 @@ def advance(graph: Graph, cell: Cell, gx: str, state: list[str]) -> list[str]:
         return _min_gru(graph, cell, gx, state)
     if type(cell) is LSTMCell:
         return _lstm(graph, cell, gx, state)
-    raise ValueError(f"the cell is a {type(cell).__name__}: only Canton's own can be exported")
+    raise ValueError(
+        f"the cell is a {type(cell).__name__}: only Canton's own can be exported, whose steps are known as"
+        " operators; another's step is Python, which an ONNX file cannot hold"
+    )
 
 
 def _rnn(graph: Graph, cell: RNNCell, gx: str, state: list[str]) -> list[str]:

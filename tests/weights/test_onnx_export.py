@@ -200,7 +200,7 @@ class Own(canton.RNNCell):
 @pytest.mark.parametrize("write", [export, export_step])
 def test_a_cell_or_map_of_ones_own_is_refused(write: Any, tmp_path: Path) -> None:
     path = tmp_path / "own.onnx"
-    with pytest.raises(ValueError, match="Own: only Canton's own .* another's step is Python"):
+    with pytest.raises(ValueError, match=r"Own: only Canton's own .* another's step is Python"):
         write(canton.Recurrent(Own(3, 4)), path)
     with pytest.raises(ValueError, match="Bilinear, which cannot be exported"):
         write(canton.RNN(3, 4, map=lambda i, o, bias: nn.Bilinear(i, i, o)), path)

@@ -162,6 +162,19 @@ def test_a_damaged_weights_file_is_told(tmp_path: Path) -> None:
             keras_files.read(path)
 
 
+def test_a_weights_file_that_promises_too_much_or_holds_itself_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("layers/gru/cell/vars/0", shape=(10**6, 10**6), dtype="f4")  # not a byte of it
+    with pytest.raises(UserError, match="promises 4,000,000,000,000 bytes"):
+        keras_files.read(path)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers")
+        group["again"] = group
+    with pytest.raises(UserError, match="no file of Keras 3"):
+        keras_files.read(path)
+
+
 def test_a_setting_that_is_missing_is_told(tmp_path: Path) -> None:
     path = edited(tmp_path, "video.keras", lambda config: config.pop("padding"))
     with pytest.raises(UserError, match="it says no 'padding'"):

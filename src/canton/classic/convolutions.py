@@ -135,8 +135,8 @@ class Deconv2D(Conv2D):
     """The transpose of `Conv2D`: (batch, height, width, nop) -> (batch, height * std, width * std, nip).
 
     As in the original, the names are those of the convolution that it transposes: the input has `nop`
-        channels and
-    the output `nip`; b is subtracted from the input; and padding is "SAME", and rate 1, whatever was given.
+    channels and the output `nip`; b is subtracted from the input; and padding is "SAME", and rate 1, whatever
+    was given.
     """
 
     def forward(self, i: Tensor) -> Tensor:

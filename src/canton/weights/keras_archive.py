@@ -36,7 +36,7 @@ def opened(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any]]]:
         else:
             path.open("rb").close()  # the system's word on what cannot be opened, and not HDF5's
         with h5py.File(content or path, "r") as file:
-            found = dict(_layers(file, places))
+            found = dict(_layers(file, places, _room(path)))
     except OSError as error:  # HDF5's own errors as well, which come without a number
         why = reason(error) if error.errno and error.strerror else "it is damaged, or no file of Keras 3"
         raise UserError(f"cannot read {path}: {why}") from error
@@ -60,7 +60,7 @@ def _unzipped(path: Path) -> tuple[JSON, BytesIO]:
     """A .keras file's config.json and model.weights.h5. Keras stores them as they are, or hardly smaller."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > 100 * path.stat().st_size + 2**20:
+        if unpacked > _room(path):
             raise UserError(f"{path} unpacks to {unpacked:,} bytes, which no file of Keras's does")
         return json.loads(archive.read("config.json")), BytesIO(archive.read("model.weights.h5"))
 
@@ -91,7 +91,19 @@ def _places(node: JSON, place: str = "") -> Iterator[tuple[str, str]]:
             yield from _places(entry, group)
 
 
-def _layers(group: Any, places: dict[str, str]) -> Iterator[tuple[str, list[Any]]]:
+def _room(path: Path) -> int:
+    """How many bytes of numbers a file may unpack to: trained ones hardly shrink, some zeros do."""
+    return 100 * path.stat().st_size + 2**20
+
+
+def _array(variables: Any, k: int, room: int) -> Any:
+    held = variables[str(k)]
+    if held.nbytes > room:  # HDF5 stores no number of an array that was never filled
+        raise UserError(f"{held.name} promises {held.nbytes:,} bytes, and the file is far smaller")
+    return held[()]
+
+
+def _layers(group: Any, places: dict[str, str], room: int) -> Iterator[tuple[str, list[Any]]]:
     """Name and arrays of every recurrent layer below an HDF5 group."""
     for key, child in group.items():
         if not hasattr(child, "items"):
@@ -102,8 +114,8 @@ def _layers(group: Any, places: dict[str, str]) -> Iterator[tuple[str, list[Any]
             else ("cell/vars",)
         )
         if ways[0] in child:
-            arrays = [child[way][str(k)][()] for way in ways for k in range(len(child[way]))]
+            arrays = [_array(child[way], k, room) for way in ways for k in range(len(child[way]))]
             known = places.get(child.name, key)
             yield str(child["vars"].attrs.get("name", known)) if "vars" in child else known, arrays
         else:
-            yield from _layers(child, places)
+            yield from _layers(child, places, room)

@@ -175,6 +175,21 @@ def test_a_weights_file_that_promises_too_much_or_holds_itself_is_told(tmp_path:
         keras_files.read(path)
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_changed_bytes_are_told_in_one_line_or_do_no_harm(seed: int, tmp_path: Path) -> None:
+    chance, path = np.random.default_rng(seed), tmp_path / "model.weights.h5"
+    content = bytearray((RECORDED / "first.weights.h5").read_bytes())
+    for place in chance.integers(len(content), size=8):
+        content[place] = chance.integers(256)
+    path.write_bytes(content)
+    said = ""
+    try:
+        keras_files.read(path)
+    except ValueError as error:  # UserError among them
+        said = str(error)
+    assert "\n" not in said
+
+
 def test_a_setting_that_is_missing_is_told(tmp_path: Path) -> None:
     path = edited(tmp_path, "video.keras", lambda config: config.pop("padding"))
     with pytest.raises(UserError, match="it says no 'padding'"):

@@ -40,14 +40,7 @@ def opened(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any]]]:
     except OSError as error:  # HDF5's own errors as well, which come without a number
         why = reason(error) if error.errno and error.strerror else "it is damaged, or no file of Keras 3"
         raise UserError(f"cannot read {path}: {why}") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        MemoryError,
-        RecursionError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path} is damaged, or no file of Keras 3") from error
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged, or no file of Keras 3: {error}") from error

@@ -13,6 +13,10 @@ import pytest
 
 needs_cli = pytest.mark.skipif(find_spec("typer") is None, reason="typer is not here (canton-torch[text])")
 
+MODELS = ("text/models/text.safetensors", "motion/models/track.safetensors")
+BESIDE_THE_CODE = ("py.typed", "text/page.html", "ui/page.css", "ui/page.js", *MODELS)
+"""Files a wheel must hold that no import would miss."""
+
 
 def run(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python with `words` in `folder`."""
@@ -49,6 +53,10 @@ def test_the_shell_completes(tmp_path: Path) -> None:
     assert {"train", "watch", "evaluate", "figure", "export"} <= set(done.stdout.split())
 
 
+def test_the_shipped_models_are_small(root: Path) -> None:
+    assert sum((root / "src" / "canton" / name).stat().st_size for name in MODELS) < 3_000_000
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("hatchling") is None, reason="hatchling is not here (canton-torch[dev])")
 def test_a_wheel_made_without_a_compiler_serves_and_says_so(root: Path, tmp_path: Path) -> None:
@@ -64,7 +72,7 @@ def test_a_wheel_made_without_a_compiler_serves_and_says_so(root: Path, tmp_path
     (wheel,) = tmp_path.glob("*-py3-none-any.whl")
     assert len(list(tmp_path.glob("*.tar.gz"))) == 1
     with zipfile.ZipFile(wheel) as held:
-        assert "canton/py.typed" in held.namelist()
+        assert set(held.namelist()) >= {f"canton/{name}" for name in BESIDE_THE_CODE}
         held.extractall(tmp_path / "site")
     code = "import canton.cli, sys; print(canton.__file__); sys.exit(canton.cli.main(['info']))"
     done = run("-c", code, folder=tmp_path, PYTHONPATH=str(tmp_path / "site"))

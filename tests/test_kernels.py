@@ -92,7 +92,7 @@ def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, k
 def test_auto_takes_the_fastest_that_can(kind: str, cell: str) -> None:
     made, space = MAPS[kind]
     layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
-    native_can = cell == "gru-before" and kind != "conv1d-groups"
+    native_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
     assert layer.which(xs) == ("native" if native_can else "fused")
     held_to_the_loop(layer, xs, "auto")
     assert layer.double().which(xs.double()) == "fused"

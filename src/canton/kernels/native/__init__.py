@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from canton.kernels.native import gru, layout, min_gru
+from canton.kernels.native import gru, layout, lstm, min_gru
 from canton.kernels.native.library import (
     INSTRUCTION_SETS,
     available,
@@ -19,7 +19,7 @@ from canton.kernels.native.library import (
     use_instruction_set,
     why_not,
 )
-from canton.kernels.plan import Dense, GRUBefore, Job, MinGRU, Result
+from canton.kernels.plan import LSTM, Dense, GRUBefore, Job, MinGRU, Product, Result
 
 __all__ = [
     "INSTRUCTION_SETS",
@@ -41,11 +41,17 @@ def refuses(job: Job) -> str | None:
     if reason := why_not():
         return reason
     plan = job.plan
-    if not isinstance(plan, (GRUBefore, MinGRU)):
-        return "it runs the reset-before GRU and the minGRU only"
+    if not isinstance(plan, (GRUBefore, MinGRU, LSTM)):
+        return "it runs the reset-before GRU, the LSTM and the minGRU only"
+    if isinstance(plan, LSTM) and (plan.peephole is not None or plan.projection is not None):
+        return "it knows no peepholes or projection"
     if job.reset is not None or job.lengths is not None or job.drop is not None or job.zone is not None:
         return "it knows no reset, lengths, recurrent dropout or zoneout"
-    products = (plan.gates, plan.candidate) if isinstance(plan, GRUBefore) else ()
+    products: tuple[Product, ...] = ()
+    if isinstance(plan, GRUBefore):
+        products = (plan.gates, plan.candidate)
+    elif isinstance(plan, LSTM):
+        products = (plan.hidden,)
     tensors = (job.gx, *job.state, *(product.weight for product in products))
     if any(t.device.type != "cpu" for t in tensors):
         return "it runs on the processor only"
@@ -60,7 +66,9 @@ def refuses(job: Job) -> str | None:
 
 def run(job: Job, loop: Callable[[Job], Result]) -> Result:
     """Run `job`; gradients of gradients go through `loop`."""
-    return min_gru.run(job, loop) if isinstance(job.plan, MinGRU) else gru.run(job, loop)
+    if isinstance(job.plan, MinGRU):
+        return min_gru.run(job, loop)
+    return lstm.run(job, loop) if isinstance(job.plan, LSTM) else gru.run(job, loop)
 
 
 def quick(job: Job) -> bool:
@@ -68,6 +76,8 @@ def quick(job: Job) -> bool:
     before (dense_step.h, kept.h).
     """
     plan = job.plan
+    if isinstance(plan, LSTM):
+        return layout.is_tiled(plan.hidden)
     if not isinstance(plan, GRUBefore):
         return isinstance(plan, MinGRU)
     if not isinstance(plan.candidate, Dense):

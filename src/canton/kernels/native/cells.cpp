@@ -2,6 +2,7 @@
 #include "convolution_weights.h"
 #include "dense_step.h"
 #include "gru_before.h"
+#include "lstm.h"
 #include "matmul.h"
 #include "min_gru.h"
 #include "pool.h"
@@ -26,6 +27,8 @@ void CANTON_NAME(gru_before)(const Sequence& q) {
     run<GRUBefore, &GRUBefore::forward>(q);
 }
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }
+void CANTON_NAME(lstm)(const Sequence& q) { run<LSTM, &LSTM::forward>(q); }
+void CANTON_NAME(lstm_gradient)(const Sequence& q) { run<LSTMGradient, &LSTMGradient::backward>(q); }
 void CANTON_NAME(convolve)(const ConvolutionRun& r) { convolve(r); }
 void CANTON_NAME(convolve_weights)(const ConvolutionRun& r) { convolve_weights(r); }
 void CANTON_NAME(matmul)(const MatmulRun& r) { matmul(r); }

@@ -38,6 +38,8 @@ static int chosen = best();
 extern "C" {
 ENTRY(gru_before)
 ENTRY(gru_before_gradient)
+ENTRY(lstm)
+ENTRY(lstm_gradient)
 ENTRY_FOR(convolve, ConvolutionRun)
 ENTRY_FOR(convolve_weights, ConvolutionRun)
 ENTRY_FOR(matmul, MatmulRun)

@@ -179,3 +179,19 @@ def test_transforms_and_the_meta_device() -> None:
     _, expected = torch.func.jvp(lambda x: stepped(rnn, x, torch.zeros(2, 5)), (xs[0],), (tangent,))
     assert_close(found, expected)
     assert rnn.to("meta")(xs[0].to("meta")).shape == (2, STEPS, 5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.parametrize("case", ["GRU", "GRUConv2D"])
+def test_where_torch_records_the_operations(case: str) -> None:
+    make, shape = FASTER[case]
+    rnn, xs = make(), torch.randn(shape)
+    expected = rnn(xs).detach()
+    traced = torch.jit.trace(rnn, (xs,), check_trace=False)
+    assert "prim::PythonOp" not in {node.kind() for node in traced.inlined_graph.nodes()}
+    for name, found in (
+        ("traced", traced(xs)),
+        ("exported", torch.export.export(rnn, (xs,)).module()(xs)),
+        ("compiled", torch.compile(rnn, backend="eager")(xs)),
+    ):
+        assert_close(found.detach(), expected, name)

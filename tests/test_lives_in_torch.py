@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,26 @@ def test_double_backward_on_the_readable_loop(name: str) -> None:
         return ys
 
     assert torch.autograd.gradgradcheck(run, (xs, *weights), fast_mode=True)
+
+
+@pytest.mark.parametrize("layer", [canton.GRU, canton.LSTM, canton.MGU])
+def test_double_backward_with_other_weights_is_refused(layer: Callable[[int, int], Recurrent]) -> None:
+    rnn, xs = layer(3, 4), torch.randn(4, 2, 3, requires_grad=True)
+    others = {key: 2 * weight.detach() for key, weight in rnn.named_parameters()}
+    ys: Tensor = torch.func.functional_call(rnn, others, (xs,))[0]
+    with pytest.raises(RuntimeError, match="kernel='loop'"):
+        torch.autograd.grad(ys.square().sum(), xs, create_graph=True)
+
+
+@every_layer
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace.*:DeprecationWarning"
+)
+def test_a_trace_computes_what_the_layer_does(name: str) -> None:
+    rnn, xs = LAYERS[name]().eval(), sequence(name)
+    with torch.no_grad():
+        ys, _ = torch.jit.trace(rnn, (xs,), check_trace=False)(xs)
+        assert_close(ys, rnn(xs)[0])
 
 
 @every_layer

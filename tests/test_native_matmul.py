@@ -100,3 +100,10 @@ def test_hooks_and_transforms_see_torchs_product() -> None:
     handle.remove()
     tangent = torch.func.jvp(lambda x: kernels.apply(module, x), (x,), (x,))[1]
     assert_close(tangent, (x.double() @ module.weight.detach().double().t()))
+
+
+def test_a_bias_may_lie_anywhere() -> None:
+    a, b = torch.randn(300, 160), torch.randn(160, 200)
+    spread, same = torch.arange(400.0)[::2], torch.full((1,), 3.0).expand(200)
+    for bias in (spread, same):
+        assert_close(matmul.multiply(a, b, bias), a.double() @ b.double() + bias.double(), "product and bias")

@@ -79,6 +79,8 @@ def check_name(kernel: str) -> str:
 def _refuses(name: str, job: Job) -> str | None:
     if torch.compiler.is_compiling():
         return "the graph is being compiled or exported"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace records operations, and sees none inside a kernel"
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "a torch.func transform is at work"
     if job.gx.is_meta:

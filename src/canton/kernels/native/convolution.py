@@ -18,6 +18,8 @@ def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str |
     """
     if torch.compiler.is_compiling():  # first: the compiler cannot look at what the rest looks at
         return "the compiler wants to see torch's own convolution"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace records operations, and sees none in a native one"
     if type(module) is not nn.Conv2d:
         return "it is no nn.Conv2d"
     if reason := why_not():

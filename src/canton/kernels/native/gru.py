@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from canton.kernels.again import differentiable
 from canton.kernels.native import layout
 from canton.kernels.native.library import Sequence, call, empty
 from canton.kernels.plan import GRUBefore, Job, Result
@@ -67,7 +68,11 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, d_ys: Tensor) -> tuple[Tensor | None, ...]:
         gx, state, gates, candidate, hs, acts = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, None, *_again(ctx, (gx, state, gates, candidate), d_ys)
+            job = ctx.job._replace(gx=gx, state=(state,))
+            d_in, d_first, *others = ctx.needs_input_grad[2:]
+            needs = (d_in, d_first, False, *others)  # nothing restarts here
+            found = differentiable(job, ctx.loop, layout.first(hs[1:], 2), (d_ys, None), needs)
+            return None, None, *found[:2], *found[3:]
         d_gx, seen, d_state = empty(acts, *acts.shape), empty(hs, *hs[1:].shape), torch.zeros_like(hs[0])
         call(
             "canton_gru_before_gradient",
@@ -85,12 +90,3 @@ class _Run(torch.autograd.Function):
         d_gates = layout.weight_gradient(ctx.job.plan.gates, hs[:-1], d_gx[..., : 2 * hidden])
         d_candidate = layout.weight_gradient(ctx.job.plan.candidate, seen, d_gx[..., 2 * hidden :])
         return None, None, layout.first(d_gx, 2), layout.first(d_state, 1), d_gates, d_candidate
-
-
-def _again(ctx: Any, tensors: tuple[Tensor, ...], d_ys: Tensor) -> list[Tensor | None]:
-    """The gradients through the readable loop, which can be differentiated once more."""
-    ys, _ = ctx.loop(ctx.job._replace(gx=tensors[0], state=(tensors[1],)))
-    need = ctx.needs_input_grad[2:]
-    wanted = [t for t, needed in zip(tensors, need, strict=True) if needed]
-    found = iter(torch.autograd.grad(ys, wanted, d_ys, create_graph=True))
-    return [next(found) if needed else None for needed in need]

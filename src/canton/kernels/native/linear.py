@@ -15,6 +15,8 @@ def refuses(module: nn.Module, x: Tensor) -> str | None:
     """Why `linear` is not the way to ``module(x)``; None if it is."""
     if torch.compiler.is_compiling():  # first: the compiler cannot look at what the rest looks at
         return "the compiler wants to see torch's own product"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace records operations, and sees none in a native one"
     if type(module) is not nn.Linear:
         return "it is no nn.Linear"
     tensors = [x, *module.parameters(recurse=False)]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from canton.kernels.again import differentiable
 from canton.kernels.native import layout
 from canton.kernels.native.library import Sequence, call, empty
 from canton.kernels.plan import LSTM, Job, Product, Result
@@ -64,7 +65,11 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, d_ys: Tensor, d_last: Tensor) -> tuple[Tensor | None, ...]:
         gx, h, c, weight, hs, cs, acts = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, None, *_again(ctx, (gx, h, c, weight), (d_ys, d_last))
+            job = ctx.job._replace(gx=gx, state=(h, c))
+            d_in, d_first, d_memory, by_weight = ctx.needs_input_grad[2:]
+            needs = (d_in, d_first, d_memory, False, False, by_weight)  # nothing restarts here
+            found = differentiable(job, ctx.loop, layout.first(hs[1:], 2), (d_ys, None, d_last), needs)
+            return None, None, *found[:3], found[5]
         product = ctx.job.plan.hidden
         d_gx = empty(acts, *acts.shape[:-1], 4 * h.shape[1])
         d_h, d_c = torch.zeros_like(hs[0]), layout.last(d_last, 1).clone()
@@ -82,12 +87,3 @@ class _Run(torch.autograd.Function):
         d_weight = layout.weight_gradient(product, hs[:-1], d_gx)
         d_h, d_c = layout.first(d_h, 1), layout.first(d_c, 1)
         return None, None, layout.first(d_gx, 2), d_h, d_c, d_weight
-
-
-def _again(ctx: Any, tensors: tuple[Tensor, ...], given: tuple[Tensor, Tensor]) -> list[Tensor | None]:
-    """The gradients through the readable loop, which can be differentiated once more."""
-    ys, (_, c) = ctx.loop(ctx.job._replace(gx=tensors[0], state=tensors[1:3]))
-    need = ctx.needs_input_grad[2:]
-    wanted = [t for t, needed in zip(tensors, need, strict=True) if needed]
-    found = iter(torch.autograd.grad((ys, c), wanted, given, create_graph=True))
-    return [next(found) if needed else None for needed in need]

@@ -24,10 +24,11 @@ def serves(rows: int, columns: int, depth: int) -> bool:
 def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """``a @ b + bias`` for float32 matrices on the processor.
 
-    Either step of `a` and of `b` may be the 1: a transposed view is read in place. `bias` is contiguous.
+    Either step of `a` and of `b` may be the 1: a transposed view is read in place.
     """
     a, b = (t if 1 in t.stride() else t.contiguous() for t in (a, b))
     (rows, depth), columns = a.shape, b.shape[1]
+    bias = None if bias is None else bias.contiguous()
     c = empty(a, rows, columns)
     run = MatmulRun(
         rows=rows,

@@ -102,7 +102,7 @@ def test_the_commands_run_one_after_the_other(page: Path, desk: Path) -> None:
         if serves := command == "canton ui":
             assert b"http://127.0.0.1:" in running.stdout.readline()
             running.send_signal(signal.SIGINT)
-        said, _ = running.communicate(timeout=280)
+        said, _ = running.communicate(timeout=600)
         assert running.returncode == (130 if serves else 0), f"{shortened}\n{said.decode('utf-8', 'replace')}"
         assert serves or said.strip(), f"{shortened} said nothing"
 

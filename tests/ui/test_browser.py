@@ -172,7 +172,7 @@ def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page
         wide.locator("#score").click()
         inside = wide.frame_locator("#scored iframe").locator("header")
         playwright.expect(inside).to_contain_text(f"{15 * lines - 1:,} bytes", timeout=PATIENCE)
-        wide.wait_for_timeout(300)
+        wide.wait_for_function("document.querySelector('#scored iframe').style.height")  # it was told
         heights.append(box(wide, "#scored iframe")["height"])
     assert heights[0] < heights[1] < heights[2] <= 0.8 * SIZES["wide"][1], heights
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .workloads import WORKLOADS
 
-CONTESTANTS = ("canton", "torch_nn", "torch_loop", "onnx", "keras", "flax")
+CONTESTANTS = ("canton", "canton_int8", "torch_nn", "torch_loop", "onnx", "keras", "flax")
 """Module names in `canton.bench.peers`; the first one is Canton itself, the others are held against it."""
 
 FOREIGN = ("keras", "flax")

@@ -19,7 +19,7 @@ def versions() -> dict[str, str]:
 def build(name: str, work: Workload, threads: int) -> common.Run:
     common.prepare(threads)
     if name == "W7":
-        return _generate(work)
+        return generate(work)
     if name == "W1":
         layer = canton.GRU(work.c_in, work.hidden)
         return common.text_run(lambda data: layer(data)[0], layer, work)
@@ -41,8 +41,9 @@ def build(name: str, work: Workload, threads: int) -> common.Run:
     return common.stream_run(step, work, stage=kernels.stage, channels_last=True)
 
 
-def _generate(work: Workload) -> common.Run:
-    from canton.text import ARTICLE, ByteModel, generate
+def generate(work: Workload, precision: str = "float32") -> common.Run:
+    """Writing with the article's text model."""
+    from canton import text
 
-    model = ByteModel(ARTICLE)
-    return lambda: b"".join(generate(model, work.steps, only_utf8=False))
+    model = text.ByteModel(text.ARTICLE)
+    return lambda: b"".join(text.generate(model, work.steps, only_utf8=False, precision=precision))

@@ -13,8 +13,8 @@ from torch import Tensor
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PATH = Path(__file__).parent / f"libcanton{_SUFFIX}"
 
-_LARGE = 4 << 20
-"""Bytes from which on a tensor gains from large pages."""
+_LARGE = range(4 << 20, 64 << 20)
+"""Bytes of a tensor that gains from large pages; where hundreds of megabytes come and go they were slower."""
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 
@@ -127,10 +127,10 @@ def library() -> ctypes.CDLL:
 
 
 def empty(like: Tensor, *shape: int) -> Tensor:
-    """A tensor of `shape` as ``like.new_empty`` makes one; if it is large, in large pages of memory."""
+    """A tensor of `shape` as ``like.new_empty`` makes one; of some megabytes, in large pages."""
     made = like.new_empty(shape)
     size = made.numel() * made.element_size()
-    if size >= _LARGE:
+    if size in _LARGE:
         library().canton_large_pages(ctypes.c_void_p(made.data_ptr()), ctypes.c_int64(size))
     return made
 

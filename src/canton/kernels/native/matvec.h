@@ -65,22 +65,28 @@ struct Matrix {
         } else {
             memset(weight, 0, size_t(vectors * W * rows) * 4);
         }
-        for (int64_t gate = 0; gate < gates; ++gate)
-            for (int64_t i = 0; i < each; ++i) {
-                const float* row = from + (gate * each + i) * depth;
-                const int64_t v = gate * per + i / W, panel = v / PANEL * PANEL;
-                const int64_t wide = vectors - panel < PANEL ? vectors - panel : PANEL;
-                const int64_t place = panel * W * rows, lane = (v - panel) * W + i % W;
-                if (int8) {
-                    float top = 0;
-                    for (int64_t k = 0; k < depth; ++k) top = fabsf(row[k]) > top ? fabsf(row[k]) : top;
-                    scale[v * W + i % W] = top / 127;
-                    for (int64_t k = 0; k < depth && top > 0; ++k)
-                        whole[2 * (place + k / 2 * wide * W + lane) + k % 2] = int8_t(lrintf(row[k] / top * 127));
-                } else {
-                    for (int64_t k = 0; k < depth; ++k) weight[place + k * wide * W + lane] = row[k];
-                }
+        constexpr int64_t LINE = 16;  // a line of the cache of every row at a time, or writing would miss it
+        for (int64_t first = 0; first < gates * each; first += LINE) {
+            const int64_t end = first + LINE < gates * each ? first + LINE : gates * each;
+            float by[LINE];
+            for (int64_t i = first; int8 && i < end; ++i) {
+                const float top = greatest(from + i * depth);
+                scale[i / each * per * W + i % each] = top / 127, by[i - first] = top > 0 ? 127 / top : 0.0f;
             }
+            for (int64_t k0 = 0; k0 < depth; k0 += LINE)
+                for (int64_t i = first; i < end; ++i) {
+                    const int64_t v = i / each * per + i % each / W, panel = v / PANEL * PANEL;
+                    const int64_t wide = (vectors - panel < PANEL ? vectors - panel : PANEL) * W;
+                    const int64_t place = panel * W * rows, lane = (v - panel) * W + i % each % W;
+                    const float* row = from + i * depth;
+                    for (int64_t k = k0; k < (k0 + LINE < depth ? k0 + LINE : depth); ++k) {
+                        if (int8)
+                            whole[2 * (place + k / 2 * wide + lane) + k % 2] = int8_t(lrintf(row[k] * by[i - first]));
+                        else
+                            weight[place + k * wide + lane] = row[k];
+                    }
+                }
+        }
     }
 
     // A thread's part of y (vectors * W) = x (depth) times the matrix: returns which. `space` holds 2 * rows + 2W numbers
@@ -107,16 +113,24 @@ struct Matrix {
     }
 
 private:
-    // x in whole numbers; returns what one of them is worth, NaN if x holds something that is no number.
-    float narrow(const float* x, int16_t* out) const {
-        V most{}, bad{};
+    // The greatest size of a number of x.
+    float greatest(const float* x) const {
+        V most{};
         for (int64_t k = 0; k < depth; k += W) {
             const V v = load(x + k, int(depth - k < W ? depth - k : W)), size = v < 0.0f ? -v : v;
             most = size > most ? size : most;
-            bad += v * 0.0f;
         }
-        float top = 0, poison = 0;
-        for (int i = 0; i < W; ++i) top = most[i] > top ? most[i] : top, poison += bad[i];
+        float top = 0;
+        for (int i = 0; i < W; ++i) top = most[i] > top ? most[i] : top;
+        return top;
+    }
+
+    // x in whole numbers; returns what one of them is worth, NaN if x holds something that is no number.
+    float narrow(const float* x, int16_t* out) const {
+        V bad{};
+        for (int64_t k = 0; k < depth; k += W) bad += load(x + k, int(depth - k < W ? depth - k : W)) * 0.0f;
+        float top = greatest(x), poison = 0;
+        for (int i = 0; i < W; ++i) poison += bad[i];
         const float by = top > 0 && top < INFINITY ? limit / top : 0.0f;
         for (int64_t k = 0; k < depth; ++k) out[k] = int16_t(x[k] * by + (x[k] < 0 ? -0.5f : 0.5f));
         for (int64_t k = depth; k < 2 * rows; ++k) out[k] = 0;

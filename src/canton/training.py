@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from canton.averaging import Average
 from canton.errors import UserError, require
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def fit(
     warm_up: float = 0.02,
     floor: float = 0.0,
     clip: float | None = 1.0,
+    average: Average | None = None,
     seed: int = 0,
     resume: Checkpoint | None = None,
     save: Callable[[Checkpoint], None] | None = None,
@@ -127,6 +129,7 @@ def fit(
         loss: see `Loss`. The state it returns is cut from its history and handed back at the next step.
         steps, minutes: the budget, one of the two. Minutes include whatever `report` and `save` do.
         clip: the largest norm of all gradients together, None for no limit.
+        average: takes in the weights of every step; the model ends with it when the budget is spent.
         seed: what dropout and the like draw from; the caller's own random state is left as it was.
         resume: go on from here; `model` must hold the weights it had then.
         save: is handed a checkpoint every `save_seconds`, and when the run is stopped; in process 0 alone.
@@ -161,11 +164,16 @@ def fit(
                     report(now)
                 total, count, reported = torch.zeros_like(total), 0, seconds
             if save is not None and (stopped or (not over and seconds - saved >= save_seconds)):
-                checkpoint = Checkpoint(_tensors(optimizer, names, state, fabric), step, seconds)
+                kept = average.saved() if average is not None else {}
+                checkpoint = Checkpoint(_tensors(optimizer, names, state, fabric) | kept, step, seconds)
                 if fabric.is_global_zero:
                     save(checkpoint)
                 saved = seconds
+            if average is not None and not stopped:
+                average.note()
             if over:
+                if average is not None and not stopped:
+                    average.give()
                 return now
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from canton.averaging import Average
 from canton.curve import Curve
 from canton.errors import UserError, require
-from canton.motion.averaging import Average
 from canton.motion.batches import Batch, Batches, ahead, to_model
 from canton.motion.evaluation import Look, choose_threshold, look, recall_by_frame, score
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
-from canton.motion.settings import check, complete
+from canton.motion.settings import RECIPE, check, complete
 from canton.motion.sources import open_source
 from canton.motion.targets import motion_loss
 from canton.storage import check_writable
@@ -156,12 +156,6 @@ def train(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    averaged = Average(model, chosen["average"], checkpoint)
-
-    def loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-        averaged.note()
-        return window_loss(model, batch, state)
-
     curve = Curve.from_json(held.header["curve"] if held else None)
     header: dict[str, Any] = {"training": chosen, "threshold": 0.5, "held_out": None}
     report = fit(
@@ -170,17 +164,16 @@ def train(
             model.parameters(), lr=chosen["rate"], betas=(0.9, 0.98), weight_decay=chosen["weight_decay"]
         ),
         ahead(batches, checkpoint.step if checkpoint else 0, workers=workers),
-        loss,
+        window_loss,
         fabric=fabric,
         steps=chosen["steps"],
         minutes=chosen["minutes"],
         warm_up=0.05,
         clip=chosen["clip"],
+        average=Average(model, chosen["average"], checkpoint),
         seed=chosen["seed"],
         resume=checkpoint,
-        save=lambda checkpoint: save_model(
-            out, model, header | {"curve": curve.to_json()}, averaged.attach(checkpoint)
-        ),
+        save=lambda checkpoint: save_model(out, model, header | {"curve": curve.to_json()}, checkpoint),
         save_seconds=save_seconds,
         report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0, curve),
         report_seconds=show_seconds,
@@ -190,8 +183,6 @@ def train(
         return None
     if report.stopped:
         return Trained(model, None, report, False, curve)
-    averaged.note()
-    averaged.give()
     looks = look(model, source.held_out())
     header["threshold"] = choose_threshold(looks, sought=chosen["sought"])
     header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
@@ -232,6 +223,8 @@ def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None
     held = load_model(out)
     if held.checkpoint is None:
         raise UserError(f"{out} is a finished model: there is nothing to resume")
+    if not set(RECIPE) <= set(held.header["training"]):
+        raise UserError(f"{out} was begun by another version of Canton, with other settings: begin a new run")
     for name, value in given.items():
         begun = held.header["training"].get(name)
         if begun != value:

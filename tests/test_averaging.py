@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from canton.motion.averaging import Average
+from canton.averaging import Average
+from canton.errors import UserError
 from canton.training import Checkpoint
 
 
@@ -63,9 +65,13 @@ def test_it_goes_on_to_the_same_bits() -> None:
     made = model(0.0)
     first = Average(made, 0.7)
     noted(made, first, values[:5])  # before steps 0 to 4: then step 4 was made, and all was saved
-    saved = first.attach(Checkpoint({"optimizer.x": torch.ones(1)}, 5, 1.0))
+    saved = Checkpoint({"optimizer.x": torch.ones(1), **first.saved()}, 5, 1.0)
     noted(made, first, [1e9])  # what the run that was killed still did
-    assert set(saved.tensors) > {"optimizer.x"}
     second = Average(model(0.0), 0.7, saved)
     noted(second.model, second, values[5:])
     assert all(torch.equal(whole.tensors[name], second.tensors[name]) for name in whole.tensors)
+
+
+def test_a_checkpoint_without_an_average_is_refused() -> None:
+    with pytest.raises(UserError, match="begin a new one"):
+        Average(model(0.0), 0.7, Checkpoint({"optimizer.x": torch.ones(1)}, 5, 1.0))

@@ -22,8 +22,8 @@ class Average:
     it to `canton.training.fit`.
 
     After k steps the k-th counts 1 / k, but never less than 1 - `decay`: first the plain mean of all, then
-    mostly of the last 1 / (1 - decay) steps. Source: Polyak & Juditsky 1992, doi:10.1137/0330046; with a decay
-    Tarvainen & Valpola 2017, arXiv:1703.01780.
+    mostly of the last 1 / (1 - decay) steps. Source: Polyak & Juditsky 1992, doi:10.1137/0330046; as here,
+    with a decay, Tarvainen & Valpola 2017, arXiv:1703.01780.
 
     Args:
         model: what learns.

@@ -36,7 +36,7 @@ def opened(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any]]]:
         else:
             path.open("rb").close()  # the system's word on what cannot be opened, and not HDF5's
         with h5py.File(content or path, "r") as file:
-            found = dict(_layers(file, places, _room(path)))
+            found = dict(_layers(file, places, _Contents(path, file, _room(path))))
     except OSError as error:  # HDF5's own errors as well, which come without a number
         why = reason(error) if error.errno and error.strerror else "it is damaged, or no file of Keras 3"
         raise UserError(f"cannot read {path}: {why}") from error
@@ -89,26 +89,75 @@ def _room(path: Path) -> int:
     return 100 * path.stat().st_size + 2**20
 
 
-def _array(variables: Any, k: int, room: int) -> Any:
-    held = variables[str(k)]
-    if held.nbytes > room:  # HDF5 stores no number of an array that was never filled
-        raise UserError(f"{held.name} promises {held.nbytes:,} bytes, and the file is far smaller")
-    return held[()]
+class _Contents:
+    """What lies in an HDF5 file that may have been made to harm: each thing once, and so many bytes in all.
+
+    Keras's files have one hard link to each thing and each array in one piece. What HDF5 offers beyond can
+    hang a reader, fill its memory, or hand it the bytes of another file.
+
+    Raises: UserError, in one line, where the file does otherwise.
+    """
+
+    def __init__(self, path: Path, file: Any, room: int) -> None:
+        self.h5py = require("h5py", extra="weights")
+        self.path, self.room, self.left = path, room, room
+        self.places = {self.h5py.h5o.get_info(file.id).addr: "/"}
+
+    def child(self, group: Any, key: str) -> Any:
+        """The group or the array that lies in `group` as `key`; None if there is nothing."""
+        name = key.encode("utf-8", "surrogateescape")
+        if not hasattr(group, "items") or not group.id.links.exists(name):
+            return None
+        place = f"{group.name.rstrip('/')}/{key}"
+        if "/" in key or group.id.links.get_info(name).type != self.h5py.h5l.TYPE_HARD:
+            raise self.refusal(place, "leads elsewhere")
+        held = group[key]
+        first = self.places.setdefault(self.h5py.h5o.get_info(held.id).addr, place)
+        if place != first:
+            raise self.refusal(place, f"is {first} again")
+        return held
+
+    def array(self, group: Any, k: int) -> Any:
+        """The numbers that lie in `group` as `k`, out of the bytes that are left."""
+        held, place = self.child(group, str(k)), f"{group.name}/{k}"
+        if not isinstance(held, self.h5py.Dataset) or held.dtype.kind not in "fiu":
+            raise self.refusal(place, "is no array of numbers")
+        if held.is_virtual or held.external:  # before its size is asked for, which opens the other file
+            raise self.refusal(place, "lies in another file")
+        if held.chunks or held.id.get_create_plist().get_nfilters():  # a packed byte may stand for 10**5
+            raise self.refusal(place, "is packed")
+        self.left -= held.nbytes
+        if self.left < 0:  # HDF5 stores no number of an array that was never filled
+            said = f"promises {self.room - self.left:,} bytes, and the file is far smaller"
+            raise self.refusal(place, said)
+        return held[()]
+
+    def name(self, variables: Any, known: str) -> str:
+        """The name that a layer's `vars` have; `known` if they have none."""
+        if variables is None or "name" not in variables.attrs:
+            return known
+        if variables.attrs.get_id("name").shape != ():
+            raise self.refusal(variables.name, "has several names")
+        return str(variables.attrs["name"])
+
+    def refusal(self, place: str, said: str) -> UserError:
+        """The error that says, in one line whatever `place` is called, that it is not as Keras has it."""
+        return UserError(f"{self.path} is no file of Keras 3: {' '.join(f'{place} {said}'.split())}")
 
 
-def _layers(group: Any, places: dict[str, str], room: int) -> Iterator[tuple[str, list[Any]]]:
+def _layers(group: Any, places: dict[str, str], contents: _Contents) -> Iterator[tuple[str, list[Any]]]:
     """Name and arrays of every recurrent layer below an HDF5 group."""
-    for key, child in group.items():
+    for key in group:
+        child = contents.child(group, key)
         if not hasattr(child, "items"):
             continue
-        ways = (
-            ("forward_layer/cell/vars", "backward_layer/cell/vars")
-            if "forward_layer/cell" in child
-            else ("cell/vars",)
-        )
-        if ways[0] in child:
-            arrays = [_array(child[way], k, room) for way in ways for k in range(len(child[way]))]
-            known = places.get(child.name, key)
-            yield str(child["vars"].attrs.get("name", known)) if "vars" in child else known, arrays
+        halves = [contents.child(child, f"{way}_layer") for way in ("forward", "backward")]
+        cells = [contents.child(half, "cell") for half in halves]
+        if cells[0] is None:
+            cells = [contents.child(child, "cell")]
+        ways = [contents.child(cell, "vars") for cell in cells]
+        if hasattr(ways[0], "items"):
+            arrays = [contents.array(way, k) for way in ways for k in range(len(way))]
+            yield contents.name(contents.child(child, "vars"), places.get(child.name, key)), arrays
         else:
-            yield from _layers(child, places, room)
+            yield from _layers(child, places, contents)

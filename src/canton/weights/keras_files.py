@@ -48,6 +48,8 @@ def read(path: str | Path, name: str | None = None, *, reset_after: bool | None 
         asked = "several recurrent layers" if name is None else f"no recurrent layer {name!r}"
         raise ValueError(f"{path} has {asked}: name is one of {', '.join(sorted(found)) or '(it has none)'}")
     if configs is None:
+        if len(found[name]) < 2 or found[name][1].ndim < 2 or not found[name][1].size:
+            raise UserError(f"{path} is damaged, or no file of Keras 3: {name} has no recurrent kernel")
         return _by_shape(found[name], reset_after)
     try:
         return _by_config(configs[name], found[name])

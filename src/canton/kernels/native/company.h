@@ -20,7 +20,7 @@ class Company {
     bool wanted() const { return alone > 0 && (together < alone || patience == 0); }
 
     // Steps until the next decision: few where a way is only tried.
-    int64_t piece() const { return wanted() && !(together < alone) ? TRIAL : alone > 0 ? 256 : 16; }
+    int64_t piece(bool shared) const { return shared ? (together < alone ? 256 : TRIAL) : alone > 0 ? 256 : 16; }
 
     void took(bool shared, double each) {
         if (!shared) {

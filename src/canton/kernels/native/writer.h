@@ -199,8 +199,8 @@ struct Writer {
         recent.begin(model, run.past);
         run.written = byte = 0;
         while (run.written < run.count && byte >= 0) {
-            const bool shared = run.threads > 1 && weights >= LEAST_SHARED && company.wanted();
-            const int64_t start = run.written, room = run.count - start, piece = company.piece();
+            const bool shared = run.threads > 1 && weights >= LEAST_SHARED && company.wanted() && canton_free(run.threads);
+            const int64_t start = run.written, room = run.count - start, piece = company.piece(shared);
             context.start = start, context.end = start + (run.threads > 1 && piece < room ? piece : room);
             const int64_t began = nanoseconds();
             canton_together(MOST_HANDS, shared ? run.threads : 1, true, &context, [](void* p, const Team& team) {

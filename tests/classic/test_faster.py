@@ -102,7 +102,8 @@ def test_the_numbers_and_gradients_of_stepping(case: str, dtype: torch.dtype) ->
     rnn = make().to(dtype)
     xs = torch.randn(shape, dtype=dtype).requires_grad_()
     state = start(rnn, xs)
-    assert rnn._cell() is not None
+    assert (cell := rnn._cell()) is not None
+    assert faster.fits(cell, xs, state)
     found, expected = rnn(xs, starting_state=state), stepped(rnn, xs, state)
     assert_close(found, expected, "states")
     with torch.no_grad():
@@ -163,6 +164,23 @@ def test_weights_that_change_are_seen_and_a_copy_has_its_own() -> None:
     assert torch.equal(other(xs), first)
     rnn.load_state_dict(other.state_dict())
     assert torch.equal(rnn(xs), first)
+
+
+@pytest.mark.parametrize("case", ["GRU", "GRUConv2D"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16, torch.bfloat16])
+def test_an_input_of_another_dtype_is_stepped(case: str, dtype: torch.dtype) -> None:
+    """Concatenation with the state turns it into the state's."""
+    make, shape = FASTER[case]
+    rnn, xs = make(), torch.randint(0, 4, shape).to(dtype)
+    state = start(rnn, xs.float())
+    assert torch.equal(rnn(xs, starting_state=state), stepped(rnn, xs, state))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16])
+def test_a_state_of_another_dtype_is_stepped(dtype: torch.dtype) -> None:
+    rnn, xs = classic.GRU(3, 5), torch.randn(2, STEPS, 3)
+    state = torch.randint(-1, 2, (2, 5)).to(dtype)
+    assert torch.equal(rnn(xs, starting_state=state), stepped(rnn, xs, state))
 
 
 def test_a_state_of_another_size_is_refused_as_ever() -> None:

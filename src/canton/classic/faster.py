@@ -94,12 +94,14 @@ def rnn(w: nn.Module, act: object, num_h: int) -> Cell | None:
 def fits(cell: Cell, i: Tensor, state: Tensor) -> bool:
     """Whether the cell runs over `i` (batch, time, *space, channels) from `state` (batch, *space, channels).
 
-    Not a few steps, which are as quick without; nor where torch records operations, as a compiler does.
+    Not a few steps, which are as quick without; nor where torch records operations, as a compiler does; nor
+    numbers of several dtypes, which a step's concatenation makes one.
     """
     axes = cell.axes or 0
     shapes = i.ndim == 3 + axes and state.shape == (i.shape[0], *i.shape[2:-1], cell.hidden_size)
     recorded = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-    return shapes and i.shape[1] >= WORTH_IT and i.shape[-1] == cell.input_size and not recorded
+    alike = i.dtype == state.dtype == cell.input_map.weight.dtype
+    return shapes and alike and i.shape[1] >= WORTH_IT and i.shape[-1] == cell.input_size and not recorded
 
 
 def run(cell: Cell, i: Tensor, state: Tensor) -> Tensor:

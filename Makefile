@@ -18,7 +18,8 @@ WORKERS ?= 2
 # Threads: Canton's products are small, and a spinning OpenMP thread starves its neighbours on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-SETUP := tools/setup.sh pyproject.toml constraints.txt $(wildcard hatch_build.py)
+NATIVE := src/canton/kernels/native
+SETUP := tools/setup.sh pyproject.toml constraints.txt hatch_build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h)
 setup_for = PYTHON='$(PYTHON)' PIP_FLAGS='$(PIP_FLAGS)' VENV='$(VENV)' tools/setup.sh $(1)
 
 .PHONY: help setup demo test slow lint format types docs bench clean

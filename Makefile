@@ -20,6 +20,7 @@ export OMP_WAIT_POLICY ?= passive
 
 NATIVE := src/canton/kernels/native
 SETUP := tools/setup.sh pyproject.toml constraints.txt hatch_build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h)
+DEMO_EXTRAS := text,plot
 setup_for = PYTHON='$(PYTHON)' PIP_FLAGS='$(PIP_FLAGS)' VENV='$(VENV)' tools/setup.sh $(1)
 
 .PHONY: help setup demo test slow lint format types docs bench clean
@@ -28,7 +29,7 @@ help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
 $(VENV)/.ready-text: $(SETUP)
-	@$(call setup_for,'text,plot')
+	@$(call setup_for,$(DEMO_EXTRAS))
 
 $(VENV)/.ready-dev: $(SETUP)
 	@$(call setup_for,dev)

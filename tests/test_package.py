@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -51,6 +52,16 @@ def test_the_shell_completes(tmp_path: Path) -> None:
     done = run("-m", "canton", folder=tmp_path, **words)
     assert done.returncode == 0, done.stderr
     assert {"train", "watch", "evaluate", "figure", "export"} <= set(done.stdout.split())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.parametrize("target", ["setup", "demo", "test", "slow", "lint", "types", "docs", "bench"])
+def test_on_a_fresh_machine_every_target_is_words_the_shell_can_read(root: Path, target: str) -> None:
+    recipe = ["make", "--dry-run", target, "VENV=not_made_yet"]
+    said = subprocess.run(recipe, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "tools/setup.sh" in said
+    read = subprocess.run(["bash", "-n"], input=said, capture_output=True, text=True, check=False)
+    assert read.returncode == 0, read.stderr
 
 
 def test_the_shipped_models_are_small(root: Path) -> None:

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Makes the virtual environment (or brings it up to date) and says in plain words what stops it.
-#   tools/setup.sh text|dev      reads PYTHON, PIP_FLAGS, VENV from the environment
+#   tools/setup.sh EXTRAS      such as dev; reads PYTHON, PIP_FLAGS, VENV from the environment
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-extra=${1:?which extra: text or dev}
+extra=${1:?which extras: dev, or such as text,plot}
 venv=${VENV:-.venv}
 need_mb=3000 # a CPU build of torch and the rest take about 1.5 GB; pip unpacks beside what it downloaded
 

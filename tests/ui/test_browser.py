@@ -158,23 +158,28 @@ def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None
     inside = page.frame_locator("#scored iframe")
     inside.locator("body").wait_for()
     playwright.expect(inside.locator("body")).to_contain_text("bits per byte", timeout=PATIENCE)
-    inside.locator("#text span").filter(has_text="Q").first.hover()
-    tip = inside.locator("#tip")
+    letter, tip = inside.locator("#text span").filter(has_text="Q").first, inside.locator("#tip")
+    for _ in range(40):  # on a small page the result still scrolls into view, away from under the pointer
+        letter.hover()
+        if tip.is_visible():
+            break
+        page.wait_for_timeout(250)
     playwright.expect(tip).to_be_visible()
     assert len(re.findall(r"\d+(?:\.\d+)? ?%", tip.inner_text())) == 5, tip.inner_text()
     keep(page, "score")
 
 
 def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page) -> None:
-    heights = []
+    heights = [0.0]
     for lines in (1, 15, 400):
         wide.locator("#mine textarea").fill("\n".join(["a line of text"] * lines))
         wide.locator("#score").click()
         inside = wide.frame_locator("#scored iframe").locator("header")
         playwright.expect(inside).to_contain_text(f"{15 * lines - 1:,} bytes", timeout=PATIENCE)
-        wide.wait_for_function("document.querySelector('#scored iframe').style.height")  # it was told
+        taller = "least => parseFloat(document.querySelector('#scored iframe').style.height) > least"
+        wide.wait_for_function(taller, arg=heights[-1])  # the frame is told once its text is laid out
         heights.append(box(wide, "#scored iframe")["height"])
-    assert heights[0] < heights[1] < heights[2] <= 0.8 * SIZES["wide"][1], heights
+    assert heights[-1] <= 0.8 * SIZES["wide"][1], heights
 
 
 def test_it_watches_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Path) -> None:
@@ -256,9 +261,7 @@ def test_one_visitors_job_does_not_stop_anothers(
 ) -> None:
     with visit(browser, address, "wide") as other:
         for one in (wide, other):
-            one.locator("#text-model input").click()
-            one.get_by_role("option", name="small.safetensors").click()
-            ask_for(one, 8000)
+            ask_for(one, 8000)  # of the shipped model, which takes its time
         other.locator("#write").click()
         playwright.expect(other.locator("#tally")).to_contain_text("bytes…", timeout=PATIENCE)
         wide.locator("#write").click()

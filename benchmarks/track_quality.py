@@ -4,8 +4,8 @@ on the test clips (see track_rows.py).
     python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--singles N]
 
 Writes the model to OUT and the figures beside it, OUT with .json for an ending. The processes that prepare
-windows are not counted, nor is decoding the clips. Convolutions are in bfloat16 while it learns, which takes
-half the time on this processor; what is measured afterwards is in float32.
+windows are not counted, nor is decoding the clips. Convolutions are in bfloat16 while it learns; what is
+measured afterwards is in float32.
 """
 
 from __future__ import annotations

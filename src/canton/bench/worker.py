@@ -19,7 +19,6 @@ def main(argv: list[str]) -> None:
     contestant, workload, threads = argv
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = threads
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not look like an answer
     work = WORKLOADS[workload]

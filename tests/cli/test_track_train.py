@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
+from canton.cli.shipped import load_shipped
 from canton.motion.modelfile import load_model
 from canton.motion.scenes import make_scene
 from cli.conftest import Canton
@@ -98,6 +99,18 @@ def test_evaluate_shows_and_writes_every_figure(
     pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
     assert canton("track", "evaluate", trained, *words, "--plot", plot).status == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_model_the_shipped_one_is_taken(canton: Canton, footage: Path, tmp_path: Path) -> None:
+    """By evaluate and by figure, with the threshold that its own file tells."""
+    wanted, drawn = tmp_path / "figures.json", tmp_path / "figure.png"
+    assert canton("track", "evaluate", "--footage", footage, "--json", wanted).status == 0
+    figures = json.loads(wanted.read_text())
+    shipped = load_shipped("canton.motion", load_model)
+    assert figures["model"] == "shipped"
+    assert figures["threshold"] == shipped.header["threshold"]
+    assert canton("track", "figure", "--out", drawn, "--frames", "2").status == 0
+    assert drawn.stat().st_size > 0
 
 
 def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def load_shipped(package: str, load: Callable[[Path], Loaded]) -> Loaded:
         return load(path)
 
 
+def open_model(model: Path | None, package: str, load: Callable[[Path], Loaded]) -> Loaded:
+    """What `load` makes of `model`; of the one that `package` ships where it was left out."""
+    return load_shipped(package, load) if model is None else load(model)
+
+
 def describe_shipped(package: str) -> str:
     """The place of the model that `package` ships, and how good it was on what it never saw."""
     from canton.storage import read_header  # which needs torch, as the commands' help does not

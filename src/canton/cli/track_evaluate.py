@@ -12,8 +12,8 @@ from canton.errors import UserError
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
     footage: Annotated[Path, typer.Option(help="A folder of annotated clips.")],
+    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
     split: Annotated[
         str, typer.Option(help="train, val or test, as the folder's splits.csv has it.")
     ] = "test",
@@ -30,6 +30,7 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(help="Draw recall over frames seen (png, svg or pdf).")] = None,
 ) -> None:
     """Measure how well MODEL finds what it seeks."""
+    from canton.cli.shipped import open_model
     from canton.cli.track_progress import TrainScreen
     from canton.motion.footage import Footage
     from canton.motion.modelfile import load_model
@@ -44,7 +45,7 @@ def evaluate(
         raise UserError(f"every is {every}: it is a whole number of at least 1")
     if threshold is not None and not 0.05 <= threshold <= 1:
         raise UserError(f"threshold is {threshold}: it lies between 0.05 and 1")
-    held = load_model(model)
+    held = open_model(model, "canton.motion", load_model)
     training = held.header["training"]
     rate = fps or float(training["fps"])
     kind = sought or str(training["sought"])
@@ -61,7 +62,7 @@ def evaluate(
         fps=rate,
         every=every,
     )
-    figures = {"model": str(model), "split": split, "modality": modality, **figures}
+    figures = {"model": str(model or "shipped"), "split": split, "modality": modality, **figures}
     _show(figures)
     if json is not None:
         with replacing(json) as file:

@@ -13,10 +13,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("track.onnx"),
 ) -> None:
     """Write the model as an ONNX file, its memory going in and coming out."""
-    from canton.cli.shipped import load_shipped
+    from canton.cli.shipped import open_model
     from canton.motion.export import export_model
     from canton.motion.modelfile import load_model
 
-    held = load_shipped("canton.motion", load_model) if model is None else load_model(model)
+    held = open_model(model, "canton.motion", load_model)
     export_model(held.model, out)
     typer.echo(str(out))

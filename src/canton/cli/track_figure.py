@@ -11,7 +11,7 @@ from canton.errors import UserError, require
 
 
 def figure(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
+    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write (png).")] = Path(
         "figure.png"
     ),
@@ -22,6 +22,7 @@ def figure(
     frames: Annotated[int, typer.Option(help="How many frames, from t0.")] = 8,
 ) -> None:
     """Draw the article's figure: output, truth and input of t0, t1 ... side by side."""
+    from canton.cli.shipped import open_model
     from canton.motion.figure import draw_figure
     from canton.motion.modelfile import load_model
     from canton.motion.sources import FromScenes
@@ -32,7 +33,7 @@ def figure(
     if out.suffix.lower() != ".png":
         raise UserError(f"--out is {out}: the figure is a .png")
     check_writable(out)
-    held = load_model(model)
+    held = open_model(model, "canton.motion", load_model)
     cv2 = require("cv2", extra="track")
     scenes = FromScenes(kind=scene_kind, sought=str(held.header["training"]["sought"]))
     sheet = draw_figure(held.model, scenes.held_out_scene(scene, frames=frames), frames=frames)

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from canton.cli.shipped import load_shipped
+from canton.cli.shipped import open_model
 from canton.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def watch(
     if width is not None and width < 0:
         raise UserError(f"width is {width}: it is a number of px, or 0")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
-    made = load_shipped("canton.motion", load_model) if model is None else load_model(model)
+    made = open_model(model, "canton.motion", load_model)
     network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
     most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
     camera = source.isdigit() or "://" in source

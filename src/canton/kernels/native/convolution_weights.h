@@ -1,12 +1,12 @@
 // The gradient of a convolution's weight over many images, by the same tiles as winograd.h: with the input and the
-// outputs' gradients at the 36 places, the gradient there is one product over all tiles, and comes back once at the end.
+// outputs' gradients at all places, the gradient there is one product over all tiles, and comes back once at the end.
 #pragma once
 #include "convolution.h"
 
 namespace {
 
-// From M neighbouring gradients to the six points: `gather` transposed.
-template <int M>
+// From M neighbouring gradients to the P points: `gather` transposed.
+template <int M, int P>
 INLINE void scatter(const V* d, V* out) {
     if (M == 2) {
         out[0] = d[0], out[1] = d[0] + d[1], out[2] = d[0] - d[1];
@@ -14,12 +14,22 @@ INLINE void scatter(const V* d, V* out) {
         return;
     }
     const V even = d[0] + d[2], odd = d[1] + d[3];
+    if constexpr (P == 8) {
+        const V even2 = d[0] + 4.0f * d[2], odd2 = 2.0f * d[1] + 8.0f * d[3];
+        const V even3 = d[0] + 0.25f * d[2], odd3 = 0.5f * d[1] + 0.125f * d[3];
+        out[0] = d[0], out[1] = even + odd, out[2] = even - odd;
+        out[3] = even2 + odd2, out[4] = even2 - odd2;
+        out[5] = even3 + odd3, out[6] = even3 - odd3;
+        out[7] = d[3];
+        return;
+    }
     out[0] = d[0], out[1] = even + odd, out[2] = even - odd;
     out[3] = d[0] + 2.0f * d[1] + 4.0f * d[2] + 8.0f * d[3];
     out[4] = d[0] - 0.5f * d[1] + 0.25f * d[2] - 0.125f * d[3];
     out[5] = d[3];
 }
 
+constexpr int GROUP = 16;              // tiles at a time
 constexpr int DEEP = W == 16 ? 8 : 4;  // channels at a time: 24 sums, 3 columns and 1 number of 32 registers, or 12 of 16
 
 // sums[DEEP][N vectors] += over `count` tiles: the tile's numbers x, one by one, times its vectors y.
@@ -62,72 +72,80 @@ struct ConvolutionWeights {
         bands = (run.out_height + BAND - 1) / BAND;
         tiles.measure(band, run.in);
         tiles.lanes = (run.in + 15) / 16 * 16;  // whole multiples of DEEP
-        wide = (run.out + W - 1) / W * W, size = PLACES * tiles.lanes * wide;
+        wide = (run.out + W - 1) / W * W, size = tiles.places * tiles.lanes * wide;
         total = reinterpret_cast<double*>(memory.floats(2 * size * run.threads));
         memset(total, 0, size_t(size * run.threads) * 8);
     }
 
     void work(const Sequence& units, const Team& team) {
-        if (tiles.m == 2) return part<2>(units, team);
-        part<4>(units, team);
+        if (tiles.points == 8) return part<4, 8>(units, team);
+        if (tiles.m == 2) return part<2, 6>(units, team);
+        part<4, 6>(units, team);
     }
 
-    template <int M>
+    template <int M, int P>
     void part(const Sequence& units, const Team& team) {
         Memory mine;
         const Field field(band, run.in, false, mine);
-        const int64_t across = (run.out_width + M - 1) / M, blocks = (across + TILES - 1) / TILES;
+        const int64_t across = (run.out_width + M - 1) / M;
         float* sums = mine.floats(size);
-        float* space = mine.floats(PLACES * TILES * tiles.lanes + (TILES * M + POINTS) * POINTS * W);
-        float* given = mine.floats(PLACES * TILES * wide);
-        memset(sums, 0, size_t(size) * 4), memset(space, 0, size_t(PLACES * TILES * tiles.lanes) * 4);
+        const int64_t columns_at = P * P * GROUP * tiles.lanes;
+        float* space = mine.floats(columns_at + (GROUP * M + P) * P * W);
+        float* given = mine.floats(P * P * GROUP * wide);
+        memset(sums, 0, size_t(size) * 4), memset(space, 0, size_t(columns_at) * 4);
         const int64_t end = units.images * (team.index + 1) / team.count;
         for (int64_t unit = units.images * team.index / team.count; unit < end; ++unit) {
             const int64_t image = unit / bands, top = unit % bands * BAND;
             const int64_t high = run.out_height - top < BAND ? run.out_height - top : BAND;
             Convolution::fetch(run, field, image, top);
+            int filled = 0;
+            const auto multiply = [&] {
+                for (int p = 0; p < P * P && filled; ++p) accumulate(p, filled, space, given, sums);
+                filled = 0;
+            };
             for (int64_t line = 0; line < high; line += M)
-                for (int64_t i = 0; i < blocks; ++i) {
-                    const int64_t x = across * i / blocks * M;
-                    const int count = int(across * (i + 1) / blocks - x / M);
-                    tiles.spread_all<M>(field, field.window(line) + x * field.stride, count, space,
-                                        space + PLACES * TILES * tiles.lanes);
-                    spread_given<M>(image, top + line, x, count, given);
-                    for (int p = 0; p < PLACES; ++p) accumulate(p, count, space, given, sums);
+                for (int64_t tile = 0; tile < across;) {
+                    const int count = int(across - tile < GROUP - filled ? across - tile : GROUP - filled);
+                    tiles.spread_all<M, P>(field, field.window(line) + tile * M * field.stride, count, GROUP,
+                                           space + filled * tiles.lanes, space + columns_at);
+                    spread_given<M, P>(image, top + line, tile * M, count, given + filled * wide);
+                    tile += count, filled += count;
+                    if (filled == GROUP) multiply();
                 }
-            if (unit % 8 == 7 || unit + 1 == end) flush(sums, total + team.index * size);  // long sums lose digits
+            multiply();
+            if (unit % 2 == 1 || unit + 1 == end) flush(sums, total + team.index * size);  // long sums lose digits
         }
     }
 
     // The outputs' gradients of `count` tiles at their places; zeros beyond the image.
-    template <int M>
+    template <int M, int P>
     void spread_given(int64_t image, int64_t top, int64_t x0, int count, float* given) const {
         for (int64_t c = 0; c < run.out; c += W) {
             const int n = int(run.out - c < W ? run.out - c : W);
             for (int tile = 0; tile < count; ++tile) {
-                V half[POINTS][M];
+                V half[P][M];
                 for (int x = 0; x < M; ++x) {
-                    V d[M], out[POINTS];
+                    V d[M], out[P];
                     for (int y = 0; y < M; ++y) {
                         const int64_t line = top + y, pixel = x0 + tile * M + x;
                         const bool inside = line < run.out_height && pixel < run.out_width;
                         const int64_t at = (image * run.out_height + line) * run.out_width + pixel;
                         d[y] = inside ? load(run.dy + at * run.dy_pixel + c, n) : V{};
                     }
-                    scatter<M>(d, out);
-                    for (int a = 0; a < POINTS; ++a) half[a][x] = out[a];
+                    scatter<M, P>(d, out);
+                    for (int a = 0; a < P; ++a) half[a][x] = out[a];
                 }
-                for (int a = 0; a < POINTS; ++a) {
-                    V out[POINTS];
-                    scatter<M>(half[a], out);
-                    for (int b = 0; b < POINTS; ++b) store(given + ((a * POINTS + b) * TILES + tile) * wide + c, out[b]);
+                for (int a = 0; a < P; ++a) {
+                    V out[P];
+                    scatter<M, P>(half[a], out);
+                    for (int b = 0; b < P; ++b) store(given + ((a * P + b) * GROUP + tile) * wide + c, out[b]);
                 }
             }
         }
     }
 
     void accumulate(int p, int count, const float* space, const float* given, float* sums) const {
-        const float *x = space + p * TILES * tiles.lanes, *y = given + p * TILES * wide;
+        const float *x = space + p * GROUP * tiles.lanes, *y = given + p * GROUP * wide;
         for (int64_t c = 0; c < run.in; c += DEEP)
             for (int64_t n = 0; n < wide;) {
                 float* to = sums + (p * tiles.lanes + c) * wide + n;
@@ -146,22 +164,23 @@ struct ConvolutionWeights {
     // Back from the places to the kernel's pixels.
     void finish() const {
         const int64_t k = run.kernel[0];
-        double at[POINTS][5];
-        Winograd::points(k, at);
+        const int points = tiles.points;
+        double at[MOST_POINTS][5];
+        Winograd::worth(k, points, at);
         for (int64_t part = 1; part < run.threads; ++part)
             for (int64_t i = 0; i < size; ++i) total[i] += total[part * size + i];
         for (int64_t o = 0; o < run.out; ++o)
             for (int64_t c = 0; c < run.in; ++c) {
-                double half[5][POINTS] = {};
-                for (int a = 0; a < POINTS; ++a)
-                    for (int b = 0; b < POINTS; ++b) {
-                        const double value = total[((a * POINTS + b) * tiles.lanes + c) * wide + o];
+                double half[5][MOST_POINTS] = {};
+                for (int a = 0; a < points; ++a)
+                    for (int b = 0; b < points; ++b) {
+                        const double value = total[((a * points + b) * tiles.lanes + c) * wide + o];
                         for (int64_t y = 0; y < k; ++y) half[y][b] += at[a][y] * value;
                     }
                 for (int64_t y = 0; y < k; ++y)
                     for (int64_t x = 0; x < k; ++x) {
                         double sum = 0;
-                        for (int b = 0; b < POINTS; ++b) sum += half[y][b] * at[b][x];
+                        for (int b = 0; b < points; ++b) sum += half[y][b] * at[b][x];
                         run.dweight[((o * run.in + c) * k + y) * k + x] = float(sum);
                     }
             }

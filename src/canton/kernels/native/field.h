@@ -26,7 +26,9 @@ struct Memory {
 inline int tile_side(const Sequence& q) {
     const bool square = q.kernel[1] == q.kernel[2] && q.dilation[1] == 1 && q.dilation[2] == 1;
     if (!square || q.depth * q.kernel[0] != 1 || q.hidden < 8) return 0;
-    return q.kernel[1] == 3 ? 4 : q.kernel[1] == 5 ? 2 : 0;
+    if (q.kernel[1] != 5) return q.kernel[1] == 3 ? 4 : 0;
+    const int64_t small = ((q.height + 1) / 2) * ((q.width + 1) / 2), large = ((q.height + 3) / 4) * ((q.width + 3) / 4);
+    return 9 * small > 18 * large ? 4 : 2;  // 36 multiplications a tile, or 64 and more work around them
 }
 
 struct Field {

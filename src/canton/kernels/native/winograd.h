@@ -1,8 +1,8 @@
 // A square convolution of 3 or 5 pixels by way of products of polynomials: 36 multiplications for 4 x 4 pixels of a
-// 3 x 3 kernel instead of 144, for 2 x 2 pixels of a 5 x 5 kernel instead of 100 (Winograd 1980; Lavin & Gray 2015,
-// arXiv:1509.09308). The six points 0, 1, -1, 2, -1/2 and infinity are those of Barabasz et al. 2018
-// (arXiv:1803.10986): with them the error in float32 is twice that of the plain sum, not ten times (of a weight's
-// gradient, which the plain way sums more exactly, ten times: 6e-6 of its largest number where that has 5e-7).
+// 3 x 3 kernel instead of 144, 64 for 4 x 4 pixels of a 5 x 5 kernel instead of 400, or 36 for 2 x 2 of them where the
+// picture is too small for that (Winograd 1980; Lavin & Gray 2015, arXiv:1509.09308). The six points 0, 1, -1, 2, -1/2
+// and infinity are those of Barabasz et al. 2018 (arXiv:1803.10986): with them the error in float32 is two to three times
+// that of the plain sum, not ten times. With eight, -2 and 1/2 besides, it is six times that of the plain sum.
 //
 // Tiles are counted from an image's corner and never from a thread's first line: the bits do not depend on the number
 // of threads. A number that is not finite spreads over its tile.
@@ -12,28 +12,49 @@
 
 namespace {
 
-constexpr int POINTS = 6, PLACES = POINTS * POINTS;
+constexpr int MOST_POINTS = 8;
+constexpr double SIX[] = {0, 1, -1, 2, -0.5}, EIGHT[] = {0, 1, -1, 2, -2, 0.5, -0.5};  // and infinity
 #if CANTON_WIDTH == 16
 constexpr int TILES = TALL;
 #else
 constexpr int TILES = 2 * TALL;
 #endif
 
-// The values of a polynomial with these six coefficients' dual at the six points.
+// The values of a polynomial with these P coefficients' dual at the P points.
+template <int P>
 INLINE void spread(const V* d, V* out) {
-    const V t = d[4] - d[2], s = d[3] - d[1], p = t - 1.5f * d[3], q = s - 1.5f * d[2];
-    out[0] = (d[0] - d[2]) + t - 1.5f * s;
-    out[1] = p + q;
-    out[2] = p - q;
-    out[3] = t + 0.5f * s;
-    out[4] = t - 2.0f * s;
-    out[5] = (d[5] - d[3]) - s - 1.5f * t;
+    if constexpr (P == 6) {
+        const V t = d[4] - d[2], s = d[3] - d[1], p = t - 1.5f * d[3], q = s - 1.5f * d[2];
+        out[0] = (d[0] - d[2]) + t - 1.5f * s;
+        out[1] = p + q;
+        out[2] = p - q;
+        out[3] = t + 0.5f * s;
+        out[4] = t - 2.0f * s;
+        out[5] = (d[5] - d[3]) - s - 1.5f * t;
+        return;
+    }
+    const V even1 = (d[2] + d[6]) - 4.25f * d[4], odd1 = (d[1] + d[5]) - 4.25f * d[3];
+    const V even2 = (d[6] + 0.25f * d[2]) - 1.25f * d[4], odd2 = (0.5f * d[1] + 2.0f * d[5]) - 2.5f * d[3];
+    const V even3 = (d[6] + 4.0f * d[2]) - 5.0f * d[4], odd3 = (2.0f * d[1] + 0.5f * d[5]) - 2.5f * d[3];
+    out[0] = (d[6] - d[0]) + 5.25f * (d[2] - d[4]);
+    out[1] = even1 + odd1, out[2] = even1 - odd1;
+    out[3] = even2 + odd2, out[4] = even2 - odd2;
+    out[5] = even3 + odd3, out[6] = even3 - odd3;
+    out[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
 }
 
-// From the products at the six points to M neighbouring outputs.
-template <int M>
+// From the products at the P points to M neighbouring outputs.
+template <int M, int P>
 INLINE void gather(const V* d, V* out) {
     const V sum = d[1] + d[2], difference = d[1] - d[2];
+    if constexpr (P == 8) {
+        const V sum2 = d[3] + d[4], difference2 = d[3] - d[4], sum3 = d[5] + d[6], difference3 = d[5] - d[6];
+        out[0] = (d[0] + sum) + (sum2 + sum3);
+        out[1] = difference + 2.0f * difference2 + 0.5f * difference3;
+        out[2] = sum + 4.0f * sum2 + 0.25f * sum3;
+        out[3] = difference + 8.0f * difference2 + 0.125f * difference3 + d[7];
+        return;
+    }
     out[0] = (d[0] + sum) + (d[3] + d[4]);
     if (M == 2) {
         out[1] = difference + 2.0f * d[3] - 0.5f * d[4] + d[5];
@@ -48,6 +69,7 @@ struct Winograd {
     Packed packed;  // of one place; the others follow
     int64_t zero = 0, place, channels, lanes;
     int m = 0;  // outputs per side of a tile; 0 where this way is not taken
+    int points = 0, places = 0;  // of a side, and of a tile
     float* scratch;
     int64_t per_thread, columns_at, products_at, lines_at;
     Packing* packing_ = nullptr;
@@ -64,7 +86,7 @@ struct Winograd {
         const int64_t k = q.kernel[1], taps = k * k, per_gate = (each + W - 1) / W;
         packed.offset = &zero, packed.segments = 1, packed.length = channels, packed.vectors = gates * per_gate;
         place = packed.vectors * channels * W;
-        const int64_t shape[6] = {gates, each, channels, taps, transposed, PLACES * place};
+        const int64_t shape[6] = {gates, each, channels, taps, transposed, places * place};
         bool made;
         packing_ = packing(weight, shape, made);
         packed.data = packing_->data;
@@ -72,70 +94,78 @@ struct Winograd {
             pack(weight, gates, each, k, transposed, packing_->data);
             keep(packing_);
         }
-        columns_at = PLACES * TILES * lanes;
-        products_at = columns_at + (TILES * m + POINTS) * POINTS * lanes;
-        lines_at = products_at + PLACES * TILES * 2 * W;
+        columns_at = places * TILES * lanes;
+        products_at = columns_at + (TILES * m + points) * points * lanes;
+        lines_at = products_at + places * TILES * 2 * W;
         per_thread = lines_at + m * m * TILES * 2 * W;
         scratch = memory.floats(per_thread * q.threads);
     }
 
     // How the tiles of q's images lie, if they are to be used.
     void measure(const Sequence& q, int64_t channels_) {
-        m = tile_side(q), channels = channels_, lanes = (channels + W - 1) / W * W;
+        m = tile_side(q), points = m + int(q.kernel[1]) - 1, places = points * points;
+        channels = channels_, lanes = (channels + W - 1) / W * W;
     }
 
     // Row i, column j: what a kernel's pixel j is worth at point i.
-    static void points(int64_t k, double (&at)[POINTS][5]) {
-        const double point[5] = {0, 1, -1, 2, -0.5}, divisor[5] = {1, -3, 3, 15, -0.9375};
-        for (int64_t j = 0; j < k; ++j) {
-            for (int i = 0; i < 5; ++i) {
-                double power = 1;
-                for (int64_t n = 0; n < j; ++n) power *= point[i];
-                at[i][j] = power / divisor[i];
-            }
-            at[5][j] = j == k - 1;
+    static void worth(int64_t k, int points, double (&at)[MOST_POINTS][5]) {
+        const double* point = points == 6 ? SIX : EIGHT;
+        for (int i = 0; i < points - 1; ++i) {
+            double divisor = 1, power = 1;
+            for (int other = 0; other < points - 1; ++other)
+                if (other != i) divisor *= point[i] - point[other];
+            for (int64_t j = 0; j < k; ++j, power *= point[i]) at[i][j] = power / divisor;
         }
+        for (int64_t j = 0; j < k; ++j) at[points - 1][j] = j == k - 1;
     }
 
-    // The weight's values at the 36 places, each laid out as `tile` wants it; `data` holds zeros.
+    // The weight's values at all places, each laid out as `tile` wants it; `data` holds zeros.
     void pack(const float* weight, int64_t gates, int64_t each, int64_t k, bool transposed, float* data) const {
         const int64_t taps = k * k, per_gate = (each + W - 1) / W;
-        double at[POINTS][5];
-        points(k, at);
+        double at[MOST_POINTS][5];
+        worth(k, points, at);
         const int64_t by_column = transposed ? taps : channels * taps;
         const int64_t by_channel = transposed ? each * gates * taps : taps;
         for (int64_t v = 0; v < packed.vectors; ++v) {
             const bool alone = v + 1 == packed.vectors && v % 2 == 0;
             const int64_t step = alone ? W : 2 * W, first = v % per_gate * W;
             const int64_t n = each - first < W ? each - first : W;
-            for (int64_t c = 0; c < channels; ++c)
+            for (int64_t c = 0; c < channels; ++c) {
+                double g[25][W] = {}, half[5][W];  // W columns at once
                 for (int64_t i = 0; i < n; ++i) {
-                    const float* g = weight + (v / per_gate * each + first + i) * by_column + c * by_channel;
-                    float* to = data + v / 2 * channels * 2 * W + v % 2 * W + c * step + i;
-                    double half[POINTS][5];
-                    for (int a = 0; a < POINTS; ++a)
-                        for (int64_t x = 0; x < k; ++x) {
-                            half[a][x] = 0;
-                            for (int64_t y = 0; y < k; ++y) half[a][x] += at[a][y] * g[transposed ? taps - 1 - y * k - x : y * k + x];
-                        }
-                    for (int a = 0; a < POINTS; ++a)
-                        for (int b = 0; b < POINTS; ++b) {
-                            double sum = 0;
-                            for (int64_t x = 0; x < k; ++x) sum += half[a][x] * at[b][x];
-                            to[(a * POINTS + b) * place] = float(sum);
-                        }
+                    const float* from = weight + (v / per_gate * each + first + i) * by_column + c * by_channel;
+                    for (int64_t tap = 0; tap < taps; ++tap) g[tap][i] = from[transposed ? taps - 1 - tap : tap];
                 }
+                float* to = data + v / 2 * channels * 2 * W + v % 2 * W + c * step;
+                for (int a = 0; a < points; ++a) {
+                    for (int64_t x = 0; x < k; ++x) combine(at[a], &g[x], k, k, half[x]);
+                    for (int b = 0; b < points; ++b, to += place) {
+                        double sum[W];
+                        combine(at[b], half, 1, k, sum);
+                        for (int i = 0; i < W; ++i) to[i] = float(sum[i]);
+                    }
+                }
+            }
         }
+    }
+
+    // sum[i] = the sum over j of factor[j] rows[j * stride][i].
+    static INLINE void combine(const double* factor, const double (*rows)[W], int64_t stride, int64_t k, double* sum) {
+        for (int i = 0; i < W; ++i) sum[i] = 0;
+        for (int64_t j = 0; j < k; ++j)
+            for (int i = 0; i < W; ++i) sum[i] += factor[j] * rows[j * stride][i];
     }
 
     // As `product`: calls tail(vector, line, x, rows, sums, stride) for all pixels of the span.
     template <class Tail>
     void apply(const Field& field, const Span& span, int64_t thread, Tail tail) const {
-        if (m == 2) return tiles<2>(field, span, scratch + thread * per_thread, tail);
-        tiles<4>(field, span, scratch + thread * per_thread, tail);
+        float* space = scratch + thread * per_thread;
+        if (points == 8) return tiles<4, 8>(field, span, space, tail);
+        if (m == 2) return tiles<2, 6>(field, span, space, tail);
+        tiles<4, 6>(field, span, space, tail);
     }
 
-    template <int M, class Tail>
+    template <int M, int P, class Tail>
     void tiles(const Field& field, const Span& span, float* space, Tail tail) const {
         const int64_t across = (field.width + M - 1) / M, blocks = (across + TILES - 1) / TILES;
         for (int64_t line = span.line0; line < span.line1;) {
@@ -144,22 +174,22 @@ struct Winograd {
             for (int64_t i = 0; i < blocks; ++i) {
                 const int64_t x = across * i / blocks * M;
                 const int count = int(across * (i + 1) / blocks - x / M);
-                block<M>(field, field.window(line) + x * field.stride, line, int(high), x, count, space, tail);
+                block<M, P>(field, field.window(line) + x * field.stride, line, int(high), x, count, space, tail);
             }
             line += high;
         }
     }
 
     // `count` tiles side by side.
-    template <int M, class Tail>
+    template <int M, int P, class Tail>
     __attribute__((noinline)) void block(const Field& field, const float* corner, int64_t line, int high, int64_t x0,
                                          int count, float* space, Tail tail) const {
-        spread_all<M>(field, corner, count, space, space + columns_at);
+        spread_all<M, P>(field, corner, count, TILES, space, space + columns_at);
         const int64_t wide = field.width - x0 < count * M ? field.width - x0 : count * M;
         float *products = space + products_at, *lines = space + lines_at;
         for (int64_t v = 0; v < packed.vectors; v += 2) {
             const int n = packed.vectors - v < 2 ? 1 : 2;
-            for (int p = 0; p < PLACES; ++p) {
+            for (int p = 0; p < P * P; ++p) {
                 const float* b = packed.data + p * place + v / 2 * channels * 2 * W;
                 for (int row = 0; row < count; row += TALL) {
                     const int rows = count - row < TALL ? count - row : TALL;
@@ -170,16 +200,16 @@ struct Winograd {
             for (int tile = 0; tile < count; ++tile)
                 for (int j = 0; j < n; ++j) {
                     const float* from = products + (tile * n + j) * W;
-                    V half[M][POINTS];
-                    for (int b = 0; b < POINTS; ++b) {
-                        V d[POINTS], out[M];
-                        for (int a = 0; a < POINTS; ++a) d[a] = load(from + (a * POINTS + b) * TILES * n * W);
-                        gather<M>(d, out);
+                    V half[M][P];
+                    for (int b = 0; b < P; ++b) {
+                        V d[P], out[M];
+                        for (int a = 0; a < P; ++a) d[a] = load(from + (a * P + b) * TILES * n * W);
+                        gather<M, P>(d, out);
                         for (int y = 0; y < M; ++y) half[y][b] = out[y];
                     }
                     for (int y = 0; y < M; ++y) {
                         V out[M];
-                        gather<M>(half[y], out);
+                        gather<M, P>(half[y], out);
                         for (int x = 0; x < M; ++x)
                             store(lines + ((y * TILES * M + tile * M + x) * n + j) * W, out[x]);
                     }
@@ -190,24 +220,24 @@ struct Winograd {
         }
     }
 
-    // The input at the 36 places of each tile: down the columns once, for neighbours share them, then along the rows.
-    template <int M>
-    void spread_all(const Field& field, const float* corner, int count, float* space, float* columns) const {
+    // The input at all places, `apart` tiles each, of `count` tiles side by side: down the columns once, for neighbours share them, then along the rows.
+    template <int M, int P>
+    void spread_all(const Field& field, const float* corner, int count, int apart, float* space, float* columns) const {
         for (int64_t c = 0; c < channels; c += W) {
             const int n = int(channels - c < W ? channels - c : W);
-            for (int x = 0; x < count * M + POINTS - M; ++x) {
-                V d[POINTS], out[POINTS];
-                for (int y = 0; y < POINTS; ++y) d[y] = load(corner + y * field.pitch + x * field.stride + c, n);
-                spread(d, out);
-                for (int y = 0; y < POINTS; ++y) store(columns + (x * POINTS + y) * W, out[y]);
+            for (int x = 0; x < count * M + P - M; ++x) {
+                V d[P], out[P];
+                for (int y = 0; y < P; ++y) d[y] = load(corner + y * field.pitch + x * field.stride + c, n);
+                spread<P>(d, out);
+                for (int y = 0; y < P; ++y) store(columns + (x * P + y) * W, out[y]);
             }
             for (int tile = 0; tile < count; ++tile)
-                for (int y = 0; y < POINTS; ++y) {
-                    V d[POINTS], out[POINTS];
-                    for (int x = 0; x < POINTS; ++x) d[x] = load(columns + ((tile * M + x) * POINTS + y) * W);
-                    spread(d, out);
-                    for (int x = 0; x < POINTS; ++x)
-                        store(space + ((y * POINTS + x) * TILES + tile) * lanes + c, out[x]);
+                for (int y = 0; y < P; ++y) {
+                    V d[P], out[P];
+                    for (int x = 0; x < P; ++x) d[x] = load(columns + ((tile * M + x) * P + y) * W);
+                    spread<P>(d, out);
+                    for (int x = 0; x < P; ++x)
+                        store(space + ((y * P + x) * apart + tile) * lanes + c, out[x]);
                 }
         }
     }

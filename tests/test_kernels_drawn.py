@@ -48,8 +48,8 @@ CELLS = (
     *("rnn", "rnn-relu", "gru", "gru-after", "mgu", "mgu-no-reset", "mgu-no-input", "gru2"),
     *("lstm", "lstm-peephole", "lstm-projection", "mingru"),
 )
-EASY = ("state", "learned", "dropout")
-HARD = ("lengths", "reset", "recurrent dropout", "zoneout")
+EASY = ("state", "learned", "dropout", "lengths", "reset")
+HARD = ("recurrent dropout", "zoneout")
 """Options of which the fastest kernels know nothing: half of the configurations have none of them."""
 
 

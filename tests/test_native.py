@@ -213,5 +213,5 @@ def test_gradients_of_gradients_go_through_the_loop() -> None:
 def test_what_it_cannot_run_it_refuses() -> None:
     job = job_of(dense(3), 3, 2)
     assert "float32" in str(native.refuses(job._replace(gx=job.gx.double())))
-    assert "lengths" in str(native.refuses(job._replace(lengths=torch.tensor([1, 2]))))
+    assert "dropout" in str(native.refuses(job._replace(drop=torch.ones(2, 3))))
     assert "reset-before" in str(native.refuses(job._replace(plan=None)))

@@ -45,18 +45,20 @@ def refuses(job: Job) -> str | None:
         return "it runs the reset-before GRU, the LSTM and the minGRU only"
     if isinstance(plan, LSTM) and (plan.peephole is not None or plan.projection is not None):
         return "it knows no peepholes or projection"
-    if job.reset is not None or job.lengths is not None or job.drop is not None or job.zone is not None:
-        return "it knows no reset, lengths, recurrent dropout or zoneout"
+    if job.drop is not None or job.zone is not None:
+        return "it knows no recurrent dropout or zoneout"
+    if isinstance(plan, MinGRU) and not (job.reset is None and job.lengths is None):
+        return "it knows no reset or lengths in a minGRU"
     products: tuple[Product, ...] = ()
     if isinstance(plan, GRUBefore):
         products = (plan.gates, plan.candidate)
     elif isinstance(plan, LSTM):
         products = (plan.hidden,)
-    tensors = (job.gx, *job.state, *(product.weight for product in products))
+    tensors = (job.gx, *job.state, *job.fresh, *(product.weight for product in products))
     if any(t.device.type != "cpu" for t in tensors):
         return "it runs on the processor only"
     if any(t.dtype != torch.float32 for t in tensors):
-        return "input, state and weights must be float32"
+        return "input, states and weights must be float32"
     if torch.is_autocast_enabled("cpu"):
         return "it does not know autocast"
     if any(size == 0 for size in job.gx.shape):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from canton.kernels.native import convolution, matmul
 from canton.kernels.native.library import Sequence
-from canton.kernels.plan import Conv, Dense, Product
+from canton.kernels.plan import Conv, Dense, Job, Product
 
 
 def last(x: Tensor, channels: int) -> Tensor:
@@ -39,6 +39,32 @@ def sequence(product: Product, gx: Tensor, hidden: int) -> Sequence:
     q.dilation[:] = (*[1] * lead, *product.dilation)
     q.circular = int(product.circular)
     return q
+
+
+def masks(q: Sequence, job: Job) -> dict[str, Tensor]:
+    """What the kernels are told of a job's lengths and restarts, by the names of the fields."""
+    found, units = {}, q.width if math.prod(q.kernel) == 1 else q.images
+    each = units // job.gx.shape[1]  # pixels that are rows of their own have what their image has
+    if job.lengths is not None:
+        found["lengths"] = job.lengths.long().repeat_interleave(each).contiguous()
+        found["order"] = found["lengths"].argsort(descending=True, stable=True)
+    if job.reset is not None:
+        found["reset"] = job.reset.repeat_interleave(each, dim=1).contiguous()
+    return found
+
+
+def before(job: Job, hs: Tensor, fresh: Tensor) -> Tensor:
+    """The states that the steps of a run began with: all but the last of `hs`, restarts done."""
+    if job.reset is None:
+        return hs[:-1]
+    return torch.where(job.reset.view(*job.reset.shape, *(1,) * (hs.ndim - 2)), last(fresh, 1), hs[:-1])
+
+
+def final(job: Job, hs: Tensor) -> Tensor:
+    """The state (B, C, *space) after each row's last step, a tensor of its own."""
+    if job.lengths is None:
+        return first(hs[-1].clone(), 1)
+    return first(hs[job.lengths.long(), torch.arange(hs.shape[1])], 1)
 
 
 def refuses(product: Product) -> str | None:

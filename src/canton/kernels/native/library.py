@@ -20,6 +20,8 @@ INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 
 _NUMBERS = ("steps", "images", "depth", "height", "width", "hidden")
 _ARRAYS = ("gx", "first", "second", "vector", "hs", "cs", "acts", "dys", "dh", "dc", "dgx", "seen", "dvector")
+_MASKS = {"order": torch.int64, "lengths": torch.int64, "reset": torch.bool}
+_FRESH = ("fresh", "fresh_c", "dfresh", "dfresh_c")
 
 
 class Sequence(ctypes.Structure):
@@ -30,7 +32,7 @@ class Sequence(ctypes.Structure):
         ("kernel", ctypes.c_int64 * 3),
         ("dilation", ctypes.c_int64 * 3),
         *((name, ctypes.c_int64) for name in ("circular", "flag", "threads")),
-        *((name, ctypes.c_void_p) for name in _ARRAYS),
+        *((name, ctypes.c_void_p) for name in (*_ARRAYS, *_MASKS, *_FRESH)),
     )
 
 
@@ -59,6 +61,7 @@ class MatmulRun(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("rows", "columns", "depth", "threads")),
         *((name, ctypes.c_int64) for name in ("a_row", "a_depth", "b_column", "b_depth", "c_row")),
+        ("levels", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("a", "b", "bias", "c")),
     )
 
@@ -136,9 +139,10 @@ def empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def call(name: str, sequence: Sequence, **arrays: Tensor | None) -> None:
-    """Run the entry `name`; `arrays` are contiguous float32 tensors for the fields of the same names."""
+    """Run the entry `name`; `arrays` are contiguous tensors for the fields they name, masks apart float32."""
     for field, tensor in arrays.items():
-        assert tensor is None or (tensor.is_contiguous() and tensor.dtype == torch.float32), field
+        dtype = _MASKS.get(field, torch.float32)
+        assert tensor is None or (tensor.is_contiguous() and tensor.dtype == dtype), field
         setattr(sequence, field, None if tensor is None else tensor.data_ptr())
     getattr(library(), name)(ctypes.byref(sequence))
 

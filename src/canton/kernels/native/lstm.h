@@ -1,5 +1,6 @@
 // The plain long short-term memory: i, f, g, o from h, c' = f c + i g, h' = o tanh(c').
 #pragma once
+#include "rows.h"
 #include "winograd.h"
 
 namespace {
@@ -17,35 +18,43 @@ struct LSTM {
 
     // q.acts holds i, f, g, o and tanh(c') of every step.
     void forward(const Sequence& q, const Team& team) {
-        const Span own = share(q, team);
+        Rows batch(q, team);
         const int64_t H = q.hidden, pixels = q.pixels(), per_gate = (H + W - 1) / W;
-        for (int64_t line = own.line0; line < own.line1; ++line)
-            for (int64_t x = own.x0; x < own.x1; ++x)
-                memcpy(even.pixel(line, x), q.hs + (line * q.width + x) * H, size_t(H) * 4);
+        for (int64_t line = batch.own.line0; line < batch.own.line1; ++line)
+            for (int64_t x = batch.own.x0; x < batch.own.x1; ++x)
+                memcpy(even.pixel(line, x), q.hs + batch.place(line, x)(0) * H, size_t(H) * 4);
         for (int64_t t = 0; t < q.steps; ++t) {
             const Field &seen = t % 2 ? odd : even, &next = t % 2 ? even : odd;
-            const float *gx = q.gx + t * pixels * 4 * H, *before = q.cs + t * pixels * H;
+            const float* gx = q.gx + t * pixels * 4 * H;
+            float* before = q.cs + t * pixels * H;  // also where a restarted row's fresh c is put, for the way back
             float *h = q.hs + (t + 1) * pixels * H, *c = q.cs + (t + 1) * pixels * H;
             float* acts = q.acts ? q.acts + t * pixels * 5 * H : gates;
             const int64_t act = q.acts ? 5 * H : 3 * H;
+            const Span now = batch.at(t);
+            batch.restarts(t, now, [&](int64_t row, int64_t line, int64_t x) {
+                memcpy(seen.pixel(line, x), q.fresh + row * H, size_t(H) * 4);
+                memcpy(before + row * H, q.fresh_c + row * H, size_t(H) * 4);
+            });
+            batch.clear(h, H, now);
             team.wait();
-            if (q.circular) seen.wrap(own.line0, own.line1);
-            map.apply(seen, own, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
-                        const int64_t gate = v / per_gate, column = v % per_gate * W, row = line * q.width + x;
+            if (q.circular) seen.wrap(now.line0, now.line1);
+            map.apply(seen, now, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+                        const int64_t gate = v / per_gate, column = v % per_gate * W;
+                        const Place row = batch.place(line, x);
                         const int n = int(H - column < W ? H - column : W);
-                        const float* in = gx + row * 4 * H + gate * H + column;
-                        float* out = acts + row * act + column;
+                        const float* in = gx + gate * H + column;
                         if (gate < 3) {
                             for (int i = 0; i < rows; ++i) {
-                                const V sum = load(sums + i * step) + load(in + i * 4 * H, n);
-                                store(out + gate * H + i * act, gate == 2 ? tanh(sum) : sigmoid(sum), n);
+                                const V sum = load(sums + i * step) + load(in + row(i) * 4 * H, n);
+                                store(acts + row(i) * act + gate * H + column, gate == 2 ? tanh(sum) : sigmoid(sum), n);
                             }
                             return;
                         }
                         float* state = next.pixel(line, x) + column;
-                        for (int i = 0; i < rows; ++i, out += act) {
-                            const int64_t at = (row + i) * H + column;
-                            const V o = sigmoid(load(sums + i * step) + load(in + i * 4 * H, n));
+                        for (int i = 0; i < rows; ++i) {
+                            const int64_t at = row(i) * H + column;
+                            float* out = acts + row(i) * act + column;
+                            const V o = sigmoid(load(sums + i * step) + load(in + row(i) * 4 * H, n));
                             const V fresh = load(out + H, n) * load(before + at, n) + load(out, n) * load(out + 2 * H, n);
                             const V shown = tanh(fresh);
                             store(c + at, fresh, n);
@@ -69,15 +78,17 @@ struct LSTMGradient {
 
     // q.dh and q.dc are carried from step to step.
     void backward(const Sequence& q, const Team& team) {
-        const Span own = share(q, team);
+        Rows batch(q, team);
         const int64_t H = q.hidden, pixels = q.pixels();
         for (int64_t t = q.steps - 1; t >= 0; --t) {
             const float *acts = q.acts + t * pixels * 5 * H, *before = q.cs + t * pixels * H, *dy = q.dys + t * pixels * H;
             float* dgx = q.dgx + t * pixels * 4 * H;
+            const Span now = batch.at(t);
+            batch.clear(dgx, 4 * H, now);
             team.wait();
-            for (int64_t line = own.line0; line < own.line1; ++line)
-                for (int64_t x = own.x0; x < own.x1; ++x) {
-                    const int64_t row = line * q.width + x;
+            for (int64_t line = now.line0; line < now.line1; ++line)
+                for (int64_t x = now.x0; x < now.x1; ++x) {
+                    const int64_t row = batch.place(line, x)(0);
                     float* all = d.pixel(line, x);
                     for (int64_t column = 0; column < H; column += W) {
                         const int n = int(H - column < W ? H - column : W);
@@ -96,12 +107,14 @@ struct LSTMGradient {
                     }
                 }
             team.wait();
-            if (q.circular) d.wrap(own.line0, own.line1);
-            map.apply(d, own, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
+            if (q.circular) d.wrap(now.line0, now.line1);
+            map.apply(d, now, team.index, [&](int64_t v, int64_t line, int64_t x, int rows, const float* sums, int64_t step) {
                         const int n = int(H - v * W < W ? H - v * W : W);
-                        for (int i = 0; i < rows; ++i)
-                            store(q.dh + (line * q.width + x + i) * H + v * W, load(sums + i * step), n);
+                        const Place row = batch.place(line, x);
+                        for (int i = 0; i < rows; ++i) store(q.dh + row(i) * H + v * W, load(sums + i * step), n);
                     });
+            batch.part(t, now, q.dh, q.dfresh);
+            batch.part(t, now, q.dc, q.dfresh_c);
         }
     }
 };

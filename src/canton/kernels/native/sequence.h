@@ -14,6 +14,11 @@ struct Sequence {
     const float* dys;                           // (steps, pixels, hidden)
     float *dh, *dc;                             // in: gradients of the final state; out: of the initial one
     float *dgx, *seen, *dvector;                // seen: what the second product saw, for its weight's gradient
+    // Of the rows of a dense batch, else of the images (see rows.h). Each is null where nobody asked for it.
+    const int64_t *order, *lengths;  // all of them, the longest first; how many steps of each count: later outputs are 0
+    const uint8_t* reset;            // (steps, rows or images): where not 0, it starts afresh before the step
+    const float *fresh, *fresh_c;    // (pixels, hidden), what it starts from
+    float *dfresh, *dfresh_c;        // zeros; out: their gradients
 
     __attribute__((always_inline)) int64_t pixels() const { return images * depth * height * width; }
     __attribute__((always_inline)) bool dense() const { return kernel[0] * kernel[1] * kernel[2] == 1; }
@@ -41,6 +46,7 @@ struct ConvolutionRun {
 struct MatmulRun {
     int64_t rows, columns, depth, threads;
     int64_t a_row, a_depth, b_column, b_depth, c_row;  // floats from one to the next
+    int64_t levels;                                    // of Strassen's recipe; 0 multiplies plainly
     const float *a, *b, *bias;
     float* c;
 };

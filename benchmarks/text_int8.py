@@ -1,0 +1,93 @@
+"""What `precision="int8"` costs: held-out bits per byte by the writer that writes, in float32 and in int8.
+
+    python benchmarks/text_int8.py FILE [MINUTES]
+
+Scored are the model that ships with Canton, on the held-out part of its own corpus, and two that learn from
+the first 90% of FILE for MINUTES (2) processor minutes each: the default and the article's. The native writer
+itself reads each text, one byte a call: scores that leave it no choice make it "write" the byte that comes,
+and what it gives for the next one is scored. Its float32 figure must be the model's own. One thread. Figures
+go to benchmarks/results/text_int8.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import canton
+from canton.bench.runner import machine
+from canton.text import ARTICLE, Architecture, ByteModel, Corpus, load_model, score, train
+from canton.text.corpus import Bytes
+from canton.text.generation import read
+from canton.text.surprisal import BEFORE
+from canton.text.writing import native_writer
+
+SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
+RESULTS = Path(__file__).parent / "results" / "text_int8.json"
+FORCED = 1e30
+"""A score beside which no other byte is written."""
+
+
+def writers_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> float:
+    """Bits per byte of `text`, read from its first byte to its last by the native writer."""
+    writer = native_writer(model, precision=precision)
+    assert writer is not None
+    logits, (window, *states) = read(model, bytes([BEFORE]))
+    past, nats, sure = window[:, 0].numpy().tobytes(), 0.0, np.zeros(1)
+    for byte in text:
+        scores = logits.astype(np.float64)
+        nats += np.logaddexp.reduce(scores) - scores[byte]
+        force = np.zeros(256, np.float32)
+        force[byte] = FORCED
+        written = writer.write(force, states, past, sure, temperature=0)
+        assert written.text[0] == byte
+        logits, states, past = written.logits, written.states, written.past
+    return float(nats) / math.log(2) / len(text)
+
+
+def measured(model: ByteModel, corpus: Corpus) -> dict[str, float]:
+    text = corpus.read(corpus.split, len(corpus))
+    found = {p: writers_bits_per_byte(model.eval(), text, p) for p in ("float32", "int8")}
+    return {
+        "bytes": len(text),
+        "model": score(model, text).bits_per_byte,
+        **found,
+        "cost": found["int8"] - found["float32"],
+    }
+
+
+def main(file: str, minutes: str = "2") -> None:
+    torch.set_num_threads(1)
+    corpus, rows = Corpus([Path(file)]), {}
+    architectures: dict[str, Architecture | None] = {"default": None, "article": ARTICLE}
+    rows["shipped, its own held-out part"] = measured(load_model(SHIPPED).model, Corpus())
+    for name, architecture in architectures.items():
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "model.safetensors"
+            train(
+                out,
+                [Path(file)],
+                minutes=float(minutes),
+                architecture=architecture,
+                clock=time.process_time,
+            )
+            rows[f"{name}, {minutes} minutes, {Path(file).name}"] = measured(load_model(out).model, corpus)
+    for name, row in rows.items():
+        print(
+            f"{name}: {row['float32']:.4f} bits per byte, int8 {row['cost']:+.5f} (model {row['model']:.4f})"
+        )
+    versions = {"canton": canton.__version__, "torch": torch.__version__}
+    RESULTS.write_text(
+        json.dumps({"rows": rows, "machine": machine(), "versions": versions}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

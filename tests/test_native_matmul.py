@@ -19,12 +19,21 @@ SHAPES = [(1, 1, 1), (2, 3, 5), (14, 32, 64), (15, 33, 65), (113, 31, 1025), (64
 
 @pytest.mark.parametrize(("rows", "columns", "depth"), SHAPES)
 @pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
-def test_the_product(instructions: str, rows: int, columns: int, depth: int, turned: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_the_product(
+    instructions: str,  # noqa: F811
+    rows: int,
+    columns: int,
+    depth: int,
+    turned: str,
+    levels: int,
+) -> None:
     a = torch.randn(depth, rows).t() if turned in ("a", "both") else torch.randn(rows, depth)
     b = torch.randn(columns, depth).t() if turned in ("b", "both") else torch.randn(depth, columns)
     bias = torch.randn(columns)
-    assert_close(matmul.multiply(a, b), a.double() @ b.double(), "product")
-    assert_close(matmul.multiply(a, b, bias), a.double() @ b.double() + bias.double(), "product and bias")
+    expected = a.double() @ b.double()
+    assert_close(matmul.multiply(a, b, None, levels), expected, "product")
+    assert_close(matmul.multiply(a, b, bias, levels), expected + bias.double(), "product and bias")
 
 
 def test_strided_matrices(instructions: str) -> None:  # noqa: F811
@@ -33,23 +42,57 @@ def test_strided_matrices(instructions: str) -> None:  # noqa: F811
     assert_close(matmul.multiply(a[:, ::2], b[::2, ::3]), a[:, ::2].double() @ b[::2, ::3].double())
 
 
-def test_the_threads_do_not_change_a_bit() -> None:
-    a, b = torch.randn(1030, 129).t(), torch.randn(1030, 77)
-    alone, again = matmul.multiply(a, b), matmul.multiply(a, b)
+@pytest.mark.parametrize("levels", [0, 1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_threads_do_not_change_a_bit(levels: int, turned: bool) -> None:
+    a, b = torch.randn(1030, 1029), torch.randn(1029, 77)
+    a = a.t().contiguous().t() if turned else a
+    alone, again = matmul.multiply(a, b, None, levels), matmul.multiply(a, b, None, levels)
     torch.set_num_threads(2)
-    together = matmul.multiply(a, b)
+    together = matmul.multiply(a, b, None, levels)
     torch.set_num_threads(1)
     assert torch.equal(alone, again)
     assert torch.equal(alone, together)
 
 
+@pytest.mark.parametrize(("levels", "partners"), [(0, [3]), (1, [2, 3]), (2, [0, 1, 2, 3])])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_bad_number_stays_in_its_row(bad: float) -> None:
+def test_a_bad_number_stays_with_its_partners(bad: float, levels: int, partners: list[int]) -> None:
     a, b = torch.randn(40, 64), torch.randn(64, 40)
     a[3, 5] = bad
-    rows = matmul.multiply(a, b).isfinite().all(1)
-    assert rows.sum() == 39
+    rows = matmul.multiply(a, b, None, levels).isfinite().all(1)
     assert not rows[3]
+    assert rows[[row for row in range(40) if row not in partners]].all()
+
+
+@pytest.mark.parametrize(("levels", "most"), [(0, 1e-6), (1, 2e-6), (2, 4e-6)])
+def test_how_much_is_rounded(levels: int, most: float) -> None:
+    """What docs/speed.md says of the error, relative to the largest output."""
+    a, b = torch.randn(256, 2048), torch.randn(2048, 256)
+    expected = a.double() @ b.double()
+    error = (matmul.multiply(a, b, None, levels) - expected).abs().max() / expected.abs().max()
+    assert error < most
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "levels"),
+    [
+        (16384, 3072, 1024, 2),
+        (3072, 1024, 16384, 2),
+        (8192, 768, 256, 1),
+        (4096, 256, 256, 0),
+        (16384, 3072, 64, 0),
+    ],
+)
+def test_only_large_products_go_by_strassen(rows: int, columns: int, depth: int, levels: int) -> None:
+    assert matmul.levels_for(rows, columns, depth) == levels
+
+
+def test_the_levels_taken_are_those_that_are_told() -> None:
+    a, b = torch.randn(1024, 512), torch.randn(512, 1024)
+    assert matmul.levels_for(1024, 1024, 512) == 1
+    assert torch.equal(matmul.multiply(a, b), matmul.multiply(a, b, None, 1))
+    assert not torch.equal(matmul.multiply(a, b), matmul.multiply(a, b, None, 0))
 
 
 def gradients(module: nn.Linear, x: Tensor, weigh: Tensor, fast: bool) -> dict[str, Tensor]:

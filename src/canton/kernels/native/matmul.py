@@ -15,16 +15,33 @@ LEAST = 1 << 22
 """Multiplications below which packing both matrices would not pay."""
 
 
+STRASSEN = ((1 << 29, 256), (1 << 34, 1024))
+"""For one level of Strassen's recipe and for two: how many multiplications, and how many rows, columns and
+depth at least, there must be lest its additions cost more than it saves."""
+
+
+def levels_for(rows: int, columns: int, depth: int) -> int:
+    """How many levels of Strassen's recipe are quickest for a product of this size; 0 multiplies plainly."""
+    size, least = rows * columns * depth, min(rows, columns, depth)
+    return sum(size >= enough and least >= side for enough, side in STRASSEN)
+
+
 def serves(rows: int, columns: int, depth: int) -> bool:
     """Whether a float32 product of this size on the processor is quicker here than in torch."""
     large = rows * columns * depth >= LEAST and min(rows, columns, depth) >= 32
     return large and why_not() is None and instruction_set() != "portable"
 
 
-def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, levels: int | None = None) -> Tensor:
     """``a @ b + bias`` for float32 matrices on the processor.
 
     Either step of `a` and of `b` may be the 1: a transposed view is read in place.
+
+    Args:
+        a: (rows, depth).
+        b: (depth, columns).
+        bias: (columns,).
+        levels: of Strassen's recipe, 0 to 2: each multiplies less, and rounds more. None: what is quickest.
     """
     a, b = (t if 1 in t.stride() else t.contiguous() for t in (a, b))
     (rows, depth), columns = a.shape, b.shape[1]
@@ -40,6 +57,7 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         b_column=b.stride(1),
         b_depth=b.stride(0),
         c_row=columns,
+        levels=levels_for(rows, columns, depth) if levels is None else levels,
         a=a.data_ptr(),
         b=b.data_ptr(),
         bias=None if bias is None else bias.data_ptr(),

@@ -9,12 +9,28 @@
 
 namespace {
 
+// Lines of the cache that will be wanted soon. A tile asks for one with every k: asked for all at once, they would queue
+// up before the numbers that the tile itself needs.
+struct Soon {
+    struct Piece {
+        const float* at;
+        int64_t step, left;
+    } pieces[12];
+    int count = 0;
+
+    void add(const float* at, int64_t step, int64_t lines) {
+        if (lines > 0) pieces[count++] = {at, step, lines};
+    }
+    void close(const float* any) { pieces[count] = {any, 0, int64_t(1) << 62}, count = 0; }
+};
+
 // Columns are counted in vectors and lie in panels of two: panel p holds, for every k, 2W floats (W if alone).
 struct Packed {
     const float* data;
     const int64_t* offset;  // of each segment, in floats
     int64_t segments, length;
     int64_t vectors;  // columns / W, every gate rounded up to whole vectors
+    const Soon* soon = nullptr;  // what a tile of two vectors fetches on the way
     int64_t depth() const { return segments * length; }
 };
 
@@ -42,8 +58,7 @@ __attribute__((noinline)) void tile(const float* a, int64_t stride, const Packed
     for (int64_t s = 0; s < w.segments; ++s) {
         const float* row = a + w.offset[s];
         const float* column = b + s * w.length * step;
-#pragma GCC unroll 2
-        for (int64_t k = 0; k < w.length; ++k) {
+        const auto once = [&]() __attribute__((always_inline)) {
             V col[N];
 #pragma GCC unroll 8
             for (int n = 0; n < N; ++n) col[n] = load(column + (n / 2) * panel + (n % 2) * W);
@@ -55,7 +70,22 @@ __attribute__((noinline)) void tile(const float* a, int64_t stride, const Packed
             }
             row += ACROSS ? stride : 1;
             column += step;
+        };
+        if (N == 2 && w.soon) {
+            const Soon::Piece* piece = w.soon->pieces;
+            const float* soon = piece->at;
+            int64_t left = piece->left, far = piece->step;
+#pragma GCC unroll 2
+            for (int64_t k = 0; k < w.length; ++k) {
+                __builtin_prefetch(soon, 0, 2);
+                soon += far;
+                if (--left == 0) ++piece, soon = piece->at, left = piece->left, far = piece->step;
+                once();
+            }
+            continue;
         }
+#pragma GCC unroll 2
+        for (int64_t k = 0; k < w.length; ++k) once();
     }
 #pragma GCC unroll 28
     for (int m = 0; m < M; ++m)
@@ -95,7 +125,7 @@ Tile tile_for(int rows, int columns) {
 
 // Calls tail(vector, line, x, rows, sums, stride) for every finished block of `rows` pixels and W columns.
 // start(line) is where the line's pixel 0 lies; pixels are `stride` floats apart, or neighbours as `tile` has it.
-// ahead(vector, line, x, rows) comes before a block is multiplied: it may fetch what `tail` will touch.
+// ahead(vector, line, x, rows) comes before a block is multiplied: it may say in w.soon what to fetch meanwhile.
 template <bool ACROSS = false, class Start, class Tail, class Ahead>
 void product(const Packed& w, const Span& span, int64_t stride, Start start, Tail tail, Ahead ahead) {
     alignas(64) float sums[TALL * 4 * W];

@@ -256,8 +256,21 @@ struct Map {
     template <class Tail>
     void apply(const Field& field, const Span& own, int64_t thread, Tail tail) const {
         if (tiled.m) return tiled.apply(field, own, thread, tail);
-        product(plain.packed, own, field.stride, [&](int64_t line) { return field.window(line); }, tail,
-                [](int64_t, int64_t, int64_t, int) {});
+        const auto start = [&](int64_t line) { return field.window(line); };
+        const Packed& w = plain.packed;
+        if (w.vectors * w.depth() * W < (1 << 18) || own.line1 - own.line0 != 1)  // a core's second cache holds it
+            return product(w, own, field.stride, start, tail, [](int64_t, int64_t, int64_t, int) {});
+        Soon soon;
+        Packed far = w;
+        far.soon = &soon;
+        product(far, own, field.stride, start, tail, [&](int64_t v, int64_t, int64_t x, int rows) {
+            if (v % 2 == 0 && v + 1 < w.vectors) return;
+            const int64_t after = v / 2 * 2 + 2, count = own.x1 - own.x0;  // the next panel, a part with every tile
+            const int64_t size = after < w.vectors ? w.depth() * (after + 1 < w.vectors ? 2 * W : W) / 16 : 0;
+            const int64_t from = size * (x - own.x0) / count, end = size * (x - own.x0 + rows) / count;
+            soon.add(w.data + after * w.depth() * W + from * 16, 16, end - from);
+            soon.close(w.data);
+        });
     }
 };
 

@@ -65,7 +65,7 @@ docs: $(VENV)/.ready-dev ## build site/ from docs/
 
 bench: $(VENV)/.ready-dev ## canton beside its peers, in one run (see benchmarks/)
 	$(VENV)/bin/pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
-	OMP_NUM_THREADS=1 $(VENV)/bin/canton bench
+	env -u OMP_WAIT_POLICY OMP_NUM_THREADS=1 $(VENV)/bin/canton bench
 
 clean: ## remove what was made here, .venv too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

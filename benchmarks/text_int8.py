@@ -55,9 +55,12 @@ def writers_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> floa
 def measured(model: ByteModel, corpus: Corpus) -> dict[str, float]:
     text = corpus.read(corpus.split, len(corpus))
     found = {p: writers_bits_per_byte(model.eval(), text, p) for p in ("float32", "int8")}
+    own = score(model, text).bits_per_byte
+    if abs(found["float32"] - own) > 1e-5:
+        raise SystemExit(f"the writer scores {found['float32']} in float32, the model {own}: not the same net")
     return {
         "bytes": len(text),
-        "model": score(model, text).bits_per_byte,
+        "model": own,
         **found,
         "cost": found["int8"] - found["float32"],
     }

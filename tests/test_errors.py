@@ -71,6 +71,10 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: GRU(XS, reset=MASK.int()),
         "reset is (5, 2) torch.int32: it is (5, 2) torch.bool",
     ),
+    "reset's device": (
+        lambda: GRU(XS, reset=MASK.to("meta")),
+        "reset is on meta: it lies where xs does, on cpu",
+    ),
     "lengths": (lambda: GRU(XS, lengths=[5, 6]), "lengths go from 5 to 6: they lie in 0..5"),
     "negative lengths": (lambda: GRU(XS, lengths=[-1, 5]), "lengths go from -1 to 5: they lie in 0..5"),
     "lengths' count": (lambda: GRU(XS, lengths=[5]), "lengths is (1,) torch.int64: it is (2,) whole numbers"),

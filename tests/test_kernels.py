@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import canton
 from canton import maps
 from canton.kernels import native
 from canton.recurrent import Recurrent
 from gradients import held_to_the_loop, results
+from tolerances import assert_close
 
 CELLS = {
     "rnn-relu": lambda m: canton.RNNCell(4, 6, nonlinearity="relu", map=m),
@@ -116,3 +118,21 @@ def test_the_same_bits_twice(kind: str, kernel: str) -> None:
     first, second = results(layer, xs), results(layer, xs)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("where", ["xs", "state", "initial.0", "cells.0.candidate_map.weight"])
+def test_forward_mode_takes_the_loop(where: str) -> None:
+    """Wherever the tangent sits: a kernel would drop it in silence."""
+    layer = canton.GRU(3, 5, learn_initial_state=True)
+    reset = torch.zeros(4, 2, dtype=torch.bool)
+    reset[2] = True
+    given = {"xs": torch.randn(4, 2, 3), "state": torch.randn(1, 2, 5), **dict(layer.named_parameters())}
+    tangents = []
+    with torch.no_grad(), forward_ad.dual_level():
+        given[where] = forward_ad.make_dual(given[where].detach(), torch.ones_like(given[where]))
+        xs, state = given.pop("xs"), given.pop("state")
+        for kernel in ("auto", "loop"):
+            layer.kernel = kernel
+            ys, _ = torch.func.functional_call(layer, given, (xs, state), {"reset": reset})
+            tangents.append(forward_ad.unpack_dual(ys).tangent)
+    assert_close(*tangents)

@@ -141,12 +141,15 @@ def test_threads_give_the_same_bits(kind: str, place: str, batch: int, names: st
     )
     job = Job(cell.plan(), gx, state, fresh, options.get("reset"), options.get("lengths"))
     given, found = (gx, *state, *(fresh if "reset" in options else ())), []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        ys, after = native.run(job, partial(loop, cell=cell))
-        loss = sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in (ys, *after))
-        found.append([ys, *after, *torch.autograd.grad(loss, given)])
-        torch.set_num_threads(1)
+    usual = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            ys, after = native.run(job, partial(loop, cell=cell))
+            loss = sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in (ys, *after))
+            found.append([ys, *after, *torch.autograd.grad(loss, given)])
+    finally:
+        torch.set_num_threads(usual)
     for together in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(together, found[0], strict=True))
 

@@ -48,9 +48,12 @@ def test_the_threads_do_not_change_a_bit(levels: int, turned: bool) -> None:
     a, b = torch.randn(1030, 1029), torch.randn(1029, 77)
     a = a.t().contiguous().t() if turned else a
     alone, again = matmul.multiply(a, b, None, levels), matmul.multiply(a, b, None, levels)
+    threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    together = matmul.multiply(a, b, None, levels)
-    torch.set_num_threads(1)
+    try:
+        together = matmul.multiply(a, b, None, levels)
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(alone, again)
     assert torch.equal(alone, together)
 
@@ -67,7 +70,7 @@ def test_a_bad_number_stays_with_its_partners(bad: float, levels: int, partners:
 
 @pytest.mark.parametrize(("levels", "most"), [(0, 1e-6), (1, 2e-6), (2, 4e-6)])
 def test_how_much_is_rounded(levels: int, most: float) -> None:
-    """What docs/speed.md says of the error, relative to the largest output."""
+    """Relative to the largest output, at this size; docs/speed.md has more of them."""
     a, b = torch.randn(256, 2048), torch.randn(2048, 256)
     expected = a.double() @ b.double()
     error = (matmul.multiply(a, b, None, levels) - expected).abs().max() / expected.abs().max()
@@ -88,11 +91,32 @@ def test_only_large_products_go_by_strassen(rows: int, columns: int, depth: int,
     assert matmul.levels_for(rows, columns, depth) == levels
 
 
-def test_the_levels_taken_are_those_that_are_told() -> None:
+def test_strassen_is_for_what_is_summed_over_all_rows() -> None:
+    """A weight's gradient goes by it; where a row of the result is a row of the batch, nothing does."""
     a, b = torch.randn(1024, 512), torch.randn(512, 1024)
     assert matmul.levels_for(1024, 1024, 512) == 1
-    assert torch.equal(matmul.multiply(a, b), matmul.multiply(a, b, None, 1))
-    assert not torch.equal(matmul.multiply(a, b), matmul.multiply(a, b, None, 0))
+    plain, quick = matmul.multiply(a, b), matmul.multiply(a, b, None, 1)
+    assert not torch.equal(plain, quick)
+    assert torch.equal(matmul.product(a, b), plain)
+    assert torch.equal(matmul.product(a, b, summed=True), quick)
+
+
+def test_rows_of_large_products_do_not_see_each_other() -> None:
+    """Forward and backward: neither in a last bit, nor through a number that is not finite."""
+    module, x = nn.Linear(512, 1536), torch.randn(1203, 512)
+    assert matmul.levels_for(1203, 1536, 512) > 0
+    changed = x.clone()
+    changed[5] = float("nan")
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.clone().requires_grad_()
+        y = kernels.apply(module, x)
+        return y.detach(), torch.autograd.grad(y.square().sum(), x)[0]
+
+    others = [row for row in range(1203) if row != 5]
+    for value, other in zip(both(x), both(changed), strict=True):
+        assert torch.equal(value[others], other[others])
+        assert not other[5].isfinite().any()
 
 
 def gradients(module: nn.Linear, x: Tensor, weigh: Tensor, fast: bool) -> dict[str, Tensor]:

@@ -215,6 +215,8 @@ class Recurrent(nn.Module):
             raise ValueError(
                 f"reset is {tuple(reset.shape)} {reset.dtype}: it is ({steps}, {batch}) torch.bool"
             )
+        if reset is not None and reset.device != xs.device:
+            raise ValueError(f"reset is on {reset.device}: it lies where xs does, on {xs.device}")
         if (
             lengths is not None
         ):  # behind its end a row neither restarts nor reads: a NaN would reach gradients

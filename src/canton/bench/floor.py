@@ -32,7 +32,7 @@ def measure(threads: int) -> dict[str, float]:
         out = torch.empty(1024, 1024)
         product = _median_s(lambda: torch.mm(a, b, out=out))
         if matmul.serves(1024, 1024, 1024):
-            product = min(product, _median_s(lambda: matmul.multiply(a, b, levels=0)))
+            product = min(product, _median_s(lambda: matmul.multiply(a, b)))
         source = torch.randn(32 * 2**20)
         target = torch.empty_like(source)
         copy = _median_s(lambda: target.copy_(source))

@@ -30,6 +30,7 @@ from canton.kernels.plan import (
     Product,
     Result,
     product,
+    tensors,
 )
 
 __all__ = [
@@ -87,7 +88,8 @@ def _refuses(name: str, job: Job) -> str | None:
         return "a tensor on the meta device has no values"
     if job.plan is None:
         return "the cell has a step that no kernel knows (a map of its own, or layer normalisation)"
-    if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in (job.gx, *job.state)):
+    seen = (job.gx, *job.state, *job.fresh, *tensors(job.plan))
+    if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in seen):
         return "forward-mode differentiation is at work"
     reason: str | None = _KERNELS[name].refuses(job)
     return reason

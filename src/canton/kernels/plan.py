@@ -7,6 +7,7 @@ and the readable loop runs it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -83,6 +84,15 @@ class MinGRU(NamedTuple):
 
 
 Plan = RNN | GRUBefore | GRUAfter | MGU | LSTM | MinGRU
+
+
+def tensors(plan: Plan) -> Iterator[Tensor]:
+    """The weights that `plan` names, in its order."""
+    for part in plan:
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, (Dense, Conv)):
+            yield part.weight
 
 
 def product(module: nn.Module, *, biased: bool = False) -> Product | None:

@@ -39,9 +39,9 @@ class DenseProduct:
     def weight_grad(self, pairs: Pairs) -> Tensor:
         """The gradient of the weight, over all steps at once."""
         (x, d), *rest = pairs
-        grad = matmul.product(d.flatten(0, 1).t(), x.flatten(0, 1))
+        grad = matmul.product(d.flatten(0, 1).t(), x.flatten(0, 1), summed=True)
         for x, d in rest:
-            grad.add_(matmul.product(d.flatten(0, 1).t(), x.flatten(0, 1)))
+            grad.add_(matmul.product(d.flatten(0, 1).t(), x.flatten(0, 1), summed=True))
         return grad
 
 

@@ -19,7 +19,7 @@ from canton.kernels.native.library import (
     use_instruction_set,
     why_not,
 )
-from canton.kernels.plan import LSTM, Dense, GRUBefore, Job, MinGRU, Product, Result
+from canton.kernels.plan import LSTM, Dense, GRUBefore, Job, MinGRU, Product, Result, tensors
 
 __all__ = [
     "INSTRUCTION_SETS",
@@ -54,10 +54,10 @@ def refuses(job: Job) -> str | None:
         products = (plan.gates, plan.candidate)
     elif isinstance(plan, LSTM):
         products = (plan.hidden,)
-    tensors = (job.gx, *job.state, *job.fresh, *(product.weight for product in products))
-    if any(t.device.type != "cpu" for t in tensors):
+    numbers = (job.gx, *job.state, *job.fresh, *tensors(plan))
+    if any(t.device.type != "cpu" for t in numbers):
         return "it runs on the processor only"
-    if any(t.dtype != torch.float32 for t in tensors):
+    if any(t.dtype != torch.float32 for t in numbers):
         return "input, states and weights must be float32"
     if torch.is_autocast_enabled("cpu"):
         return "it does not know autocast"

@@ -5,14 +5,9 @@
 
 namespace {
 
-// From M neighbouring gradients to the P points: `gather` transposed.
-template <int M, int P>
+// From `SIDE` neighbouring gradients to the P points: `gather` transposed.
+template <int P>
 INLINE void scatter(const V* d, V* out) {
-    if (M == 2) {
-        out[0] = d[0], out[1] = d[0] + d[1], out[2] = d[0] - d[1];
-        out[3] = d[0] + 2.0f * d[1], out[4] = d[0] - 0.5f * d[1], out[5] = d[1];
-        return;
-    }
     const V even = d[0] + d[2], odd = d[1] + d[3];
     if constexpr (P == 8) {
         const V even2 = d[0] + 4.0f * d[2], odd2 = 2.0f * d[1] + 8.0f * d[3];
@@ -78,19 +73,18 @@ struct ConvolutionWeights {
     }
 
     void work(const Sequence& units, const Team& team) {
-        if (tiles.points == 8) return part<4, 8>(units, team);
-        if (tiles.m == 2) return part<2, 6>(units, team);
-        part<4, 6>(units, team);
+        if (tiles.points == 8) return sum<8>(units, team);
+        sum<6>(units, team);
     }
 
-    template <int M, int P>
-    void part(const Sequence& units, const Team& team) {
+    template <int P>
+    void sum(const Sequence& units, const Team& team) {
         Memory mine;
         const Field field(band, run.in, false, mine);
-        const int64_t across = (run.out_width + M - 1) / M;
+        const int64_t across = (run.out_width + SIDE - 1) / SIDE;
         float* sums = mine.floats(size);
         const int64_t columns_at = P * P * GROUP * tiles.lanes;
-        float* space = mine.floats(columns_at + (GROUP * M + P) * P * W);
+        float* space = mine.floats(columns_at + (GROUP * SIDE + P) * P * W);
         float* given = mine.floats(P * P * GROUP * wide);
         memset(sums, 0, size_t(size) * 4), memset(space, 0, size_t(columns_at) * 4);
         const int64_t end = units.images * (team.index + 1) / team.count;
@@ -103,12 +97,12 @@ struct ConvolutionWeights {
                 for (int p = 0; p < P * P && filled; ++p) accumulate(p, filled, space, given, sums);
                 filled = 0;
             };
-            for (int64_t line = 0; line < high; line += M)
+            for (int64_t line = 0; line < high; line += SIDE)
                 for (int64_t tile = 0; tile < across;) {
                     const int count = int(across - tile < GROUP - filled ? across - tile : GROUP - filled);
-                    tiles.spread_all<M, P>(field, field.window(line) + tile * M * field.stride, count, GROUP,
+                    tiles.spread_all<P>(field, field.window(line) + tile * SIDE * field.stride, count, GROUP,
                                            space + filled * tiles.lanes, space + columns_at);
-                    spread_given<M, P>(image, top + line, tile * M, count, given + filled * wide);
+                    spread_given<P>(image, top + line, tile * SIDE, count, given + filled * wide);
                     tile += count, filled += count;
                     if (filled == GROUP) multiply();
                 }
@@ -118,26 +112,26 @@ struct ConvolutionWeights {
     }
 
     // The outputs' gradients of `count` tiles at their places; zeros beyond the image.
-    template <int M, int P>
+    template <int P>
     void spread_given(int64_t image, int64_t top, int64_t x0, int count, float* given) const {
         for (int64_t c = 0; c < run.out; c += W) {
             const int n = int(run.out - c < W ? run.out - c : W);
             for (int tile = 0; tile < count; ++tile) {
-                V half[P][M];
-                for (int x = 0; x < M; ++x) {
-                    V d[M], out[P];
-                    for (int y = 0; y < M; ++y) {
-                        const int64_t line = top + y, pixel = x0 + tile * M + x;
+                V half[P][SIDE];
+                for (int x = 0; x < SIDE; ++x) {
+                    V d[SIDE], out[P];
+                    for (int y = 0; y < SIDE; ++y) {
+                        const int64_t line = top + y, pixel = x0 + tile * SIDE + x;
                         const bool inside = line < run.out_height && pixel < run.out_width;
                         const int64_t at = (image * run.out_height + line) * run.out_width + pixel;
                         d[y] = inside ? load(run.dy + at * run.dy_pixel + c, n) : V{};
                     }
-                    scatter<M, P>(d, out);
+                    scatter<P>(d, out);
                     for (int a = 0; a < P; ++a) half[a][x] = out[a];
                 }
                 for (int a = 0; a < P; ++a) {
                     V out[P];
-                    scatter<M, P>(half[a], out);
+                    scatter<P>(half[a], out);
                     for (int b = 0; b < P; ++b) store(given + ((a * P + b) * GROUP + tile) * wide + c, out[b]);
                 }
             }

@@ -10,7 +10,8 @@ struct DenseStep {
 
     // A run without gradients, so short that packing would not pay.
     static bool serves(const Sequence& q) {
-        return q.dense() && q.steps == 1 && !q.acts && !q.order && !q.reset && q.images * q.depth * q.height == 1 && q.width <= MOST_ROWS;
+        if (q.acts || q.order || q.reset) return false;
+        return q.dense() && q.steps == 1 && q.images * q.depth * q.height == 1 && q.width <= MOST_ROWS;
     }
 
     // sums[row * outputs + i] = weight[i] . x[row]; x's rows are `depth` floats, contiguous.

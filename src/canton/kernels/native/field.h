@@ -22,13 +22,13 @@ struct Memory {
     }
 };
 
-// How many pixels a side Winograd's tiles have where they serve, else 0 (see winograd.h).
+constexpr int SIDE = 4;  // pixels a side of Winograd's tiles have (see winograd.h)
+
+// `SIDE` where the tiles serve, else 0.
 inline int tile_side(const Sequence& q) {
     const bool square = q.kernel[1] == q.kernel[2] && q.dilation[1] == 1 && q.dilation[2] == 1;
     if (!square || q.depth * q.kernel[0] != 1 || q.hidden < 8) return 0;
-    if (q.kernel[1] != 5) return q.kernel[1] == 3 ? 4 : 0;
-    const int64_t small = ((q.height + 1) / 2) * ((q.width + 1) / 2), large = ((q.height + 3) / 4) * ((q.width + 3) / 4);
-    return 9 * small > 18 * large ? 4 : 2;  // 36 multiplications a tile, or 64 and more work around them
+    return q.kernel[1] == 3 || q.kernel[1] == 5 ? SIDE : 0;
 }
 
 struct Field {

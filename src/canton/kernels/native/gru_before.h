@@ -150,7 +150,7 @@ struct GRUBeforeGradient {
                             store(dh, load(dh, n) + load(sums + i * step), n);
                         }
                     });
-            batch.part(t, now, q.dh, q.dfresh);
+            batch.hand_over(t, now, q.dh, q.dfresh);
         }
     }
 };

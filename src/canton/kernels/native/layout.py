@@ -94,7 +94,7 @@ def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:
     """
     weight = product.weight
     if isinstance(product, Dense) or math.prod(weight.shape[2:]) == 1:
-        return matmul.product(d.flatten(0, -2).t(), seen.flatten(0, -2)).view_as(weight)
+        return matmul.product(d.flatten(0, -2).t(), seen.flatten(0, -2), summed=True).view_as(weight)
     axes = weight.ndim - 2
     if is_tiled(product):
         seen_first, d_first = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)

@@ -50,7 +50,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        times = torch.mm if torch.is_grad_enabled() else product  # a gradient of a gradient is torch's
-        d_x = times(d, weight) if needs[0] else None
-        d_weight = times(d.t(), x) if needs[1] else None
-        return d_x, d_weight, d.sum(0) if needs[2] else None
+        d_bias = d.sum(0) if needs[2] else None
+        if torch.is_grad_enabled():  # a gradient of a gradient is torch's
+            return d @ weight if needs[0] else None, d.t() @ x if needs[1] else None, d_bias
+        d_x = product(d, weight) if needs[0] else None
+        return d_x, product(d.t(), x, summed=True) if needs[1] else None, d_bias

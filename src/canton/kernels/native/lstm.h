@@ -113,8 +113,8 @@ struct LSTMGradient {
                         const Place row = batch.place(line, x);
                         for (int i = 0; i < rows; ++i) store(q.dh + row(i) * H + v * W, load(sums + i * step), n);
                     });
-            batch.part(t, now, q.dh, q.dfresh);
-            batch.part(t, now, q.dc, q.dfresh_c);
+            batch.hand_over(t, now, q.dh, q.dfresh);
+            batch.hand_over(t, now, q.dc, q.dfresh_c);
         }
     }
 };

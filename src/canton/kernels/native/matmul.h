@@ -24,8 +24,7 @@ struct Matmul {
     explicit Matmul(const MatmulRun& run_) : run(run_), how(recipe(run_.levels)) {
         vectors = parts(parts(run.columns, W), how.side), rows = parts(run.rows, how.side);
         blocks = parts(run.depth, DEEP), deepest = parts(parts(run.depth, blocks), how.side);
-        // Neighbouring rows are partners in Strassen's sums, so that what one row owes to others, a rounding error or
-        // a number that is not finite, comes from the same time step; but rows that lie across are read in runs.
+        // Neighbouring rows are partners in Strassen's sums; but rows that lie across are read in runs.
         next_row = run.a_depth == 1 ? how.side : 1, next_block = run.a_depth == 1 ? 1 : rows;
         columns = memory.floats(how.products * deepest * vectors * W);
     }

@@ -14,7 +14,6 @@ from canton.kernels.native.library import MatmulRun, empty, instruction_set, mat
 LEAST = 1 << 22
 """Multiplications below which packing both matrices would not pay."""
 
-
 STRASSEN = ((1 << 29, 256), (1 << 34, 1024))
 """For one level of Strassen's recipe and for two: how many multiplications, and how many rows, columns and
 depth at least, there must be lest its additions cost more than it saves."""
@@ -32,7 +31,7 @@ def serves(rows: int, columns: int, depth: int) -> bool:
     return large and why_not() is None and instruction_set() != "portable"
 
 
-def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, levels: int | None = None) -> Tensor:
+def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, levels: int = 0) -> Tensor:
     """``a @ b + bias`` for float32 matrices on the processor.
 
     Either step of `a` and of `b` may be the 1: a transposed view is read in place.
@@ -41,7 +40,8 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, levels: int | Non
         a: (rows, depth).
         b: (depth, columns).
         bias: (columns,).
-        levels: of Strassen's recipe, 0 to 2: each multiplies less, and rounds more. None: what is quickest.
+        levels: of Strassen's recipe, 0 to 2: each multiplies less and rounds more, and what one row owes to
+            rounding, or a number that is not finite, reaches other rows.
     """
     a, b = (t if 1 in t.stride() else t.contiguous() for t in (a, b))
     (rows, depth), columns = a.shape, b.shape[1]
@@ -57,7 +57,7 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, levels: int | Non
         b_column=b.stride(1),
         b_depth=b.stride(0),
         c_row=columns,
-        levels=levels_for(rows, columns, depth) if levels is None else levels,
+        levels=levels,
         a=a.data_ptr(),
         b=b.data_ptr(),
         bias=None if bias is None else bias.data_ptr(),
@@ -67,7 +67,14 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None, levels: int | Non
     return c
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b``, natively where that is quicker; no gradient passes through."""
+def product(a: Tensor, b: Tensor, *, summed: bool = False) -> Tensor:
+    """``a @ b``, natively where that is quicker; no gradient passes through.
+
+    summed: the depth is all rows of all time steps, and each number of the result is made of all of them, as
+    a weight's gradient is. Then Strassen's recipe may be taken; else no row of the result may see another.
+    """
+    (rows, depth), columns = a.shape, b.shape[1]
     native = all(t.dtype is torch.float32 and t.device.type == "cpu" for t in (a, b))
-    return multiply(a, b) if native and serves(a.shape[0], b.shape[1], a.shape[1]) else torch.mm(a, b)
+    if not native or not serves(rows, columns, depth):
+        return torch.mm(a, b)
+    return multiply(a, b, levels=levels_for(rows, columns, depth) if summed else 0)

@@ -12,10 +12,11 @@ namespace {
 // Lines of the cache that will be wanted soon. A tile asks for one with every k: asked for all at once, they would queue
 // up before the numbers that the tile itself needs.
 struct Soon {
+    static constexpr int MOST = 18;  // two vectors of two places in each of four terms, a panel and the end
     struct Piece {
         const float* at;
         int64_t step, left;
-    } pieces[12];
+    } pieces[MOST];
     int count = 0;
 
     void add(const float* at, int64_t step, int64_t lines) {

@@ -77,7 +77,7 @@ public:
     }
 
     // Where `from` starts afresh at step t its gradient so far is the fresh state's.
-    void part(int64_t t, const Span& span, float* from, float* fresh) const {
+    void hand_over(int64_t t, const Span& span, float* from, float* fresh) const {
         restarts(t, span, [&](int64_t row, int64_t, int64_t) {
             for (int64_t i = row * q.hidden; i < (row + 1) * q.hidden; ++i) fresh[i] += from[i], from[i] = 0;
         });

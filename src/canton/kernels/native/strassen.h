@@ -1,6 +1,7 @@
 // Strassen's product of two matrices: 7 products of their quarters where there seem to be 8, and 49 of their sixteenths.
 // What is multiplied are sums of blocks of a and of b, and every product goes into several blocks of c. The sums are made
-// where a block is packed or written anyhow, so nothing is stored that a plain product would not store.
+// where a block is packed or written anyhow. The packed b is 7 quarters or 49 sixteenths of its size, and each thread
+// keeps those rows of c that wait for more products.
 // Strassen 1969; Huang, Smith, Henry & van de Geijn 2016, "Strassen's Algorithm Reloaded", for where the sums are made.
 #pragma once
 #include "simd.h"

@@ -1,8 +1,7 @@
-// A square convolution of 3 or 5 pixels by way of products of polynomials: 36 multiplications for 4 x 4 pixels of a
-// 3 x 3 kernel instead of 144, 64 for 4 x 4 pixels of a 5 x 5 kernel instead of 400, or 36 for 2 x 2 of them where the
-// picture is too small for that (Winograd 1980; Lavin & Gray 2015, arXiv:1509.09308). The six points 0, 1, -1, 2, -1/2
-// and infinity are those of Barabasz et al. 2018 (arXiv:1803.10986): with them the error in float32 is two to three times
-// that of the plain sum, not ten times. With eight, -2 and 1/2 besides, it is six times that of the plain sum.
+// A square convolution of 3 or 5 pixels by way of products of polynomials: for 4 x 4 pixels 36 multiplications instead of
+// 144, or 64 instead of 400 (Winograd 1980; Lavin & Gray 2015, arXiv:1509.09308). The six points 0, 1, -1, 2, -1/2 and
+// infinity are those of Barabasz et al. 2018 (arXiv:1803.10986): with them the error in float32 is two to three times that
+// of the plain sum, not ten times. With eight, -2 and 1/2 besides, it is six times that of the plain sum.
 //
 // Tiles are counted from an image's corner and never from a thread's first line: the bits do not depend on the number
 // of threads. A number that is not finite spreads over its tile.
@@ -43,8 +42,8 @@ INLINE void spread(const V* d, V* out) {
     out[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
 }
 
-// From the products at the P points to M neighbouring outputs.
-template <int M, int P>
+// From the products at the P points to `SIDE` neighbouring outputs.
+template <int P>
 INLINE void gather(const V* d, V* out) {
     const V sum = d[1] + d[2], difference = d[1] - d[2];
     if constexpr (P == 8) {
@@ -56,10 +55,6 @@ INLINE void gather(const V* d, V* out) {
         return;
     }
     out[0] = (d[0] + sum) + (d[3] + d[4]);
-    if (M == 2) {
-        out[1] = difference + 2.0f * d[3] - 0.5f * d[4] + d[5];
-        return;
-    }
     out[1] = difference + 2.0f * d[3] - 0.5f * d[4];
     out[2] = sum + 4.0f * d[3] + 0.25f * d[4];
     out[3] = difference + 8.0f * d[3] - 0.125f * d[4] + d[5];
@@ -68,8 +63,7 @@ INLINE void gather(const V* d, V* out) {
 struct Winograd {
     Packed packed;  // of one place; the others follow
     int64_t zero = 0, place, channels, lanes;
-    int m = 0;  // outputs per side of a tile; 0 where this way is not taken
-    int points = 0, places = 0;  // of a side, and of a tile
+    int points = 0, places = 0;  // of a side, and of a tile; 0 where this way is not taken
     float* scratch;
     int64_t per_thread, columns_at, products_at, lines_at;
     Packing* packing_ = nullptr;
@@ -82,7 +76,7 @@ struct Winograd {
     void fill(const Sequence& q, const float* weight, int64_t gates, int64_t each, int64_t channels_, bool transposed,
               Memory& memory) {
         measure(q, channels_);
-        if (!m) return;
+        if (!points) return;
         const int64_t k = q.kernel[1], taps = k * k, per_gate = (each + W - 1) / W;
         packed.offset = &zero, packed.segments = 1, packed.length = channels, packed.vectors = gates * per_gate;
         place = packed.vectors * channels * W;
@@ -95,28 +89,28 @@ struct Winograd {
             keep(packing_);
         }
         columns_at = places * TILES * lanes;
-        products_at = columns_at + (TILES * m + points) * points * lanes;
+        products_at = columns_at + (TILES * SIDE + points) * points * lanes;
         lines_at = products_at + places * TILES * 2 * W;
-        per_thread = lines_at + m * m * TILES * 2 * W;
+        per_thread = lines_at + SIDE * SIDE * TILES * 2 * W;
         scratch = memory.floats(per_thread * q.threads);
     }
 
     // How the tiles of q's images lie, if they are to be used.
     void measure(const Sequence& q, int64_t channels_) {
-        m = tile_side(q), points = m + int(q.kernel[1]) - 1, places = points * points;
+        points = tile_side(q) ? SIDE + int(q.kernel[1]) - 1 : 0, places = points * points;
         channels = channels_, lanes = (channels + W - 1) / W * W;
     }
 
-    // Row i, column j: what a kernel's pixel j is worth at point i.
-    static void worth(int64_t k, int points, double (&at)[MOST_POINTS][5]) {
-        const double* point = points == 6 ? SIX : EIGHT;
-        for (int i = 0; i < points - 1; ++i) {
+    // Row i, column j: what a kernel's pixel j is worth at point i of `count`.
+    static void worth(int64_t k, int count, double (&at)[MOST_POINTS][5]) {
+        const double* point = count == 6 ? SIX : EIGHT;
+        for (int i = 0; i < count - 1; ++i) {
             double divisor = 1, power = 1;
-            for (int other = 0; other < points - 1; ++other)
+            for (int other = 0; other < count - 1; ++other)
                 if (other != i) divisor *= point[i] - point[other];
             for (int64_t j = 0; j < k; ++j, power *= point[i]) at[i][j] = power / divisor;
         }
-        for (int64_t j = 0; j < k; ++j) at[points - 1][j] = j == k - 1;
+        for (int64_t j = 0; j < k; ++j) at[count - 1][j] = j == k - 1;
     }
 
     // The weight's values at all places, each laid out as `tile` wants it; `data` holds zeros.
@@ -160,32 +154,31 @@ struct Winograd {
     template <class Tail>
     void apply(const Field& field, const Span& span, int64_t thread, Tail tail) const {
         float* space = scratch + thread * per_thread;
-        if (points == 8) return tiles<4, 8>(field, span, space, tail);
-        if (m == 2) return tiles<2, 6>(field, span, space, tail);
-        tiles<4, 6>(field, span, space, tail);
+        if (points == 8) return tiles<8>(field, span, space, tail);
+        tiles<6>(field, span, space, tail);
     }
 
-    template <int M, int P, class Tail>
+    template <int P, class Tail>
     void tiles(const Field& field, const Span& span, float* space, Tail tail) const {
-        const int64_t across = (field.width + M - 1) / M, blocks = (across + TILES - 1) / TILES;
+        const int64_t across = (field.width + SIDE - 1) / SIDE, blocks = (across + TILES - 1) / TILES;
         for (int64_t line = span.line0; line < span.line1;) {
             const int64_t end = line - line % field.height + field.height, left = (end < span.line1 ? end : span.line1) - line;
-            const int64_t high = left < M ? left : M;
+            const int64_t high = left < SIDE ? left : SIDE;
             for (int64_t i = 0; i < blocks; ++i) {
-                const int64_t x = across * i / blocks * M;
-                const int count = int(across * (i + 1) / blocks - x / M);
-                block<M, P>(field, field.window(line) + x * field.stride, line, int(high), x, count, space, tail);
+                const int64_t x = across * i / blocks * SIDE;
+                const int count = int(across * (i + 1) / blocks - x / SIDE);
+                block<P>(field, field.window(line) + x * field.stride, line, int(high), x, count, space, tail);
             }
             line += high;
         }
     }
 
     // `count` tiles side by side.
-    template <int M, int P, class Tail>
+    template <int P, class Tail>
     __attribute__((noinline)) void block(const Field& field, const float* corner, int64_t line, int high, int64_t x0,
                                          int count, float* space, Tail tail) const {
-        spread_all<M, P>(field, corner, count, TILES, space, space + columns_at);
-        const int64_t wide = field.width - x0 < count * M ? field.width - x0 : count * M;
+        spread_all<P>(field, corner, count, TILES, space, space + columns_at);
+        const int64_t wide = field.width - x0 < count * SIDE ? field.width - x0 : count * SIDE;
         float *products = space + products_at, *lines = space + lines_at;
         for (int64_t v = 0; v < packed.vectors; v += 2) {
             const int n = packed.vectors - v < 2 ? 1 : 2;
@@ -200,32 +193,33 @@ struct Winograd {
             for (int tile = 0; tile < count; ++tile)
                 for (int j = 0; j < n; ++j) {
                     const float* from = products + (tile * n + j) * W;
-                    V half[M][P];
+                    V half[SIDE][P];
                     for (int b = 0; b < P; ++b) {
-                        V d[P], out[M];
+                        V d[P], out[SIDE];
                         for (int a = 0; a < P; ++a) d[a] = load(from + (a * P + b) * TILES * n * W);
-                        gather<M, P>(d, out);
-                        for (int y = 0; y < M; ++y) half[y][b] = out[y];
+                        gather<P>(d, out);
+                        for (int y = 0; y < SIDE; ++y) half[y][b] = out[y];
                     }
-                    for (int y = 0; y < M; ++y) {
-                        V out[M];
-                        gather<M, P>(half[y], out);
-                        for (int x = 0; x < M; ++x)
-                            store(lines + ((y * TILES * M + tile * M + x) * n + j) * W, out[x]);
+                    for (int y = 0; y < SIDE; ++y) {
+                        V out[SIDE];
+                        gather<P>(half[y], out);
+                        for (int x = 0; x < SIDE; ++x)
+                            store(lines + ((y * TILES * SIDE + tile * SIDE + x) * n + j) * W, out[x]);
                     }
                 }
             for (int y = 0; y < high; ++y)
                 for (int j = 0; j < n; ++j)
-                    tail(v + j, line + y, x0, int(wide), lines + (y * TILES * M * n + j) * W, n * W);
+                    tail(v + j, line + y, x0, int(wide), lines + (y * TILES * SIDE * n + j) * W, n * W);
         }
     }
 
-    // The input at all places, `apart` tiles each, of `count` tiles side by side: down the columns once, for neighbours share them, then along the rows.
-    template <int M, int P>
+    // The input at all places, `apart` tiles each, of `count` tiles side by side: down the columns once, for neighbours
+    // share them, then along the rows.
+    template <int P>
     void spread_all(const Field& field, const float* corner, int count, int apart, float* space, float* columns) const {
         for (int64_t c = 0; c < channels; c += W) {
             const int n = int(channels - c < W ? channels - c : W);
-            for (int x = 0; x < count * M + P - M; ++x) {
+            for (int x = 0; x < count * SIDE + P - SIDE; ++x) {
                 V d[P], out[P];
                 for (int y = 0; y < P; ++y) d[y] = load(corner + y * field.pitch + x * field.stride + c, n);
                 spread<P>(d, out);
@@ -234,7 +228,7 @@ struct Winograd {
             for (int tile = 0; tile < count; ++tile)
                 for (int y = 0; y < P; ++y) {
                     V d[P], out[P];
-                    for (int x = 0; x < P; ++x) d[x] = load(columns + ((tile * M + x) * P + y) * W);
+                    for (int x = 0; x < P; ++x) d[x] = load(columns + ((tile * SIDE + x) * P + y) * W);
                     spread<P>(d, out);
                     for (int x = 0; x < P; ++x)
                         store(space + ((y * P + x) * apart + tile) * lanes + c, out[x]);
@@ -251,11 +245,11 @@ struct Map {
     void fill(const Sequence& q, const float* weight, int64_t gates, int64_t each, int64_t channels, bool transposed,
               const Field& field, Memory& memory) {
         tiled.fill(q, weight, gates, each, channels, transposed, memory);
-        if (!tiled.m) plain.fill(q, weight, gates, each, channels, transposed, field, memory);
+        if (!tiled.points) plain.fill(q, weight, gates, each, channels, transposed, field, memory);
     }
     template <class Tail>
     void apply(const Field& field, const Span& own, int64_t thread, Tail tail) const {
-        if (tiled.m) return tiled.apply(field, own, thread, tail);
+        if (tiled.points) return tiled.apply(field, own, thread, tail);
         const auto start = [&](int64_t line) { return field.window(line); };
         const Packed& w = plain.packed;
         if (w.vectors * w.depth() * W < (1 << 18) || own.line1 - own.line0 != 1)  // a core's second cache holds it

@@ -57,7 +57,7 @@ def measured(model: ByteModel, corpus: Corpus) -> dict[str, float]:
     found = {p: writers_bits_per_byte(model.eval(), text, p) for p in ("float32", "int8")}
     own = score(model, text).bits_per_byte
     if abs(found["float32"] - own) > 1e-5:
-        raise SystemExit(f"the writer scores {found['float32']} in float32, the model {own}: not the same net")
+        raise SystemExit(f"the writer scores {found['float32']} in float32, the model {own}")
     return {
         "bytes": len(text),
         "model": own,

@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
         show_seconds=20.0,
     )
     assert trained is not None
+    if not trained.finished:
+        raise SystemExit(f"stopped at step {trained.report.step}: nothing is measured")
     spent = time.process_time() - began
     held = load_model(a.out)
     figures = {

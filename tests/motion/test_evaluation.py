@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from canton.motion.evaluation import (
     Look,
     average_precision,
     choose_threshold,
+    enlarged,
     frames_to_first,
     in_box,
     overlaps,
@@ -16,6 +18,7 @@ from canton.motion.evaluation import (
 )
 from canton.motion.labels import Box
 from canton.motion.peaks import Peak
+from canton.motion.store import Stored
 
 HERE = Box(100, 50, 20, 10)
 RIGHT = Peak(110, 55, 0.9, 20, 10)
@@ -63,6 +66,24 @@ def test_scores_by_hand() -> None:
 def test_the_best_threshold_is_chosen() -> None:
     looks = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), Peak(110, 55, 0.7, 9, 9), AWAY)]
     assert 0.6 < choose_threshold(looks, sought="drone") <= 0.7
+    stray = Peak(200, 200, 0.8, 20, 10)
+    nearer = [seen(0, (HERE,), RIGHT, stray, stray._replace(x=260))]
+    assert choose_threshold(nearer, sought="drone") > 0.8
+    assert 0.8 < choose_threshold(looks, nearer, sought="drone") <= 0.9, "the worse of the two counts"
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_an_enlarged_clip_keeps_its_truth(colours: int) -> None:
+    pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+    frames = np.full((2, 40, 60, colours), 90, np.uint8)
+    frames[:, 10:16, 20:30] = 200
+    clip = Stored("one", "drone", frames, ((Box(20, 10, 10, 6),),) * 2, np.zeros(2, bool))
+    nearer = enlarged(clip, 1.5)
+    assert nearer.frames.shape == (2, 60, 90, colours)
+    assert nearer.frames.dtype == np.uint8
+    assert nearer.boxes == ((Box(30, 15, 15, 9),),) * 2
+    assert (nearer.frames[:, 17:22, 32:43] == 200).all()
+    assert (nearer.frames[:, :13] == 90).all()
 
 
 def test_average_precision_by_hand() -> None:

@@ -159,20 +159,36 @@ def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
         assert brighter == ({True, False} if both else {True})
 
 
+def widths_shown(film: Stored, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
+    """How much wider and how much higher than in the film the thing is, in 200 windows of it."""
+    windows = (
+        draw_window(
+            [film], np.random.default_rng(k), sought="drone", steps=1, size=48, far=far, stretch=stretch
+        )
+        for k in range(200)
+    )
+    return np.array([(box.w / 8, box.h / 6) for window in windows for _, box in window.named[0]])
+
+
 def test_wide_film_is_shown_smaller_too() -> None:
-    """A film of 640 px is scaled to half its size and less; one of 320 px not."""
+    """A film of 640 px is scaled to half its size and less in `far` of the windows; one of 320 px in none."""
     narrow = clip("one", "drone", 1)
     wide = narrow._replace(frames=np.zeros((14, 512, 640, 1), np.uint8))
-    for film, least in ((narrow, 1 / 1.4), (wide, 1 / 2.8)):
-        widths = [
-            box.w / 8
-            for k in range(80)
-            for _, box in draw_window(
-                [film], np.random.default_rng(k), sought="drone", steps=1, size=48, hard=0.0
-            ).named[0]
-        ]
-        assert least * 0.99 <= min(widths) < least * 1.2
-        assert 1.2 < max(widths) <= 1.41
+    for film, far, least in ((narrow, 1.0, 0.75), (wide, 1.0, 1 / 2.8), (wide, 0.0, 1 / 1.4)):
+        shown = widths_shown(film, far=far)[:, 0]  # of 64 px height, the narrow one is never shown smaller
+        assert least * 0.98 <= shown.min() < least * 1.2
+        assert 1.2 < shown.max() <= 1.43
+    mixed = widths_shown(wide)[:, 0]
+    assert 0.2 < (mixed < 0.69).mean() < 0.4  # about half of the half
+
+
+def test_windows_are_stretched() -> None:
+    """What is made wider is made lower by as much."""
+    shown = widths_shown(clip("one", "drone", 1), stretch=1.2)
+    ratio = shown[:, 0] / shown[:, 1]
+    assert 1.3 < ratio.max() < 1.2**2 * 1.03
+    assert 1 / (1.2**2 * 1.03) < ratio.min() < 1 / 1.3
+    assert widths_shown(clip("one", "drone", 1)).std(0).min() > 0.1, "and zoomed besides"
 
 
 def test_windows_know_where_the_film_is_cut() -> None:

@@ -18,6 +18,9 @@ from canton.motion.store import Stored
 
 WINDOW = 12
 """Frames a window has; each begins with an empty memory."""
+LARGER = 1.4
+"""How much larger held-out clips are shown a second time, to choose a threshold: what flies in a user's film
+need not be as small as in the few clips held out, and birds that come near look like drones."""
 LEAST = 0.05
 """Peaks below this heat are not kept."""
 LEAST_BOX_PX = 8.0
@@ -138,9 +141,18 @@ def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
     )
 
 
-def choose_threshold(looks: Sequence[Look], *, sought: str) -> float:
-    """The threshold with the best F1 on these."""
-    return max(THRESHOLDS, key=lambda threshold: score(looks, threshold, sought=sought).f1)
+def choose_threshold(*views: Sequence[Look], sought: str) -> float:
+    """The threshold whose F1 is best on these; of several views, on that view where its F1 is worst."""
+    return max(THRESHOLDS, key=lambda t: min(score(looks, t, sought=sought).f1 for looks in views))
+
+
+def enlarged(clip: Stored, scale: float = LARGER) -> Stored:
+    """The clip as if filmed from nearer: its frames and boxes so many times as large."""
+    import cv2
+
+    frames = [cv2.resize(frame, None, fx=scale, fy=scale) for frame in clip.frames]
+    boxes = tuple(tuple(Box(*(scale * value for value in box)) for box in here) for here in clip.boxes)
+    return clip._replace(frames=np.stack(frames).reshape(len(frames), *frames[0].shape[:2], -1), boxes=boxes)
 
 
 def average_precision(looks: Sequence[Look], *, sought: str, hit: Hit | None = None) -> float:

@@ -14,7 +14,7 @@ from canton.averaging import Average
 from canton.curve import Curve
 from canton.errors import UserError, require
 from canton.motion.batches import Batch, Batches, ahead, to_model
-from canton.motion.evaluation import Look, choose_threshold, look, recall_by_frame, score
+from canton.motion.evaluation import Look, choose_threshold, enlarged, look, recall_by_frame, score
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
 from canton.motion.settings import RECIPE, check, complete
@@ -183,8 +183,9 @@ def train(
         return None
     if report.stopped:
         return Trained(model, None, report, False, curve)
-    looks = look(model, source.held_out())
-    header["threshold"] = choose_threshold(looks, sought=chosen["sought"])
+    clips = source.held_out()
+    looks, nearer = look(model, clips), look(model, map(enlarged, clips), every=2)
+    header["threshold"] = choose_threshold(looks, nearer, sought=chosen["sought"])
     header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
     places = {name: Path(chosen[name]).name for name in ("footage", "backgrounds") if chosen[name]}
     header["training"] = {  # whoever gets the model need not know where on this machine things lie

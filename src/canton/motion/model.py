@@ -61,7 +61,7 @@ class Architecture:
     same: bool = True
     context: int = 4
     early: int = 0
-    memory: int = 32
+    memory: int = 48
     memory_kernel: int = 3
     memory_layers: int = 1
     recurrent: bool = True

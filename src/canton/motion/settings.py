@@ -10,7 +10,7 @@ from canton.errors import UserError
 RECIPE: dict[str, Any] = {
     "batch": 8,
     "length": 8,
-    "pieces": 1,
+    "pieces": 2,
     "singles": 0,
     "size": 128,
     "rate": 5e-3,

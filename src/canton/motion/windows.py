@@ -40,21 +40,25 @@ def draw_window(
     share: float = 0.5,
     hard: float = 0.5,
     zoom: float = 1.4,
+    far: float = 0.5,
     flipped: float = 0.25,
+    stretch: float = 1.15,
 ) -> Window:
     """A random window of footage: `steps` frames of a square of `size` px, mostly near what flies there.
 
-    It may be played backwards, mirrored, zoomed, made brighter, darker or of less contrast, and what is
-    coloured grey.
+    It may be played backwards, mirrored, zoomed, stretched, blurred, made brighter, darker or of less
+    contrast, and what is coloured grey.
 
     Args:
         share: of the windows that come from clips of what is sought.
         hard: of the windows in which the thing's contrast is cut (to 0.2 to 0.6) and noise is added (sd 5 to
             24 of 255).
-        zoom: the picture is scaled by 1 / zoom to zoom; a film wider than `COMMON_PX` as far down as if it
-            were so wide.
+        zoom: the picture is scaled by 1 / zoom to zoom.
+        far: of the windows of a film wider than `COMMON_PX`, in which it is scaled as far down as if it were
+            so wide; were it all of them, sizes would be guessed too small at the film's own width.
         flipped: of the windows of coloured film in which the thing is as much brighter than its surroundings
             as it was darker, or the other way round: a drone is black before the sky or shines in the sun.
+        stretch: the picture is made wider by 1 / stretch to stretch, and its height as much lower.
 
     Raises: ValueError if no clip is long enough.
     """
@@ -70,10 +74,12 @@ def draw_window(
     if rng.random() < 0.5:
         times.reverse()
     height, width = clip.frames.shape[1:3]
-    least = 1 / (zoom * max(1.0, width / COMMON_PX))
+    least = 1 / (zoom * max(1.0, width / COMMON_PX if rng.random() < far else 1.0))
     scale = math.exp(rng.uniform(math.log(least), math.log(zoom)))
-    side = min(height, width, round(size / scale))
-    left, top = _corner([clip.boxes[t] for t in times], width, height, side, rng)
+    wider = math.exp(rng.uniform(-1, 1) * math.log(stretch))
+    side = min(height, width, size / scale)
+    wide, high = min(width, round(side / wider)), min(height, round(side * wider))
+    left, top = _corner([clip.boxes[t] for t in times], (width, height), (wide, high), rng)
     change = _Change(rng, hard)
     coloured = clip.frames.shape[-1] > 1
     contrast = change.contrast if change.hard else 1.0
@@ -87,41 +93,52 @@ def draw_window(
             picture = picture.astype(np.float32)
             for box in clip.boxes[t]:
                 fade(picture, box, contrast)
-        frames[k] = change(_scaled(picture[top : top + side, left : left + side], size), rng)
-        named.append(
-            [Named(clip.kind, change.mirror(_moved(b, left, top, size / side), size)) for b in clip.boxes[t]]
-        )
+        frames[k] = change(_scaled(picture[top : top + high, left : left + wide], size), rng)
+        moved = [_moved(box, (left, top), (size / wide, size / high)) for box in clip.boxes[t]]
+        named.append([Named(clip.kind, change.mirror(box, size)) for box in moved])
     cuts = np.array([clip.cuts[max(t, s)] for s, t in zip([times[0], *times], times, strict=False)])
     return Window(frames, named, cuts)
 
 
 def _corner(
-    boxes: Sequence[Sequence[Box]], width: int, height: int, side: int, rng: np.random.Generator
+    boxes: Sequence[Sequence[Box]],
+    picture: tuple[int, int],
+    piece: tuple[int, int],
+    rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Where the square begins: seven times in ten so that it holds one of the boxes."""
+    """Where a piece of a picture, both (width, height), begins; seven times in ten it holds a box."""
     flat = [box for here in boxes for box in here]
     if flat and rng.random() < 0.7:
-        box = flat[rng.integers(len(flat))]
-        cx, cy = (middle + side * rng.uniform(-0.45, 0.45) for middle in box.centre)
+        centre = flat[rng.integers(len(flat))].centre
+        middle = [at + part * rng.uniform(-0.45, 0.45) for at, part in zip(centre, piece, strict=True)]
     else:
-        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
-    left, top = int(cx - side / 2), int(cy - side / 2)
-    return max(0, min(left, width - side)), max(0, min(top, height - side))
+        middle = [rng.uniform(0, whole) for whole in picture]
+    left, top = (
+        max(0, min(int(at - part / 2), whole - part))
+        for at, part, whole in zip(middle, piece, picture, strict=True)
+    )
+    return left, top
 
 
 def _scaled(picture: NDArray[np.uint8] | NDArray[np.float32], size: int) -> NDArray[np.float32]:
     import cv2
 
     piece = picture.astype(np.float32)
-    side = piece.shape[0]
-    if side != size:
-        way = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    if piece.shape[:2] != (size, size):
+        way = cv2.INTER_AREA if min(piece.shape[:2]) > size else cv2.INTER_LINEAR
         piece = np.asarray(cv2.resize(piece, (size, size), interpolation=way), np.float32)
     return piece.reshape(size, size, -1)
 
 
-def _moved(box: Box, left: float, top: float, scale: float) -> Box:
-    return Box((box.x - left) * scale, (box.y - top) * scale, box.w * scale, box.h * scale)
+def _blurred(picture: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+    import cv2
+
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), deviation), np.float32).reshape(picture.shape)
+
+
+def _moved(box: Box, corner: tuple[int, int], scale: tuple[float, float]) -> Box:
+    (left, top), (across, down) = corner, scale
+    return Box((box.x - left) * across, (box.y - top) * down, box.w * across, box.h * down)
 
 
 class _Change:
@@ -132,11 +149,14 @@ class _Change:
         self.contrast, self.noise = rng.uniform(0.2, 0.6), rng.uniform(5, 24)
         self.gain, self.lift = rng.uniform(0.7, 1.3), rng.uniform(-30, 30)
         self.grey = rng.random() < 0.3
+        self.blur = rng.uniform(0.3, 1.0) if rng.random() < 0.3 else 0.0
         self.across, self.down = rng.random() < 0.5, rng.random() < 0.2
 
     def __call__(self, picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.grey:
             picture = picture.mean(-1, keepdims=True)
+        if self.blur:
+            picture = _blurred(picture, self.blur)
         picture = (picture - 128) * np.float32(self.gain) + np.float32(128 + self.lift)
         if self.hard:
             picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(self.noise)

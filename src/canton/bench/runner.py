@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ from .workloads import WORKLOADS
 
 CONTESTANTS = ("canton", "canton_int8", "torch_nn", "torch_loop", "onnx", "keras", "flax")
 """Module names in `canton.bench.peers`; the first one is Canton itself, the others are held against it."""
+
+SETTLING_S = 0.3
+"""Before each repetition: a pool of threads, as onnxruntime has one, spins on for a while after its work, and
+would take a processor from whoever comes next."""
 
 FOREIGN = ("keras", "flax")
 """Contestants that may live in an interpreter of their own."""
@@ -115,6 +120,7 @@ def compare(
         for _ in range(repetitions):
             for worker in workers:
                 if not worker.timing.refused:
+                    time.sleep(SETTLING_S)
                     worker.repeat()
     finally:
         for worker in workers:

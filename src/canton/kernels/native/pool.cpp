@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -51,14 +52,36 @@ struct OpenMP {
 
 const OpenMP openmp;
 
+// Linux may wake a thread on the processor of the one that woke it, and leave both there for a while as another one idles.
+int processor() {
+#if defined(__linux__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+void leave(int taken) {
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (taken < 0 || sched_getcpu() != taken || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(taken, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof allowed, &allowed);
+#else
+    (void)taken;
+#endif
+}
+
 struct Region {
     void* context;
     Part part;
     bool meet;
+    int first;  // the processor of the thread that asks
     Meeting meeting;
 
     static void enter(void* p) {
         Region* region = static_cast<Region*>(p);
+        if (openmp.index()) leave(region->first);
         const int64_t count = openmp.count();  // perhaps fewer than were asked for
         region->meeting.count.store(count);
         region->part(region->context, Team{openmp.index(), count, region->meet ? Meeting::wait : nullptr, &region->meeting});
@@ -135,7 +158,7 @@ void canton_together(int64_t pieces, int64_t threads, bool meet, void* context, 
             pthread_atfork(nullptr, nullptr, renew_in_child);
         });
         if (openmp.found() && !forked) {
-            Region region{context, part, meet, {}};
+            Region region{context, part, meet, processor(), {}};
             openmp.parallel(Region::enter, &region, unsigned(n), 0);
             return;
         }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -56,6 +59,28 @@ def test_the_threads_do_not_change_a_bit(levels: int, turned: bool) -> None:
         torch.set_num_threads(threads)
     assert torch.equal(alone, again)
     assert torch.equal(alone, together)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir() or len(os.sched_getaffinity(0)) < 2,
+    reason="no Linux, or one processor",
+)
+def test_threads_may_run_where_they_might_before() -> None:
+    """One that was woken on the first one's processor leaves it, and may come back."""
+    a, b, allowed = torch.randn(300, 300), torch.randn(300, 300), os.sched_getaffinity(0)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        matmul.multiply(a, b)  # now there are two
+        tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        for _ in range(20):
+            for where in ({min(allowed)}, allowed):  # all on one processor, then free to go
+                for task in tasks:
+                    os.sched_setaffinity(task, where)
+            matmul.multiply(a, b)
+            assert all(os.sched_getaffinity(task) == allowed for task in tasks)
+    finally:
+        torch.set_num_threads(usual)
 
 
 @pytest.mark.parametrize(("levels", "partners"), [(0, [3]), (1, [2, 3]), (2, [0, 1, 2, 3])])

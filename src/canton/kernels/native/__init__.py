@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from canton.kernels.native import gru, layout, lstm, min_gru
-from canton.kernels.native.library import (
+from canton.kernels.native.binding import (
     INSTRUCTION_SETS,
     available,
     instruction_set,

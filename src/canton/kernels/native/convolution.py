@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from canton.kernels.native.library import ConvolutionRun, convolve, convolve_weights, empty, why_not
+from canton.kernels.native.binding import ConvolutionRun, convolve, convolve_weights, empty, why_not
 
 
 def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str | None:

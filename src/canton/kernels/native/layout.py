@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from canton.kernels.native import convolution, matmul
-from canton.kernels.native.library import Sequence
+from canton.kernels.native.binding import Sequence
 from canton.kernels.plan import Conv, Dense, Job, Product
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from canton.kernels.again import differentiable
 from canton.kernels.native import layout
-from canton.kernels.native.library import Sequence, call, empty
+from canton.kernels.native.binding import Sequence, call, empty
 from canton.kernels.plan import LSTM, Job, Result
 
 

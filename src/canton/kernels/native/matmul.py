@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from canton.kernels.native.library import MatmulRun, empty, instruction_set, matmul, why_not
+from canton.kernels.native.binding import MatmulRun, empty, instruction_set, matmul, why_not
 
 LEAST = 1 << 22
 """Multiplications below which packing both matrices would not pay."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from canton.kernels.again import differentiable
-from canton.kernels.native.library import Sequence, call
+from canton.kernels.native.binding import Sequence, call
 from canton.kernels.plan import Job, MinGRU, Result
 
 

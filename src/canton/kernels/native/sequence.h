@@ -1,4 +1,4 @@
-// What Python hands over: sizes, and addresses of contiguous float32 arrays. Field for field as in library.py.
+// What Python hands over: sizes, and addresses of contiguous float32 arrays. Field for field as in binding.py.
 // Pixels come before channels: gx is (steps, images, depth, height, width, gates * hidden). A dense batch has no
 // pixels; its rows are laid along `width` of one image with a kernel of one pixel.
 #pragma once

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from canton.kernels.native.binding import library, why_not
 from canton.kernels.native.byte_net import (
     CONTEXTS,
     LAYERS,
@@ -22,7 +23,6 @@ from canton.kernels.native.byte_net import (
     check,
     reach,
 )
-from canton.kernels.native.library import library, why_not
 
 _F, _N = ctypes.c_void_p, ctypes.c_int64
 

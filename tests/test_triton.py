@@ -1,19 +1,24 @@
-"""The Triton kernels against the readable loop, in Triton's interpreter, and through the GPU's compiler.
+"""The Triton kernels against the readable loop in float64, in Triton's interpreter, and on a GPU.
 
-The interpreter is chosen when Triton is imported, so that the comparison runs in a process of its own.
+The interpreter is chosen when Triton is imported, so that it runs in a process of its own. Without a GPU the
+programs still go through the GPU's compiler.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
 import torch
+from torch import Tensor
 
 import canton
 from canton import kernels
@@ -22,40 +27,86 @@ from canton.recurrent import loop
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
-SIZES = ((1, 1, 7), (3, 5, 16), (4, 17, 33), (2, 3, 70))
-"""Steps, batch, hidden: one block and several, whole and odd."""
+SIZES = ((1, 1, 7), (3, 5, 16), (4, 17, 33), (2, 3, 300))
+"""Steps, batch, hidden in the interpreter: one block and several, whole and odd."""
+
+FEW = 3, ((3, 130, 40), (2, 20, 70))
+"""Processors and sizes: more blocks than processors, so that a program has several blocks of rows."""
+
+GPU_SIZES = {
+    torch.float32: (
+        (1, 1, 16), (5, 1, 256), (7, 3, 200), (9, 16, 512), (6, 17, 1024), (5, 64, 256), (4, 200, 768),
+        (3, 300, 33), (2, 700, 64), (2, 256, 512),
+    ),
+    torch.bfloat16: ((5, 64, 256), (7, 3, 200), (6, 17, 1024), (4, 200, 768)),
+}  # fmt: skip
+"""On a GPU with 132 multiprocessors: every shape of block, members from 2 to 64, one row and many."""
+
+Found = dict[str, Tensor]
 
 
-def make_job(steps: int, batch: int, hidden: int) -> tuple[Job, canton.GRUCell]:
-    cell = canton.GRUCell(6, hidden)
-    gx = torch.randn(steps, batch, 3 * hidden, requires_grad=True)
-    h0 = torch.randn(batch, hidden, requires_grad=True)
+def make_job(
+    steps: int, batch: int, hidden: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[Job, canton.GRUCell]:
+    torch.manual_seed(steps)
+    cell = canton.GRUCell(6, hidden).to(device, dtype)
+    gx = torch.randn(steps, batch, 3 * hidden).to(device, dtype).requires_grad_()
+    h0 = torch.randn(batch, hidden).to(device, dtype).requires_grad_()
     return Job(cell.plan(), gx, (h0,), (torch.zeros_like(h0),)), cell
 
 
-def compare(steps: int, batch: int, hidden: int) -> None:
-    torch.manual_seed(steps)
-    job, cell = make_job(steps, batch, hidden)
-    assert triton_gru.refuses(job) is None
-    weight, last = torch.randn(steps, batch, hidden), torch.randn(batch, hidden)
+def in_float64(job: Job, cell: canton.GRUCell) -> tuple[Job, canton.GRUCell]:
+    """The same values, as leaves of their own."""
+    gx, h0 = (t.detach().double().requires_grad_() for t in (job.gx, job.state[0]))
+    cell = copy.deepcopy(cell).double()
+    return Job(cell.plan(), gx, (h0,), (torch.zeros_like(h0),)), cell
+
+
+def results(job: Job, cell: canton.GRUCell, *, fast: bool, second: bool = False) -> Found:
+    """Outputs, last state, every gradient by name; with `second` also a gradient of a gradient."""
+    truth = partial(loop, cell=cell)
+    ys, (h,) = triton_gru.run(job, truth) if fast else truth(job)
+    draw = torch.Generator().manual_seed(1)  # rounded, so that every dtype gets the same values
+    weight, last = (torch.randn(t.shape, generator=draw).bfloat16().to(t) for t in (ys, h))
     leaves = {"gx": job.gx, "h0": job.state[0], **dict(cell.named_parameters())}
     leaves = {name: leaf for name, leaf in leaves.items() if not name.startswith("input_map")}
-    found = {}
-    for name, run in (("triton", triton_gru.run), ("loop", lambda job, loop: loop(job))):
-        ys, (h,) = run(job, partial(loop, cell=cell))
-        grads = torch.autograd.grad((ys * weight).sum() + (h * last).sum(), list(leaves.values()))
-        found[name] = {"ys": ys, "h": h, **dict(zip(leaves, grads, strict=True))}
-    for name, truth in found["loop"].items():
-        assert_close(found["triton"][name], truth, what=f"{name} at {(steps, batch, hidden)}")
-    ys, _ = triton_gru.run(job, partial(loop, cell=cell))
-    (first,) = torch.autograd.grad((ys * weight).sum(), job.gx, create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), job.state[0])
-    ys, _ = loop(job, cell)
-    (first,) = torch.autograd.grad((ys * weight).sum(), job.gx, create_graph=True)
-    assert_close(
-        second, torch.autograd.grad(first.square().sum(), job.state[0])[0], what="gradient of gradient"
-    )
+    loss = (ys * weight).sum() + (h * last).sum()
+    grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=second)
+    found = {"ys": ys, "h": h, **dict(zip(leaves, grads, strict=True))}
+    if second:
+        (found["second"],) = torch.autograd.grad(found["gx"].square().sum(), job.state[0])
+    return {name: value.detach() for name, value in found.items()}
+
+
+def compare(
+    steps: int,
+    batch: int,
+    hidden: int,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    *,
+    second: bool = False,
+    slack: float = 1.0,
+) -> None:
+    job, cell = make_job(steps, batch, hidden, dtype, device)
+    assert triton_gru.refuses(job) is None
+    found = results(job, cell, fast=True, second=second)
+    truth = results(*in_float64(job, cell), fast=False, second=second)
+    for name, value in truth.items():
+        assert found[name].dtype == dtype
+        assert_close(found[name], value, what=f"{name} at {(steps, batch, hidden)}, {dtype}", slack=slack)
+
+
+@contextmanager
+def processors(count: int) -> Iterator[None]:
+    """A GPU of `count` multiprocessors, as far as the launches know."""
+    from canton.kernels import triton_programs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triton_programs, "processors_of", lambda device: count)
+        yield
 
 
 def interpreter_is_broken() -> bool:
@@ -73,11 +124,12 @@ def test_in_the_interpreter() -> None:
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["compared", str(len(SIZES))]
+    assert done.stdout.split() == ["compared", str(len(SIZES) + len(FEW[1]))]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_gpu_compiler_takes_them(dtype: str) -> None:
+@pytest.mark.parametrize("rows", [16, 64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gpu_compiler_takes_them(dtype: torch.dtype, rows: int) -> None:
     """Down to machine code for Hopper; needs no GPU."""
     from triton import compile as compile_triton
     from triton.backends.compiler import GPUTarget
@@ -85,18 +137,39 @@ def test_the_gpu_compiler_takes_them(dtype: str) -> None:
 
     from canton.kernels import triton_programs
 
-    constants = {"ROWS": 16, "COLS": 64, "DEPTH": 64}
+    short = {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+    rows, cols = next(block for block in triton_programs.SLABS if block[0] == rows)
+    split, depth = triton_programs.SLABS[rows, cols][dtype]
+    constants = {"PRECISION": "ieee", "ROWS": rows, "COLS": cols, "DEPTH": depth, "SPLIT": split}
     for program in (triton_programs._forward, triton_programs._backward):
         names = program.arg_names
-        signature = dict.fromkeys(names, f"*{dtype}")
-        signature |= dict.fromkeys(("steps", "batch", "hidden"), "i32") | dict.fromkeys(
-            constants, "constexpr"
-        )
+        signature = dict.fromkeys(names, f"*{short}")
+        signature |= dict.fromkeys(("steps", "batch", "hidden"), "i32")
+        signature |= dict.fromkeys(constants, "constexpr") | {"counters": "*i32"}
         if "d_h" in names:
             signature["d_h"] = "*fp32"
         values = {(names.index(name),): value for name, value in constants.items()}
-        built = compile_triton(ASTSource(program, signature, values), target=GPUTarget("cuda", 90, 32))
+        source = ASTSource(program, signature, values)
+        options = {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": True}
+        built = compile_triton(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert len(built.asm["cubin"]) > 1000
+        assert built.asm["ptx"].count("red.global.gpu.release") + built.asm["ptx"].count(
+            "atom.global.gpu.release"
+        )
+
+
+def test_every_program_has_a_processor_and_every_unit_a_program() -> None:
+    from canton.kernels import triton_programs
+
+    for count in (1, 3, 14, 114, 132):
+        for batch in (1, 16, 17, 64, 300, 5000):
+            for hidden in (1, 16, 33, 256, 1024, 5000):
+                rows, cols, groups, members = triton_programs.plan(batch, hidden, count)
+                assert 1 <= groups * members <= count
+                assert (groups - 1) * rows < batch
+                assert (members - 1) * cols < hidden
+    assert triton_programs.plan(16, 1024, 132) == (16, 8, 1, 128)
+    assert triton_programs.plan(256, 1024, 132) == (64, 32, 4, 32)
 
 
 def test_refusals_are_in_words() -> None:
@@ -106,7 +179,55 @@ def test_refusals_are_in_words() -> None:
         kernels.run(job, partial(loop, cell=cell), "triton")
 
 
+@on_a_gpu
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(dtype, size) for dtype, sizes in GPU_SIZES.items() for size in sizes], ids=str
+)
+def test_on_a_gpu(dtype: torch.dtype, size: tuple[int, int, int]) -> None:
+    compare(*size, dtype, "cuda")
+
+
+@on_a_gpu
+def test_many_steps_on_a_gpu() -> None:
+    """Over a thousand waits in each direction."""
+    compare(512, 16, 256, device="cuda")
+
+
+@on_a_gpu
+def test_more_blocks_than_processors_on_a_gpu() -> None:
+    with processors(5):
+        compare(2, 150, 768, device="cuda")  # members go on to further columns
+    with processors(50):
+        compare(2, 300, 768, device="cuda")  # groups go on to further rows
+
+
+@on_a_gpu
+def test_gradient_of_a_gradient_on_a_gpu() -> None:
+    compare(5, 3, 256, device="cuda", second=True)
+
+
+@on_a_gpu
+def test_the_same_bits_twice_on_a_gpu() -> None:
+    job, cell = make_job(40, 64, 256, device="cuda")
+    first, again = (results(job, cell, fast=True) for _ in range(2))
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+
+
+@on_a_gpu
+def test_tf32_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 has 10 bits of mantissa: an error of 2**-11 a term is right, 4e-3 of the largest is allowed."""
+    exact = results(*make_job(5, 64, 256, device="cuda"), fast=True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    compare(5, 64, 256, device="cuda", slack=200.0)
+    rounded = results(*make_job(5, 64, 256, device="cuda"), fast=True)
+    assert not torch.equal(exact["ys"], rounded["ys"]), "TF32 was allowed and not used"
+
+
 if __name__ == "__main__":
     for size in SIZES:
-        compare(*size)
-    print("compared", len(SIZES))
+        compare(*size, second=True)
+    with processors(FEW[0]):
+        for size in FEW[1]:
+            compare(*size)
+    print("compared", len(SIZES) + len(FEW[1]))

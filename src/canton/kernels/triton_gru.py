@@ -1,11 +1,13 @@
-"""The dense reset-before GRU over a whole sequence on a GPU: one Triton program per block of rows.
+"""The dense reset-before GRU over a whole sequence on a GPU: one Triton launch a direction, all of the GPU.
 
-Rows of a batch never see each other, so a program that owns its rows needs no barrier across the grid: it
-walks through time, reads the weights from the cache at every step, and keeps gates and states in global
-memory, where the next phase of the same step (and the backward pass) finds them. The batch is in no
-compile-time constant; offsets are 64 bits wide.
+Rows of a batch never see each other, hidden units do: a group of programs owns a block of rows, each of its
+programs some of the units, and twice a step the programs of a group wait for each other (the reset state
+before the candidate, the new state before the next step). Every program has a multiprocessor of its own, and
+the launch is cooperative, so that all run at once. Gates and states lie in global memory, where the group
+and the backward pass find them. The batch is in no compile-time constant; offsets are 64 bits wide.
 
-Tested in Triton's interpreter (TRITON_INTERPRET=1), which runs these very kernels on the processor.
+Tested in Triton's interpreter (TRITON_INTERPRET=1), which runs these very programs on the processor, one
+after the other: groups of one.
 """
 
 from __future__ import annotations

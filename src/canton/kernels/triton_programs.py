@@ -9,32 +9,56 @@ import triton.language as tl
 
 
 @triton.jit
-def _product(
-    a,
-    a_row,
-    a_ok,
-    w,
-    n,
-    n_ok,
-    w_stride_n,
-    w_stride_k,
-    depth,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
-    """Rows of `a` against columns `n` of the weight: sum over k of a[row, k] w[n, k], in float32."""
-    total = tl.zeros((ROWS, COLS), tl.float32)
-    for start in range(0, depth, DEPTH):
-        k = start + tl.arange(0, DEPTH)
-        left = tl.load(a + a_row[:, None] + k[None, :], mask=a_ok[:, None] & (k < depth)[None, :], other=0.0)
-        right = tl.load(
-            w + n[None, :] * w_stride_n + k[:, None] * w_stride_k,
-            mask=n_ok[None, :] & (k < depth)[:, None],
-            other=0.0,
-        )
-        total += tl.dot(left, right, input_precision="ieee")
-    return total
+def _rows_of(a, ok, start, depth, DEPTH: tl.constexpr, SPLIT: tl.constexpr):
+    """Rows that start at the pointers `a`, in SPLIT slabs; read past the L1 cache, as others wrote them."""
+    if SPLIT == 1:
+        k = start + tl.arange(0, DEPTH)[None, :]
+        at, fine = a[:, None] + k, ok[:, None] & (k < depth)
+    else:
+        k = start + tl.arange(0, SPLIT)[:, None, None] * DEPTH + tl.arange(0, DEPTH)[None, None, :]
+        at, fine = a[None, :, None] + k, ok[None, :, None] & (k < depth)
+    return tl.load(at, mask=fine, other=0.0, cache_modifier=".cg")
+
+
+@triton.jit
+def _columns_of(w, n, ok, by_n, by_k, start, depth, DEPTH: tl.constexpr, SPLIT: tl.constexpr):
+    """Columns `n` of the weight, in the same slabs."""
+    if SPLIT == 1:
+        k = start + tl.arange(0, DEPTH)[:, None]
+        at, fine = w + n[None, :] * by_n + k * by_k, ok[None, :] & (k < depth)
+    else:
+        k = start + tl.arange(0, SPLIT)[:, None, None] * DEPTH + tl.arange(0, DEPTH)[None, :, None]
+        at, fine = w + n[None, None, :] * by_n + k * by_k, ok[None, None, :] & (k < depth)
+    return tl.load(at, mask=fine, other=0.0)
+
+
+@triton.jit
+def _products(
+    a, b, ok, v, w, n, n_ok, by_n, by_k, depth,
+    COUNT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    DEPTH: tl.constexpr, SPLIT: tl.constexpr,
+):  # fmt: skip
+    """Sums over k of a[row, k] v[n, k] and, where COUNT is 2, of b[row, k] w[n, k], in float32.
+
+    The depth is cut in SPLIT slabs that run side by side: a chain of dependent additions 1 / SPLIT as long.
+    """
+    if SPLIT == 1:
+        first = tl.zeros((ROWS, COLS), tl.float32)
+    else:
+        first = tl.zeros((SPLIT, ROWS, COLS), tl.float32)
+    second = first
+    for start in range(0, depth, DEPTH * SPLIT):
+        left = _rows_of(a, ok, start, depth, DEPTH, SPLIT)
+        right = _columns_of(v, n, n_ok, by_n, by_k, start, depth, DEPTH, SPLIT)
+        if COUNT == 2:
+            other_left = _rows_of(b, ok, start, depth, DEPTH, SPLIT)
+            other_right = _columns_of(w, n, n_ok, by_n, by_k, start, depth, DEPTH, SPLIT)
+            second = tl.dot(other_left, other_right, second, input_precision=PRECISION)
+        first = tl.dot(left, right, first, input_precision=PRECISION)
+    if SPLIT > 1:
+        first = tl.sum(first, 0)
+        second = tl.sum(second, 0)
+    return first, second
 
 
 @triton.jit
@@ -50,98 +74,191 @@ def _tanh(x):
 
 
 @triton.jit
-def _forward(
-    gx, gates, candidate, states, zr, c, rh, steps, batch, hidden,
-    ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr,
-):  # fmt: skip
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    ok = rows < batch
-    for t in range(steps):
-        step = tl.cast(t, tl.int64) * batch
-        row3, row2, row1 = (step + rows) * 3 * hidden, (step + rows) * 2 * hidden, (step + rows) * hidden
-        after = (step + batch + rows) * hidden
-        for start in range(0, 2 * hidden, COLS):
-            n = start + tl.arange(0, COLS)
-            n_ok = n < 2 * hidden
-            here = ok[:, None] & n_ok[None, :]
-            a = _product(states, row1, ok, gates, n, n_ok, hidden, 1, hidden, ROWS, COLS, DEPTH)
-            a += tl.load(gx + row3[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            s = _sigmoid(a)
-            tl.store(zr + row2[:, None] + n[None, :], s.to(zr.dtype.element_ty), mask=here)
-            m = n - hidden  # the reset gate's half also gives r * h
-            reset = here & (m >= 0)[None, :]
-            h = tl.load(states + row1[:, None] + m[None, :], mask=reset, other=0.0).to(tl.float32)
-            tl.store(rh + row1[:, None] + m[None, :], (s * h).to(rh.dtype.element_ty), mask=reset)
-        tl.debug_barrier()
-        for start in range(0, hidden, COLS):
-            n = start + tl.arange(0, COLS)
-            n_ok = n < hidden
-            here = ok[:, None] & n_ok[None, :]
-            a = _product(rh, row1, ok, candidate, n, n_ok, hidden, 1, hidden, ROWS, COLS, DEPTH)
-            a += tl.load(gx + row3[:, None] + 2 * hidden + n[None, :], mask=here, other=0.0).to(tl.float32)
-            new = _tanh(a)
-            z = tl.load(zr + row2[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            h = tl.load(states + row1[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            tl.store(c + row1[:, None] + n[None, :], new.to(c.dtype.element_ty), mask=here)
-            blend = ((1.0 - z) * h + z * new).to(states.dtype.element_ty)
-            tl.store(states + after[:, None] + n[None, :], blend, mask=here)
-        tl.debug_barrier()
+def _meet(counter, goal):
+    """Wait until every program of the group has come here; `goal` counts their arrivals since the launch.
+
+    The release makes this program's stores visible first. The wait is relaxed, as an acquire would empty the
+    L1 cache, weights and all: what others write is read past that cache. The difference may wrap around.
+    """
+    tl.debug_barrier()
+    tl.atomic_add(counter, 1, sem="release", scope="gpu")
+    while tl.atomic_add(counter, 0, sem="relaxed", scope="gpu") - goal < 0:
+        pass
+    tl.debug_barrier()
 
 
 @triton.jit
-def _backward(
-    d_ys, d_h, gates, candidate, states, zr, c, d_gx, steps, batch, hidden,
-    ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr,
+def _load(a, mask):
+    return tl.load(a, mask=mask, other=0.0, cache_modifier=".cg").to(tl.float32)
+
+
+@triton.jit
+def _store(a, value, mask):
+    tl.store(a, value.to(a.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["steps", "batch"])
+def _forward(
+    gx, gates, candidate, states, zr, c, rh, counters, steps, batch, hidden,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """`d_h` (B, H) float32 holds the state's gradient: zero at first, the initial state's at the end."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    ok = rows < batch
-    row0 = rows * hidden
-    for back in range(steps):
-        t = steps - 1 - back
-        step = tl.cast(t, tl.int64) * batch
-        row3, row2, row1 = (step + rows) * 3 * hidden, (step + rows) * 2 * hidden, (step + rows) * hidden
-        for start in range(0, hidden, COLS):  # through the blend
-            n = start + tl.arange(0, COLS)
-            here = ok[:, None] & (n < hidden)[None, :]
-            d = tl.load(d_h + row0[:, None] + n[None, :], mask=here, other=0.0)
-            d += tl.load(d_ys + row1[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            z = tl.load(zr + row2[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            new = tl.load(c + row1[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            h = tl.load(states + row1[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            d_z, d_c = d * (new - h) * z * (1.0 - z), d * z * (1.0 - new * new)
-            tl.store(d_gx + row3[:, None] + n[None, :], d_z.to(d_gx.dtype.element_ty), mask=here)
-            tl.store(d_gx + row3[:, None] + 2 * hidden + n[None, :], d_c.to(d_gx.dtype.element_ty), mask=here)
-            tl.store(d_h + row0[:, None] + n[None, :], d * (1.0 - z), mask=here)
-        tl.debug_barrier()
-        for start in range(0, hidden, COLS):  # through the candidate's map and the reset gate
-            n = start + tl.arange(0, COLS)
-            n_ok = n < hidden
-            here = ok[:, None] & n_ok[None, :]
-            d_rh = _product(
-                d_gx, row3 + 2 * hidden, ok, candidate, n, n_ok, 1, hidden, hidden, ROWS, COLS, DEPTH
-            )
-            r = tl.load(zr + row2[:, None] + hidden + n[None, :], mask=here, other=0.0).to(tl.float32)
-            h = tl.load(states + row1[:, None] + n[None, :], mask=here, other=0.0).to(tl.float32)
-            d_r = d_rh * h * r * (1.0 - r)
-            tl.store(d_gx + row3[:, None] + hidden + n[None, :], d_r.to(d_gx.dtype.element_ty), mask=here)
-            d = tl.load(d_h + row0[:, None] + n[None, :], mask=here, other=0.0)
-            tl.store(d_h + row0[:, None] + n[None, :], d + d_rh * r, mask=here)
-        tl.debug_barrier()
-        for start in range(0, hidden, COLS):  # through the gates' map
-            n = start + tl.arange(0, COLS)
-            n_ok = n < hidden
-            here = ok[:, None] & n_ok[None, :]
-            more = _product(d_gx, row3, ok, gates, n, n_ok, 1, hidden, 2 * hidden, ROWS, COLS, DEPTH)
-            d = tl.load(d_h + row0[:, None] + n[None, :], mask=here, other=0.0)
-            tl.store(d_h + row0[:, None] + n[None, :], d + more, mask=here)
-        tl.debug_barrier()
+    counter, members = counters + tl.program_id(0), tl.num_programs(1)
+    first, stride = tl.program_id(1) * COLS, members * COLS
+    goal = 0
+    for block in range(tl.program_id(0), tl.cdiv(batch, ROWS), tl.num_programs(0)):
+        rows = tl.cast(block, tl.int64) * ROWS + tl.arange(0, ROWS)
+        ok = rows < batch
+        for t in range(steps):
+            row = tl.cast(t, tl.int64) * batch + rows
+            x, h, after = gx + row * 3 * hidden, states + row * hidden, states + (row + batch) * hidden
+            both, new, reset = zr + row * 2 * hidden, c + row * hidden, rh + row * hidden
+            for start in range(first, hidden, stride):  # the gates
+                n = start + tl.arange(0, COLS)
+                n_ok = n < hidden
+                here = ok[:, None] & n_ok[None, :]
+                x_z = _load(x[:, None] + n[None, :], here)
+                x_r = _load(x[:, None] + hidden + n[None, :], here)
+                before = _load(h[:, None] + n[None, :], here)
+                z, r = _products(
+                    h, h, ok, gates, gates + tl.cast(hidden, tl.int64) * hidden, n, n_ok, hidden, 1, hidden,
+                    2, PRECISION, ROWS, COLS, DEPTH, SPLIT,
+                )  # fmt: skip
+                r = _sigmoid(r + x_r)
+                _store(both[:, None] + n[None, :], _sigmoid(z + x_z), here)
+                _store(both[:, None] + hidden + n[None, :], r, here)
+                _store(reset[:, None] + n[None, :], r * before, here)
+            goal += members
+            _meet(counter, goal)
+            for start in range(first, hidden, stride):  # the candidate and the blend
+                n = start + tl.arange(0, COLS)
+                n_ok = n < hidden
+                here = ok[:, None] & n_ok[None, :]
+                x_c = _load(x[:, None] + 2 * hidden + n[None, :], here)
+                before = _load(h[:, None] + n[None, :], here)
+                z = _load(both[:, None] + n[None, :], here)
+                a, _ = _products(
+                    reset, reset, ok, candidate, candidate, n, n_ok, hidden, 1, hidden,
+                    1, PRECISION, ROWS, COLS, DEPTH, SPLIT,
+                )  # fmt: skip
+                a = _tanh(a + x_c)
+                _store(new[:, None] + n[None, :], a, here)
+                _store(after[:, None] + n[None, :], (1.0 - z) * before + z * a, here)
+            goal += members
+            _meet(counter, goal)
 
 
-def _blocks(batch: int, hidden: int) -> tuple[int, int, int]:
-    rows = 16 if batch <= 2048 else 32  # few rows a program keep many multiprocessors busy
-    block = min(64, max(16, triton.next_power_of_2(hidden)))
-    return rows, block, block
+@triton.jit(do_not_specialize=["steps", "batch"])
+def _backward(
+    d_ys, d_h, gates, candidate, states, zr, c, d_gx, counters, steps, batch, hidden,
+    PRECISION: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, SPLIT: tl.constexpr,
+):  # fmt: skip
+    """`d_h` (B, H) float32 holds the state's gradient: zero at first, the initial state's at the end.
+
+    A program reads only its own columns of it, so that the blend of one step follows the gates' map of the
+    step after without a wait. The loop runs once more than there are steps: before the first such map there
+    is no product, after the last one no blend.
+    """
+    counter, members = counters + tl.program_id(0), tl.num_programs(1)
+    first, stride = tl.program_id(1) * COLS, members * COLS
+    square = tl.cast(hidden, tl.int64) * hidden
+    goal = 0
+    for block in range(tl.program_id(0), tl.cdiv(batch, ROWS), tl.num_programs(0)):
+        rows = tl.cast(block, tl.int64) * ROWS + tl.arange(0, ROWS)
+        inside = rows < batch
+        carry = d_h + rows * hidden
+        for back in range(steps + 1):
+            t = steps - 1 - back
+            ok = inside & (t >= 0)
+            row = tl.cast(t, tl.int64) * batch + rows
+            h, new, both = states + row * hidden, c + row * hidden, zr + row * 2 * hidden
+            d_y, d_x = d_ys + row * hidden, d_gx + row * 3 * hidden
+            d_x_after = d_x + tl.cast(batch, tl.int64) * 3 * hidden
+            depth = tl.where(back > 0, hidden, 0)
+            for start in range(first, hidden, stride):  # through the gates' map (r), then the blend
+                n = start + tl.arange(0, COLS)
+                n_ok = n < hidden
+                here = ok[:, None] & n_ok[None, :]
+                own = inside[:, None] & n_ok[None, :]
+                d = _load(carry[:, None] + n[None, :], own)
+                d += _load(d_y[:, None] + n[None, :], here)
+                z = _load(both[:, None] + n[None, :], here)
+                a = _load(new[:, None] + n[None, :], here)
+                before = _load(h[:, None] + n[None, :], here)
+                more, _ = _products(
+                    d_x_after + hidden, d_x_after, inside, gates + square, gates, n, n_ok, 1, hidden, depth,
+                    1, PRECISION, ROWS, COLS, DEPTH, SPLIT,
+                )  # fmt: skip
+                d += more
+                _store(d_x[:, None] + n[None, :], d * (a - before) * z * (1.0 - z), here)
+                _store(d_x[:, None] + 2 * hidden + n[None, :], d * z * (1.0 - a * a), here)
+                _store(carry[:, None] + n[None, :], d * (1.0 - z), own)
+            goal += members
+            _meet(counter, goal)
+            depth = tl.where(t >= 0, hidden, 0)
+            for start in range(first, hidden, stride):  # through the candidate's map and the gates' map (z)
+                n = start + tl.arange(0, COLS)
+                n_ok = n < hidden
+                here = ok[:, None] & n_ok[None, :]
+                d = _load(carry[:, None] + n[None, :], here)
+                r = _load(both[:, None] + hidden + n[None, :], here)
+                before = _load(h[:, None] + n[None, :], here)
+                d_rh, more = _products(
+                    d_x + 2 * hidden, d_x, ok, candidate, gates, n, n_ok, 1, hidden, depth,
+                    2, PRECISION, ROWS, COLS, DEPTH, SPLIT,
+                )  # fmt: skip
+                _store(d_x[:, None] + hidden + n[None, :], d_rh * before * r * (1.0 - r), here)
+                _store(carry[:, None] + n[None, :], d + d_rh * r + more, here)
+            goal += members
+            _meet(counter, goal)
+
+
+SLABS = {
+    (16, 8): {torch.float32: (8, 64), torch.bfloat16: (8, 128)},
+    (16, 16): {torch.float32: (8, 64), torch.bfloat16: (8, 128)},
+    (16, 32): {torch.float32: (4, 32), torch.bfloat16: (8, 64)},
+    (32, 32): {torch.float32: (4, 64), torch.bfloat16: (1, 128)},
+    (64, 32): {torch.float32: (1, 64), torch.bfloat16: (1, 128)},
+}
+"""For each (rows, columns) of a program's block: slabs side by side and the depth of each at most.
+
+Compiled for a Hopper GPU they fit 8 warps' registers, but for a few words. Small blocks come first.
+"""
+
+
+def plan(batch: int, hidden: int, processors: int) -> tuple[int, int, int, int]:
+    """Rows and columns of a program's block, groups of programs, members of a group.
+
+    The smallest block with which every program has one block and a multiprocessor of its own; if even the
+    largest is too small for that, groups go on to further rows and members to further columns.
+    """
+    for rows, cols in SLABS:
+        row_blocks, col_blocks = triton.cdiv(batch, rows), triton.cdiv(hidden, cols)
+        if row_blocks * col_blocks <= processors:
+            break
+    members = min(col_blocks, processors)
+    return rows, cols, min(row_blocks, processors // members), members
+
+
+def processors_of(device: torch.device) -> int:
+    """Multiprocessors of the GPU; in the interpreter those of an H100."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+def _launch(program, tensors, steps: int, batch: int, hidden: int) -> None:
+    data = tensors[0]
+    rows, cols, groups, members = plan(batch, hidden, processors_of(data.device))
+    if data.device.type != "cuda":
+        members = 1  # the interpreter runs one program after the other: none can wait for another
+    split, deepest = SLABS[rows, cols][data.dtype]
+    depth = min(deepest, max(16, triton.next_power_of_2(hidden) // split))
+    tf32 = data.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    counters = torch.zeros(groups, dtype=torch.int32, device=data.device)
+    # Cooperative: the driver starts all programs together or refuses, so that none waits for one to come.
+    program[(groups, members)](
+        *tensors, counters, steps, batch, hidden,
+        PRECISION="tf32" if tf32 else "ieee", ROWS=rows, COLS=cols, DEPTH=depth, SPLIT=split,
+        num_warps=8, num_stages=1, launch_cooperative_grid=True,
+    )  # fmt: skip
 
 
 def forward(gx, h0, gates, candidate):
@@ -155,10 +272,7 @@ def forward(gx, h0, gates, candidate):
     states[0] = h0.detach()
     c, rh = gx.new_empty(steps, batch, hidden), gx.new_empty(steps, batch, hidden)
     zr = gx.new_empty(steps, batch, 2 * hidden)
-    rows, cols, depth = _blocks(batch, hidden)
-    _forward[(triton.cdiv(batch, rows),)](
-        gx, gates, candidate, states, zr, c, rh, steps, batch, hidden, ROWS=rows, COLS=cols, DEPTH=depth
-    )
+    _launch(_forward, (gx, gates, candidate, states, zr, c, rh), steps, batch, hidden)
     return states, zr, c, rh
 
 
@@ -168,9 +282,5 @@ def backward(d_ys, gates, candidate, states, zr, c):
     gates, candidate = gates.detach().contiguous(), candidate.detach().contiguous()
     d_gx = c.new_empty(steps, batch, 3 * hidden)
     d_h = torch.zeros(batch, hidden, dtype=torch.float32, device=c.device)
-    rows, cols, depth = _blocks(batch, hidden)
-    _backward[(triton.cdiv(batch, rows),)](
-        d_ys.contiguous(), d_h, gates, candidate, states, zr, c, d_gx, steps, batch, hidden,
-        ROWS=rows, COLS=cols, DEPTH=depth,
-    )  # fmt: skip
+    _launch(_backward, (d_ys.contiguous(), d_h, gates, candidate, states, zr, c, d_gx), steps, batch, hidden)
     return d_gx, d_h.to(c.dtype)

@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from canton.kernels import fused, native, scan, triton_gru
+from canton.kernels import fused, graphs, native, scan, triton_gru
 from canton.kernels.native import convolution, linear
 from canton.kernels.plan import (
     LSTM,
@@ -59,7 +59,13 @@ __all__ = [
 
 Loop = Callable[[Job], Result]
 
-_KERNELS: dict[str, ModuleType] = {"triton": triton_gru, "native": native, "scan": scan, "fused": fused}
+_KERNELS: dict[str, ModuleType] = {
+    "triton": triton_gru,
+    "native": native,
+    "graphs": graphs,
+    "scan": scan,
+    "fused": fused,
+}
 """Fastest first."""
 
 NAMES = ("auto", "loop", *_KERNELS)

@@ -15,9 +15,8 @@ from collections.abc import Callable
 
 import torch
 
-from canton.kernels.again import clean, weights_of
-from canton.kernels.fused import sequence
-from canton.kernels.fused.function import Sequence, algebra
+from canton.kernels.again import weights_of
+from canton.kernels.fused.function import Direct, Runner, Sequence
 from canton.kernels.plan import Job, MinGRU, Result
 
 __all__ = ["refuses", "run"]
@@ -42,11 +41,12 @@ def refuses(job: Job) -> str | None:
     return None
 
 
-def run(job: Job, loop: Callable[[Job], Result]) -> Result:
-    """Run `job`; `loop` is the readable loop, for gradients of gradients."""
+def run(job: Job, loop: Callable[[Job], Result], runner: Runner | None = None) -> Result:
+    """Run `job`; `loop` is the readable loop, for gradients of gradients, `runner` another way to run it."""
+    runner = runner or Direct()
     tensors = (job.gx, *job.state, *job.fresh, *weights_of(job.plan))
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        ys, *final = Sequence.apply(job, loop, *tensors)  # type: ignore[no-untyped-call]
+        ys, *final = Sequence.apply(job, loop, runner, *tensors)  # type: ignore[no-untyped-call]
         return ys, tuple(final)
-    trace = sequence.forward(clean(job), algebra(job.plan, job.gx.shape[1]), keep=False)
-    return sequence.outputs(job, trace), tuple(s[-1].clone() for s in trace.states)
+    done = runner.forward(job, keep=False)
+    return done.ys, done.final

@@ -1,8 +1,11 @@
-"""The whole sequence as one node of the autograd graph."""
+"""The whole sequence as one node of the autograd graph, and the plain way to run it.
+
+The node leaves to a `Runner` how the loop is run: `Direct` calls it, `canton.kernels.graphs` plays it back.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -43,21 +46,62 @@ def with_weights(plan: Plan, weights: list[Tensor]) -> Plan:
     return type(plan)(*fields)
 
 
+class Forward(NamedTuple):
+    """What a forward run gives; `trace` is None if nothing was to be kept for the way back."""
+
+    ys: Tensor
+    final: tuple[Tensor, ...]
+    trace: sequence.Trace | None
+
+
+Incoming = tuple[Tensor | None, ...]
+"""The gradients that arrive, of the outputs and of each tensor of the last state; None is zero."""
+
+
+class Runner(Protocol):
+    """A way to run the loop there and back. Nothing it gives is written to again."""
+
+    def forward(self, job: Job, keep: bool) -> Forward:
+        """Run `job`; with `keep` the trace is there for `backward`."""
+
+    def backward(
+        self, job: Job, trace: sequence.Trace, incoming: Incoming, weights: bool
+    ) -> sequence.Gradients:
+        """The gradients of all that went in; those of the weights only if `weights`."""
+
+
+class Direct:
+    """One operation of torch after the other."""
+
+    def forward(self, job: Job, keep: bool) -> Forward:
+        """See `Runner`."""
+        trace = sequence.forward(clean(job), algebra(job.plan, job.gx.shape[1]), keep)
+        final = tuple(s[-1].clone() for s in trace.states)
+        return Forward(sequence.outputs(job, trace), final, trace if keep else None)
+
+    def backward(
+        self, job: Job, trace: sequence.Trace, incoming: Incoming, weights: bool
+    ) -> sequence.Gradients:
+        """See `Runner`."""
+        step = algebra(job.plan, job.gx.shape[1])
+        return sequence.backward(job, step, trace, incoming[0], incoming[1:], weights)
+
+
 class Sequence(torch.autograd.Function):
-    """forward(job, loop, gx, *state, *fresh, *weights) -> (ys, *state), the tensors being the job's."""
+    """forward(job, loop, runner, gx, *state, *fresh, *weights) -> (ys, *state); the tensors are the job's."""
 
     @staticmethod
-    def forward(ctx: Any, job: Job, loop: Loop, *tensors: Tensor) -> tuple[Tensor, ...]:
-        trace = sequence.forward(clean(job), algebra(job.plan, job.gx.shape[1]), keep=True)
-        ys = sequence.outputs(job, trace)
+    def forward(ctx: Any, job: Job, loop: Loop, runner: Runner, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ys, final, trace = runner.forward(job, keep=True)
+        assert trace is not None
         masks = (job.reset, job.lengths, job.drop, *(job.zone or ()))
         ctx.save_for_backward(*tensors, *masks, trace.kept, *trace.states)
-        ctx.plan, ctx.states, ctx.loop = job.plan, len(job.state), loop
+        ctx.plan, ctx.states, ctx.loop, ctx.runner = job.plan, len(job.state), loop, runner
         ctx.set_materialize_grads(False)
-        return ys, *(s[-1].clone() for s in trace.states)
+        return ys, *final
 
     @staticmethod
-    def backward(ctx: Any, gys: Tensor | None, *finals: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, n = ctx.saved_tensors, ctx.states
         weights = len(weights_of(ctx.plan))
         gx, state, fresh = saved[0], saved[1 : n + 1], saved[n + 1 : 2 * n + 1]
@@ -65,11 +109,10 @@ class Sequence(torch.autograd.Function):
         reset, lengths, drop, *zone = saved[2 * n + 1 + weights : -1 - n]
         job = Job(plan, gx, state, fresh, reset, lengths, drop, tuple(zone) or None)
         trace = sequence.Trace(saved[-n:], saved[-1 - n])
+        needs = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():
             ys = sequence.outputs(job, trace)
-            found = differentiable(job, ctx.loop, ys, (gys, *finals), ctx.needs_input_grad[2:])
-            return None, None, *found
-        wanted = any(ctx.needs_input_grad[2 * n + 3 :])
-        g = sequence.backward(job, algebra(plan, gx.shape[1]), trace, gys, finals, wanted)
+            return None, None, None, *differentiable(job, ctx.loop, ys, incoming, needs)
+        g = ctx.runner.backward(job, trace, incoming, any(needs[2 * n + 1 :]))
         unasked: list[Tensor | None] = [None] * weights
-        return None, None, g.gx, *g.state, *(g.fresh or [None] * n), *(g.weights or unasked)
+        return None, None, None, g.gx, *g.state, *(g.fresh or [None] * n), *(g.weights or unasked)

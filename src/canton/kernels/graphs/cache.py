@@ -1,0 +1,62 @@
+"""What is kept of recorded work, and for how long."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+from canton.kernels.graphs.recording import Recording
+
+
+class Cache:
+    """The recordings used last, and which work was seen once; both by what shapes the work.
+
+    Args:
+        most: how many recordings are kept.
+        most_bytes: how much memory they may hold together; the last one is kept in any case.
+        most_seen: of how much work it is remembered that it was seen.
+    """
+
+    def __init__(self, most: int = 16, most_bytes: int = 4 << 30, most_seen: int = 256) -> None:
+        self.most, self.most_bytes, self.most_seen = most, most_bytes, most_seen
+        self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
+        self._seen: OrderedDict[Hashable, bool] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def bytes(self) -> int:
+        """The memory of what goes in and out of all recordings."""
+        return sum(recording.bytes for recording in self._kept.values())
+
+    def get(self, key: Hashable) -> Recording | None:
+        """The recording of this work, if there is one."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def is_due(self, key: Hashable) -> bool:
+        """Whether this work was seen before, and may be recorded."""
+        seen = self._seen.pop(key, None)
+        self._seen[key] = seen is not False
+        while len(self._seen) > self.most_seen:
+            self._seen.popitem(last=False)
+        return seen is True
+
+    def never(self, key: Hashable) -> None:
+        """This work cannot be recorded: it is not to be tried again."""
+        self._seen[key] = False
+
+    def put(self, key: Hashable, recording: Recording) -> None:
+        """Keep a recording; the ones not used for the longest go."""
+        self._kept[key] = recording
+        while len(self._kept) > 1 and (len(self._kept) > self.most or self.bytes() > self.most_bytes):
+            _, oldest = self._kept.popitem(last=False)
+            oldest.graph.finish()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for recording in self._kept.values():
+            recording.graph.finish()
+        self._kept.clear()
+        self._seen.clear()

@@ -1,0 +1,125 @@
+"""Jobs with every option there is, and what a kernel makes of them, by name: outputs, states, gradients.
+
+A job is drawn in float64 on the processor, where the readable loop tells the truth about it; a kernel runs
+the same numbers on another device or in another dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from canton import Cell
+from canton.kernels import Job, Result
+from canton.recurrent import loop
+from canton.sequences import within
+from cases import C_IN, CELLS, MAPS, Place, shake_
+
+STEPS, BATCH = 6, 3
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "plain": (),
+    "state": ("state",),
+    "lengths": ("lengths",),
+    "reset": ("reset",),
+    "noise": ("drop", "zone"),
+    "all": ("state", "lengths", "reset", "drop", "zone"),
+}
+
+FUSED = ("rnn", "rnn-relu", "gru", "gru-after", "mgu", "mgu-gru2", "lstm", "lstm-peephole", "lstm-proj")
+"""The cells of `cases.CELLS` that the fused loop runs."""
+
+DENSE_RUNS = [(cell, "dense", options) for cell in FUSED for options in OPTIONS]
+CONV = ("conv1d-even-dilated", "conv2d", "conv2d-groups", "conv2d-circular-even-groups")
+RUNS = DENSE_RUNS + [
+    (cell, place, options) for cell in FUSED for place in CONV for options in ("plain", "all")
+]
+
+Run = Callable[[Job, Callable[[Job], Result]], Result]
+
+
+def make_cell(name: str, place: str) -> Cell:
+    """The named cell in float64 on the processor, no parameter zero."""
+    cell = CELLS[name](C_IN, MAPS[place].map).double()
+    shake_(cell)
+    return cell
+
+
+def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Job:
+    """A job for `cell` with new random numbers; what a gradient is asked of requires one."""
+    xs = torch.randn(STEPS, BATCH, C_IN, *place.space, dtype=torch.float64)
+    with torch.no_grad():
+        gx = cell.project(xs.flatten(0, 1)).unflatten(0, (STEPS, BATCH))
+    fresh = cell.start(gx[0], gx.dtype)
+    state = fresh
+    if "state" in options:
+        state, fresh = (tuple((torch.rand_like(s) * 2 - 1).requires_grad_() for s in fresh) for _ in range(2))
+    lengths = torch.tensor([STEPS, 0, 2]) if "lengths" in options else None
+    reset = torch.rand(STEPS, BATCH) < 0.4 if "reset" in options else None
+    if reset is not None and lengths is not None:
+        reset = within(reset, lengths)
+    drop = torch.bernoulli(torch.full_like(state[0], 0.7)) / 0.7 if "drop" in options else None
+    zone = None
+    if "zone" in options:
+        zone = tuple(torch.bernoulli(torch.full((STEPS, *s.shape), 0.3, dtype=s.dtype)) for s in state)
+    return Job(cell.plan(), gx.requires_grad_(), state, fresh, reset, lengths, drop, zone)
+
+
+def moved(job: Job, cell: Cell, device: str, dtype: torch.dtype) -> Job:
+    """The same numbers elsewhere, with the weights of `cell`, which lives there."""
+    done: dict[int, Tensor] = {}
+
+    def move(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if id(tensor) not in done:  # a tensor in two places stays one
+            there = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+            done[id(tensor)] = there.requires_grad_(tensor.requires_grad)
+        return done[id(tensor)]
+
+    def all_of(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
+        return None if tensors is None else tuple(move(t) for t in tensors)
+
+    return Job(
+        cell.plan(),
+        move(job.gx),
+        all_of(job.state),
+        all_of(job.fresh),
+        move(job.reset),
+        move(job.lengths),
+        move(job.drop),
+        all_of(job.zone),
+    )
+
+
+def outcome(job: Job, cell: Cell, run: Run) -> dict[str, Tensor]:
+    """What ``run(job, loop)`` gives, and the gradients of a loss that weighs each number differently."""
+    ys, state = run(job, partial(loop, cell=cell))
+    found = {"ys": ys} | {f"state {k}": s for k, s in enumerate(state)}
+    loss = sum(
+        (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y)).sum()
+        for y in found.values()
+    )
+    leaves = {"gx": job.gx} | {f"first state {k}": s for k, s in enumerate(job.state)}
+    if job.reset is not None:
+        leaves |= {f"fresh {k}": s for k, s in enumerate(job.fresh)}
+    leaves |= {name: p for name, p in cell.named_parameters() if not name.startswith("input_map")}
+    leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    found |= {f"{name} gradient": g for name, g in zip(leaves, grads, strict=True) if g is not None}
+    return {name: value.detach() for name, value in found.items()}
+
+
+@contextmanager
+def setting(owner: object, name: str, value: object) -> Iterator[None]:
+    """One of torch's settings changed for a while; they are no attributes that a monkeypatch could delete."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

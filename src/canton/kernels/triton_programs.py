@@ -21,24 +21,23 @@ def _rows_of(a, ok, start, depth, DEPTH: tl.constexpr, SPLIT: tl.constexpr):
 
 
 @triton.jit
-def _columns_of(w, n, ok, by_n, by_k, start, depth, DEPTH: tl.constexpr, SPLIT: tl.constexpr):
-    """Columns `n` of the weight, in the same slabs."""
+def _columns_of(w, start, depth, COLS: tl.constexpr, DEPTH: tl.constexpr, SPLIT: tl.constexpr):
+    """The packed columns of the weight that start at the pointer `w`, in the same slabs."""
     if SPLIT == 1:
         k = start + tl.arange(0, DEPTH)[:, None]
-        at, fine = w + n[None, :] * by_n + k * by_k, ok[None, :] & (k < depth)
+        at = k * COLS + tl.arange(0, COLS)[None, :]
     else:
         k = start + tl.arange(0, SPLIT)[:, None, None] * DEPTH + tl.arange(0, DEPTH)[None, :, None]
-        at, fine = w + n[None, None, :] * by_n + k * by_k, ok[None, None, :] & (k < depth)
-    return tl.load(at, mask=fine, other=0.0)
+        at = k * COLS + tl.arange(0, COLS)[None, None, :]
+    return tl.load(w + at, mask=k < depth, other=0.0)
 
 
 @triton.jit
 def _products(
-    a, b, ok, v, w, n, n_ok, by_n, by_k, depth,
-    COUNT: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
-    DEPTH: tl.constexpr, SPLIT: tl.constexpr,
+    a, b, ok, v, w, depth, COUNT: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
-    """Sums over k of a[row, k] v[n, k] and, where COUNT is 2, of b[row, k] w[n, k], in float32.
+    """Sums over k of a[row, k] v[k, n] and, where COUNT is 2, of b[row, k] w[k, n], in float32.
 
     The depth is cut in SPLIT slabs that run side by side: a chain of dependent additions 1 / SPLIT as long.
     """
@@ -49,10 +48,10 @@ def _products(
     second = first
     for start in range(0, depth, DEPTH * SPLIT):
         left = _rows_of(a, ok, start, depth, DEPTH, SPLIT)
-        right = _columns_of(v, n, n_ok, by_n, by_k, start, depth, DEPTH, SPLIT)
+        right = _columns_of(v, start, depth, COLS, DEPTH, SPLIT)
         if COUNT == 2:
             other_left = _rows_of(b, ok, start, depth, DEPTH, SPLIT)
-            other_right = _columns_of(w, n, n_ok, by_n, by_k, start, depth, DEPTH, SPLIT)
+            other_right = _columns_of(w, start, depth, COLS, DEPTH, SPLIT)
             second = tl.dot(other_left, other_right, second, input_precision=PRECISION)
         first = tl.dot(left, right, first, input_precision=PRECISION)
     if SPLIT > 1:
@@ -89,7 +88,7 @@ def _meet(counter, goal):
 
 @triton.jit
 def _load(a, mask):
-    return tl.load(a, mask=mask, other=0.0, cache_modifier=".cg").to(tl.float32)
+    return tl.load(a, mask=mask, other=0.0).to(tl.float32)  # what nobody writes, or this program alone
 
 
 @triton.jit
@@ -99,11 +98,12 @@ def _store(a, value, mask):
 
 @triton.jit(do_not_specialize=["steps", "batch"])
 def _forward(
-    gx, gates, candidate, states, zr, c, rh, counters, steps, batch, hidden,
+    gx, weights, states, zr, c, rh, counters, steps, batch, hidden,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     counter, members = counters + tl.program_id(0), tl.num_programs(1)
     first, stride = tl.program_id(1) * COLS, members * COLS
+    square = tl.cast(tl.cdiv(hidden, COLS) * COLS, tl.int64) * hidden  # packed weights: z, r, c
     goal = 0
     for block in range(tl.program_id(0), tl.cdiv(batch, ROWS), tl.num_programs(0)):
         rows = tl.cast(block, tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -115,14 +115,12 @@ def _forward(
             for start in range(first, hidden, stride):  # the gates
                 n = start + tl.arange(0, COLS)
                 n_ok = n < hidden
+                w = weights + tl.cast(start, tl.int64) * hidden
                 here = ok[:, None] & n_ok[None, :]
                 x_z = _load(x[:, None] + n[None, :], here)
                 x_r = _load(x[:, None] + hidden + n[None, :], here)
                 before = _load(h[:, None] + n[None, :], here)
-                z, r = _products(
-                    h, h, ok, gates, gates + tl.cast(hidden, tl.int64) * hidden, n, n_ok, hidden, 1, hidden,
-                    2, PRECISION, ROWS, COLS, DEPTH, SPLIT,
-                )  # fmt: skip
+                z, r = _products(h, h, ok, w, w + square, hidden, 2, PRECISION, ROWS, COLS, DEPTH, SPLIT)
                 r = _sigmoid(r + x_r)
                 _store(both[:, None] + n[None, :], _sigmoid(z + x_z), here)
                 _store(both[:, None] + hidden + n[None, :], r, here)
@@ -132,14 +130,14 @@ def _forward(
             for start in range(first, hidden, stride):  # the candidate and the blend
                 n = start + tl.arange(0, COLS)
                 n_ok = n < hidden
+                w = weights + tl.cast(start, tl.int64) * hidden
                 here = ok[:, None] & n_ok[None, :]
                 x_c = _load(x[:, None] + 2 * hidden + n[None, :], here)
                 before = _load(h[:, None] + n[None, :], here)
                 z = _load(both[:, None] + n[None, :], here)
                 a, _ = _products(
-                    reset, reset, ok, candidate, candidate, n, n_ok, hidden, 1, hidden,
-                    1, PRECISION, ROWS, COLS, DEPTH, SPLIT,
-                )  # fmt: skip
+                    reset, reset, ok, w + 2 * square, w, hidden, 1, PRECISION, ROWS, COLS, DEPTH, SPLIT
+                )
                 a = _tanh(a + x_c)
                 _store(new[:, None] + n[None, :], a, here)
                 _store(after[:, None] + n[None, :], (1.0 - z) * before + z * a, here)
@@ -149,7 +147,7 @@ def _forward(
 
 @triton.jit(do_not_specialize=["steps", "batch"])
 def _backward(
-    d_ys, d_h, gates, candidate, states, zr, c, d_gx, counters, steps, batch, hidden,
+    d_ys, d_h, weights, states, zr, c, d_gx, counters, steps, batch, hidden,
     PRECISION: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, SPLIT: tl.constexpr,
 ):  # fmt: skip
     """`d_h` (B, H) float32 holds the state's gradient: zero at first, the initial state's at the end.
@@ -160,7 +158,7 @@ def _backward(
     """
     counter, members = counters + tl.program_id(0), tl.num_programs(1)
     first, stride = tl.program_id(1) * COLS, members * COLS
-    square = tl.cast(hidden, tl.int64) * hidden
+    square = tl.cast(tl.cdiv(hidden, COLS) * COLS, tl.int64) * hidden  # packed weights: z, r, c
     goal = 0
     for block in range(tl.program_id(0), tl.cdiv(batch, ROWS), tl.num_programs(0)):
         rows = tl.cast(block, tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -177,6 +175,7 @@ def _backward(
             for start in range(first, hidden, stride):  # through the gates' map (r), then the blend
                 n = start + tl.arange(0, COLS)
                 n_ok = n < hidden
+                w = weights + tl.cast(start, tl.int64) * hidden
                 here = ok[:, None] & n_ok[None, :]
                 own = inside[:, None] & n_ok[None, :]
                 d = _load(carry[:, None] + n[None, :], own)
@@ -185,7 +184,7 @@ def _backward(
                 a = _load(new[:, None] + n[None, :], here)
                 before = _load(h[:, None] + n[None, :], here)
                 more, _ = _products(
-                    d_x_after + hidden, d_x_after, inside, gates + square, gates, n, n_ok, 1, hidden, depth,
+                    d_x_after + hidden, d_x_after, inside, w + square, w, depth,
                     1, PRECISION, ROWS, COLS, DEPTH, SPLIT,
                 )  # fmt: skip
                 d += more
@@ -198,12 +197,13 @@ def _backward(
             for start in range(first, hidden, stride):  # through the candidate's map and the gates' map (z)
                 n = start + tl.arange(0, COLS)
                 n_ok = n < hidden
+                w = weights + tl.cast(start, tl.int64) * hidden
                 here = ok[:, None] & n_ok[None, :]
                 d = _load(carry[:, None] + n[None, :], here)
                 r = _load(both[:, None] + hidden + n[None, :], here)
                 before = _load(h[:, None] + n[None, :], here)
                 d_rh, more = _products(
-                    d_x + 2 * hidden, d_x, ok, candidate, gates, n, n_ok, 1, hidden, depth,
+                    d_x + 2 * hidden, d_x, ok, w + 2 * square, w, depth,
                     2, PRECISION, ROWS, COLS, DEPTH, SPLIT,
                 )  # fmt: skip
                 _store(d_x[:, None] + hidden + n[None, :], d_rh * before * r * (1.0 - r), here)
@@ -212,12 +212,15 @@ def _backward(
             _meet(counter, goal)
 
 
+FULL_PRECISION = "ieee"
+"""How float32 is multiplied without TF32: "ieee", or "tf32x3", three products on tensor cores."""
+
 SLABS = {
-    (16, 8): {torch.float32: (8, 64), torch.bfloat16: (8, 128)},
-    (16, 16): {torch.float32: (8, 64), torch.bfloat16: (8, 128)},
-    (16, 32): {torch.float32: (4, 32), torch.bfloat16: (8, 64)},
-    (32, 32): {torch.float32: (4, 64), torch.bfloat16: (1, 128)},
-    (64, 32): {torch.float32: (1, 64), torch.bfloat16: (1, 128)},
+    (16, 8): {"ieee": (8, 64), "tf32x3": (8, 32), "tf32": (8, 32), "bfloat16": (8, 128)},
+    (16, 16): {"ieee": (8, 64), "tf32x3": (8, 32), "tf32": (8, 32), "bfloat16": (8, 128)},
+    (16, 32): {"ieee": (4, 32), "tf32x3": (8, 16), "tf32": (8, 32), "bfloat16": (8, 64)},
+    (32, 32): {"ieee": (4, 64), "tf32x3": (1, 32), "tf32": (1, 64), "bfloat16": (1, 128)},
+    (64, 32): {"ieee": (1, 64), "tf32x3": (1, 32), "tf32": (1, 64), "bfloat16": (1, 128)},
 }
 """For each (rows, columns) of a program's block: slabs side by side and the depth of each at most.
 
@@ -244,19 +247,31 @@ def processors_of(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
-def _launch(program, tensors, steps: int, batch: int, hidden: int) -> None:
-    data = tensors[0]
+def _packed(gates, candidate, cols: int, *, transposed: bool):
+    """Weights (k, n) of z, r and c as (3, blocks, k, `cols`): a block lies in one piece; zeros fill it."""
+    hidden = candidate.shape[0]
+    weights = torch.cat((gates.detach(), candidate.detach())).view(3, hidden, hidden)
+    if transposed:
+        weights = weights.transpose(1, 2)
+    weights = torch.nn.functional.pad(weights, (0, -hidden % cols))
+    return weights.unflatten(2, (-1, cols)).transpose(1, 2).contiguous()
+
+
+def _launch(program, before, gates, candidate, after, steps: int, batch: int, hidden: int) -> None:
+    data = before[0]
     rows, cols, groups, members = plan(batch, hidden, processors_of(data.device))
     if data.device.type != "cuda":
         members = 1  # the interpreter runs one program after the other: none can wait for another
-    split, deepest = SLABS[rows, cols][data.dtype]
+    full = "tf32" if torch.backends.cuda.matmul.allow_tf32 else FULL_PRECISION
+    kind = full if data.dtype == torch.float32 else "bfloat16"
+    split, deepest = SLABS[rows, cols][kind]
     depth = min(deepest, max(16, triton.next_power_of_2(hidden) // split))
-    tf32 = data.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    weights = _packed(gates, candidate, cols, transposed=program is _forward)
     counters = torch.zeros(groups, dtype=torch.int32, device=data.device)
     # Cooperative: the driver starts all programs together or refuses, so that none waits for one to come.
     program[(groups, members)](
-        *tensors, counters, steps, batch, hidden,
-        PRECISION="tf32" if tf32 else "ieee", ROWS=rows, COLS=cols, DEPTH=depth, SPLIT=split,
+        *before, weights, *after, counters, steps, batch, hidden,
+        PRECISION="ieee" if kind == "bfloat16" else kind, ROWS=rows, COLS=cols, DEPTH=depth, SPLIT=split,
         num_warps=8, num_stages=1, launch_cooperative_grid=True,
     )  # fmt: skip
 
@@ -267,20 +282,19 @@ def forward(gx, h0, gates, candidate):
     That is z and r (T, B, 2H), c and r * h (T, B, H): with the states 5H numbers a row and step.
     """
     steps, batch, hidden = gx.shape[0], gx.shape[1], h0.shape[1]
-    gx, gates, candidate = (t.detach().contiguous() for t in (gx, gates, candidate))
+    gx = gx.detach().contiguous()
     states = gx.new_empty(steps + 1, batch, hidden)
     states[0] = h0.detach()
-    c, rh = gx.new_empty(steps, batch, hidden), gx.new_empty(steps, batch, hidden)
-    zr = gx.new_empty(steps, batch, 2 * hidden)
-    _launch(_forward, (gx, gates, candidate, states, zr, c, rh), steps, batch, hidden)
+    zr, c, rh = (gx.new_empty(steps, batch, many * hidden) for many in (2, 1, 1))
+    _launch(_forward, (gx,), gates, candidate, (states, zr, c, rh), steps, batch, hidden)
     return states, zr, c, rh
 
 
 def backward(d_ys, gates, candidate, states, zr, c):
     """Gradients of gx (T, B, 3H) and of the initial state (B, H)."""
     steps, batch, hidden = c.shape
-    gates, candidate = gates.detach().contiguous(), candidate.detach().contiguous()
     d_gx = c.new_empty(steps, batch, 3 * hidden)
     d_h = torch.zeros(batch, hidden, dtype=torch.float32, device=c.device)
-    _launch(_backward, (d_ys.contiguous(), d_h, gates, candidate, states, zr, c, d_gx), steps, batch, hidden)
+    d_ys = d_ys.contiguous()
+    _launch(_backward, (d_ys, d_h), gates, candidate, (states, zr, c, d_gx), steps, batch, hidden)
     return d_gx, d_h.to(c.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -9,7 +10,7 @@ from canton.kernels.graphs.recording import Recording
 
 
 class Cache:
-    """The recordings used last, and which work was seen once; both by what shapes the work.
+    """The recordings used last, and what work was seen; both by what shapes the work.
 
     Args:
         most: how many recordings are kept.
@@ -20,7 +21,7 @@ class Cache:
     def __init__(self, most: int = 16, most_bytes: int = 4 << 30, most_seen: int = 256) -> None:
         self.most, self.most_bytes, self.most_seen = most, most_bytes, most_seen
         self._kept: OrderedDict[Hashable, Recording] = OrderedDict()
-        self._seen: OrderedDict[Hashable, bool] = OrderedDict()
+        self._seen: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # a wait, what is left of it
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -36,16 +37,20 @@ class Cache:
         return self._kept.get(key)
 
     def is_due(self, key: Hashable) -> bool:
-        """Whether this work was seen before, and may be recorded."""
-        seen = self._seen.pop(key, None)
-        self._seen[key] = seen is not False
+        """Whether this work, of which there is no recording, is to be recorded now: when seen again.
+
+        What had to go and comes again waits four times as long each time: if more kinds of work take turns
+        than can be kept, recording them over and over would cost more than running them.
+        """
+        wait, left = self._seen.pop(key, (1, 1))
+        self._seen[key] = (wait, left - 1) if left else (4 * wait, 4 * wait)
         while len(self._seen) > self.most_seen:
             self._seen.popitem(last=False)
-        return seen is True
+        return not left
 
     def never(self, key: Hashable) -> None:
         """This work cannot be recorded: it is not to be tried again."""
-        self._seen[key] = False
+        self._seen[key] = (math.inf, math.inf)
 
     def put(self, key: Hashable, recording: Recording) -> None:
         """Keep a recording; the ones not used for the longest go."""

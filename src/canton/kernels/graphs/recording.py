@@ -96,7 +96,11 @@ def _copy(to: list[Tensor], given: list[Tensor]) -> None:
 
 
 def _drop_workspaces() -> None:
-    """Give back cuBLAS's workspaces: a graph needs one that lives as long as itself and is nobody else's."""
+    """Give back cuBLAS's workspaces: a graph needs one that lives as long as itself and is nobody else's.
+
+    Taken while it is captured, a workspace is in the graph's own memory. One that was there before may be
+    given back by whoever pleases, while the graph still writes to it (pytorch/pytorch#193402).
+    """
     drop: Callable[[], None] | None = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if drop is not None:
         drop()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import copy
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -232,7 +235,61 @@ def test_tf32_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(exact["ys"], rounded["ys"]), "TF32 was allowed and not used"
 
 
+def members_at_once(program, members: int, tensors: list[Tensor], sizes: tuple[int, int, int]) -> None:
+    """Run one group of programs in the interpreter, each in a process of its own, with random pauses."""
+    from triton.runtime import interpreter
+
+    builder, load = interpreter.interpreter_builder, interpreter.interpreter_builder.create_masked_load
+
+    def slow_load(*args):
+        time.sleep(0.02 * (random.random() < 0.1))
+        return load(*args)
+
+    children = []
+    for member in range(members):
+        if child := os.fork():
+            children.append(child)
+            continue
+        signal.alarm(100)  # a wait without end fails
+        random.seed(member)
+        builder.create_masked_load = slow_load
+        builder.set_grid_dim = lambda *_: setattr(builder, "grid_dim", (1, members, 1))
+        builder.set_grid_idx = lambda *_, member=member: setattr(builder, "grid_idx", (0, member, 0))
+        program[(1, 1)](*tensors, *sizes, PRECISION="ieee", ROWS=16, COLS=8, DEPTH=16, SPLIT=8)
+        os._exit(0)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+
+
+def compare_members(members: int) -> None:
+    """Programs that run at once find what one alone finds, to the bit: no wait too few, none without end."""
+    from canton.kernels import triton_programs as programs
+
+    torch.set_num_threads(1)
+    steps, batch, hidden = sizes = 8, 3, 20
+    job, cell = make_job(*sizes)
+    gates, candidate = cell.hidden_map.weight, cell.candidate_map.weight
+    d_ys = torch.randn(steps, batch, hidden)
+    kept = programs.forward(job.gx, job.state[0], gates, candidate)
+    d_gx, d_h = programs.backward(d_ys, gates, candidate, *kept[:3])
+
+    def shared(tensor: Tensor) -> Tensor:
+        return torch.full_like(tensor, float("nan")).share_memory_()
+
+    states, zr, c, rh, d_x, carry = (shared(tensor) for tensor in (*kept, d_gx, d_h))
+    states[0], carry[:] = job.state[0].detach(), 0.0
+    counters = torch.zeros(2, 1, dtype=torch.int32).share_memory_()
+    weights = [programs._packed(gates, candidate, 8, transposed=way) for way in (True, False)]
+    ahead = [job.gx.detach(), weights[0], states, zr, c, rh, counters[0]]
+    members_at_once(programs._forward, members, ahead, sizes)
+    back = [d_ys, carry, weights[1], states, zr, c, d_x, counters[1]]
+    members_at_once(programs._backward, members, back, sizes)
+    for found, alone in zip((states, zr, c, rh, d_x, carry), (*kept, d_gx, d_h), strict=True):
+        assert torch.equal(found, alone)
+
+
 if __name__ == "__main__":
+    compare_members(3)
+    compare_members(2)  # one of them with two blocks of columns
     for size in SIZES:
         compare(*size, second=True)
     with processors(FEW[0]):

@@ -262,7 +262,7 @@ def _launch(program, before, gates, candidate, after, steps: int, batch: int, hi
     rows, cols, groups, members = plan(batch, hidden, processors_of(data.device))
     if data.device.type != "cuda":
         members = 1  # the interpreter runs one program after the other: none can wait for another
-    full = "tf32" if torch.backends.cuda.matmul.allow_tf32 else FULL_PRECISION
+    full = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else FULL_PRECISION
     kind = full if data.dtype == torch.float32 else "bfloat16"
     split, deepest = SLABS[rows, cols][kind]
     depth = min(deepest, max(16, triton.next_power_of_2(hidden) // split))

@@ -154,6 +154,23 @@ def test_what_is_recorded_anew(kept: cache.Cache) -> None:
     assert len(kept) == 7, "what is kept for the way back is another matter"
 
 
+def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
+    """The gradients of weights are another recording: one without them must not serve where they count."""
+    cell = canton.GRUCell(3, 4)
+    for wanted in (False, False, True, True, False, True):
+        cell.requires_grad_(wanted)
+        job = job_of(cell)
+        job = job._replace(gx=job.gx.detach().requires_grad_())
+        leaves = [job.gx, *([cell.hidden_map.weight, cell.candidate_map.weight] if wanted else [])]
+        grads = []
+        for play in (graphs.run, lambda job, loop: loop(job)):
+            ys, _ = play(job, partial(loop, cell=cell))
+            grads.append(torch.autograd.grad(ys.square().sum(), leaves))
+        for found, truth in zip(*grads, strict=True):
+            assert_close(found, truth)
+    assert len(kept) == 3
+
+
 def test_short_and_empty_work_is_never_recorded(kept: cache.Cache) -> None:
     cell = canton.GRUCell(3, 4)
     for sizes in ({"steps": graphs.LEAST_STEPS - 1}, {"batch": 0}):

@@ -27,6 +27,7 @@ import canton
 from canton import kernels
 from canton.kernels import Job, triton_gru
 from canton.recurrent import loop
+from jobs import setting
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
@@ -226,12 +227,12 @@ def test_three_products_of_tf32_are_float32(
 
 
 @on_a_gpu
-def test_tf32_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_where_it_is_allowed() -> None:
     """TF32 has 10 bits of mantissa: an error of 2**-11 a term is right, 4e-3 of the largest is allowed."""
     exact = results(*make_job(5, 64, 256, device="cuda"), fast=True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    compare(5, 64, 256, device="cuda", slack=200.0)
-    rounded = results(*make_job(5, 64, 256, device="cuda"), fast=True)
+    with setting(torch.backends.cuda.matmul, "allow_tf32", True):
+        compare(5, 64, 256, device="cuda", slack=200.0)
+        rounded = results(*make_job(5, 64, 256, device="cuda"), fast=True)
     assert not torch.equal(exact["ys"], rounded["ys"]), "TF32 was allowed and not used"
 
 

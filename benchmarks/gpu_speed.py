@@ -273,9 +273,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--budget", type=float, default=100.0, help="seconds in all")
     parser.add_argument("--compile", action="store_true", help="a torch.compile'd cell too, at two sizes")
+    parser.add_argument("--training", action="store_true", help="only the rows with gradients")
     options = parser.parse_args(argv)
     start, done = time.perf_counter(), []
-    todo = list(rows(options.compile))
+    todo = [row for row in rows(options.compile) if row.backward or not options.training]
     weights = [3 if row.steps > 500 else 1 for row in todo]
     for k, row in enumerate(todo):
         left = options.budget - (time.perf_counter() - start)
@@ -291,8 +292,7 @@ def main(argv: list[str] | None = None) -> None:
             print(said(found), flush=True)
         done.append(found)
         result = {**about(), "left_out": len(todo) - k - 1, "rows": done}
-        scratch = options.out.with_suffix(".part")
-        scratch.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        (scratch := options.out.with_suffix(".part")).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
         scratch.replace(options.out)
 
 

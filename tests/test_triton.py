@@ -216,17 +216,6 @@ def test_the_same_bits_twice_on_a_gpu() -> None:
 
 
 @on_a_gpu
-@pytest.mark.parametrize("size", [(6, 17, 1024), (4, 200, 768)], ids=str)
-def test_three_products_of_tf32_are_float32(
-    size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from canton.kernels import triton_programs
-
-    monkeypatch.setattr(triton_programs, "FULL_PRECISION", "tf32x3")
-    compare(*size, device="cuda")
-
-
-@on_a_gpu
 def test_tf32_where_it_is_allowed() -> None:
     """TF32 has 10 bits of mantissa: an error of 2**-11 a term is right, 4e-3 of the largest is allowed."""
     exact = results(*make_job(5, 64, 256, device="cuda"), fast=True)

@@ -212,19 +212,18 @@ def _backward(
             _meet(counter, goal)
 
 
-FULL_PRECISION = "ieee"
-"""How float32 is multiplied without TF32: "ieee", or "tf32x3", three products on tensor cores."""
-
 SLABS = {
-    (16, 8): {"ieee": (8, 64), "tf32x3": (8, 32), "tf32": (8, 32), "bfloat16": (8, 128)},
-    (16, 16): {"ieee": (8, 64), "tf32x3": (8, 32), "tf32": (8, 32), "bfloat16": (8, 128)},
-    (16, 32): {"ieee": (4, 32), "tf32x3": (8, 16), "tf32": (8, 32), "bfloat16": (8, 64)},
-    (32, 32): {"ieee": (4, 64), "tf32x3": (1, 32), "tf32": (1, 64), "bfloat16": (1, 128)},
-    (64, 32): {"ieee": (1, 64), "tf32x3": (1, 32), "tf32": (1, 64), "bfloat16": (1, 128)},
+    (16, 8): {"ieee": (8, 64), "tf32": (8, 32), "bfloat16": (8, 128)},
+    (16, 16): {"ieee": (8, 64), "tf32": (8, 32), "bfloat16": (8, 128)},
+    (16, 32): {"ieee": (4, 32), "tf32": (8, 32), "bfloat16": (8, 64)},
+    (32, 32): {"ieee": (4, 64), "tf32": (1, 64), "bfloat16": (1, 128)},
+    (64, 32): {"ieee": (1, 64), "tf32": (1, 64), "bfloat16": (1, 128)},
 }
-"""For each (rows, columns) of a program's block: slabs side by side and the depth of each at most.
+"""For each (rows, columns) of a program's block and way to multiply: slabs side by side, how deep at most.
 
-Compiled for a Hopper GPU they fit 8 warps' registers, but for a few words. Small blocks come first.
+Compiled for a Hopper GPU they fit 8 warps' registers, but for a few words. Small blocks come first. Three
+products of TF32, together as exact as one of float32, took 0.9 times as long for the smallest block on an
+H200, and 1.6 times for the largest.
 """
 
 
@@ -262,7 +261,7 @@ def _launch(program, before, gates, candidate, after, steps: int, batch: int, hi
     rows, cols, groups, members = plan(batch, hidden, processors_of(data.device))
     if data.device.type != "cuda":
         members = 1  # the interpreter runs one program after the other: none can wait for another
-    full = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else FULL_PRECISION
+    full = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
     kind = full if data.dtype == torch.float32 else "bfloat16"
     split, deepest = SLABS[rows, cols][kind]
     depth = min(deepest, max(16, triton.next_power_of_2(hidden) // split))

@@ -132,7 +132,7 @@ def test_in_the_interpreter() -> None:
 
 
 @pytest.mark.parametrize("block", [(16, 8), (64, 32)], ids=str)
-@pytest.mark.parametrize("kind", ["ieee", "bfloat16"])
+@pytest.mark.parametrize("kind", ["float32", "tf32", "bfloat16"])
 def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
     """Down to machine code for Hopper; needs no GPU."""
     from triton import compile as compile_triton
@@ -141,9 +141,9 @@ def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
 
     from canton.kernels import triton_programs
 
-    short = {"ieee": "fp32", "bfloat16": "bf16"}[kind]
-    split, depth = triton_programs.SLABS[block][kind]
-    constants = {"PRECISION": "ieee", "ROWS": block[0], "COLS": block[1], "DEPTH": depth, "SPLIT": split}
+    short = "bf16" if kind == "bfloat16" else "fp32"
+    precision, split, depth = triton_programs.SLABS[block][kind]
+    constants = {"PRECISION": precision, "ROWS": block[0], "COLS": block[1], "DEPTH": depth, "SPLIT": split}
     for program in (triton_programs._forward, triton_programs._backward):
         names = program.arg_names
         signature = dict.fromkeys(names, f"*{short}")

@@ -213,17 +213,18 @@ def _backward(
 
 
 SLABS = {
-    (16, 8): {"ieee": (8, 64), "tf32": (8, 32), "bfloat16": (8, 128)},
-    (16, 16): {"ieee": (8, 64), "tf32": (8, 32), "bfloat16": (8, 128)},
-    (16, 32): {"ieee": (4, 32), "tf32": (8, 32), "bfloat16": (8, 64)},
-    (32, 32): {"ieee": (4, 64), "tf32": (1, 64), "bfloat16": (1, 128)},
-    (64, 32): {"ieee": (1, 64), "tf32": (1, 64), "bfloat16": (1, 128)},
+    (16, 8): {"float32": ("tf32x3", 8, 32), "tf32": ("tf32", 8, 32), "bfloat16": ("ieee", 8, 128)},
+    (16, 16): {"float32": ("ieee", 8, 64), "tf32": ("tf32", 8, 32), "bfloat16": ("ieee", 8, 128)},
+    (16, 32): {"float32": ("ieee", 4, 32), "tf32": ("tf32", 8, 32), "bfloat16": ("ieee", 8, 64)},
+    (32, 32): {"float32": ("ieee", 4, 64), "tf32": ("tf32", 1, 64), "bfloat16": ("ieee", 1, 128)},
+    (64, 32): {"float32": ("ieee", 1, 64), "tf32": ("tf32", 1, 64), "bfloat16": ("ieee", 1, 128)},
 }
-"""For each (rows, columns) of a program's block and way to multiply: slabs side by side, how deep at most.
+"""For each (rows, columns) of a program's block: how numbers are multiplied, how many slabs lie side by side,
+and how deep each is at most. Small blocks come first.
 
-Compiled for a Hopper GPU they fit 8 warps' registers, but for a few words. Small blocks come first. Three
-products of TF32, together as exact as one of float32, took 0.9 times as long for the smallest block on an
-H200, and 1.6 times for the largest.
+Compiled for a Hopper GPU they fit 8 warps' registers, but for a few words. "tf32x3" is float32 by three
+products on the tensor cores, as exact as one: on an H200 it took 0.85 to 1 times as long for the smallest
+block, and 1.6 times for the largest.
 """
 
 
@@ -261,16 +262,17 @@ def _launch(program, before, gates, candidate, after, steps: int, batch: int, hi
     rows, cols, groups, members = plan(batch, hidden, processors_of(data.device))
     if data.device.type != "cuda":
         members = 1  # the interpreter runs one program after the other: none can wait for another
-    full = "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-    kind = full if data.dtype == torch.float32 else "bfloat16"
-    split, deepest = SLABS[rows, cols][kind]
+    kind = "bfloat16" if data.dtype == torch.bfloat16 else "float32"
+    if kind == "float32" and torch.backends.cuda.matmul.fp32_precision == "tf32":
+        kind = "tf32"
+    precision, split, deepest = SLABS[rows, cols][kind]
     depth = min(deepest, max(16, triton.next_power_of_2(hidden) // split))
     weights = _packed(gates, candidate, cols, transposed=program is _forward)
     counters = torch.zeros(groups, dtype=torch.int32, device=data.device)
     # Cooperative: the driver starts all programs together or refuses, so that none waits for one to come.
     program[(groups, members)](
         *before, weights, *after, counters, steps, batch, hidden,
-        PRECISION="ieee" if kind == "bfloat16" else kind, ROWS=rows, COLS=cols, DEPTH=depth, SPLIT=split,
+        PRECISION=precision, ROWS=rows, COLS=cols, DEPTH=depth, SPLIT=split,
         num_warps=8, num_stages=1, launch_cooperative_grid=True,
     )  # fmt: skip
 

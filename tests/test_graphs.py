@@ -7,8 +7,9 @@ what a real one cannot see, it does not see either. `test_cuda.py` has the real 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import pytest
@@ -29,11 +30,11 @@ class Again:
     """Stands in for `recording.Graph`."""
 
     replays = 0
-    fails = False
+    fails: RuntimeError | None = None
 
     def __init__(self, work: Callable[[], Any], device: torch.device) -> None:
-        if Again.fails:
-            raise RuntimeError("operation not permitted when stream is capturing")
+        if Again.fails is not None:
+            raise Again.fails
         self.work, self.made = work, work()
 
     def take_turn(self) -> None: ...
@@ -51,16 +52,17 @@ class Again:
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[cache.Cache]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> cache.Cache:
     """An empty cache, on a processor that passes for a GPU."""
     monkeypatch.setattr(recording, "Graph", Again)
     monkeypatch.setattr(graphs, "_on", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(graphs, "_capturing", lambda device: False)
     monkeypatch.setattr(Again, "replays", 0)
-    monkeypatch.setattr(Again, "fails", False)
+    monkeypatch.setattr(Again, "fails", None)
     graphs.clear()
-    yield graphs._CACHE
-    graphs.clear()
+    place = graphs.Place(cache.Cache(), RLock())
+    monkeypatch.setattr(graphs, "_PLACES", {torch.device("cpu"): place})
+    return place.cache
 
 
 @pytest.mark.parametrize(("cell", "place", "options"), RUNS)
@@ -145,13 +147,40 @@ def test_what_is_recorded_anew(kept: cache.Cache) -> None:
             for _ in range(2):
                 run(other)
         assert len(kept) == 5, "the first of them has the shape of one that is there"
-        with setting(torch.backends.cudnn, "deterministic", True):
-            for _ in range(2):
-                run(cell)
-        assert len(kept) == 6
     for _ in range(2):
         run(cell)
-    assert len(kept) == 7, "what is kept for the way back is another matter"
+    assert len(kept) == 6, "what is kept for the way back is another matter"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        (torch.backends.cuda.matmul, "allow_tf32", True),
+        (torch.backends.cuda.matmul, "allow_fp16_accumulation", True),
+        (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
+        (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+        (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+        (torch.backends.cudnn, "enabled", False),
+        (torch.backends.cudnn, "benchmark", True),
+        (torch.backends.cudnn, "deterministic", True),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_recording_keeps_to_torchs_settings(
+    owner: object, name: str, value: object, kept: cache.Cache
+) -> None:
+    """They decide which operations run: with others, work of the same shape is recorded anew."""
+    cell = canton.GRUCell(3, 4)
+    assert getattr(owner, name) != value
+    with torch.no_grad():
+        for _ in range(2):
+            run(cell)
+        with setting(owner, name, value):
+            for _ in range(2):
+                run(cell)
+            assert len(kept) == 2
+        run(cell)
+    assert len(kept) == 2
 
 
 def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
@@ -171,12 +200,12 @@ def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
     assert len(kept) == 3
 
 
-def test_short_and_empty_work_is_never_recorded(kept: cache.Cache) -> None:
+def test_short_and_empty_work_is_refused(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_is_on_gpu", lambda job: True)
     cell = canton.GRUCell(3, 4)
     for sizes in ({"steps": graphs.LEAST_STEPS - 1}, {"batch": 0}):
-        for _ in range(3):
-            assert run(cell, **sizes).shape == (sizes.get("steps", 5), sizes.get("batch", 2), 4)
-    assert len(kept) == 0
+        assert graphs.refuses(job_of(cell, **sizes)) == "it records work of 4 steps or more"
+    assert graphs.refuses(job_of(cell, steps=graphs.LEAST_STEPS)) is None
 
 
 def test_inside_a_capture_it_is_run(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +221,7 @@ def test_inside_a_capture_it_is_run(kept: cache.Cache, monkeypatch: pytest.Monke
 
 def test_what_cannot_be_recorded_is_said_once(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = canton.GRUCell(3, 4)
-    monkeypatch.setattr(Again, "fails", True)
+    monkeypatch.setattr(Again, "fails", RuntimeError("operation not permitted when stream is capturing"))
     with torch.no_grad():
         run(cell)
         with pytest.warns(RuntimeWarning, match="cannot be recorded.*not permitted"):
@@ -200,6 +229,27 @@ def test_what_cannot_be_recorded_is_said_once(kept: cache.Cache, monkeypatch: py
         job = job_of(cell)
         assert_close(graphs.run(job, partial(loop, cell=cell))[0], loop(job, cell)[0])
     assert len(kept) == 0
+
+
+def test_short_of_memory_it_is_run_and_recorded_later(
+    kept: cache.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded goes: it may hold the memory that is wanted."""
+    cell = canton.GRUCell(3, 4)
+    with torch.no_grad():
+        for _ in range(2):
+            run(cell, steps=6)
+        assert len(kept) == 1
+        monkeypatch.setattr(Again, "fails", torch.OutOfMemoryError("CUDA out of memory"))
+        for _ in range(2):
+            job = job_of(cell)
+            assert_close(graphs.run(job, partial(loop, cell=cell))[0], loop(job, cell)[0])
+        assert len(kept) == 0
+        monkeypatch.setattr(Again, "fails", None)
+        for _ in range(65):
+            assert len(kept) == 0
+            run(cell)
+        assert len(kept) == 1
 
 
 def test_the_form_tells_apart() -> None:
@@ -219,58 +269,13 @@ def test_the_form_tells_apart() -> None:
         Dense(a),
         (a, 1),
         (a, True),
+        (a.to("meta"),),
     )
     assert len({formed(thing) for thing in different}) == len(different)
 
 
 class Own(Tensor):
     """Somebody's."""
-
-
-class Nothing:
-    """A recording of so many bytes."""
-
-    def __init__(self, size: int) -> None:
-        self.bytes, self.graph = size, self
-        self.finished = False
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-def test_the_cache_is_bounded() -> None:
-    kept = cache.Cache(most=3, most_bytes=100, most_seen=2)
-    made = [Nothing(10) for _ in range(5)]
-    for k in range(3):
-        kept.put(k, made[k])
-    kept.get(0)
-    kept.put(3, made[3])  # 1 was not used for the longest
-    assert [kept.get(k) for k in range(4)] == [made[0], None, made[2], made[3]]
-    assert [m.finished for m in made] == [False, True, False, False, False]
-    kept.put("large", Nothing(85))
-    assert [kept.get(k) for k in (0, 2, 3)] == [None, None, made[3]]
-    kept.put("too large", Nothing(1000))
-    assert len(kept) == 1
-    assert kept.bytes() == 1000
-    kept.clear()
-    assert len(kept) == 0
-    assert [kept.is_due(k) for k in "aabab"] == [False, True, False, False, True]
-    assert [kept.is_due(k) for k in "ca"] == [False, False], "seen too long ago"
-    kept.never("a")
-    assert not any(kept.is_due("a") for _ in range(99))
-
-
-def test_what_had_to_go_waits_longer_each_time() -> None:
-    """More kinds of work in turn than can be kept: most of it is run, not recorded for a single use."""
-    kept = cache.Cache(most=3)
-    recorded = []
-    for turn in range(100):
-        for key in range(5):
-            if kept.get(key) is None and kept.is_due(key):
-                kept.put(key, Nothing(1))
-                recorded.append(turn)
-    assert recorded[:5] == [1] * 5
-    assert len(recorded) <= 5 * 4
 
 
 def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

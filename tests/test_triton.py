@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,10 +107,10 @@ def compare(
 @contextmanager
 def processors(count: int) -> Iterator[None]:
     """A GPU of `count` multiprocessors, as far as the launches know."""
-    from canton.kernels import triton_programs
+    from canton.kernels import triton_launches
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triton_programs, "processors_of", lambda device: count)
+        patch.setattr(triton_launches, "processors_of", lambda device: count)
         yield
 
 
@@ -131,7 +132,7 @@ def test_in_the_interpreter() -> None:
     assert done.stdout.split() == ["compared", str(len(SIZES) + len(FEW[1]))]
 
 
-@pytest.mark.parametrize("block", [(16, 8), (64, 32)], ids=str)
+@pytest.mark.parametrize("block", [(16, 8), (16, 16), (32, 32), (64, 32)], ids=str)
 @pytest.mark.parametrize("kind", ["float32", "tf32", "bfloat16"])
 def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
     """Down to machine code for Hopper; needs no GPU."""
@@ -139,12 +140,12 @@ def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from canton.kernels import triton_programs
+    from canton.kernels import triton_launches, triton_programs
 
     short = "bf16" if kind == "bfloat16" else "fp32"
-    precision, split, depth = triton_programs.SLABS[block][kind]
+    precision, split, depth = triton_launches.SLABS[block][kind]
     constants = {"PRECISION": precision, "ROWS": block[0], "COLS": block[1], "DEPTH": depth, "SPLIT": split}
-    for program in (triton_programs._forward, triton_programs._backward):
+    for program in (triton_programs.forward, triton_programs.backward):
         names = program.arg_names
         signature = dict.fromkeys(names, f"*{short}")
         signature |= dict.fromkeys(("steps", "batch", "hidden"), "i32")
@@ -156,26 +157,33 @@ def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
         options = {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": True}
         built = compile_triton(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert len(built.asm["cubin"]) > 1000
+        assert built.metadata.shared <= triton_gru.SHARED_BYTES
         assert "gpu.release" in built.asm["ptx"]  # a wait releases what the program has stored
 
 
 def test_every_program_has_a_processor_and_every_unit_a_program() -> None:
-    from canton.kernels import triton_programs
+    from canton.kernels import triton_launches
 
     for count in (1, 3, 14, 114, 132):
         for batch in (1, 16, 17, 64, 300, 5000):
             for hidden in (1, 16, 33, 256, 1024, 5000):
-                rows, cols, groups, members = triton_programs.plan(batch, hidden, count)
+                rows, cols, groups, members = triton_launches.plan(batch, hidden, count)
                 assert 1 <= groups * members <= count
                 assert (groups - 1) * rows < batch
                 assert (members - 1) * cols < hidden
-    assert triton_programs.plan(16, 1024, 132) == (16, 8, 1, 128)
-    assert triton_programs.plan(256, 1024, 132) == (64, 32, 4, 32)
+    assert triton_launches.plan(0, 64, 132)[2] == 0, "no rows, no programs"
+    assert triton_launches.plan(16, 1024, 132) == (16, 8, 1, 128)
+    assert triton_launches.plan(256, 1024, 132) == (64, 32, 4, 32)
 
 
-def test_refusals_are_in_words() -> None:
+def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     job, cell = make_job(2, 3, 4)
     assert triton_gru.refuses(job) == "it needs a GPU"
+    small = SimpleNamespace(shared_memory_per_block_optin=101_376)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: small)
+    assert "131,072 bytes of shared memory" in (triton_gru._lacks(torch.device("cuda")) or "")
+    small.shared_memory_per_block_optin = 232_448
+    assert triton_gru._lacks(torch.device("cuda")) is None
     with pytest.raises(ValueError, match="it needs a GPU"):
         kernels.run(job, partial(loop, cell=cell), "triton")
 
@@ -252,6 +260,7 @@ def members_at_once(program, members: int, tensors: list[Tensor], sizes: tuple[i
 
 def compare_members(members: int) -> None:
     """Programs that run at once find what one alone finds, to the bit: no wait too few, none without end."""
+    from canton.kernels import triton_launches as launches
     from canton.kernels import triton_programs as programs
 
     torch.set_num_threads(1)
@@ -259,8 +268,8 @@ def compare_members(members: int) -> None:
     job, cell = make_job(*sizes)
     gates, candidate = cell.hidden_map.weight, cell.candidate_map.weight
     d_ys = torch.randn(steps, batch, hidden)
-    kept = programs.forward(job.gx, job.state[0], gates, candidate)
-    d_gx, d_h = programs.backward(d_ys, gates, candidate, *kept[:3])
+    kept = launches.forward(job.gx, job.state[0], gates, candidate)
+    d_gx, d_h = launches.backward(d_ys, gates, candidate, *kept[:3])
 
     def shared(tensor: Tensor) -> Tensor:
         return torch.full_like(tensor, float("nan")).share_memory_()
@@ -268,11 +277,11 @@ def compare_members(members: int) -> None:
     states, zr, c, rh, d_x, carry = (shared(tensor) for tensor in (*kept, d_gx, d_h))
     states[0], carry[:] = job.state[0].detach(), 0.0
     counters = torch.zeros(2, 1, dtype=torch.int32).share_memory_()
-    weights = [programs._packed(gates, candidate, 8, transposed=way) for way in (True, False)]
+    weights = [launches._packed(gates, candidate, 8, transposed=way) for way in (True, False)]
     ahead = [job.gx.detach(), weights[0], states, zr, c, rh, counters[0]]
-    members_at_once(programs._forward, members, ahead, sizes)
+    members_at_once(programs.forward, members, ahead, sizes)
     back = [d_ys, carry, weights[1], states, zr, c, d_x, counters[1]]
-    members_at_once(programs._backward, members, back, sizes)
+    members_at_once(programs.backward, members, back, sizes)
     for found, alone in zip((states, zr, c, rh, d_x, carry), (*kept, d_gx, d_h), strict=True):
         assert torch.equal(found, alone)
 

@@ -21,6 +21,9 @@ from torch import Tensor
 
 from canton.kernels.plan import Dense, GRUBefore, Job, Result
 
+SHARED_BYTES = 131_072
+"""Of a multiprocessor's shared memory that a program takes at most; GPUs for games have 101,376."""
+
 
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
@@ -32,6 +35,8 @@ def refuses(job: Job) -> str | None:
         return "it needs a GPU"
     if find_spec("triton") is None:
         return "Triton is not installed"
+    if job.gx.device.type == "cuda" and (reason := _lacks(job.gx.device)):
+        return reason
     plan = job.plan
     if not (isinstance(plan, GRUBefore) and isinstance(plan.gates, Dense)):
         return "it runs the dense reset-before GRU only"
@@ -46,6 +51,17 @@ def refuses(job: Job) -> str | None:
     return None
 
 
+def _lacks(device: torch.device) -> str | None:
+    if torch.version.hip is not None:
+        return "it was written for NVIDIA's GPUs"
+    bytes_there = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    if bytes_there < SHARED_BYTES:
+        return (
+            f"it needs {SHARED_BYTES:,} bytes of shared memory, and this GPU gives a program {bytes_there:,}"
+        )
+    return None
+
+
 def run(job: Job, loop: Callable[[Job], Result]) -> Result:
     """Run `job` on the GPU; gradients of gradients go through `loop`."""
     plan = job.plan
@@ -57,16 +73,16 @@ def run(job: Job, loop: Callable[[Job], Result]) -> Result:
 class _Sequence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, job: Job, loop, gx: Tensor, h0: Tensor, gates: Tensor, candidate: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
-        from canton.kernels import triton_programs as programs
+        from canton.kernels import triton_launches as launches
 
-        states, zr, c, rh = programs.forward(gx, h0, gates, candidate)
+        states, zr, c, rh = launches.forward(gx, h0, gates, candidate)
         ctx.job, ctx.loop = job, loop
         ctx.save_for_backward(gx, h0, gates, candidate, states, zr, c, rh)
         return states[1:]
 
     @staticmethod
     def backward(ctx, d_ys: Tensor):  # type: ignore[no-untyped-def,override]
-        from canton.kernels import triton_programs as programs
+        from canton.kernels import triton_launches as launches
 
         gx, h0, gates, candidate, states, zr, c, rh = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted: differentiate the readable loop
@@ -78,7 +94,7 @@ class _Sequence(torch.autograd.Function):
             ]
             found = iter(torch.autograd.grad(outputs, wanted, d_ys, create_graph=True))
             return None, None, *(next(found) if need else None for need in ctx.needs_input_grad[2:])
-        d_gx, d_h0 = programs.backward(d_ys, gates, candidate, states, zr, c)
+        d_gx, d_h0 = launches.backward(d_ys, gates, candidate, states, zr, c)
         hidden = h0.shape[1]
         before = states[:-1].flatten(0, 1)
         d_flat = d_gx.flatten(0, 1)

@@ -12,10 +12,9 @@ from canton.kernels.again import dead
 from canton.kernels.fused.algebra import Algebra, steps
 from canton.kernels.plan import Job
 
-_CACHED = {"cpu": 1 << 16}
-_CACHED_ELSEWHERE = 1 << 21
-"""Elements of one block whose factors are computed at once: a few such buffers fit in a processor's cache.
-A GPU's is larger, and there it is the number of operations that counts."""
+_AT_ONCE_CPU, _AT_ONCE_GPU = 1 << 16, 1 << 21
+"""Elements of one block whose factors are computed at once: a few such buffers fit in a processor's cache. On
+a GPU it is the number of operations that counts."""
 
 
 class Trace(NamedTuple):
@@ -87,8 +86,8 @@ def backward(
     into = grads[0] if job.drop is None else torch.empty_like(grads[0])
     altered = restart is not None or job.drop is not None
     all_seen = torch.empty_like(trace.states[0]) if altered and weights else None
-    cached = _CACHED.get(gx.device.type, _CACHED_ELSEWHERE)
-    chunk = max(1, cached // max(1, grads[0].numel()))
+    at_once = _AT_ONCE_CPU if gx.device.type == "cpu" else _AT_ONCE_GPU
+    chunk = max(1, at_once // max(1, grads[0].numel()))
     for hi in range(count, 0, -chunk):
         lo = max(0, hi - chunk)
         state = tuple(_before(job, trace, restart, k, lo, hi) for k in range(len(grads)))

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Hashable
 from functools import partial
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from canton.kernels.plan import Job, Result
 __all__ = ["clear", "refuses", "run"]
 
 LEAST_STEPS = 4
-"""Shorter work is run directly: copying in and out takes as many launches as it would save."""
+"""For fewer, copying in and out takes as many launches as it would save."""
 
 MOST_BYTES = 2 << 30
 """Of memory for one recording; in work that needs more, launching is not what takes the time."""
@@ -43,6 +43,8 @@ def refuses(job: Job) -> str | None:
         return "it needs a GPU"
     if reason := fused.refuses(job):
         return reason
+    if len(job.gx) < LEAST_STEPS or job.gx.numel() == 0:
+        return f"it records work of {LEAST_STEPS} steps or more"
     tensors = (job.gx, *job.state, *job.fresh, *weights_of(job.plan))
     if any(type(t) not in (Tensor, nn.Parameter) for t in tensors):
         return "one of its tensors is of a class of its own"
@@ -61,8 +63,9 @@ def run(job: Job, loop: Callable[[Job], Result]) -> Result:
 
 def clear() -> None:
     """Let go of all recorded graphs and of the GPU memory they hold; they are recorded anew when needed."""
-    with _LOCK:
-        _CACHE.clear()
+    for place in list(_PLACES.values()):
+        with place.lock:
+            place.cache.clear()
 
 
 class Recorded:
@@ -86,7 +89,15 @@ class Recorded:
         return done
 
 
-_CACHE, _LOCK, _RUNNER, _DIRECT = Cache(), RLock(), Recorded(), Direct()
+class Place(NamedTuple):
+    """What one GPU has recorded. Its lock is its own: another GPU's work may be what this one waits for."""
+
+    cache: Cache
+    lock: RLock
+
+
+_PLACES: dict[torch.device, Place] = {}
+_RUNNER, _DIRECT = Recorded(), Direct()
 
 
 def _forward(keep: bool, job: Job) -> Forward:
@@ -100,34 +111,39 @@ def _backward(weights: bool, shape: torch.Size, things: tuple[Job, Trace, Incomi
 
 def _play(work: Callable[[Any], Any], name: Hashable, things: Any, gx: Tensor) -> Any:
     """``work(things)`` for a run of the loop over `gx`, played back where that is possible by now."""
-    if len(gx) < LEAST_STEPS or gx.numel() == 0 or _capturing(gx.device):
+    if _capturing(gx.device):
         return work(things)
     tensors: list[Tensor] = []
     key = (name, form(things, tensors), _settings())
-    with _LOCK:
-        recording = _CACHE.get(key)
-        if recording is not None or _CACHE.is_due(key):
+    cache, lock = _PLACES.setdefault(gx.device, Place(Cache(), RLock()))
+    with lock:
+        recording = cache.get(key)
+        if recording is not None or cache.is_due(key):
             # memory of its own is neither an inference tensor nor part of an autograd graph
             with _on(gx.device), torch.inference_mode(False), torch.no_grad():
-                recording = recording or _record(key, work, things, tensors)
+                recording = recording or _record(cache, key, work, things, tensors)
                 if recording is not None:
                     return recording.run(tensors)
     return work(things)
 
 
 def _record(
-    key: Hashable, work: Callable[[Any], Any], things: Any, tensors: list[Tensor]
+    cache: Cache, key: Hashable, work: Callable[[Any], Any], things: Any, tensors: list[Tensor]
 ) -> Recording | None:
-    """A new recording, or None with a warning where something in the work cannot be recorded."""
+    """A new recording; None where memory is short, or, with a warning, where the work cannot be recorded."""
     try:
         recording = Recording(work, things, tensors)
-    except RuntimeError as error:  # out of memory is one
-        _CACHE.never(key)
+    except RuntimeError as error:
         cause = error.__context__ or error  # the capture's end complains after what broke it
+        if isinstance(cause, torch.OutOfMemoryError):
+            cache.clear()  # which may be what it is short of
+            cache.later(key)
+            return None
+        cache.never(key)
         text = f"the loop cannot be recorded as a CUDA graph, and is run step by step: {cause}"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
         return None
-    _CACHE.put(key, recording)
+    cache.put(key, recording)
     return recording
 
 
@@ -136,9 +152,11 @@ def _is_on_gpu(job: Job) -> bool:
 
 
 def _bytes(job: Job) -> int:
-    """About what recordings of `job` need: gates and states as they come in, are kept, and go out."""
-    states = sum(s.numel() * s.element_size() for s in job.state)
-    return 3 * (job.gx.numel() * job.gx.element_size() + len(job.gx) * states)
+    """About what recordings of `job` need: gates and states as they come in, are kept, and go out; weights
+    and their gradients.
+    """
+    gx, weights = job.gx.nbytes, sum(weight.nbytes for weight in weights_of(job.plan))
+    return 3 * (gx + len(job.gx) * sum(s.nbytes for s in job.state)) + 2 * weights
 
 
 def _settings() -> Hashable:
@@ -146,6 +164,7 @@ def _settings() -> Hashable:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return (
         matmul.fp32_precision,
+        matmul.allow_fp16_accumulation,
         matmul.allow_fp16_reduced_precision_reduction,
         matmul.allow_bf16_reduced_precision_reduction,
         cudnn.conv.fp32_precision,  # type: ignore[attr-defined]

@@ -52,6 +52,10 @@ class Cache:
         """This work cannot be recorded: it is not to be tried again."""
         self._seen[key] = (math.inf, math.inf)
 
+    def later(self, key: Hashable) -> None:
+        """This work could not be recorded now: it is to be seen so many more times first."""
+        self._seen[key] = (64, 64)
+
     def put(self, key: Hashable, recording: Recording) -> None:
         """Keep a recording; the ones not used for the longest go."""
         self._kept[key] = recording

@@ -1,9 +1,10 @@
 """Made scenes of one kind: the same network with and without memory, trained alike, frame by frame.
 
     python benchmarks/track_made.py KIND MINUTES OUT.json [--early N] [--footage DIR]
+        [--batch N] [--length N] [--pieces N] [--workers N] [--accelerator cuda]
 
-KIND is article, camouflage, thermal or mixed; MINUTES are the processor's, on one thread, for each of the
-two; --early N gives both a second memory of N channels early in the stem. The figures are of 200 scenes that
+KIND is article, camouflage, thermal or mixed; MINUTES (see track_runs.py) are for each of the two; --early N
+gives both a second memory of N channels early in the stem. The figures are of 200 scenes that
 training never saw, F1 and recall at each frame from the first (t0), at the threshold that is best there over
 all frames. With --footage the models, which never saw a filmed clip, are measured on the infrared test clips
 too.
@@ -13,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from track_runs import add_arguments, flags, learn, machine
 
 from canton.motion import (
     Architecture,
@@ -31,7 +31,6 @@ from canton.motion import (
     look,
     score,
     store,
-    train,
 )
 from canton.motion.sources import FromScenes
 
@@ -54,33 +53,21 @@ def by_frame(model: MotionModel, kind: str) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind")
-    parser.add_argument("minutes", type=float)
-    parser.add_argument("out", type=Path)
+    add_arguments(parser)
     parser.add_argument("--early", type=int, default=0)
     parser.add_argument("--footage", type=Path)
     a = parser.parse_args(argv)
-    torch.set_num_threads(1)
+    own = [*([f"--early {a.early}"] if a.early else []), *(["--footage DIR"] if a.footage else [])]
     figures: dict[str, Any] = {
-        "command": f"benchmarks/track_made.py {a.kind} {a.minutes:g} OUT"
-        + (f" --early {a.early}" if a.early else "")
-        + (" --footage DIR" if a.footage else ""),
-        "machine": f"{platform.machine()}, 1 thread",
+        "command": " ".join(["benchmarks/track_made.py", a.kind, f"{a.minutes:g}", "OUT", *own, *flags(a)]),
+        "machine": machine(a),
         "torch": torch.__version__,
         "scenes": SCENES,
     }
     for name, recurrent in (("memory", True), ("no memory", False)):
         path = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
-        trained = train(
-            path,
-            scenes=True,
-            scene_kind=a.kind,
-            architecture=replace(Architecture(), early=a.early, recurrent=recurrent),
-            minutes=a.minutes,
-            clock=time.process_time,
-            show=lambda now: print(f"{now.fraction:4.0%}  step {now.step}  loss {now.loss:.3f}", flush=True),
-            show_seconds=20.0,
-        )
-        assert trained is not None
+        network = replace(Architecture(), early=a.early, recurrent=recurrent)
+        trained = learn(a, path, network, scene_kind=a.kind)
         model = load_model(path).model
         figures[name] = {"steps": trained.report.step, **by_frame(model, a.kind)}
         if a.footage is not None:

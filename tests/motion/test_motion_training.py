@@ -10,32 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from spots import clip
 
 from canton.errors import UserError
 from canton.motion.batches import Batches, ahead
 from canton.motion.evaluation import look, score
-from canton.motion.labels import Box
 from canton.motion.learning import train
 from canton.motion.model import Architecture
-from canton.motion.modelfile import load_model
-from canton.motion.store import Stored
+from canton.motion.modelfile import load_model, save_model
 from canton.motion.windows import draw_window
+from canton.training import Checkpoint
 
 SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), memory=6, head=8, others=("bird",))
 SETTINGS = {"batch": 2, "length": 3, "pieces": 2, "size": 48, "fps": 10.0, "seed": 3}
-
-
-def clip(name: str, kind: str, seed: int, frames: int = 14) -> Stored:
-    """A bright spot (a drone) or a dark one (a bird) crosses a grey sky."""
-    draw = np.random.default_rng(seed)
-    pictures = draw.normal(110, 4, (frames, 64, 80, 1))
-    place, speed = draw.uniform(16, 44, 2), draw.uniform(-1.5, 1.5, 2)
-    boxes = []
-    for t in range(frames):
-        x, y = (place + speed * t).clip(8, 54).round().astype(int)
-        pictures[t, y - 3 : y + 3, x - 4 : x + 4] += 90 if kind == "drone" else -90
-        boxes.append((Box(float(x - 4), float(y - 3), 8.0, 6.0),))
-    return Stored(name, kind, pictures.clip(0, 255).astype(np.uint8), tuple(boxes), np.zeros(frames, bool))
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +85,22 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_pa
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train(first, footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0)
+    train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
+    a, b = load_model(first), load_model(second)
+    for name, weight in a.model.named_parameters():
+        assert torch.allclose(weight, b.model.get_parameter(name), atol=1e-6), name
+    assert b.header["training"]["start"] == "first.safetensors"
+    with pytest.raises(UserError, match="another network"):
+        train(second, footage=footage, start=first, architecture=replace(SMALL, memory=7), steps=1)
+    broken = tmp_path / "broken.safetensors"
+    save_model(broken, a.model, {"training": {}, "curve": []}, Checkpoint({}, 3, 1.0))
+    with pytest.raises(UserError, match="not finished"):
+        train(second, footage=footage, start=broken, steps=1)
+
+
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "still.safetensors"
     network = replace(SMALL, recurrent=False)
@@ -120,85 +123,6 @@ def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_pat
     out.write_text("a text of somebody's")
     with pytest.raises(UserError, match="left alone"):
         train(out, footage=footage, steps=1)
-
-
-def test_windows_keep_the_truth_with_the_picture() -> None:
-    """Wherever a window is cut out, turned or zoomed, the bright spot is in its box."""
-    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
-    seen = 0
-    for k in range(60):
-        draw = np.random.default_rng(k)
-        window = draw_window(clips, draw, sought="drone", steps=4, size=48, hard=0.0)
-        assert window.frames.shape == (4, 48, 48, 3)
-        for picture, named in zip(window.frames, window.named, strict=True):
-            for kind, box in named:
-                cx, cy = (round(value) for value in box.centre)
-                if 3 <= cx < 45 and 3 <= cy < 45:
-                    seen += 1
-                    here, sky = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean(), np.median(picture)
-                    assert (here - sky) * (1 if kind == "drone" else -1) > 20
-    assert seen > 60
-
-
-def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
-    """It stays where its box is; grey film, which shows heat, is left as it is."""
-    grey = clip("one", "drone", 1)
-    coloured = grey._replace(frames=grey.frames.repeat(3, -1))
-    for film, flipped, both in ((coloured, 0.5, True), (coloured, 0.0, False), (grey, 0.5, False)):
-        brighter = set()
-        for k in range(40):
-            draw = np.random.default_rng(k)
-            window = draw_window([film], draw, sought="drone", steps=1, size=48, hard=0.0, flipped=flipped)
-            for _, box in window.named[0]:
-                cx, cy = (round(value) for value in box.centre)
-                if 4 <= cx < 44 and 4 <= cy < 44:
-                    picture = window.frames[0]
-                    apart = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean() - np.median(picture)
-                    assert abs(apart) > 20
-                    brighter.add(bool(apart > 0))
-        assert brighter == ({True, False} if both else {True})
-
-
-def widths_shown(film: Stored, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
-    """How much wider and how much higher than in the film the thing is, in 200 windows of it."""
-    windows = (
-        draw_window(
-            [film], np.random.default_rng(k), sought="drone", steps=1, size=48, far=far, stretch=stretch
-        )
-        for k in range(200)
-    )
-    return np.array([(box.w / 8, box.h / 6) for window in windows for _, box in window.named[0]])
-
-
-def test_wide_film_is_shown_smaller_too() -> None:
-    """A film of 640 px is scaled to half its size and less in `far` of the windows; one of 320 px in none."""
-    narrow = clip("one", "drone", 1)
-    wide = narrow._replace(frames=np.zeros((14, 512, 640, 1), np.uint8))
-    for film, far, least in ((narrow, 1.0, 0.75), (wide, 1.0, 1 / 2.8), (wide, 0.0, 1 / 1.4)):
-        shown = widths_shown(film, far=far)[:, 0]  # of 64 px height, the narrow one is never shown smaller
-        assert least * 0.98 <= shown.min() < least * 1.2
-        assert 1.2 < shown.max() <= 1.43
-    mixed = widths_shown(wide)[:, 0]
-    assert 0.2 < (mixed < 0.69).mean() < 0.4  # about half of the half
-
-
-def test_windows_are_stretched() -> None:
-    """What is made wider is made lower by as much."""
-    shown = widths_shown(clip("one", "drone", 1), stretch=1.2)
-    ratio = shown[:, 0] / shown[:, 1]
-    assert 1.3 < ratio.max() < 1.2**2 * 1.03
-    assert 1 / (1.2**2 * 1.03) < ratio.min() < 1 / 1.3
-    assert widths_shown(clip("one", "drone", 1)).std(0).min() > 0.1, "and zoomed besides"
-
-
-def test_windows_know_where_the_film_is_cut() -> None:
-    cut = clip("one", "drone", 1, frames=6)
-    cut.cuts[3] = True
-    found = set()
-    for k in range(20):  # some forwards, some backwards
-        window = draw_window([cut], np.random.default_rng(k), sought="drone", steps=6, size=48)
-        found.add(tuple(np.flatnonzero(window.cuts)))
-    assert found == {(3,)}, "between frames 2 and 3, whichever way it is played"
 
 
 def test_batches_are_functions_of_the_step() -> None:

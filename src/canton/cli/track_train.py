@@ -33,6 +33,9 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes (10 if neither is given).")] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="A finished model to learn on from, such as the shipped one.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="article: the network of 2017.")] = None,
     no_memory: Annotated[
         bool, typer.Option("--no-memory", help="The same network, its memory emptied at every frame.")
@@ -94,6 +97,7 @@ def train(
             fps=fps,
             width=width,
             architecture=_architecture({k: v for k, v in changes.items() if v is not None}, preset, resume),
+            start=start,
             steps=steps,
             minutes=minutes,
             resume=resume,

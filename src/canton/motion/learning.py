@@ -23,6 +23,9 @@ from canton.motion.targets import motion_loss
 from canton.storage import check_writable
 from canton.training import Report, fit, make_fabric
 
+PLACES = ("start", "footage", "backgrounds")
+"""Settings that are files or folders."""
+
 
 class Progress(NamedTuple):
     """What a run tells while it goes. loss: nats a frame (and the error of the sizes), since the last
@@ -73,6 +76,7 @@ def train(
     fps: float | None = None,
     width: int | None = None,
     architecture: Architecture | None = None,
+    start: Path | None = None,
     steps: int | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -105,6 +109,7 @@ def train(
         rate: peak learning rate; clip: see `canton.training.fit`; average: the decay of `Average`, which is
             what a finished run keeps; 0 keeps the last weights.
         fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
+        architecture: of a new network; start: or a finished model, whose weights are learned on from.
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
         accelerator, processes, precision, log, clock: see `canton.training`.
@@ -123,6 +128,7 @@ def train(
         "batch": batch, "length": length, "pieces": pieces, "singles": singles, "size": size, "rate": rate,
         "weight_decay": weight_decay, "clip": clip, "average": average, "seed": seed, "fps": fps,
         "width": width,
+        "start": str(start.resolve()) if start else None,
         "footage": str(footage.resolve()) if footage else None,
         "backgrounds": str(backgrounds.resolve()) if backgrounds else None,
         "scenes": scenes,
@@ -133,6 +139,7 @@ def train(
     held = _resumed(out, given, architecture) if resume else None
     chosen = dict(held.header["training"]) if held else complete(given)
     check(chosen, processes)
+    model = held.model if held else _new(architecture, start, chosen["seed"])
     source = open_source(chosen, prepare)
     fabric = make_fabric(
         accelerator=accelerator,
@@ -141,7 +148,6 @@ def train(
         log=None if log is None else str(log),
     )
     fabric.launch()
-    model = held.model if held else _new(architecture or Architecture(), chosen["seed"])
     checkpoint = held.checkpoint if held else None
     batches = Batches(
         source.draw,
@@ -187,7 +193,7 @@ def train(
     looks, nearer = look(model, clips), look(model, map(enlarged, clips), every=2)
     header["threshold"] = choose_threshold(looks, nearer, sought=chosen["sought"])
     header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
-    places = {name: Path(chosen[name]).name for name in ("footage", "backgrounds") if chosen[name]}
+    places = {name: Path(chosen[name]).name for name in PLACES if chosen[name]}
     header["training"] = {  # whoever gets the model need not know where on this machine things lie
         **chosen, **places, "steps_done": report.step, "seconds": round(report.seconds, 3)
     }  # fmt: skip
@@ -213,10 +219,17 @@ def figures(looks: Sequence[Look], threshold: float, *, sought: str) -> dict[str
     }
 
 
-def _new(architecture: Architecture, seed: int) -> MotionModel:
+def _new(architecture: Architecture | None, start: Path | None, seed: int) -> MotionModel:
+    if start is not None:
+        held = load_model(start)
+        if held.checkpoint is not None:
+            raise UserError(f"{start} is a run that is not finished: go on with it, or name a finished model")
+        if architecture not in (None, held.model.architecture):
+            raise UserError(f"{start} is another network: leave the model's settings out to start from it")
+        return held.model
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        return MotionModel(architecture)
+        return MotionModel(architecture or Architecture())
 
 
 def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None) -> ModelFile:

@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
 
 def complete(given: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run to which these were `given`."""
-    empty = {"footage": None, "backgrounds": None, "scenes": None, "steps": None, "minutes": None}
+    empty = dict.fromkeys(("start", "footage", "backgrounds", "scenes", "steps", "minutes"))
     chosen = {**RECIPE, **empty, **given}
     if chosen["scenes"] is None:
         chosen["scenes"] = chosen["footage"] is None

@@ -32,6 +32,11 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "zoneout": (lambda: canton.LSTM(4, 4, zoneout=1.5), "zoneout is 1.5: a probability lies in [0, 1)"),
     "not a number": (lambda: canton.LSTM(4, 4, zoneout=float("nan")), "zoneout is nan"),
     "no cells": (lambda: Recurrent([]), "there are 0 cells: give one for each layer and direction"),
+    "torch's convolution": (
+        lambda: GRUCell(4, 4, map=torch.nn.Conv2d),
+        "map is torch's Conv2d, of no kernel size: take conv2d(3)",
+    ),
+    "no map": (lambda: GRUCell(4, 4, map=3), "map is 3: it is a callable"),
     "odd cells": (lambda: Recurrent([GRUCell(4, 4)], bidirectional=True), "there are 1 cells"),
     "cells unlike": (lambda: Recurrent([GRUCell(4, 4), GRUCell(3, 4)]), "cell 1 takes 3 channels and keeps"),
     "kernel size": (lambda: maps.conv2d((3, 0)), "kernel_size is (3, 0): give one whole number >= 1, or 2"),

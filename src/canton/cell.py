@@ -62,6 +62,7 @@ class Cell(nn.Module):
             gates,
             state_sizes,
         )
+        maps.check_map(map)
         self.input_map = map(input_size, gates * hidden_size, bias)
         maps.init_input_(self.input_map, gates)
         self.input_norm = GateNorm(gates, hidden_size) if layer_norm else None

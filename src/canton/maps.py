@@ -28,6 +28,14 @@ _CONVOLUTIONS: tuple[type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d], ...] =
 )
 
 
+def check_map(map: object) -> None:
+    """Raises: ValueError for what is no map, and for torch's convolutions, which lack a kernel size."""
+    if not callable(map):
+        raise ValueError(f"map is {map!r}: it is a callable (c_in, c_out, bias) -> module, such as conv2d(3)")
+    if map in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        raise ValueError(f"map is torch's {getattr(map, '__name__', map)}, of no kernel size: take conv2d(3)")
+
+
 def dense(c_in: int, c_out: int, bias: bool) -> nn.Module:
     """The full matrix: (B, c_in) -> (B, c_out)."""
     return nn.Linear(c_in, c_out, bias)

@@ -88,15 +88,20 @@ def read_model(
 
 
 def check_replaceable(path: Path, *, format: str, kind: str) -> None:
-    """Raises: UserError if the file at `path` is not of this format, so that a slip costs no one their
-    work.
+    """Raises: UserError if the file at `path` is not of this format, or a run that is not finished, so that a
+    slip costs no one their work.
     """
     try:
-        replaceable = path.stat().st_size == 0 or read_header(path).get("format") == format
+        header = {"format": format} if path.stat().st_size == 0 else read_header(path)
     except UserError:
-        replaceable = False
-    if not replaceable:
+        header = {}
+    if header.get("format") != format:
         raise UserError(f"{path} is there and is no {kind} of Canton's: it is left alone")
+    if "step" in header:
+        raise UserError(
+            f"{path} is a run stopped at step {header['step']}: go on with it (--resume), remove it, or "
+            "choose another file"
+        )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -138,7 +138,7 @@ def fit(
 
     Raises: UserError if the budget is not one positive number, or the loss stops being finite.
     """
-    _check_budget(steps, minutes)
+    check_budget(steps, minutes)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     step, before, state = 0, 0.0, None
@@ -194,7 +194,8 @@ def schedule(spent: float, *, warm_up: float, floor: float) -> float:
     return rising * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * spent)))
 
 
-def _check_budget(steps: int | None, minutes: float | None) -> None:
+def check_budget(steps: int | None, minutes: float | None) -> None:
+    """Raises: UserError if the budget is not one positive number."""
     if (steps is None) == (minutes is None):
         raise UserError("the budget is one of steps and minutes: give one of the two")
     if steps is not None and steps < 1:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
@@ -13,6 +14,7 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 from canton.cli.shipped import load_shipped
 from canton.motion.modelfile import load_model
 from canton.motion.scenes import make_scene
+from canton.motion.sources import FromScenes
 from cli.conftest import Canton
 
 TINY = ("--batch", "1", "--length", "2", "--size", "48", "--workers", "0", "--memory", "4", "--quiet")
@@ -109,8 +111,25 @@ def test_without_a_model_the_shipped_one_is_taken(canton: Canton, footage: Path,
     shipped = load_shipped("canton.motion", load_model)
     assert figures["model"] == "shipped"
     assert figures["threshold"] == shipped.header["threshold"]
-    assert canton("track", "figure", "--out", drawn, "--frames", "2").status == 0
+    done = canton("track", "figure", "--out", drawn, "--frames", "2")
+    assert done.status == 0
     assert drawn.stat().st_size > 0
+    taken = int(done.out.split("scene ")[1].split(":")[0])
+    scenes = FromScenes(kind="article", sought="drone")
+    kinds = [scenes.held_out_scene(k, frames=2).kind for k in range(taken + 1)]
+    assert kinds == ["none"] * taken + ["drone"], "the first scene with something in it"
+
+
+def test_train_learns_on_from_the_shipped_model(canton: Canton, footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    words = ("--footage", footage, "--start", "shipped", "--steps", "1", "--rate", "1e-9", "--out", out)
+    assert canton("track", "train", *words, "--size", "64", "--batch", "2", "--length", "2").status == 0
+    for (name, a), b in zip(
+        load_model(out).model.named_parameters(),
+        load_shipped("canton.motion", load_model).model.parameters(),
+        strict=True,
+    ):
+        assert torch.allclose(a, b, atol=1e-6), name
 
 
 def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:

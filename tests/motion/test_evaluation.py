@@ -72,6 +72,14 @@ def test_the_best_threshold_is_chosen() -> None:
     assert 0.8 < choose_threshold(looks, nearer, sought="drone") <= 0.9, "the worse of the two counts"
 
 
+def test_a_false_alarm_may_count_more_than_a_thing_missed() -> None:
+    """Above 0.5 six of ten things and no stray, below all ten and four strays: F1 0.75 and 0.83."""
+    faint, stray = Peak(110, 55, 0.4, 20, 10), Peak(200, 200, 0.45, 20, 10)
+    looks = [seen(t, (HERE,), RIGHT) if t < 6 else seen(t, (HERE,), faint, stray) for t in range(10)]
+    assert choose_threshold(looks, sought="drone", beta=1.0) <= 0.4
+    assert choose_threshold(looks, sought="drone", beta=0.5) > 0.45
+
+
 @pytest.mark.parametrize("colours", [1, 3])
 def test_an_enlarged_clip_keeps_its_truth(colours: int) -> None:
     pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")

@@ -99,6 +99,9 @@ def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> N
     save_model(broken, a.model, {"training": {}, "curve": []}, Checkpoint({}, 3, 1.0))
     with pytest.raises(UserError, match="not finished"):
         train(second, footage=footage, start=broken, steps=1)
+    with pytest.raises(UserError, match="stopped at step 3: go on with it"):
+        train(broken, footage=footage, steps=1)
+    assert load_model(broken).checkpoint is not None, "a run that was stopped is not written over"
 
 
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:

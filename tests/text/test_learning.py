@@ -230,6 +230,11 @@ def test_a_setting_that_will_not_do_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_wrong_budget_is_said_as_it_was_given(tmp_path: Path, text: Path) -> None:
+    with pytest.raises(UserError, match=r"minutes is -1\.0: it is a number above 0"):
+        go(tmp_path / "m", text, steps=None, minutes=-1.0)
+
+
 def test_a_file_that_is_no_model_is_not_overwritten(tmp_path: Path, text: Path) -> None:
     precious = tmp_path / "thesis.txt"
     precious.write_text("chapter one")

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,15 @@ class Worker:
         self.process.wait(timeout=30)
 
 
+def check(workloads: Sequence[str], contestants: Sequence[str]) -> None:
+    """Raises: ValueError if one of them is unknown."""
+    for workload in workloads:
+        if workload not in WORKLOADS:
+            raise ValueError(f"workload is {workload!r}: it is one of {', '.join(WORKLOADS)}")
+    if unknown := set(contestants) - set(CONTESTANTS):
+        raise ValueError(f"contestants has {sorted(unknown)}: they are {', '.join(CONTESTANTS)}")
+
+
 def compare(
     workload: str,
     *,
@@ -108,10 +117,7 @@ def compare(
     Raises:
         ValueError: an unknown workload or contestant.
     """
-    if workload not in WORKLOADS:
-        raise ValueError(f"workload is {workload!r}: it is one of {', '.join(WORKLOADS)}")
-    if unknown := set(contestants) - set(CONTESTANTS):
-        raise ValueError(f"contestants has {sorted(unknown)}: they are {', '.join(CONTESTANTS)}")
+    check([workload], contestants)
     workers = [
         Worker(name, workload, threads, python if python and name in FOREIGN else sys.executable)
         for name in contestants

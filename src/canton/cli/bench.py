@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from canton.bench.runner import CONTESTANTS, Timing, compare, report
+from canton.bench.runner import CONTESTANTS, Timing, check, compare, report
 from canton.bench.workloads import WORKLOADS
 from canton.errors import UserError
 
@@ -29,6 +29,11 @@ def bench(
     from canton.bench.floor import measure
 
     names = workloads or list(WORKLOADS)
+    chosen = tuple(contestant or CONTESTANTS)
+    try:
+        check(names, chosen)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     peak = measure(threads)
     typer.echo(
         f"{threads} thread(s): product {peak['gflop_per_s']:.0f} GF/s, copy {peak['gb_per_s']:.0f} GB/s, "
@@ -36,18 +41,9 @@ def bench(
     )
     timings: list[Timing] = []
     for name in names:
-        try:
-            found = list(
-                compare(
-                    name,
-                    threads=threads,
-                    repetitions=repetitions,
-                    contestants=tuple(contestant or CONTESTANTS),
-                    python=python,
-                )
-            )
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        found = list(
+            compare(name, threads=threads, repetitions=repetitions, contestants=chosen, python=python)
+        )
         timings += found
         _show(name, found, WORKLOADS[name].floor_s(peak))
     if out is not None:

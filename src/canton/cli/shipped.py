@@ -27,6 +27,11 @@ def load_shipped(package: str, load: Callable[[Path], Loaded]) -> Loaded:
         return load(path)
 
 
+def path_or_shipped(model: Path | None, package: str) -> Path | None:
+    """`model`, or the file of the one that `package` ships where it is the word "shipped"."""
+    return load_shipped(package, lambda path: path) if model == Path("shipped") else model
+
+
 def open_model(model: Path | None, package: str, load: Callable[[Path], Loaded]) -> Loaded:
     """What `load` makes of `model`; of the one that `package` ships where it was left out."""
     return load_shipped(package, load) if model is None else load(model)

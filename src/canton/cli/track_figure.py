@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,12 @@ def figure(
         "figure.png"
     ),
     scene: Annotated[
-        int, typer.Option(help="Which of the made scenes, from 0; none of them was learned from.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Which of the made scenes, from 0; left out: the first with something to find. None of them "
+            "was learned from."
+        ),
+    ] = None,
     scene_kind: Annotated[str, typer.Option(help="article, camouflage, thermal or mixed.")] = "article",
     frames: Annotated[int, typer.Option(help="How many frames, from t0.")] = 8,
 ) -> None:
@@ -28,7 +33,7 @@ def figure(
     from canton.motion.sources import FromScenes
     from canton.storage import check_writable, replacing
 
-    if frames < 1 or scene < 0:
+    if frames < 1 or (scene is not None and scene < 0):
         raise UserError(f"frames is {frames} and scene {scene}: at least 1 frame, of scene 0 or above")
     if out.suffix.lower() != ".png":
         raise UserError(f"--out is {out}: the figure is a .png")
@@ -36,6 +41,8 @@ def figure(
     held = open_model(model, "canton.motion", load_model)
     cv2 = require("cv2", extra="track")
     scenes = FromScenes(kind=scene_kind, sought=str(held.header["training"]["sought"]))
+    if scene is None:
+        scene = next(k for k in count() if scenes.held_out_scene(k, frames=frames).kind == scenes.sought)
     sheet = draw_figure(held.model, scenes.held_out_scene(scene, frames=frames), frames=frames)
     good, content = cv2.imencode(".png", sheet[..., ::-1])
     assert good

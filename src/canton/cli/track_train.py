@@ -34,7 +34,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     start: Annotated[
-        Path | None, typer.Option(help="A finished model to learn on from, such as the shipped one.")
+        Path | None, typer.Option(help="A finished model to learn on from; shipped: the one that ships.")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="article: the network of 2017.")] = None,
     no_memory: Annotated[
@@ -68,6 +68,7 @@ def train(
     it.
     """
     from canton.cli.curve import draw_beside
+    from canton.cli.shipped import path_or_shipped
     from canton.cli.track_progress import TrainScreen
     from canton.motion import learning
 
@@ -97,7 +98,7 @@ def train(
             fps=fps,
             width=width,
             architecture=_architecture({k: v for k, v in changes.items() if v is not None}, preset, resume),
-            start=start,
+            start=path_or_shipped(start, "canton.motion"),
             steps=steps,
             minutes=minutes,
             resume=resume,

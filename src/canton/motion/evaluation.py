@@ -21,6 +21,9 @@ WINDOW = 12
 LARGER = 1.4
 """How much larger held-out clips are shown a second time, to choose a threshold: what flies in a user's film
 need not be as small as in the few clips held out, and birds that come near look like drones."""
+BETA = 0.5
+"""How thresholds are chosen, see `choose_threshold`: whoever watches the sky would rather see a thing a frame
+later than be called for a bird."""
 LEAST = 0.05
 """Peaks below this heat are not kept."""
 LEAST_BOX_PX = 8.0
@@ -141,9 +144,22 @@ def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
     )
 
 
-def choose_threshold(*views: Sequence[Look], sought: str) -> float:
-    """The threshold whose F1 is best on these; of several views, on that view where its F1 is worst."""
-    return max(THRESHOLDS, key=lambda t: min(score(looks, t, sought=sought).f1 for looks in views))
+def choose_threshold(*views: Sequence[Look], sought: str, beta: float = BETA) -> float:
+    """The threshold whose F is best on these; of several views, on that view where its F is worst.
+
+    beta: F weighs recall beta squared times as much as precision: with less than 1 a false alarm counts more
+    than a thing that was missed (van Rijsbergen 1979, Information Retrieval, ch. 7); 1 gives F1.
+    """
+
+    def worst(threshold: float) -> float:
+        return min(_f(score(looks, threshold, sought=sought), beta) for looks in views)
+
+    return max(THRESHOLDS, key=worst)
+
+
+def _f(scores: Scores, beta: float) -> float:
+    under = beta**2 * scores.precision + scores.recall
+    return (1 + beta**2) * scores.precision * scores.recall / under if under else 0.0
 
 
 def enlarged(clip: Stored, scale: float = LARGER) -> Stored:

@@ -21,7 +21,7 @@ from canton.text.modelfile import ModelFile, check_replaceable, load_model, save
 from canton.text.recent import Reminded
 from canton.text.surprisal import bits_per_byte
 from canton.text.watch import Progress, Watch
-from canton.training import Checkpoint, Report, fit, make_fabric
+from canton.training import Checkpoint, Report, check_budget, fit, make_fabric
 
 RECIPE: dict[str, Any] = {
     "batch": 32,
@@ -125,6 +125,7 @@ def train(
         settings = {"steps": None, "minutes": None, **settings}
         digest, curve = None, Curve()
     _check({**settings, "save_seconds": save_seconds})
+    check_budget(settings["steps"], settings["minutes"])
     corpus = Corpus([Path(file) for file in settings["files"]], share=settings["share"])
     Lanes(
         corpus, batch=settings["batch"], length=settings["length"], world=max(processes, 1)

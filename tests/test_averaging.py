@@ -30,20 +30,22 @@ def noted(made: nn.Module, average: Average, values: list[float]) -> None:
         average.note()
 
 
-def test_at_first_it_is_the_mean_without_the_weights_of_no_step() -> None:
+def test_at_first_it_is_mostly_of_the_last_steps_and_not_of_no_step() -> None:
     made = model(0.0)
     average = Average(made, 0.9)
-    noted(made, average, [100.0, 1.0, 2.0, 6.0])  # before any step, after one, two, three
+    noted(made, average, [100.0, 1.0, 12.0, 6.0])  # before any step, after one, two, three
     average.give()
-    torch.testing.assert_close(made.weight, torch.full((2,), 3.0))
-    torch.testing.assert_close(made.running_mean, torch.full((2,), -3.0))
+    wanted = 11.0 + (6.0 - 11.0) * 10 / 12  # 1, then 10 / 11 of the way to 12, then 10 / 12 of that to 6
+    torch.testing.assert_close(made.weight, torch.full((2,), wanted))
+    torch.testing.assert_close(made.running_mean, torch.full((2,), -wanted))
     assert made.num_batches_tracked == 6, "a count is no mean"
 
 
 def test_later_what_is_long_ago_counts_less() -> None:
     made = model(0.0)
     average = Average(made, 0.5)
-    noted(made, average, [0.0, 8.0, 4.0, 2.0])  # 8, then (8 + 4) / 2, then (6 + 2) / 2
+    noted(made, average, [0.0] + 30 * [8.0])
+    noted(made, average, [4.0, 2.0])  # 8, then (8 + 4) / 2, then (6 + 2) / 2
     average.give()
     torch.testing.assert_close(made.weight, torch.full((2,), 4.0))
 

@@ -21,9 +21,10 @@ class Average:
     """The weights of a model (and the statistics of its normalisations), averaged over the steps so far; give
     it to `canton.training.fit`.
 
-    After k steps the k-th counts 1 / k, but never less than 1 - `decay`: first the plain mean of all, then
-    mostly of the last 1 / (1 - decay) steps. Source: Polyak & Juditsky 1992, doi:10.1137/0330046; as here,
-    with a decay, Tarvainen & Valpola 2017, arXiv:1703.01780.
+    The k-th step counts 10 / (k + 9), but never less than 1 - `decay`: first mostly the last tenth of the
+    steps, of which the first ones know little, then the last 1 / (1 - decay). Source: Polyak & Juditsky 1992,
+    doi:10.1137/0330046; with a decay, Tarvainen & Valpola 2017, arXiv:1703.01780; the first steps as in
+    TensorFlow's ExponentialMovingAverage with num_updates.
 
     Args:
         model: what learns.
@@ -51,7 +52,7 @@ class Average:
         self.steps += 1
         if self.steps == 0:
             return
-        share = max(1 - self.decay, 1 / self.steps)
+        share = max(1 - self.decay, 10 / (self.steps + 9))
         for name, now in self.model.state_dict().items():
             kept = self.tensors[name]
             if kept.device != now.device:

@@ -1,6 +1,6 @@
 """The rows of the tracking table for one model, on the test clips of annotated footage at 10 frames/s, in
 windows of twelve frames from empty memory. Every row's threshold is chosen on the validation clips of its own
-kind of row, shown as they are and 1.4 times as large: the best where it does worse of the two.
+kind of row, shown as they are and 1.4 times as large: the one whose F0.5 is best on the worse of the two.
 
     python benchmarks/track_rows.py MODEL FOOTAGE OUT.json [--modality IR]
 

@@ -102,6 +102,10 @@ def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="stopped at step 3: go on with it"):
         train(broken, footage=footage, steps=1)
     assert load_model(broken).checkpoint is not None, "a run that was stopped is not written over"
+    older = {name: value for name, value in a.header["training"].items() if name != "start"}
+    save_model(broken, a.model, {"training": older, "curve": []}, Checkpoint({}, 3, 1.0))
+    with pytest.raises(UserError, match="another version"):
+        train(broken, resume=True)
 
 
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from canton.motion.batches import Batch, Batches, ahead, to_model
 from canton.motion.evaluation import Look, choose_threshold, enlarged, look, recall_by_frame, score
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
-from canton.motion.settings import RECIPE, check, complete
+from canton.motion.settings import check, complete
 from canton.motion.sources import open_source
 from canton.motion.targets import motion_loss
 from canton.storage import check_writable
@@ -237,7 +237,7 @@ def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None
     held = load_model(out)
     if held.checkpoint is None:
         raise UserError(f"{out} is a finished model: there is nothing to resume")
-    if not set(RECIPE) <= set(held.header["training"]):
+    if not set(complete({})) <= set(held.header["training"]):
         raise UserError(f"{out} was begun by another version of Canton, with other settings: begin a new run")
     for name, value in given.items():
         begun = held.header["training"].get(name)

@@ -102,7 +102,7 @@ def draw_window(
         moved = [_moved(box, (left, top), (size / wide, size / high)) for box in clip.boxes[t]]
         named.append([Named(clip.kind, change.mirror(box, size)) for box in moved])
     between = [slice(min(pair) + 1, max(pair) + 1) for pair in pairwise(times)]
-    cuts = np.array([clip.cuts[times[0]], *(clip.cuts[steps].any() for steps in between)])
+    cuts = np.array([clip.cuts[times[0]], *(clip.cuts[gap].any() for gap in between)])
     return Window(frames, named, cuts)
 
 

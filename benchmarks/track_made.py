@@ -6,8 +6,8 @@
 KIND is article, camouflage, thermal or mixed; MINUTES (see track_runs.py) are for each of the two; --early N
 gives both a second memory of N channels early in the stem. The figures are of 200 scenes that
 training never saw, F1 and recall at each frame from the first (t0), at the threshold whose F0.5 is best there
-over all frames. With --footage the models, which never saw a filmed clip, are measured on the infrared test clips
-too.
+over all frames. With --footage the models, which never saw a filmed clip, are measured on the infrared test
+clips too.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def learn(
         accelerator=a.accelerator,
         precision=precision if on_processor else "32-true",
         clock=time.process_time if on_processor else time.monotonic,
-        show=_say,
+        show=say,
         show_seconds=20.0,
     )
     assert trained is not None
@@ -97,5 +97,5 @@ def learn(
     return trained
 
 
-def _say(now: Progress) -> None:
+def say(now: Progress) -> None:
     print(f"{now.fraction:4.0%}  step {now.step}  loss {now.loss:.3f}", flush=True)

@@ -44,7 +44,7 @@ def row(model: MotionModel, clip: Stored, looks: list[Look], threshold: float, h
             cv2.rectangle(picture, corner, end, (255, 255, 255), 1)
         for peak in one.peaks:
             if peak.score >= threshold:
-                hit = one.kind == "drone" and any(in_box(one.width)(peak, box) for box in one.truth)
+                hit = any(in_box(one.width)(peak, box) for box in one.boxes_of("drone"))
                 colour = (80, 255, 80) if hit else (60, 60, 255)
                 cv2.circle(picture, (round(2 * peak.x), round(2 * peak.y)), 12, colour, 2)
         pictures.append(picture)

@@ -29,6 +29,17 @@ def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> L
     return Look("clip", kind, t, 320, truth, list(peaks))
 
 
+def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
+    bird = Box(190, 190, 20, 20)
+    both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(kinds=("drone", "bird"))
+    alone = seen(1, (bird,), AWAY)._replace(kinds=("bird",))
+    scores = score([both, alone], 0.5, sought="drone")
+    assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
+    assert score([both], 0.5, sought="bird").recall == 1.0
+    assert average_precision([both, alone], sought="drone") == 1.0
+    assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, sought="drone") == [2]
+
+
 def test_a_hit_lies_in_the_box() -> None:
     hit = in_box(320)
     assert hit(Peak(119.9, 50.1, 1, 1, 1), HERE)

@@ -20,7 +20,7 @@ from motion.films import HEIGHT, WIDTH, film, number, plain
 
 LABELS = """clip,modality,class,frame,x,y,w,h
 A,IR,DRONE,0,1,2,3,4
-A,IR,DRONE,0,5,6,7,8
+A,IR,BIRD,0,5,6,7,8
 A,IR,DRONE,6,9,9,3,4
 B,V,BIRD,2,1,2,3,4
 C,V,DRONE,2,1,2,3,4
@@ -48,6 +48,9 @@ def test_what_a_clip_says_of_itself(folder: Path) -> None:
     assert (a.width, a.height) == (WIDTH, HEIGHT)
     assert (b.width, b.height) == (32, 32)
     assert a.labels_by_frame == {0: (Box(1, 2, 3, 4), Box(5, 6, 7, 8)), 6: (Box(9, 9, 3, 4),)}
+    assert a.kinds_by_frame == {0: ("drone", "bird"), 6: ("drone",)}, (
+        "what flies by is not what the clip is of"
+    )
     assert c.path.is_dir()
     assert [number(frame.pixels) for frame in c.frames(None)] == list(range(10))
 
@@ -68,6 +71,8 @@ def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
     for width, files in ((WIDTH, 1), (10 * WIDTH, 1), (WIDTH // 2, 2)):
         (one,) = store(clips, fps=30.0, width=width, folder=tmp_path)
         assert one.frames.shape[:3] == (10, HEIGHT * min(width, WIDTH) // WIDTH, min(width, WIDTH))
+        assert one.kinds_at(0) == ("drone", "bird")
+        assert one.kinds_at(1) == ()
         assert one.boxes[0][1].w == 7 * min(width, WIDTH) / WIDTH
         assert len(list(tmp_path.glob("*.npy"))) == 2 * files, "frames, and their numbers"
 

@@ -27,6 +27,13 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
     assert seen > 60
 
 
+def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
+    film = clip("one", "drone", 1)
+    film = film._replace(kinds=(("bird",),) * len(film.frames))
+    window = draw_window([film], np.random.default_rng(0), sought="drone", steps=4, size=48)
+    assert [kind for named in window.named for kind, _ in named] == ["bird"] * 4
+
+
 def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
     """It stays where its box is; grey film, which shows heat, is left as it is."""
     grey = clip("one", "drone", 1)

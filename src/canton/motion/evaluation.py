@@ -35,7 +35,8 @@ Hit = Callable[[Peak, Box], bool]
 
 class Look(NamedTuple):
     """One frame of one window: of which clip and kind, how many frames the memory had seen before it, what
-    was there (all kinds), and what the model pointed at, the hottest first.
+    was there (all kinds), and what the model pointed at, the hottest first. kinds: what each of `truth`
+    is; None: all are `kind`.
     """
 
     clip: str
@@ -44,6 +45,12 @@ class Look(NamedTuple):
     width: int
     truth: tuple[Box, ...]
     peaks: list[Peak]
+    kinds: tuple[str, ...] | None = None
+
+    def boxes_of(self, sought: str) -> list[Box]:
+        """Those of `truth` that are of what is sought."""
+        kinds = (self.kind,) * len(self.truth) if self.kinds is None else self.kinds
+        return [box for box, kind in zip(self.truth, kinds, strict=True) if kind == sought]
 
 
 class Scores(NamedTuple):
@@ -89,7 +96,8 @@ def look(
                 peaks = peaks_of(
                     maps[t, 0, :3].cpu(), stride=model.stride, offset=model.offset, threshold=LEAST
                 )
-                looks.append(Look(clip.name, clip.kind, t, frames.shape[2], boxes[t], peaks))
+                kinds = clip.kinds_at(start + t)
+                looks.append(Look(clip.name, clip.kind, t, frames.shape[2], boxes[t], peaks, kinds))
     model.train(was_training)
     return looks
 
@@ -129,7 +137,7 @@ def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
     """Count hits at `threshold`; every true box can be hit once, and what is not `sought` is a trap."""
     hits = strays = present = alarms = empty = 0
     for one in looks:
-        truth = list(one.truth) if one.kind == sought else []
+        truth = one.boxes_of(sought)
         pointed = [peak for peak in one.peaks if peak.score >= threshold]
         found = sum(_hits(pointed, truth, hit or in_box(one.width)))
         hits, strays, present = hits + found, strays + len(pointed) - found, present + len(truth)
@@ -176,7 +184,7 @@ def average_precision(looks: Sequence[Look], *, sought: str, hit: Hit | None = N
     scored: list[tuple[float, bool]] = []
     present = 0
     for one in looks:
-        truth = list(one.truth) if one.kind == sought else []
+        truth = one.boxes_of(sought)
         present += len(truth)
         found = _hits(one.peaks, truth, hit or in_box(one.width))
         scored += zip((peak.score for peak in one.peaks), found, strict=True)
@@ -206,11 +214,11 @@ def frames_to_first(looks: Sequence[Look], threshold: float, *, sought: str) -> 
     for k, one in enumerate(looks):
         last = k + 1 == len(looks) or looks[k + 1].seen == 0
         if one.seen == 0:
-            waiting = one.kind == sought and bool(one.truth)
+            waiting = bool(one.boxes_of(sought))
         if not waiting:
             continue
         pointed = [peak for peak in one.peaks if peak.score >= threshold]
-        if any(_hits(pointed, list(one.truth), in_box(one.width))):
+        if any(_hits(pointed, one.boxes_of(sought), in_box(one.width))):
             firsts.append(one.seen + 1)
             waiting = False
         elif last:

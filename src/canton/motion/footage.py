@@ -26,6 +26,7 @@ class Clip:
     name: without an ending. path: of the video, or of a folder of pictures. kind: what flies in it, in lower
     case. modality: such as "IR" or "V", "" where nothing says. split: such as "train", "" where nothing says.
     labels_by_frame: boxes in px, by the frame's number from 0; a frame without an entry shows nothing.
+    kinds_by_frame: what is in each of them; now and then a bird crosses a clip of a drone.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Clip:
     modality: str
     split: str
     labels_by_frame: dict[int, tuple[Box, ...]]
+    kinds_by_frame: dict[int, tuple[str, ...]]
 
     @property
     def width(self) -> int:
@@ -122,7 +124,7 @@ class Footage(Sequence[Clip]):
                 f"{missing[0]} ({', '.join(FILMS)}, or a folder of pictures, there or in clips/)"
             )
         self._clips = [
-            Clip(clip.name, videos[clip.name], clip.kind, clip.modality, clip.split, _by_frame(clip))
+            Clip(clip.name, videos[clip.name], clip.kind, clip.modality, clip.split, *_by_frame(clip))
             for clip in sorted(chosen, key=lambda clip: clip.name)
         ]
 
@@ -180,8 +182,10 @@ def _videos_in(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _by_frame(clip: ClipLabels) -> dict[int, tuple[Box, ...]]:
+def _by_frame(clip: ClipLabels) -> tuple[dict[int, tuple[Box, ...]], dict[int, tuple[str, ...]]]:
     boxes: dict[int, tuple[Box, ...]] = {}
+    kinds: dict[int, tuple[str, ...]] = {}
     for label in clip.labels:
         boxes[label.frame] = (*boxes.get(label.frame, ()), label.box)
-    return boxes
+        kinds[label.frame] = (*kinds.get(label.frame, ()), label.kind or clip.kind)
+    return boxes, kinds

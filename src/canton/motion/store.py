@@ -23,7 +23,7 @@ class Stored(NamedTuple):
 
     frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
     boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before.
-    kind: what flies there, in lower case.
+    kind: what flies there, in lower case. kinds: for every frame what is in each box; None: all are `kind`.
     """
 
     name: str
@@ -31,6 +31,11 @@ class Stored(NamedTuple):
     frames: NDArray[np.uint8]
     boxes: tuple[tuple[Box, ...], ...]
     cuts: NDArray[np.bool_]
+    kinds: tuple[tuple[str, ...], ...] | None = None
+
+    def kinds_at(self, t: int) -> tuple[str, ...]:
+        """What is in each box of frame `t`."""
+        return (self.kind,) * len(self.boxes[t]) if self.kinds is None else self.kinds[t]
 
 
 def store(
@@ -66,7 +71,8 @@ def store(
             tuple(Box(*(scale * value for value in box)) for box in clip.labels_by_frame.get(int(frame), ()))
             for frame in index
         )
-        stored.append(Stored(clip.name, clip.kind.lower(), frames, boxes, cuts.astype(bool)))
+        kinds = tuple(tuple(map(str.lower, clip.kinds_by_frame.get(int(frame), ()))) for frame in index)
+        stored.append(Stored(clip.name, clip.kind.lower(), frames, boxes, cuts.astype(bool), kinds))
         if show is not None:
             show(k + 1, len(clips))
     return stored

@@ -92,15 +92,17 @@ def draw_window(
         contrast = -contrast
     frames = np.empty((steps, size, size, 3), np.uint8)
     named = []
-    for k, t in enumerate(times):
+    for place, t in enumerate(times):
         picture = clip.frames[t]
         if contrast != 1 and clip.boxes[t]:
             picture = picture.astype(np.float32)
             for box in clip.boxes[t]:
                 fade(picture, box, contrast)
-        frames[k] = change(_scaled(picture[top : top + high, left : left + wide], size), rng)
+        frames[place] = change(_scaled(picture[top : top + high, left : left + wide], size), rng)
         moved = [_moved(box, (left, top), (size / wide, size / high)) for box in clip.boxes[t]]
-        named.append([Named(clip.kind, change.mirror(box, size)) for box in moved])
+        named.append(
+            [Named(kind, change.mirror(box, size)) for kind, box in zip(clip.kinds_at(t), moved, strict=True)]
+        )
     between = [slice(min(pair) + 1, max(pair) + 1) for pair in pairwise(times)]
     cuts = np.array([clip.cuts[times[0]], *(clip.cuts[gap].any() for gap in between)])
     return Window(frames, named, cuts)

@@ -2,7 +2,8 @@
 
     python benchmarks/track_sheets.py MODEL FOOTAGE OUT [--modality IR] [--count 10] [--hard]
 
-Every row is a clip, six frames of a window: the true box is white, hits are green, strays red, heat glows.
+Every row is a clip, six frames of a window: a drone's true box is white, another thing's grey, hits are
+green, strays red, heat glows.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ def row(model: MotionModel, clip: Stored, looks: list[Look], threshold: float, h
         heat = cv2.resize(maps[t, 0, 0].sigmoid().numpy(), picture.shape[1::-1])[..., None]
         picture = (picture * (1 - 0.5 * heat) + 0.5 * heat * np.array([0, 160, 255])).astype(np.uint8)
         one = looks[start + t]
+        drones = one.boxes_of("drone")
         for box in one.truth:
             corner, end = (
                 (round(2 * box.x), round(2 * box.y)),
                 (round(2 * (box.x + box.w)), round(2 * (box.y + box.h))),
             )
-            cv2.rectangle(picture, corner, end, (255, 255, 255), 1)
+            cv2.rectangle(picture, corner, end, (255,) * 3 if box in drones else (128,) * 3, 1)
         for peak in one.peaks:
             if peak.score >= threshold:
-                hit = any(in_box(one.width)(peak, box) for box in one.boxes_of("drone"))
+                hit = any(in_box(one.width)(peak, box) for box in drones)
                 colour = (80, 255, 80) if hit else (60, 60, 255)
                 cv2.circle(picture, (round(2 * peak.x), round(2 * peak.y)), 12, colour, 2)
         pictures.append(picture)

@@ -33,12 +33,12 @@ def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
         assert len(frames) == 4
         apart = np.abs(frames[2].pixels.astype(float) - scene.frames[2]).mean()
         assert apart < 30  # as lossy as video is
-        if scene.present:
-            for t in range(4):
-                boxes = clip.labels_by_frame.get(t, ())
-                assert len(boxes) == int(np.isfinite(scene.boxes[t]).all())
-                for box in boxes:
-                    np.testing.assert_allclose(tuple(box), scene.boxes[t], atol=0.01)
+        for t, things in enumerate(scene.things("drone")):
+            assert clip.kinds_at(t) == tuple(kind for kind, _ in things)
+            for box, (_, true) in zip(clip.labels_by_frame.get(t, ()), things, strict=True):
+                np.testing.assert_allclose(box, true, atol=0.01)
+    kinds = {kind for clip in footage if clip.kind == "drone" for t in range(4) for kind in clip.kinds_at(t)}
+    assert kinds > {"drone"}, "what else flies in a clip of a drone is labelled too"
 
 
 def test_what_is_broken_off_is_taken_up(canton: Canton, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_is_broken_off_is_taken_up(canton: Canton, tmp_path: Path) -> None:
     (parts / "clips" / "scene_000003.mp4").unlink()
     done = canton("track", "scenes", "--out", parts, "--clips", "6", *SMALL)
     assert "6 clips (3 from before)" in done.out
-    for name in ("labels.csv", "splits.csv", "others.csv"):
+    for name in ("labels.csv", "splits.csv"):
         assert (parts / name).read_text() == (whole / name).read_text(), name
     assert sorted(p.name for p in (parts / "clips").iterdir()) == sorted(
         p.name for p in (whole / "clips").iterdir()

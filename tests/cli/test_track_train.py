@@ -168,6 +168,7 @@ def test_bad_input_is_one_line(canton: Canton, trained: Path, footage: Path, tmp
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),
         (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold is nan"),
+        (("evaluate", trained, "--footage", footage, "--sought", "Kite"), "no kite is labelled"),
         (("evaluate", tmp_path / "none", "--footage", footage), "none"),
         (("figure", trained, "--out", tmp_path / "figure.jpg"), ".png"),
         (("figure", trained, "--frames", "0", "--out", tmp_path / "f.png"), "at least 1 frame"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from canton.motion.evaluation import (
     Look,
@@ -12,12 +13,15 @@ from canton.motion.evaluation import (
     enlarged,
     frames_to_first,
     in_box,
+    look,
     overlaps,
     recall_by_frame,
     score,
 )
 from canton.motion.labels import Box
+from canton.motion.model import Architecture, MotionModel
 from canton.motion.peaks import Peak
+from canton.motion.report import tabulate
 from canton.motion.store import Stored
 
 HERE = Box(100, 50, 20, 10)
@@ -36,8 +40,31 @@ def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
     scores = score([both, alone], 0.5, sought="drone")
     assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
     assert score([both], 0.5, sought="bird").recall == 1.0
-    assert average_precision([both, alone], sought="drone") == 1.0
+    hotter = [one._replace(peaks=[AWAY._replace(score=0.95), *one.peaks[:-1]]) for one in (both, alone)]
+    assert average_precision(hotter, sought="drone") == 1 / 3, "the bird was taken for a drone twice"
     assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, sought="drone") == [2]
+    assert frames_to_first([alone._replace(seen=0)], 0.5, sought="drone") == [], "no drone was in sight"
+
+
+def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> None:
+    crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(kinds=("drone",))
+    figures = tabulate(
+        [crossed, seen(0, (), kind="plane")._replace(clip="other")], threshold=0.5, sought="drone", fps=10
+    )
+    assert figures["own"]["f1"] == 1.0
+    assert (figures["own"]["frames"], figures["all"]["frames"]) == (1, 2)
+    assert figures["seconds_to_first"] == 0.1
+
+
+def test_looks_know_what_is_in_every_box() -> None:
+    """Of the frame they are of, in whichever window, in the order of the boxes."""
+    kinds = tuple(("drone", "bird") if t % 5 else ("bird", "drone") for t in range(24))
+    film = Stored(
+        "one", "drone", np.zeros((24, 64, 64, 1), np.uint8), ((HERE, HERE),) * 24, np.zeros(24, bool), kinds
+    )
+    torch.manual_seed(0)
+    model = MotionModel(Architecture(stem=((4, 3, True),), memory=4, head=0, context=0))
+    assert [one.kinds for one in look(model, [film])] == list(kinds)
 
 
 def test_a_hit_lies_in_the_box() -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
 from canton.errors import UserError
-from canton.motion.footage import Footage
+from canton.motion.footage import Clip, Footage
 from canton.motion.labels import Box
 from canton.motion.store import store
 from motion.films import HEIGHT, WIDTH, film, number, plain
@@ -68,11 +68,16 @@ def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
     folder: Path, tmp_path: Path
 ) -> None:
     clips = list(Footage(folder))[:1]
+    (slow,) = store(clips, fps=5.0, width=WIDTH, folder=tmp_path / "slow")
+    assert [slow.kinds_at(t) for t in range(5)] == [("drone", "bird"), (), (), ("drone",), ()], (
+        "of 0, 2, 4 ..."
+    )
     for width, files in ((WIDTH, 1), (10 * WIDTH, 1), (WIDTH // 2, 2)):
         (one,) = store(clips, fps=30.0, width=width, folder=tmp_path)
         assert one.frames.shape[:3] == (10, HEIGHT * min(width, WIDTH) // WIDTH, min(width, WIDTH))
         assert one.kinds_at(0) == ("drone", "bird")
         assert one.kinds_at(1) == ()
+        assert one.kinds_at(6) == ("drone",)
         assert one.boxes[0][1].w == 7 * min(width, WIDTH) / WIDTH
         assert len(list(tmp_path.glob("*.npy"))) == 2 * files, "frames, and their numbers"
 
@@ -142,6 +147,9 @@ def test_a_folder_of_the_mot_challenge(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "sky" / "img1" / f"{k:06}.png"), plain(k))
     (clip,) = Footage(tmp_path)
     assert (clip.name, clip.kind, clip.split) == ("sky", "", "")
+    (tmp_path / "splits.csv").write_text("clip,class,split\nsky,DRONE,val\n")
+    (clip,) = Footage(tmp_path, split="val", kinds=["drone"])
+    assert clip.kinds_at(2) == ("drone",), "MOT does not say what its boxes are, splits.csv does"
     assert {number(f.pixels): clip.labels_by_frame.get(f.index) for f in clip.frames(None)} == {
         1: None,
         2: None,
@@ -153,13 +161,37 @@ def test_a_folder_with_coco_labels(tmp_path: Path) -> None:
     film(tmp_path / "A.mp4", [plain(0)])
     tables = {
         "videos": [{"id": 1, "name": "A.mp4"}],
-        "categories": [{"id": 1, "name": "drone"}],
-        "images": [{"id": 1, "video_id": 1, "frame_id": 0}],
-        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "drone"}, {"id": 2, "name": "bird"}],
+        "images": [{"id": 1, "video_id": 1, "frame_id": 0}, {"id": 2, "video_id": 1, "frame_id": 1}],
+        "annotations": [
+            {"image_id": 1, "category_id": 2, "bbox": [5, 6, 7, 8]},
+            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]},
+            {"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4]},
+        ],
     }
     (tmp_path / "labels.json").write_text(json.dumps(tables))
     (clip,) = Footage(tmp_path, kinds=["drone"])
-    assert clip.labels_by_frame == {0: (Box(1, 2, 3, 4),)}
+    assert clip.labels_by_frame == {0: (Box(5, 6, 7, 8), Box(1, 2, 3, 4)), 1: (Box(1, 2, 3, 4),)}
+    assert clip.kinds_by_frame == {0: ("bird", "drone"), 1: ("drone",)}
+    with pytest.raises(UserError, match="no clip whose split is 'train': there are none"):
+        Footage(tmp_path, split="train")
+    (tmp_path / "splits.csv").write_text("clip,split\nA,train\n")
+    assert len(Footage(tmp_path, split="train")) == 1
+
+
+def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
+    boxes = {0: (Box(1, 2, 3, 4), Box(5, 6, 7, 8))}
+    film = folder / "clips" / "A.mp4"
+    (one,) = store([Clip("A", film, "drone", "", "", boxes)], fps=30.0, width=WIDTH, folder=tmp_path)
+    assert one.kinds_at(0) == ("drone", "drone"), "all are the clip's where nothing else is said"
+    with pytest.raises(UserError, match="A, frame 0: 2 boxes have 1 kinds"):
+        Clip("A", film, "drone", "", "", boxes, {0: ("drone",)})
+
+
+def test_a_kind_that_nobody_labelled(folder: Path) -> None:
+    Footage(folder, kinds=["drone"]).check_labelled("bird")  # it crosses A
+    with pytest.raises(UserError, match="no kite is labelled in these clips: there are bird, drone"):
+        Footage(folder).check_labelled("kite")
 
 
 def test_the_real_set(shared: Path) -> None:

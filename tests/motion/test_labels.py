@@ -52,6 +52,22 @@ def test_csv_with_splits_beside_it(tmp_path: Path) -> None:
         read_labels(path, split_column="nowhere")
 
 
+def test_what_a_clip_is_of(tmp_path: Path) -> None:
+    """What splits.csv says, or else what most of its labels are; every label keeps its own class."""
+    rows = "A,IR, BIRD ,0,1,2,3,4\nA,IR,Drone,0,5,6,7,8\nA,IR,DRONE,1,5,6,7,8\n"
+    path = written(tmp_path / "labels.csv", CSV.splitlines()[0] + "\n" + rows)
+    (clip,) = read_labels(path).values()
+    assert clip.kind == "drone"
+    assert [label.kind for label in clip.labels] == ["bird", "drone", "drone"]
+    written(tmp_path / "splits.csv", "clip,class,modality,split\nA, Bird,V,test\n")
+    (clip,) = read_labels(path).values()
+    assert (clip.kind, clip.modality, clip.split) == ("bird", "V", "test")
+    assert [label.kind for label in clip.labels] == ["bird", "drone", "drone"]
+    written(tmp_path / "splits.csv", "clip,class,modality,split\nA,,,test\n")
+    assert read_labels(path)["A"].kind == "drone", "an empty cell says nothing"
+    assert read_labels(path)["A"].modality == "IR"
+
+
 def test_csv_of_the_fewest_columns_and_from_a_spreadsheet(tmp_path: Path) -> None:
     text = "\ufefftrack;clip".replace(";", ",") + ",frame,x,y,w,h\r\n7,A,0,1,2,3,4\r\n"
     (labels,) = read_labels(written(tmp_path / "any.csv", text)).values()

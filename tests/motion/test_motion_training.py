@@ -18,6 +18,7 @@ from canton.motion.evaluation import look, score
 from canton.motion.learning import train
 from canton.motion.model import Architecture
 from canton.motion.modelfile import load_model, save_model
+from canton.motion.sources import FromScenes
 from canton.motion.windows import draw_window
 from canton.training import Checkpoint
 
@@ -108,6 +109,32 @@ def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> N
         train(broken, resume=True)
 
 
+def test_what_is_sought_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
+    """The drone is then what the bird is to be told from, in footage and in made scenes."""
+    out = tmp_path / "bird.safetensors"
+    settings = {**SETTINGS, "batch": 8, "pieces": 1, "rate": 1e-2}
+    train(out, footage=footage, sought=" Bird", **settings, architecture=SMALL, steps=150, workers=0)
+    held = load_model(out)
+    assert held.model.architecture.others == ("drone",)
+    assert held.header["training"]["sought"] == "bird"
+    looks = look(held.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
+    scores = score(looks, held.header["threshold"], sought="bird")
+    assert scores.f1 > 0.9, scores
+    with pytest.raises(UserError, match="learned what a drone is not"):
+        train(tmp_path / "drone.safetensors", footage=footage, start=out, steps=1)
+    scenes = FromScenes(kind="thermal", sought="bird")
+    named = [
+        kind
+        for k in range(20)
+        for here in scenes.draw(np.random.default_rng(k), 1, 48).named
+        for kind, _ in here
+    ]
+    assert {"bird", "drone"} <= set(named)
+    held_out = [scenes.held_out_scene(k, frames=1, size=48) for k in range(20)]
+    assert {"bird", "drone"} <= {kind for one in held_out for kind in one.kinds_at(0)}
+    assert {one.kind for one in held_out} == {"bird", "none"}
+
+
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "still.safetensors"
     network = replace(SMALL, recurrent=False)
@@ -120,8 +147,10 @@ def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    with pytest.raises(UserError, match="no train clip of a kite"):
+    with pytest.raises(UserError, match="no kite is labelled in these clips: there are bird, drone"):
         train(out, footage=footage, sought="kite", steps=1)
+    with pytest.raises(UserError, match="target is 'kite': it is one of drone, bird"):
+        train(out, sought="kite", steps=1)
     with pytest.raises(UserError, match="nothing to learn from"):
         train(out, scenes=False, steps=1)
     with pytest.raises(UserError, match="rate is -1"):

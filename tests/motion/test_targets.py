@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from canton.motion.labels import Box
@@ -28,6 +29,14 @@ def test_the_summit_is_the_middle_of_the_box() -> None:
     row, column = np.unravel_index(int(target.heat[0, 0].argmax()), CELLS)
     np.testing.assert_allclose(target.sizes[0, :, row, column].exp(), [14, 9], rtol=1e-5)
     assert target.near[0].sum() == 9
+
+
+def test_what_is_sought_is_not_among_the_others() -> None:
+    with pytest.raises(ValueError, match="bird is sought and among the others"):
+        make_target([[]], (4, 4), Architecture(), sought="bird")
+    assert Architecture().seeking("bird").others == ("drone", "airplane", "helicopter")
+    assert Architecture(others=("drone", "bird")).seeking("bird").others == ("drone",)
+    assert Architecture().seeking("drone") == Architecture()
 
 
 def test_others_have_maps_of_their_own_and_strangers_none() -> None:

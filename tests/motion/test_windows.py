@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from spots import clip
 
+from canton.motion.labels import Box
 from canton.motion.store import Stored
 from canton.motion.windows import draw_window
 
@@ -32,6 +33,23 @@ def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
     film = film._replace(kinds=(("bird",),) * len(film.frames))
     window = draw_window([film], np.random.default_rng(0), sought="drone", steps=4, size=48)
     assert [kind for named in window.named for kind, _ in named] == ["bird"] * 4
+
+
+def test_every_box_of_a_window_keeps_its_kind() -> None:
+    """Backwards, twice as fast, zoomed: the tall box is the bird's in every even frame, else the drone's."""
+    film = clip("one", "drone", 1)
+    boxes = tuple((box, Box(box.x, box.y, box.w, 4 * box.h)) for (box,) in film.boxes)
+    kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))
+    film = film._replace(boxes=boxes, kinds=kinds)
+    film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
+    for k in range(20):
+        draw = np.random.default_rng(k)
+        window = draw_window([film], draw, sought="drone", steps=3, size=48, hard=0.0)
+        tall = [max(named, key=lambda thing: thing.box.h).kind for named in window.named]
+        first, second, third = (float(picture.mean()) for picture in window.frames)
+        assert abs(third - first) > 5
+        fast = abs(second - first) > 13.5
+        assert (len(set(tall)) == 1) == fast, "every second frame has it the same way, neighbours do not"
 
 
 def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:

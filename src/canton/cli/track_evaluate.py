@@ -33,6 +33,7 @@ def evaluate(
     from canton.cli.shipped import open_model
     from canton.cli.track_progress import TrainScreen
     from canton.motion.footage import Footage
+    from canton.motion.labels import as_kind
     from canton.motion.modelfile import load_model
     from canton.motion.report import evaluate
     from canton.motion.store import store
@@ -48,10 +49,12 @@ def evaluate(
     held = open_model(model, "canton.motion", load_model)
     training = held.header["training"]
     rate = fps or float(training["fps"])
-    kind = sought or str(training["sought"])
+    kind = as_kind(sought or str(training["sought"]))
     clips = Footage(footage, split=split, modality=modality)
     if not len(clips):
         raise UserError(f"{footage} has no {split} clips" + (f" of modality {modality}" if modality else ""))
+    if sought:
+        clips.check_labelled(kind)
     with TrainScreen() as screen:
         stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
     figures = evaluate(

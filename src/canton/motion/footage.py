@@ -9,13 +9,13 @@ https://github.com/DroneDetectionThesis/Drone-detection-dataset (their labels in
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
 from canton.errors import UserError
 from canton.motion.decoding import FILMS
-from canton.motion.labels import Box, ClipLabels, read_coco, read_labels, read_mot
+from canton.motion.labels import Box, ClipLabels, read_coco, read_labels, read_mot, with_splits
 from canton.motion.video import Frame, open_video
 
 
@@ -23,10 +23,13 @@ from canton.motion.video import Frame, open_video
 class Clip:
     """One annotated clip.
 
-    name: without an ending. path: of the video, or of a folder of pictures. kind: what flies in it, in lower
-    case. modality: such as "IR" or "V", "" where nothing says. split: such as "train", "" where nothing says.
-    labels_by_frame: boxes in px, by the frame's number from 0; a frame without an entry shows nothing.
-    kinds_by_frame: what is in each of them; now and then a bird crosses a clip of a drone.
+    name: without an ending. path: of the video, or of a folder of pictures. kind: what the clip is of, in
+    lower case. modality: such as "IR" or "V", "" where nothing says. split: such as "train", "" where nothing
+    says. labels_by_frame: boxes in px, by the frame's number from 0; a frame without an entry shows nothing.
+    kinds_by_frame: what is in each of them: now and then a bird crosses a clip of a drone; a frame without an
+    entry shows `kind` alone.
+
+    Raises: UserError if a frame has kinds for more or fewer boxes than it has.
     """
 
     name: str
@@ -35,7 +38,17 @@ class Clip:
     modality: str
     split: str
     labels_by_frame: dict[int, tuple[Box, ...]]
-    kinds_by_frame: dict[int, tuple[str, ...]]
+    kinds_by_frame: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for frame, kinds in self.kinds_by_frame.items():
+            boxes = len(self.labels_by_frame.get(frame, ()))
+            if len(kinds) != boxes:
+                raise UserError(f"{self.name}, frame {frame}: {boxes} boxes have {len(kinds)} kinds")
+
+    def kinds_at(self, frame: int) -> tuple[str, ...]:
+        """What is in each box of the frame of this number."""
+        return self.kinds_by_frame.get(frame) or (self.kind,) * len(self.labels_by_frame.get(frame, ()))
 
     @property
     def width(self) -> int:
@@ -78,13 +91,14 @@ class Footage(Sequence[Clip]):
     """The annotated clips of a folder, by name.
 
     The folder holds the videos (in it or in its folder clips/; a folder of pictures is a video too) and their
-    labels in one of three forms: labels.csv (and splits.csv), labels.json as COCO has it for video, or
-    CLIP/gt/gt.txt beside the pictures CLIP/img1/, as the MOT challenge has it. See `canton.motion.labels`.
+    labels in one of three forms: labels.csv, labels.json as COCO has it for video, or CLIP/gt/gt.txt beside
+    the pictures CLIP/img1/, as the MOT challenge has it; beside each of them splits.csv, if you like. See
+    `canton.motion.labels`.
 
     Args:
         split: only clips of this split, such as "train"; None for all.
         modality: only clips of this modality, such as "IR"; None for all.
-        kinds: only clips of these kinds, such as ["drone"]; None for all.
+        kinds: only clips of these kinds, such as ["drone"]; None for all. What else crosses them stays.
         split_column: the column of splits.csv that says the split.
 
     Raises: UserError for a folder without labels, labels that cannot be read, a split, modality or kind that
@@ -128,6 +142,13 @@ class Footage(Sequence[Clip]):
             for clip in sorted(chosen, key=lambda clip: clip.name)
         ]
 
+    def check_labelled(self, kind: str) -> None:
+        """Raises: UserError if none of the boxes is of `kind`."""
+        there = {kind for clip in self for frame in clip.labels_by_frame for kind in clip.kinds_at(frame)}
+        if kind not in there:
+            names = ", ".join(sorted(one or "boxes without a class" for one in there)) or "nothing"
+            raise UserError(f"{self.directory}: no {kind} is labelled in these clips: there are {names}")
+
     def __len__(self) -> int:
         return len(self._clips)
 
@@ -148,11 +169,12 @@ def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
     if (folder / "labels.csv").exists():
         return read_labels(folder / "labels.csv", split_column=split_column)
     if (folder / "labels.json").exists():
-        return read_coco(folder / "labels.json")
-    found = [read_mot(path) for path in sorted(folder.glob("*/gt/gt.txt"))]
-    if not found:
-        raise UserError(f"{folder} has no labels: labels.csv, labels.json (COCO) or CLIP/gt/gt.txt (MOT)")
-    return {clip.name: clip for clip in found}
+        found = read_coco(folder / "labels.json")
+    else:
+        found = {clip.name: clip for clip in map(read_mot, sorted(folder.glob("*/gt/gt.txt")))}
+        if not found:
+            raise UserError(f"{folder} has no labels: labels.csv, labels.json (COCO) or CLIP/gt/gt.txt (MOT)")
+    return with_splits(found, folder / "splits.csv", split_column=split_column)
 
 
 def _known(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[str]) -> set[str]:

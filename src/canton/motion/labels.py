@@ -41,8 +41,9 @@ class Label(NamedTuple):
 
 
 class ClipLabels(NamedTuple):
-    """All labels of a clip, by frame. name: of the clip, without an ending. kind: what flies in it, in lower
-    case. modality: such as "IR" or "V". split: such as "train"; "" where nothing says.
+    """All labels of a clip, by frame. name: of the clip, without an ending. kind: what the clip is of, in
+    lower case: what splits.csv says, or else what most of its labels are. modality: such as "IR" or "V".
+    split: such as "train"; "" where nothing says.
     """
 
     name: str
@@ -56,31 +57,45 @@ def read_labels(path: Path, *, split_column: str = "split") -> dict[str, ClipLab
     """The labels of many clips from one .csv file, with the columns clip, frame, x, y, w, h and, if you like,
     modality, class and track.
 
-    A file splits.csv beside it, if there is one, says of every clip (column clip) to which split it belongs
-    (column `split_column`), and names clips in which nothing was labelled.
+    A file splits.csv beside it, if there is one, is read too: see `with_splits`.
 
     Raises: UserError for a file that cannot be read, a column that is missing, or a value that is none.
     """
     found: dict[str, list[Label]] = {}
-    about: dict[str, dict[str, str]] = {}
+    modalities: dict[str, str] = {}
     for line, row in _rows(path, ("clip", "frame", "x", "y", "w", "h")):
-        name, kind = row["clip"], row.get("class") or ""
-        about.setdefault(name, row)
-        found.setdefault(name, []).append(_label(path, line, row, kind.lower()))
-    splits = path.with_name("splits.csv")
-    if splits.exists():
-        for _, row in _rows(splits, ("clip", split_column)):
-            about[row["clip"]] = {**about.get(row["clip"], {}), **row}
-    return {
-        name: ClipLabels(
-            name,
-            (row.get("class") or "").lower(),
-            row.get("modality") or "",
-            row.get(split_column) or "",
-            tuple(sorted(found.get(name, ()), key=lambda label: label.frame)),
+        modalities.setdefault(row["clip"], row.get("modality") or "")
+        found.setdefault(row["clip"], []).append(_label(path, line, row))
+    clips = {name: _clip(name, labels, modalities[name]) for name, labels in found.items()}
+    return with_splits(clips, path.with_name("splits.csv"), split_column=split_column)
+
+
+def with_splits(
+    clips: dict[str, ClipLabels], path: Path, *, split_column: str = "split"
+) -> dict[str, ClipLabels]:
+    """`clips`, and what a splits.csv, if there is one, says of them.
+
+    It has a row for each clip: column clip, `split_column` and, if you like, class (what the clip is of) and
+    modality. It may name clips in which nothing was labelled.
+
+    Raises: UserError for a file that cannot be read, or lacks a column.
+    """
+    if not path.exists():
+        return clips
+    clips = dict(clips)
+    for _, row in _rows(path, ("clip", split_column)):
+        known = clips.get(row["clip"]) or _clip(row["clip"], [])
+        clips[row["clip"]] = known._replace(
+            kind=as_kind(row.get("class") or "") or known.kind,
+            modality=row.get("modality") or known.modality,
+            split=row[split_column],
         )
-        for name, row in about.items()
-    }
+    return clips
+
+
+def as_kind(name: str) -> str:
+    """The name of a kind of thing as Canton compares it: " Drone" is "drone"."""
+    return name.strip().lower()
 
 
 def read_mot(path: Path, *, kind: str = "") -> ClipLabels:
@@ -113,9 +128,9 @@ def read_mot(path: Path, *, kind: str = "") -> ClipLabels:
         except ValueError as error:
             raise UserError(f"{path}, line {line}: {error}") from error
         if not more or more[0] != 0:
-            labels.append(Label(int(frame) - 1, box, number, kind.lower()))
+            labels.append(Label(int(frame) - 1, box, number, as_kind(kind)))
     name = path.parent.parent.name if path.name == "gt.txt" and path.parent.name == "gt" else path.stem
-    return ClipLabels(name, kind.lower(), "", "", tuple(sorted(labels, key=lambda label: label.frame)))
+    return _clip(name, labels)._replace(kind=as_kind(kind))
 
 
 def read_coco(path: Path) -> dict[str, ClipLabels]:
@@ -123,15 +138,13 @@ def read_coco(path: Path) -> dict[str, ClipLabels]:
     frame_id, from 0), `annotations` (image_id, bbox, category_id and, if you like, track_id or instance_id)
     and `categories` (id, name).
 
-    A clip's kind is the one it has most labels of.
-
     Raises: UserError for a file that cannot be read, or lacks a table or an entry.
 
     Source: https://cocodataset.org/#format-data, and TAO's and MMTracking's additions for video.
     """
     tables = _Tables(path)
     names = dict(tables.each("videos", lambda video: (video["id"], Path(str(video["name"])).stem)))
-    kinds = dict(tables.each("categories", lambda kind: (kind["id"], str(kind["name"]).lower())))
+    kinds = dict(tables.each("categories", lambda kind: (kind["id"], as_kind(str(kind["name"])))))
     places = dict(
         tables.each(
             "images",
@@ -144,10 +157,7 @@ def read_coco(path: Path) -> dict[str, ClipLabels]:
     found: dict[str, list[Label]] = {name: [] for name in names.values()}
     for name, label in tables.each("annotations", lambda note: _noted(note, places, kinds)):
         found[name].append(label)
-    return {
-        name: ClipLabels(name, _usual(labels), "", "", tuple(sorted(labels, key=lambda label: label.frame)))
-        for name, labels in found.items()
-    }
+    return {name: _clip(name, labels) for name, labels in found.items()}
 
 
 def _noted(
@@ -186,9 +196,10 @@ class _Tables:
         return made
 
 
-def _usual(labels: list[Label]) -> str:
+def _clip(name: str, labels: list[Label], modality: str = "") -> ClipLabels:
     kinds = [label.kind for label in labels]
-    return max(sorted(set(kinds)), key=kinds.count, default="")
+    usual = max(sorted(set(kinds)), key=kinds.count, default="")
+    return ClipLabels(name, usual, modality, "", tuple(sorted(labels, key=lambda label: label.frame)))
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -203,7 +214,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
         yield reader.line_num, row
 
 
-def _label(path: Path, line: int, row: dict[str, str], kind: str) -> Label:
+def _label(path: Path, line: int, row: dict[str, str]) -> Label:
     try:
         frame, track = int(row["frame"]), int(row.get("track") or 0)
         box = _box(*(float(row[name]) for name in "xywh"))
@@ -211,7 +222,7 @@ def _label(path: Path, line: int, row: dict[str, str], kind: str) -> Label:
         raise UserError(f"{path}, line {line}: {error}") from error
     if frame < 0:
         raise UserError(f"{path}, line {line}: frame is {frame}: frames count from 0")
-    return Label(frame, box, track, kind)
+    return Label(frame, box, track, as_kind(row.get("class") or ""))
 
 
 def _box(x: float, y: float, w: float, h: float) -> Box:

@@ -15,6 +15,7 @@ from canton.curve import Curve
 from canton.errors import UserError, require
 from canton.motion.batches import Batch, Batches, ahead, to_model
 from canton.motion.evaluation import Look, choose_threshold, enlarged, look, recall_by_frame, score
+from canton.motion.labels import as_kind
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
 from canton.motion.settings import check, complete
@@ -102,7 +103,8 @@ def train(
         scenes: learn from made scenes too; left out: only if there is no footage.
         scene_share: of the windows that are made scenes, where there is footage too; scene_kind and
             backgrounds: see `canton.motion.scenes.make_scene`.
-        sought: the kind of thing to find; modality: footage of this one alone.
+        sought: the kind of thing to find; where `Architecture.others` names it, drone takes its place there.
+        modality: footage of this one alone.
         batch: windows side by side, over all processes; length: frames of each a step; pieces: steps a window
             lasts, its state carried on; singles: blocks of so many steps, at the beginning, in which every
             frame is a window of its own; size: px of its side.
@@ -124,7 +126,8 @@ def train(
     if out.exists() and not resume:
         check_replaceable(out)
     given: dict[str, Any] = {
-        "scene_share": scene_share, "scene_kind": scene_kind, "sought": sought, "modality": modality,
+        "scene_share": scene_share, "scene_kind": scene_kind, "modality": modality,
+        "sought": None if sought is None else as_kind(sought),
         "batch": batch, "length": length, "pieces": pieces, "singles": singles, "size": size, "rate": rate,
         "weight_decay": weight_decay, "clip": clip, "average": average, "seed": seed, "fps": fps,
         "width": width,
@@ -139,7 +142,7 @@ def train(
     held = _resumed(out, given, architecture) if resume else None
     chosen = dict(held.header["training"]) if held else complete(given)
     check(chosen, processes)
-    model = held.model if held else _new(architecture, start, chosen["seed"])
+    model = held.model if held else _new(architecture, start, chosen)
     source = open_source(chosen, prepare)
     fabric = make_fabric(
         accelerator=accelerator,
@@ -219,17 +222,20 @@ def figures(looks: Sequence[Look], threshold: float, *, sought: str) -> dict[str
     }
 
 
-def _new(architecture: Architecture | None, start: Path | None, seed: int) -> MotionModel:
+def _new(architecture: Architecture | None, start: Path | None, chosen: dict[str, Any]) -> MotionModel:
+    sought = chosen["sought"]
     if start is not None:
         held = load_model(start)
         if held.checkpoint is not None:
             raise UserError(f"{start} is a run that is not finished: go on with it, or name a finished model")
         if architecture not in (None, held.model.architecture):
             raise UserError(f"{start} is another network: leave the model's settings out to start from it")
+        if sought in held.model.architecture.others:
+            raise UserError(f"{start} learned what a {sought} is not: begin a new network to seek one")
         return held.model
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        return MotionModel(architecture or Architecture())
+        torch.manual_seed(chosen["seed"])
+        return MotionModel((architecture or Architecture()).seeking(sought))
 
 
 def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None) -> ModelFile:
@@ -243,7 +249,8 @@ def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None
         begun = held.header["training"].get(name)
         if begun != value:
             raise UserError(f"{out} was begun with {name} {begun}, not {value}: leave it out to resume")
-    if architecture not in (None, held.model.architecture):
+    sought = held.header["training"]["sought"]
+    if architecture and architecture.seeking(sought) != held.model.architecture:
         raise UserError(f"{out} was begun with another network: leave the model's settings out to resume")
     return held
 

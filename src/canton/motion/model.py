@@ -6,7 +6,7 @@ A second convolutional GRU may sit early in the stem, where the texture is still
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -105,6 +105,11 @@ class Architecture:
             if halve:
                 px = -(-px // 2) if self.strided else px // 2
         return px
+
+    def seeking(self, sought: str) -> Architecture:
+        """The same network where `sought` is what is sought: among `others`, drone takes its place."""
+        others = dict.fromkeys("drone" if kind == sought else kind for kind in self.others)
+        return replace(self, others=tuple(kind for kind in others if kind != sought))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

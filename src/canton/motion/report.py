@@ -42,13 +42,14 @@ def evaluate(
 def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float) -> dict[str, Any]:
     """The figures of these frames.
 
-    own: over the clips of what is sought alone. all: over all clips, where the others are traps. f1,
-    precision, recall: of points; average_precision: over all thresholds; box_f1: where a hit must overlap
-    the true box by half (intersection over union). false_alarms_per_minute: over the frames with nothing
-    sought in sight. seconds_to_first: the median time from a window's first frame to the first hit, among
-    windows that begin with the thing in sight. recall_by_frame: over the clips of what is sought.
+    own: over the clips that are of what is sought, or show it. all: over all clips, where the others are
+    traps. f1, precision, recall: of points; average_precision: over all thresholds; box_f1: where a hit must
+    overlap the true box by half (intersection over union). false_alarms_per_minute: over the frames with
+    nothing sought in sight. seconds_to_first: the median time from a window's first frame to the first hit,
+    among windows that begin with the thing in sight. recall_by_frame: over the same clips as own.
     """
-    own = [one for one in looks if one.kind == sought]
+    clips = {one.clip for one in looks if one.kind == sought or one.boxes_of(sought)}
+    own = [one for one in looks if one.clip in clips]
     firsts = sorted(frames_to_first(own, threshold, sought=sought))
     table: dict[str, Any] = {}
     for name, some in (("own", own), ("all", looks)):

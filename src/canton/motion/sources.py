@@ -11,7 +11,6 @@ import numpy as np
 from canton.errors import UserError
 from canton.motion.evaluation import WINDOW
 from canton.motion.footage import Footage
-from canton.motion.labels import Box
 from canton.motion.store import Stored, store
 from canton.motion.targets import Named
 from canton.motion.windows import Window, draw_window
@@ -46,9 +45,7 @@ class FromFootage:
         show: Callable[[int, int], None] | None = None,
     ) -> None:
         train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
-        if not any(clip.kind.lower() == sought for clip in train):
-            kinds = sorted({clip.kind.lower() for clip in train})
-            raise UserError(f"{folder} has no train clip of a {sought}: its kinds are {', '.join(kinds)}")
+        train.check_labelled(sought)
         clips = store([*train, *val], fps=fps, width=width, show=show)
         self.sought, self.clips, self.val = sought, clips[: len(train)], clips[len(train) :]
 
@@ -71,11 +68,7 @@ class FromScenes:
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
-        named = [
-            [Named(self.sought, box) for box in self._sought(scene, t)]
-            + [Named(kind, box) for kind, box in scene.others[t]]
-            for t in range(steps)
-        ]
+        named = [[Named(*thing) for thing in here] for here in scene.things(self.sought)]
         return Window(scene.frames, named, np.zeros(steps, bool))
 
     def held_out(self) -> list[Stored]:
@@ -84,17 +77,23 @@ class FromScenes:
     def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> Stored:
         """The k-th scene that training never sees."""
         scene = self._scene(FIRST_HELD_OUT + k, frames, size)
-        boxes = tuple(tuple(self._sought(scene, t)) for t in range(frames))
+        things = scene.things(self.sought)
+        boxes = tuple(tuple(box for _, box in here) for here in things)
+        kinds = tuple(tuple(kind for kind, _ in here) for here in things)
         kind = self.sought if scene.present else "none"
-        return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool))
+        return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool), kinds)
 
     def _scene(self, seed: int, frames: int, size: int) -> Scene:
         from canton.motion.scenes import make_scene  # its drawings are loaded by those who ask for scenes
 
-        return make_scene(seed, frames=frames, size=size, kind=self.kind, backgrounds=self.backgrounds)
-
-    def _sought(self, scene: Scene, t: int) -> list[Box]:
-        return [Box(*(float(value) for value in scene.boxes[t]))] if np.isfinite(scene.boxes[t]).all() else []
+        return make_scene(
+            seed,
+            frames=frames,
+            size=size,
+            kind=self.kind,
+            backgrounds=self.backgrounds,
+            target=self.sought,
+        )
 
 
 class Mixed:
@@ -117,15 +116,17 @@ def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | Non
     Raises: UserError for a folder that will not do, or neither footage nor scenes.
     """
     folder, backgrounds = settings["footage"], settings["backgrounds"]
-    scenes = FromScenes(
-        kind=settings["scene_kind"],
-        sought=settings["sought"],
-        backgrounds=Path(backgrounds) if backgrounds else None,
-    )
+    scenes = None
+    if settings["scenes"]:
+        scenes = FromScenes(
+            kind=settings["scene_kind"],
+            sought=settings["sought"],
+            backgrounds=Path(backgrounds) if backgrounds else None,
+        )
+        if folder is None:
+            return scenes
     if folder is None:
-        if not settings["scenes"]:
-            raise UserError("there is nothing to learn from: give footage, or scenes, or both")
-        return scenes
+        raise UserError("there is nothing to learn from: give footage, or scenes, or both")
     footage = FromFootage(
         Path(folder),
         sought=settings["sought"],
@@ -134,4 +135,4 @@ def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | Non
         width=settings["width"],
         show=show,
     )
-    return Mixed(footage, scenes, settings["scene_share"]) if settings["scenes"] else footage
+    return Mixed(footage, scenes, settings["scene_share"]) if scenes else footage

@@ -23,7 +23,7 @@ class Stored(NamedTuple):
 
     frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
     boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before.
-    kind: what flies there, in lower case. kinds: for every frame what is in each box; None: all are `kind`.
+    kind: what the clip is of. kinds: for every frame what is in each box; None: all are `kind`.
     """
 
     name: str
@@ -71,8 +71,8 @@ def store(
             tuple(Box(*(scale * value for value in box)) for box in clip.labels_by_frame.get(int(frame), ()))
             for frame in index
         )
-        kinds = tuple(tuple(map(str.lower, clip.kinds_by_frame.get(int(frame), ()))) for frame in index)
-        stored.append(Stored(clip.name, clip.kind.lower(), frames, boxes, cuts.astype(bool), kinds))
+        kinds = tuple(clip.kinds_at(int(frame)) for frame in index)
+        stored.append(Stored(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds))
         if show is not None:
             show(k + 1, len(clips))
     return stored

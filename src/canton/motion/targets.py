@@ -40,7 +40,12 @@ class Target(NamedTuple):
 def make_target(
     frames: Sequence[Sequence[Named]], size: tuple[int, int], architecture: Architecture, *, sought: str
 ) -> Target:
-    """The targets (T, ...) of a sequence of frames whose heat maps are of `size` (h, w)."""
+    """The targets (T, ...) of a sequence of frames whose heat maps are of `size` (h, w).
+
+    Raises: ValueError if `sought` is one of the architecture's others too.
+    """
+    if sought in architecture.others:
+        raise ValueError(f"{sought} is sought and among the others {architecture.others}: it is one of both")
     height, width = size
     stride, offset = architecture.stride, architecture.offset
     kinds = {sought: 0, **{kind: k + 1 for k, kind in enumerate(architecture.others)}}

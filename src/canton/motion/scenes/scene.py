@@ -45,6 +45,11 @@ class Scene(NamedTuple):
     kind: str
     others: tuple[tuple[tuple[str, Box], ...], ...]
 
+    def things(self, target: str) -> list[list[tuple[str, Box]]]:
+        """For every frame all that flies there, as (kind, box), what is sought, a `target`, first."""
+        own = [[(target, Box(*box))] if math.isfinite(box[0]) else [] for box in self.boxes.tolist()]
+        return [[*first, *rest] for first, rest in zip(own, self.others, strict=True)]
+
 
 def make_scene(
     seed: int,

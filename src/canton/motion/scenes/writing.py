@@ -23,7 +23,7 @@ SETTINGS = "scenes.json"
 
 
 def write_scenes(scenes: Scenes, folder: Path, *, workers: int = 0) -> Generator[int]:
-    """Write clips/NAME.mp4, labels.csv, splits.csv and others.csv, which has the boxes of what is not sought.
+    """Write clips/NAME.mp4, labels.csv, with the boxes of all that flies, and splits.csv.
 
     Yields the number of scenes that are there, first of those of an earlier run that was broken off, which
     are not made again, then after each. Of every ten scenes eight are for training, one for validation and
@@ -86,7 +86,7 @@ def _settle(folder: Path, scenes: Scenes) -> None:
 
 def _done(folder: Path) -> int:
     """How many scenes are there, whole; what was broken off in mid-writing is taken out of the tables."""
-    tables = {name: _rows(folder / name) for name in ("splits.csv", "labels.csv", "others.csv")}
+    tables = {name: _rows(folder / name) for name in ("splits.csv", "labels.csv")}
     done = 0
     for row in tables["splits.csv"]:
         if len(row) != len(SPLITS) or row[0] != clip_name(done) or not _clip(folder, done).exists():
@@ -126,15 +126,11 @@ def _write(folder: Path, index: int, scene: Scene, target: str) -> None:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
-    seen = [(kind, t, box) for t, found in enumerate(scene.others) for kind, box in found]
+    seen = [(what, t, box) for t, here in enumerate(scene.things(target)) for what, box in here]
     kind = target if scene.present else seen[0][0] if seen else "none"
-    own = [(target, t, Box(*box)) for t, box in enumerate(scene.boxes.tolist()) if box[0] == box[0]]
-    own = own or [entry for entry in seen if entry[0] == kind]
-    rest = [entry for entry in seen if entry[0] != kind]
     name, modality = clip_name(index), "IR" if scene.kind == "thermal" else "V"
-    for table, entries in (("labels.csv", own), ("others.csv", rest)):
-        rows = [(name, modality, what.upper(), t, *_round(box)) for what, t, box in entries]
-        _append(folder / table, rows)
+    rows = [(name, modality, what.upper(), t, *_round(box)) for what, t, box in seen]
+    _append(folder / "labels.csv", rows)
     split = ("train", "val", "test")[max(0, index % 10 - 7)]
     row = (name, modality, kind.upper(), split, frames, width, height, FPS, scene.kind)
     _append(folder / "splits.csv", [row])

@@ -36,7 +36,7 @@ def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
 
 
 def test_every_box_of_a_window_keeps_its_kind() -> None:
-    """Backwards, twice as fast, zoomed: the tall box is the bird's in every even frame, else the drone's."""
+    """Backwards, twice as fast, zoomed: the tall box is the bird's in every second frame, else the drone's."""
     film = clip("one", "drone", 1)
     boxes = tuple((box, Box(box.x, box.y, box.w, 4 * box.h)) for (box,) in film.boxes)
     kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))
@@ -50,6 +50,14 @@ def test_every_box_of_a_window_keeps_its_kind() -> None:
         assert abs(third - first) > 5
         fast = abs(second - first) > 13.5
         assert (len(set(tall)) == 1) == fast, "every second frame has it the same way, neighbours do not"
+    still = draw_window(
+        [film._replace(kinds=(("drone", "bird"),) * 14)],
+        np.random.default_rng(0),
+        sought="drone",
+        steps=3,
+        size=48,
+    )
+    assert [max(named, key=lambda thing: thing.box.h).kind for named in still.named] == ["bird"] * 3
 
 
 def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:

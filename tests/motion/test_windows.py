@@ -36,7 +36,7 @@ def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
 
 
 def test_every_box_of_a_window_keeps_its_kind() -> None:
-    """Backwards, twice as fast, zoomed: the tall box is the bird's in every second frame, else the drone's."""
+    """Backwards, twice as fast, zoomed: the tall box is every second frame's bird, else its drone."""
     film = clip("one", "drone", 1)
     boxes = tuple((box, Box(box.x, box.y, box.w, 4 * box.h)) for (box,) in film.boxes)
     kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))

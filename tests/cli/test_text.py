@@ -99,6 +99,16 @@ def test_score_says_bits_per_byte(canton: Canton, model: Path, text: Path, tmp_p
     assert float(adapted.split()[0]) < 0.8 * float(plain.split()[0])
 
 
+def test_score_without_a_model_reads_with_the_shipped_one(
+    canton: Canton, model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "plain"
+    file.write_text("The value that is given to a function when it is called is known as an argument of it.")
+    bits = [float(canton("text", "score", *words, file).out.split()[0]) for words in ((), (model,))]
+    assert bits[0] < bits[1] - 1, "the little model of these tests has read one sentence only"
+    assert "3 texts named" in canton.complains("text", "score", model, file, file)
+
+
 def test_score_paints(canton: Canton, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "odd"
     file.write_bytes("What is past: XQ ä漢\n".encode() + b"\xff\x1b[2J\x07")

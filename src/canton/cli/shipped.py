@@ -37,6 +37,25 @@ def open_model(model: Path | None, package: str, load: Callable[[Path], Loaded])
     return load_shipped(package, load) if model is None else load(model)
 
 
+def model_and(
+    words: list[str], model: Path | None = None, *, plural: str, command: str
+) -> tuple[Path | None, str]:
+    """The model, where one is named, and what `command` is to work on: the words of a command that takes
+    [MODEL] and one thing, which many of are `plural`.
+
+    Raises: UserError if there are more words, or the model is named twice.
+    """
+    if len(words) == 1:
+        return model, words[0]
+    if len(words) == 2 and model is None:
+        return Path(words[0]), words[1]
+    if len(words) == 2:
+        raise UserError(f"the model is named twice: {words[0]} and --model {model}")
+    raise UserError(
+        f"{len(words)} {plural} named: {', '.join(words[:4])}; {command} takes one, after the model if any"
+    )
+
+
 def describe_shipped(package: str) -> str:
     """The place of the model that `package` ships, and how good it was on what it never saw."""
     from canton.storage import read_header  # which needs torch, as the commands' help does not

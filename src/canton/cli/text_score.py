@@ -11,8 +11,14 @@ import typer
 
 
 def score(
-    model: Annotated[Path, typer.Argument(help="A model file.")],
-    file: Annotated[Path, typer.Argument(help="The text to score, any bytes; - for standard input.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] FILE",
+            help="The text to score, any bytes, - for standard input; before it, if you like, a model file: "
+            "left out, the one shipped reads.",
+        ),
+    ],
     html: Annotated[Path | None, typer.Option(help="Write a page: hover for a byte's alternatives.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write every byte's bits; - for standard output.")] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Also let the model learn while it reads.")] = False,
@@ -24,6 +30,7 @@ def score(
 ) -> None:
     """Score FILE in bits per byte, and show the surprise of every byte."""
     from canton.cli.colour import Painter, legend
+    from canton.cli.shipped import model_and, open_model
     from canton.errors import UserError
     from canton.storage import replacing
     from canton.text import Adapter, load_model, map_file
@@ -34,8 +41,9 @@ def score(
 
     if not adapt and (rate is not None or decay is not None):
         raise UserError("--rate and --decay belong to --adapt")
-    reader = load_model(model).model
-    text = map_file(file)
+    model, file = model_and(what, plural="texts", command="score")
+    reader = open_model(model, "canton.text", load_model).model
+    text = map_file(Path(file))
     adapter = None
     if adapt:
         adapter = Adapter(
@@ -45,10 +53,10 @@ def score(
     writers: list[JSONWriter | PageWriter] = []
     with ExitStack() as open_files:
         if html is not None:
-            writers.append(PageWriter(open_files.enter_context(replacing(html)), name=str(file)))
+            writers.append(PageWriter(open_files.enter_context(replacing(html)), name=file))
         if json is not None:
             out = sys.stdout.buffer if str(json) == "-" else open_files.enter_context(replacing(json))
-            writers.append(JSONWriter(out, name=str(file)))
+            writers.append(JSONWriter(out, name=file))
         painter = Painter(sys.stdout) if painted else None
         if painter is not None:
             typer.echo(legend())

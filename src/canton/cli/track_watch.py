@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from canton.cli.shipped import open_model
+from canton.cli.shipped import model_and, open_model
 from canton.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def watch(
     from canton.motion.watching import shrink, watch
     from canton.training import stop_signals
 
-    model, source = _which(what, model)
+    model, source = model_and(what, model, plural="videos", command="watch")
     if threshold is not None and not 0.01 <= threshold <= 1:
         raise UserError(f"threshold is {threshold}: it lies between 0.01 and 1")
     if fps is not None and not 0 < fps < float("inf"):
@@ -93,19 +93,6 @@ def watch(
     if video.problem:
         raise UserError(f"{video.problem}; what was seen before it is kept")
     return 0
-
-
-def _which(what: list[str], model: Path | None) -> tuple[Path | None, str]:
-    """The model and the video that the words name."""
-    if len(what) == 1:
-        return model, what[0]
-    if len(what) == 2 and model is None:
-        return Path(what[0]), what[1]
-    if len(what) == 2:
-        raise UserError(f"the model is named twice: {what[0]} and --model {model}")
-    raise UserError(
-        f"{len(what)} videos named: {', '.join(what[:4])}; watch takes one, after the model if any"
-    )
 
 
 def _check_outputs(*outputs: Path | None, inputs: list[str]) -> None:

@@ -94,6 +94,10 @@ def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> N
     for name, weight in a.model.named_parameters():
         assert torch.allclose(weight, b.model.get_parameter(name), atol=1e-6), name
     assert b.header["training"]["start"] == "first.safetensors"
+    still = replace(SMALL, recurrent=False)
+    train(second, footage=footage, **SETTINGS, start=first, architecture=still, steps=1, rate=1e-9, workers=0)
+    assert load_model(second).model.architecture == still, "the same network, its memory emptied"
+    train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
     with pytest.raises(UserError, match="another network"):
         train(second, footage=footage, start=first, architecture=replace(SMALL, memory=7), steps=1)
     broken = tmp_path / "broken.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,9 @@ def train(
         rate: peak learning rate; clip: see `canton.training.fit`; average: the decay of `Average`, which is
             what a finished run keeps; 0 keeps the last weights.
         fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
-        architecture: of a new network; start: or a finished model, whose weights are learned on from.
+        architecture: of a new network; start: or a finished model, whose weights are learned on from. Where
+            both are given they are the same but, perhaps, for `recurrent`: a network that learned from single
+            frames may learn to remember.
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
         accelerator, processes, precision, log, clock: see `canton.training`.
@@ -228,11 +231,15 @@ def _new(architecture: Architecture | None, start: Path | None, chosen: dict[str
         held = load_model(start)
         if held.checkpoint is not None:
             raise UserError(f"{start} is a run that is not finished: go on with it, or name a finished model")
-        if architecture not in (None, held.model.architecture):
-            raise UserError(f"{start} is another network: leave the model's settings out to start from it")
-        if sought in held.model.architecture.others:
+        begun = held.model.architecture
+        if sought in begun.others:
             raise UserError(f"{start} learned what a {sought} is not: begin a new network to seek one")
-        return held.model
+        wanted = architecture.seeking(sought) if architecture else begun
+        if replace(wanted, recurrent=begun.recurrent) != begun:
+            raise UserError(f"{start} is another network: leave the model's settings out to start from it")
+        model = MotionModel(wanted)
+        model.load_state_dict(held.model.state_dict())
+        return model
     with torch.random.fork_rng([]):
         torch.manual_seed(chosen["seed"])
         return MotionModel((architecture or Architecture()).seeking(sought))

@@ -15,12 +15,13 @@ from canton.averaging import Average
 from canton.curve import Curve
 from canton.errors import UserError, require
 from canton.motion.batches import Batch, Batches, ahead, to_model
-from canton.motion.evaluation import Look, choose_threshold, enlarged, look, recall_by_frame, score
+from canton.motion.evaluation import choose_threshold, enlarged, look, recall_by_frame, score
 from canton.motion.labels import as_kind
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
 from canton.motion.settings import check, complete
 from canton.motion.sources import open_source
+from canton.motion.store import Stored
 from canton.motion.targets import motion_loss
 from canton.storage import check_writable
 from canton.training import Report, fit, make_fabric
@@ -195,10 +196,7 @@ def train(
         return None
     if report.stopped:
         return Trained(model, None, report, False, curve)
-    clips = source.held_out()
-    looks, nearer = look(model, clips), look(model, map(enlarged, clips), every=2)
-    header["threshold"] = choose_threshold(looks, nearer, sought=chosen["sought"])
-    header["held_out"] = figures(looks, header["threshold"], sought=chosen["sought"])
+    header |= measure(model, source.held_out(), sought=chosen["sought"])
     places = {name: Path(chosen[name]).name for name in PLACES if chosen[name]}
     header["training"] = {  # whoever gets the model need not know where on this machine things lie
         **chosen, **places, "steps_done": report.step, "seconds": round(report.seconds, 3)
@@ -214,15 +212,17 @@ def window_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Te
     return motion_loss(maps, batch.target), after
 
 
-def figures(looks: Sequence[Look], threshold: float, *, sought: str) -> dict[str, Any]:
-    """What a model file says of the held-out windows."""
+def measure(model: MotionModel, clips: Sequence[Stored], *, sought: str) -> dict[str, Any]:
+    """What a model file says of held-out clips: the threshold chosen on them and the figures there."""
+    looks, nearer = look(model, clips), look(model, map(enlarged, clips), every=2)
+    threshold = choose_threshold(looks, nearer, sought=sought)
     scores = score(looks, threshold, sought=sought)
-    recall = recall_by_frame(looks, threshold, sought=sought)
-    return {
+    held_out = {
         **{name: round(value, 4) for name, value in scores._asdict().items()},
-        "recall_by_frame": [round(value, 4) for value in recall],
+        "recall_by_frame": [round(value, 4) for value in recall_by_frame(looks, threshold, sought=sought)],
         "frames": len(looks),
     }
+    return {"threshold": threshold, "held_out": held_out}
 
 
 def _new(architecture: Architecture | None, start: Path | None, chosen: dict[str, Any]) -> MotionModel:

@@ -18,7 +18,7 @@ import torch
 from canton.motion import Architecture, train
 from canton.motion.learning import Progress, Trained
 
-BY_RECIPE = ("batch", "length", "pieces")
+BY_RECIPE = ("batch", "length", "pieces", "seed")
 """Settings that are the recipe's where nothing is said."""
 
 
@@ -84,6 +84,7 @@ def learn(
         pieces=a.pieces,
         singles=a.singles,
         rate=a.rate,
+        seed=a.seed,
         workers=a.workers,
         accelerator=a.accelerator,
         precision=precision if on_processor else "32-true",

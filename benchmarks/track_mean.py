@@ -1,0 +1,49 @@
+"""The mean of the weights of several motion models that grew from one, with a threshold and figures of its
+own.
+
+    python benchmarks/track_mean.py FOOTAGE OUT MODEL MODEL ...
+
+Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from canton.errors import UserError
+from canton.motion import load_model
+from canton.motion.learning import measure
+from canton.motion.modelfile import save_model
+from canton.motion.sources import open_source
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("footage", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    a = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    held = [load_model(path) for path in a.models]
+    for path, one in zip(a.models, held, strict=True):
+        if one.model.architecture != held[0].model.architecture:
+            raise UserError(f"{path} is another network than {a.models[0]}")
+    weights = [one.model.state_dict() for one in held]
+    model, last = held[-1].model, held[-1].header
+    mean = {
+        name: torch.stack([each[name] for each in weights]).mean(0) if value.is_floating_point() else value
+        for name, value in weights[-1].items()
+    }
+    model.load_state_dict(mean)
+    training = last["training"]
+    clips = open_source({**training, "footage": str(a.footage)}).held_out()
+    figures = measure(model, clips, sought=training["sought"])
+    save_model(a.out, model, {"training": training, "curve": last["curve"], **figures})
+    print(f"{a.out}: {figures['held_out']}")
+
+
+if __name__ == "__main__":
+    main()

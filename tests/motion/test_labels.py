@@ -66,6 +66,8 @@ def test_what_a_clip_is_of(tmp_path: Path) -> None:
     written(tmp_path / "splits.csv", "clip,class,modality,split\nA,,,test\n")
     assert read_labels(path)["A"].kind == "drone", "an empty cell says nothing"
     assert read_labels(path)["A"].modality == "IR"
+    written(path, CSV.splitlines()[0] + "\nA,IR,,0,1,2,3,4\nA,IR,,1,1,2,3,4\nA,IR,BIRD,2,1,2,3,4\n")
+    assert read_labels(path)["A"].kind == "bird", "a box without a class says nothing either"
 
 
 def test_csv_of_the_fewest_columns_and_from_a_spreadsheet(tmp_path: Path) -> None:

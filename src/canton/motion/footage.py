@@ -144,7 +144,7 @@ class Footage(Sequence[Clip]):
 
     def check_labelled(self, kind: str) -> None:
         """Raises: UserError if none of the boxes is of `kind`."""
-        there = {kind for clip in self for frame in clip.labels_by_frame for kind in clip.kinds_at(frame)}
+        there = {one for clip in self for frame in clip.labels_by_frame for one in clip.kinds_at(frame)}
         if kind not in there:
             names = ", ".join(sorted(one or "boxes without a class" for one in there)) or "nothing"
             raise UserError(f"{self.directory}: no {kind} is labelled in these clips: there are {names}")

@@ -197,7 +197,7 @@ class _Tables:
 
 
 def _clip(name: str, labels: list[Label], modality: str = "") -> ClipLabels:
-    kinds = [label.kind for label in labels]
+    kinds = [label.kind for label in labels if label.kind]
     usual = max(sorted(set(kinds)), key=kinds.count, default="")
     return ClipLabels(name, usual, modality, "", tuple(sorted(labels, key=lambda label: label.frame)))
 

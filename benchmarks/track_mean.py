@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from canton.errors import UserError
 from canton.motion import load_model
 from canton.motion.learning import measure
 from canton.motion.modelfile import save_model
@@ -30,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     held = [load_model(path) for path in a.models]
     for path, one in zip(a.models, held, strict=True):
         if one.model.architecture != held[0].model.architecture:
-            raise UserError(f"{path} is another network than {a.models[0]}")
+            parser.error(f"{path} is another network than {a.models[0]}")
     weights = [one.model.state_dict() for one in held]
     model, last = held[-1].model, held[-1].header
     mean = {

@@ -115,11 +115,15 @@ def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | Non
 
     Raises: UserError for a folder that will not do, or neither footage nor scenes.
     """
-    folder, backgrounds = settings["footage"], settings["backgrounds"]
+    from canton.motion.scenes import KINDS
+
+    folder, backgrounds, kind = settings["footage"], settings["backgrounds"], settings["scene_kind"]
+    if kind not in KINDS:  # even where no scene is asked for: a word that means nothing is a slip
+        raise UserError(f"scene_kind is {kind!r}: it is one of {', '.join(KINDS)}")
     scenes = None
     if settings["scenes"]:
         scenes = FromScenes(
-            kind=settings["scene_kind"],
+            kind=kind,
             sought=settings["sought"],
             backgrounds=Path(backgrounds) if backgrounds else None,
         )

@@ -165,6 +165,7 @@ def test_bad_input_is_one_line(canton: Canton, trained: Path, footage: Path, tmp
         (("train", "--steps", "0", "--scenes", "--out", out), "steps is 0"),
         (("train", "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
         (("train", "--footage", footage, "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
+        (("train", "--footage", footage, "--backgrounds", empty, "--out", out), "it is for made scenes"),
         (("train", "--resume", "--out", trained), "finished"),
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),

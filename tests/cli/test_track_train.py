@@ -166,6 +166,10 @@ def test_bad_input_is_one_line(canton: Canton, trained: Path, footage: Path, tmp
         (("train", "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
         (("train", "--footage", footage, "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
         (("train", "--footage", footage, "--backgrounds", empty, "--out", out), "it is for made scenes"),
+        (
+            ("train", "--footage", footage, "--length", "40", "--steps", "1", "--out", out),
+            "longest train clip",
+        ),
         (("train", "--resume", "--out", trained), "finished"),
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),

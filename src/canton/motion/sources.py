@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 class FromFootage:
-    """Annotated clips: the train split is drawn from, the val split held out."""
+    """Annotated clips: of the train split windows of `steps` frames are drawn, the val split is held out."""
 
     def __init__(
         self,
@@ -42,12 +42,19 @@ class FromFootage:
         modality: str | None,
         fps: float,
         width: int,
+        steps: int,
         show: Callable[[int, int], None] | None = None,
     ) -> None:
         train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
         train.check_labelled(sought)
         clips = store([*train, *val], fps=fps, width=width, show=show)
         self.sought, self.clips, self.val = sought, clips[: len(train)], clips[len(train) :]
+        longest = max(len(clip.frames) for clip in self.clips)
+        if longest < steps:
+            raise UserError(
+                f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, and length "
+                f"times pieces is {steps}: take fewer"
+            )
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         return draw_window(self.clips, rng, sought=self.sought, steps=steps, size=size)
@@ -139,6 +146,7 @@ def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | Non
         modality=settings["modality"],
         fps=settings["fps"],
         width=settings["width"],
+        steps=settings["length"] * settings["pieces"],
         show=show,
     )
     return Mixed(footage, scenes, settings["scene_share"]) if scenes else footage

@@ -1,7 +1,7 @@
 """The mean of the weights of several motion models that grew from one, with a threshold and figures of its
-own.
+own; of one model, with those of one kind of footage.
 
-    python benchmarks/track_mean.py FOOTAGE OUT MODEL MODEL ...
+    python benchmarks/track_mean.py FOOTAGE OUT MODEL [MODEL ...] [--modality IR]
 
 Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482.
 """
@@ -24,24 +24,33 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("footage", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--modality", help="measure on footage of this kind alone, such as IR")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    held = [load_model(path) for path in a.models]
-    for path, one in zip(a.models, held, strict=True):
+    mean(a.footage, a.out, a.models, modality=a.modality)
+
+
+def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None = None) -> None:
+    """Write the mean of `models` to `out`, measured on the clips held out."""
+    held = [load_model(path) for path in models]
+    for path, one in zip(models, held, strict=True):
         if one.model.architecture != held[0].model.architecture:
-            parser.error(f"{path} is another network than {a.models[0]}")
+            raise SystemExit(f"{path} is another network than {models[0]}")
     weights = [one.model.state_dict() for one in held]
     model, last = held[-1].model, held[-1].header
-    mean = {
-        name: torch.stack([each[name] for each in weights]).mean(0) if value.is_floating_point() else value
-        for name, value in weights[-1].items()
-    }
-    model.load_state_dict(mean)
+    model.load_state_dict(
+        {
+            name: torch.stack([each[name] for each in weights]).mean(0)
+            if value.is_floating_point()
+            else value
+            for name, value in weights[-1].items()
+        }
+    )
     training = last["training"]
-    clips = open_source({**training, "footage": str(a.footage)}).held_out()
+    clips = open_source({**training, "footage": str(footage), "modality": modality}).held_out()
     figures = measure(model, clips, sought=training["sought"])
-    save_model(a.out, model, {"training": training, "curve": last["curve"], **figures})
-    print(f"{a.out}: {figures['held_out']}")
+    save_model(out, model, {"training": training, "curve": last["curve"], **figures})
+    print(f"{out}: {figures['held_out']}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_generate_without_a_model_takes_the_one_shipped(
     done = canton("text", "generate", "--bytes", "40", "--seed", "1")
     assert done.status == 0, done.err
     assert len(done.out.encode()) == 40
-    monkeypatch.setitem(SHIPPED, "canton.text", "models/none.safetensors")
+    monkeypatch.setitem(SHIPPED, "text", "models/none.safetensors")
     assert "no model is shipped" in canton.complains("text", "generate")
 
 
@@ -147,11 +147,11 @@ def test_info_tells_the_figures_of_the_models_shipped(
     canton: Canton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = {line[:24].strip(): line[25:] for line in canton("info").out.splitlines()}
-    for name, what in (("text", "bits per byte on"), ("track", "F1")):
+    for name, what in (("text", "bits per byte on"), ("visible", "F1"), ("infrared", "F1")):
         path, _, figures = shown[f"shipped {name} model"].partition(": ")
         assert what in figures
         assert "held_out" in canton("info", path).out
-    monkeypatch.setitem(SHIPPED, "canton.text", "models/none.safetensors")
+    monkeypatch.setitem(SHIPPED, "text", "models/none.safetensors")
     assert "none in this copy" in canton("info").out
 
 

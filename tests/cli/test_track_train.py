@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,8 +110,8 @@ def test_without_a_model_the_shipped_one_is_taken(canton: Canton, footage: Path,
     wanted, drawn = tmp_path / "figures.json", tmp_path / "figure.png"
     assert canton("track", "evaluate", "--footage", footage, "--json", wanted).status == 0
     figures = json.loads(wanted.read_text())
-    shipped = load_shipped("canton.motion", load_model)
-    assert figures["model"] == "shipped"
+    shipped = load_shipped("infrared", load_model)
+    assert figures["model"] == "infrared", "the clips have no colours"
     assert figures["threshold"] == shipped.header["threshold"]
     done = canton("track", "figure", "--out", drawn, "--frames", "2")
     assert done.status == 0
@@ -120,13 +122,28 @@ def test_without_a_model_the_shipped_one_is_taken(canton: Canton, footage: Path,
     assert kinds == ["none"] * taken + ["drone"], "the first scene with something in it"
 
 
+def test_evaluate_asks_which_model_where_some_clips_have_colours(
+    canton: Canton, footage: Path, tmp_path: Path
+) -> None:
+    from canton.motion.recorder import Recorder
+
+    mixed = tmp_path / "mixed"
+    shutil.copytree(footage, mixed)
+    with Recorder(mixed / "test_1.mp4", 64, 64, 10.0) as film:
+        for _ in range(12):
+            film.write(np.full((64, 64, 3), (40, 90, 200), np.uint8))
+    line = canton.complains("track", "evaluate", "--footage", mixed)
+    assert "visible, infrared" in line
+    assert canton("track", "evaluate", "visible", "--footage", mixed).status == 0
+
+
 def test_train_learns_on_from_the_shipped_model(canton: Canton, footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
-    words = ("--footage", footage, "--start", "shipped", "--steps", "1", "--rate", "1e-9", "--out", out)
+    words = ("--footage", footage, "--start", "infrared", "--steps", "1", "--rate", "1e-9", "--out", out)
     assert canton("track", "train", *words, "--size", "64", "--batch", "2", "--length", "2").status == 0
     for (name, a), b in zip(
         load_model(out).model.named_parameters(),
-        load_shipped("canton.motion", load_model).model.parameters(),
+        load_shipped("infrared", load_model).model.parameters(),
         strict=True,
     ):
         assert torch.allclose(a, b, atol=1e-6), name

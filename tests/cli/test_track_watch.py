@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from canton.cli.shipped import SHIPPED
+from canton.cli.shipped import LIGHTS, SHIPPED
 from canton.motion.recorder import Recorder
 from cli.conftest import Canton
 from motion.watching_stub import HEIGHT, WIDTH, Bright, flight
@@ -123,8 +124,36 @@ def test_a_model_for_text(canton: Canton, model: Path, video: Path, tmp_path: Pa
 
 
 def test_no_model_where_none_is_shipped(canton: Canton, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SHIPPED, "canton.motion", "models/none.safetensors")
+    for name in LIGHTS:
+        monkeypatch.setitem(SHIPPED, name, "models/none.safetensors")
     assert "no model is shipped" in canton.complains("track", "watch", video)
+
+
+@pytest.mark.parametrize(("coloured", "name"), [(True, "visible"), (False, "infrared")])
+def test_the_model_that_fits_the_film_is_taken(
+    canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coloured: bool, name: str
+) -> None:
+    """Where none is named: a film without colours is one of heat."""
+    film = tmp_path / "film.mp4"
+    with Recorder(film, WIDTH, HEIGHT, 10) as recorder:
+        for frame in flight(4):
+            grey = frame.pixels.mean(-1, keepdims=True).astype(np.uint8).repeat(3, -1)
+            grey[..., 2] += 12 * coloured
+            recorder.write(grey)
+    opened = []
+
+    def load(path: Path) -> SimpleNamespace:
+        opened.append(path.name)
+        return SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
+
+    monkeypatch.setattr("canton.motion.modelfile.load_model", load)
+    done = canton("track", "watch", film)
+    assert done.status == 0, done.err
+    assert f"the {name} model that ships" in done.out
+    other = "infrared" if coloured else "visible"
+    done = canton("track", "watch", other, film)
+    assert "that ships" not in done.out
+    assert opened == [f"{name}.safetensors", f"{other}.safetensors"], "a word names the other"
 
 
 @pytest.mark.parametrize("option", ["--out", "--json", "--csv"])

@@ -32,7 +32,7 @@ def _installation() -> dict[str, object]:
     import torch
 
     from canton import __version__, kernels
-    from canton.cli.shipped import describe_shipped
+    from canton.cli.shipped import SHIPPED, describe_shipped
     from canton.kernels import native
 
     def found(package: str) -> str:
@@ -50,8 +50,7 @@ def _installation() -> dict[str, object]:
         "devices": ", ".join(devices),
         "kernels": ", ".join(kernels.NAMES[1:]),
         "native kernel": native.why_not() or f"built, runs {native.instruction_set()}",
-        "shipped text model": describe_shipped("canton.text"),
-        "shipped track model": describe_shipped("canton.motion"),
+        **{f"shipped {name} model": describe_shipped(name) for name in SHIPPED},
         **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard", *TRACK)},
     }
 

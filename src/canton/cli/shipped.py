@@ -11,30 +11,44 @@ from canton.errors import UserError
 
 Loaded = TypeVar("Loaded")
 
-SHIPPED = {"canton.motion": "motion/models/track.safetensors", "canton.text": "text/models/text.safetensors"}
-"""By package."""
+TEXT, VISIBLE, INFRARED = "text", "visible", "infrared"
+LIGHTS = (VISIBLE, INFRARED)
+"""The motion models that ship, each for films taken in such light; a command's MODEL may be one of these
+words.
+"""
+SHIPPED = {
+    TEXT: "text/models/text.safetensors",
+    VISIBLE: "motion/models/visible.safetensors",
+    INFRARED: "motion/models/infrared.safetensors",
+}
 
 
-def load_shipped(package: str, load: Callable[[Path], Loaded]) -> Loaded:
-    """What `load` makes of the model file that `package` ships.
+def load_shipped(name: str, load: Callable[[Path], Loaded]) -> Loaded:
+    """What `load` makes of the model file that ships under this name.
 
     Raises: UserError if this copy of Canton has none.
     """
-    place = files("canton").joinpath(SHIPPED[package])
+    place = files("canton").joinpath(SHIPPED[name])
     if not place.is_file():
         raise UserError("no model is shipped with this copy of Canton: name a model file")
     with as_file(place) as path:
         return load(path)
 
 
-def path_or_shipped(model: Path | None, package: str) -> Path | None:
-    """`model`, or the file of the one that `package` ships where it is the word "shipped"."""
-    return load_shipped(package, lambda path: path) if model == Path("shipped") else model
+def motion_model(model: Path | None) -> Path | None:
+    """`model`, or the file of the one that ships where it is one of `LIGHTS`."""
+    return load_shipped(str(model), lambda path: path) if str(model) in LIGHTS else model
 
 
-def open_model(model: Path | None, package: str, load: Callable[[Path], Loaded]) -> Loaded:
-    """What `load` makes of `model`; of the one that `package` ships where it was left out."""
-    return load_shipped(package, load) if model is None else load(model)
+def open_model(model: Path | None, name: str, load: Callable[[Path], Loaded]) -> Loaded:
+    """What `load` makes of `model`; of the one that ships under `name` where it was left out."""
+    path = motion_model(model) if name in LIGHTS else model
+    return load_shipped(name, load) if path is None else load(path)
+
+
+def light(*, coloured: bool) -> str:
+    """Which motion model fits a film: a picture of heat has no colour."""
+    return VISIBLE if coloured else INFRARED
 
 
 def model_and(
@@ -56,12 +70,12 @@ def model_and(
     )
 
 
-def describe_shipped(package: str) -> str:
-    """The place of the model that `package` ships, and how good it was on what it never saw."""
+def describe_shipped(name: str) -> str:
+    """The place of the model that ships under this name, and how good it was on what it never saw."""
     from canton.storage import read_header  # which needs torch, as the commands' help does not
 
     try:
-        path, header = load_shipped(package, lambda path: (path, read_header(path)))
+        path, header = load_shipped(name, lambda path: (path, read_header(path)))
     except UserError:
         return "none in this copy"
     if (held := header.get("held_out")) is not None:

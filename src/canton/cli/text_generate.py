@@ -24,7 +24,7 @@ def generate(
     utf8: Annotated[bool, typer.Option("--utf8/--no-utf8", help="Write whole UTF-8 characters only.")] = True,
 ) -> None:
     """Write. The text goes to standard output as it is drawn; the prompt is not repeated."""
-    from canton.cli.shipped import open_model
+    from canton.cli.shipped import TEXT, open_model
     from canton.errors import UserError
     from canton.text import generate, load_model
 
@@ -34,7 +34,7 @@ def generate(
         raise UserError(f"seed is {seed}: it is a whole number of at least 0")
     start = sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt)
     first = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-    writer = open_model(model, "canton.text", load_model).model
+    writer = open_model(model, TEXT, load_model).model
     out = sys.stdout.buffer
     for k in range(count):
         texts = generate(

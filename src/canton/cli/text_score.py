@@ -30,7 +30,7 @@ def score(
 ) -> None:
     """Score FILE in bits per byte, and show the surprise of every byte."""
     from canton.cli.colour import Painter, legend
-    from canton.cli.shipped import model_and, open_model
+    from canton.cli.shipped import TEXT, model_and, open_model
     from canton.errors import UserError
     from canton.storage import replacing
     from canton.text import Adapter, load_model, map_file
@@ -42,7 +42,7 @@ def score(
     if not adapt and (rate is not None or decay is not None):
         raise UserError("--rate and --decay belong to --adapt")
     model, file = model_and(what, plural="texts", command="score")
-    reader = open_model(model, "canton.text", load_model).model
+    reader = open_model(model, TEXT, load_model).model
     text = map_file(Path(file))
     adapter = None
     if adapt:

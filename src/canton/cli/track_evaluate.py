@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from canton.errors import UserError
 
+if TYPE_CHECKING:
+    from canton.motion.store import Stored
+
 
 def evaluate(
     footage: Annotated[Path, typer.Option(help="A folder of annotated clips.")],
-    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A model file, or one of those that ship: visible, infrared; left out: as the clips are."
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="train, val or test, as the folder's splits.csv has it.")
     ] = "test",
@@ -30,7 +38,7 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(help="Draw recall over frames seen (png, svg or pdf).")] = None,
 ) -> None:
     """Measure how well MODEL finds what it seeks."""
-    from canton.cli.shipped import open_model
+    from canton.cli.shipped import VISIBLE, open_model
     from canton.cli.track_progress import TrainScreen
     from canton.motion.footage import Footage
     from canton.motion.labels import as_kind
@@ -46,7 +54,7 @@ def evaluate(
         raise UserError(f"every is {every}: it is a whole number of at least 1")
     if threshold is not None and not 0.05 <= threshold <= 1:
         raise UserError(f"threshold is {threshold}: it lies between 0.05 and 1")
-    held = open_model(model, "canton.motion", load_model)
+    held = open_model(model, VISIBLE, load_model)
     training = held.header["training"]
     rate = fps or float(training["fps"])
     kind = as_kind(sought or str(training["sought"]))
@@ -57,6 +65,9 @@ def evaluate(
         clips.check_labelled(kind)
     with TrainScreen() as screen:
         stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
+    if model is None:
+        model = Path(_light(stored))
+        held = open_model(model, VISIBLE, load_model)
     figures = evaluate(
         held.model,
         stored,
@@ -65,7 +76,7 @@ def evaluate(
         fps=rate,
         every=every,
     )
-    figures = {"model": str(model or "shipped"), "split": split, "modality": modality, **figures}
+    figures = {"model": str(model), "split": split, "modality": modality, **figures}
     _show(figures)
     if json is not None:
         with replacing(json) as file:
@@ -74,6 +85,22 @@ def evaluate(
         from canton.motion.plots import draw_recall
 
         draw_recall(plot, {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}, rate)
+
+
+def _light(clips: list[Stored]) -> str:
+    """Which of the models that ship is for these clips.
+
+    Raises: UserError if they are of both kinds.
+    """
+    from canton.cli.shipped import light
+
+    fitting = {light(coloured=clip.frames.shape[-1] > 1) for clip in clips}
+    if len(fitting) > 1:
+        raise UserError(
+            "some of the clips have colours and some have none, and a model ships for each: name one "
+            "(visible, infrared), or the clips' --modality"
+        )
+    return fitting.pop()
 
 
 def _show(figures: dict[str, Any]) -> None:

@@ -9,14 +9,19 @@ import typer
 
 
 def export(
-    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A model file, or one of those that ship: visible (left out: this one), infrared."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("track.onnx"),
 ) -> None:
     """Write the model as an ONNX file, its memory going in and coming out."""
-    from canton.cli.shipped import open_model
+    from canton.cli.shipped import VISIBLE, open_model
     from canton.motion.export import export_model
     from canton.motion.modelfile import load_model
 
-    held = open_model(model, "canton.motion", load_model)
+    held = open_model(model, VISIBLE, load_model)
     export_model(held.model, out)
     typer.echo(str(out))

@@ -12,7 +12,12 @@ from canton.errors import UserError, require
 
 
 def figure(
-    model: Annotated[Path | None, typer.Argument(help="A model file; left out: the one shipped.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A model file, or one of those that ship: visible, infrared; left out: as the scene is."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write (png).")] = Path(
         "figure.png"
     ),
@@ -27,7 +32,7 @@ def figure(
     frames: Annotated[int, typer.Option(help="How many frames, from t0.")] = 8,
 ) -> None:
     """Draw the article's figure: output, truth and input of t0, t1 ... side by side."""
-    from canton.cli.shipped import open_model
+    from canton.cli.shipped import light, open_model
     from canton.motion.figure import draw_figure
     from canton.motion.modelfile import load_model
     from canton.motion.sources import FromScenes
@@ -38,7 +43,7 @@ def figure(
     if out.suffix.lower() != ".png":
         raise UserError(f"--out is {out}: the figure is a .png")
     check_writable(out)
-    held = open_model(model, "canton.motion", load_model)
+    held = open_model(model, light(coloured=scene_kind != "thermal"), load_model)
     cv2 = require("cv2", extra="track")
     scenes = FromScenes(kind=scene_kind, sought=str(held.header["training"]["sought"]))
     if scene is None:

@@ -34,7 +34,8 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     start: Annotated[
-        Path | None, typer.Option(help="A finished model to learn on from; shipped: the one that ships.")
+        Path | None,
+        typer.Option(help="A finished model to learn on from, or one that ships: visible, infrared."),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="article: the network of 2017.")] = None,
     no_memory: Annotated[
@@ -68,7 +69,7 @@ def train(
     it.
     """
     from canton.cli.curve import draw_beside
-    from canton.cli.shipped import path_or_shipped
+    from canton.cli.shipped import motion_model
     from canton.cli.track_progress import TrainScreen
     from canton.motion import learning
 
@@ -98,7 +99,7 @@ def train(
             fps=fps,
             width=width,
             architecture=_architecture({k: v for k, v in changes.items() if v is not None}, preset, resume),
-            start=path_or_shipped(start, "canton.motion"),
+            start=motion_model(start),
             steps=steps,
             minutes=minutes,
             resume=resume,

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from canton.cli.shipped import model_and, open_model
+from canton.cli.shipped import light, model_and, open_model
 from canton.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def watch(
             "before it, if you like, a model file.",
         ),
     ],
-    model: Annotated[Path | None, typer.Option(help="A model file; left out: the one shipped.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model file, or one of those that ship: visible, infrared; left out: as the film is."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write an annotated video (mp4).")] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write a line of JSON a frame; - for standard output.")
@@ -67,11 +72,12 @@ def watch(
     if width is not None and width < 0:
         raise UserError(f"width is {width}: it is a number of px, or 0")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
-    made = open_model(model, "canton.motion", load_model)
-    network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
-    most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
     camera = source.isdigit() or "://" in source
     with open_video(source, fps=fps) as video, ExitStack() as after:
+        fitting = light(coloured=video.coloured)
+        made = open_model(model, fitting, load_model)
+        network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
+        most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
         rate = min(fps or USUAL_FPS, video.fps or USUAL_FPS) if fps else video.fps or USUAL_FPS
         writers = [_text(after, json, "json"), _text(after, csv, "csv")]
         scale = shrink(video.width, most)
@@ -87,7 +93,8 @@ def watch(
             if stop.is_set():
                 break
     written = [str(path) for path in (out, json, csv) if path is not None and str(path) != "-"]
-    typer.echo(screen.summary(written), err="-" in (str(json), str(csv)))
+    told = screen.summary(written) + ("" if model else f"; the {fitting} model that ships")
+    typer.echo(told, err="-" in (str(json), str(csv)))
     if stop.is_set():
         return 130
     if video.problem:

@@ -16,6 +16,9 @@ from canton.errors import UserError
 from canton.motion.cuts import CutFinder
 from canton.motion.decoding import PICTURES_FPS, Broken, Source, open_folder, open_stream
 
+FAINT = 1.0
+"""Of 255: channels that differ by no more, on average, are grey; a grey sky differs by four."""
+
 
 class Frame(NamedTuple):
     """One frame. index: its number in the source, from 0. seconds: since the first. pixels: (H, W, 3), RGB,
@@ -32,7 +35,8 @@ class Frame(NamedTuple):
 class Video:
     """Frames, one after the other; made by `open_video`, closed by `with`.
 
-    width, height: px. fps: frames a second the source says it has, None if it does not say. frames: how many
+    width, height: px. coloured: whether its first frame has colours; a picture of heat has none, unless they
+    were put on it. fps: frames a second the source says it has, None if it does not say. frames: how many
     it says it has, None if it does not say. problem: what broke the source off, one line, None if nothing
     did; frames before the break have been given.
     """
@@ -47,6 +51,7 @@ class Video:
             if first is None:
                 raise UserError(f"{name} has no frames: it is not a video, or an empty one")
             self.width, self.height = first.size
+            self.coloured = float(np.ptp(first.pixels(False), axis=-1).mean()) > FAINT
         except Broken as error:
             self.close()
             raise UserError(f"{name} cannot be read: {error}") from error

@@ -49,7 +49,8 @@ def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None =
     training = last["training"]
     clips = open_source({**training, "footage": str(footage), "modality": modality}).held_out()
     figures = measure(model, clips, sought=training["sought"])
-    save_model(out, model, {"training": training, "curve": last["curve"], **figures})
+    told = {"mean_of": [path.name for path in models], "measured_on": modality or "all"}
+    save_model(out, model, {"training": training, "curve": last["curve"], **told, **figures})
     print(f"{out}: {figures['held_out']}")
 
 

@@ -151,6 +151,9 @@ def test_info_tells_the_figures_of_the_models_shipped(
         path, _, figures = shown[f"shipped {name} model"].partition(": ")
         assert what in figures
         assert "held_out" in canton("info", path).out
+    assert (
+        canton("info", "infrared").out == canton("info", shown["shipped infrared model"].split(": ")[0]).out
+    )
     monkeypatch.setitem(SHIPPED, "text", "models/none.safetensors")
     assert "none in this copy" in canton("info").out
 

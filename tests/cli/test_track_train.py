@@ -105,7 +105,9 @@ def test_evaluate_shows_and_writes_every_figure(
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_a_model_the_shipped_one_is_taken(canton: Canton, footage: Path, tmp_path: Path) -> None:
+def test_without_a_model_the_shipped_one_is_taken(
+    canton: Canton, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By evaluate and by figure, with the threshold that its own file tells."""
     wanted, drawn = tmp_path / "figures.json", tmp_path / "figure.png"
     assert canton("track", "evaluate", "--footage", footage, "--json", wanted).status == 0
@@ -113,6 +115,13 @@ def test_without_a_model_the_shipped_one_is_taken(canton: Canton, footage: Path,
     shipped = load_shipped("infrared", load_model)
     assert figures["model"] == "infrared", "the clips have no colours"
     assert figures["threshold"] == shipped.header["threshold"]
+    opened: list[str] = []
+    monkeypatch.setattr(
+        "canton.motion.modelfile.load_model", lambda path: opened.append(path.name) or load_model(path)
+    )
+    for kind in ("thermal", "article"):
+        assert canton("track", "figure", "--out", drawn, "--frames", "1", "--scene-kind", kind).status == 0
+    assert opened == ["infrared.safetensors", "visible.safetensors"]
     done = canton("track", "figure", "--out", drawn, "--frames", "2")
     assert done.status == 0
     assert drawn.stat().st_size > 0

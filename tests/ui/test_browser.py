@@ -219,7 +219,11 @@ def test_a_made_scene_needs_no_file(page: playwright.Page) -> None:
     playwright.expect(page.locator("#live img")).to_be_visible(timeout=PATIENCE)
     playwright.expect(page.locator("#get-mp4")).to_be_enabled(timeout=PATIENCE)
     followed = re.search(r"(\d+) things? followed", tally.inner_text())
-    assert followed is not None, "the drone in it is found"
+    assert followed is not None
+    assert int(followed[1]) >= 1, "the drone in it is found"
+    assert "fits this better" not in tally.inner_text(), (
+        "a scene by heat, and the infrared model is the first"
+    )
     playwright.expect(page.locator("#timeline .lane")).to_have_count(int(followed[1]))
     keep(page, "scene")
 

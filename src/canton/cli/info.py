@@ -17,10 +17,16 @@ TRACK = ("av", "opencv-python", "trackers")
 
 
 def info(
-    model: Annotated[Path | None, typer.Argument(help="A model file.", metavar="[MODEL]")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A model file, or visible or infrared, which ship.", metavar="[MODEL]"),
+    ] = None,
 ) -> None:
     """Say what MODEL is; without one, what this installation can do."""
-    for name, value in (_installation() if model is None else _model(model)).items():
+    from canton.cli.shipped import motion_model
+
+    path = motion_model(model)
+    for name, value in (_installation() if path is None else _model(path)).items():
         plain = value if isinstance(value, str) else json.dumps(value)
         typer.echo(f"{name:24} {plain}")
 

@@ -11,7 +11,7 @@ import typer
 from canton.errors import UserError
 
 if TYPE_CHECKING:
-    from canton.motion.store import Stored
+    from canton.motion.footage import Footage
 
 
 def evaluate(
@@ -54,20 +54,18 @@ def evaluate(
         raise UserError(f"every is {every}: it is a whole number of at least 1")
     if threshold is not None and not 0.05 <= threshold <= 1:
         raise UserError(f"threshold is {threshold}: it lies between 0.05 and 1")
-    held = open_model(model, VISIBLE, load_model)
-    training = held.header["training"]
-    rate = fps or float(training["fps"])
-    kind = as_kind(sought or str(training["sought"]))
     clips = Footage(footage, split=split, modality=modality)
     if not len(clips):
         raise UserError(f"{footage} has no {split} clips" + (f" of modality {modality}" if modality else ""))
+    named = _light(clips) if model is None else str(model)
+    held = open_model(Path(named), VISIBLE, load_model)
+    training = held.header["training"]
+    rate = fps or float(training["fps"])
+    kind = as_kind(sought or str(training["sought"]))
     if sought:
         clips.check_labelled(kind)
     with TrainScreen() as screen:
         stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
-    if model is None:
-        model = Path(_light(stored))
-        held = open_model(model, VISIBLE, load_model)
     figures = evaluate(
         held.model,
         stored,
@@ -76,7 +74,7 @@ def evaluate(
         fps=rate,
         every=every,
     )
-    figures = {"model": str(model), "split": split, "modality": modality, **figures}
+    figures = {"model": named, "split": split, "modality": modality, **figures}
     _show(figures)
     if json is not None:
         with replacing(json) as file:
@@ -87,14 +85,18 @@ def evaluate(
         draw_recall(plot, {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}, rate)
 
 
-def _light(clips: list[Stored]) -> str:
+def _light(clips: Footage) -> str:
     """Which of the models that ship is for these clips.
 
     Raises: UserError if they are of both kinds.
     """
     from canton.cli.shipped import light
+    from canton.motion.video import open_video
 
-    fitting = {light(coloured=clip.frames.shape[-1] > 1) for clip in clips}
+    fitting = set()
+    for clip in clips:
+        with open_video(clip.path) as video:
+            fitting.add(light(coloured=video.coloured))
     if len(fitting) > 1:
         raise UserError(
             "some of the clips have colours and some have none, and a model ships for each: name one "

@@ -15,7 +15,8 @@ def figure(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="A model file, or one of those that ship: visible, infrared; left out: as the scene is."
+            help="A model file, or one of those that ship: visible, infrared; left out: infrared for "
+            "thermal scenes, else visible."
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write (png).")] = Path(

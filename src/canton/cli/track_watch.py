@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from canton.cli.shipped import light, model_and, open_model
+from canton.cli.shipped import VISIBLE, light, load_shipped, model_and, open_model
 from canton.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def watch(
         typer.Argument(
             metavar="[MODEL] VIDEO",
             help="A video file, a folder of images, a camera's number or an rtsp:// or http(s):// address; "
-            "before it, if you like, a model file.",
+            "before it, if you like, a model file, or visible or infrared, which ship.",
         ),
     ],
     model: Annotated[
@@ -72,10 +72,11 @@ def watch(
     if width is not None and width < 0:
         raise UserError(f"width is {width}: it is a number of px, or 0")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
+    made = open_model(model, VISIBLE, load_model) if model else None
     camera = source.isdigit() or "://" in source
     with open_video(source, fps=fps) as video, ExitStack() as after:
         fitting = light(coloured=video.coloured)
-        made = open_model(model, fitting, load_model)
+        made = made or load_shipped(fitting, load_model)
         network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
         most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
         rate = min(fps or USUAL_FPS, video.fps or USUAL_FPS) if fps else video.fps or USUAL_FPS

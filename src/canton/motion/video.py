@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from canton.errors import UserError
 from canton.motion.cuts import CutFinder
-from canton.motion.decoding import PICTURES_FPS, Broken, Source, open_folder, open_stream
+from canton.motion.decoding import PICTURES_FPS, Broken, Decoded, Source, open_folder, open_stream
 
 FAINT = 1.0
 """Of 255: channels that differ by no more, on average, are grey; a grey sky differs by four."""
@@ -35,8 +36,7 @@ class Frame(NamedTuple):
 class Video:
     """Frames, one after the other; made by `open_video`, closed by `with`.
 
-    width, height: px. coloured: whether its first frame has colours; a picture of heat has none, unless they
-    were put on it. fps: frames a second the source says it has, None if it does not say. frames: how many
+    width, height: px. fps: frames a second the source says it has, None if it does not say. frames: how many
     it says it has, None if it does not say. problem: what broke the source off, one line, None if nothing
     did; frames before the break have been given.
     """
@@ -51,14 +51,25 @@ class Video:
             if first is None:
                 raise UserError(f"{name} has no frames: it is not a video, or an empty one")
             self.width, self.height = first.size
-            self.coloured = float(np.ptp(first.pixels(False), axis=-1).mean()) > FAINT
         except Broken as error:
             self.close()
             raise UserError(f"{name} cannot be read: {error}") from error
         except BaseException:
             self.close()
             raise
+        self._first: Decoded | None = first
         self._decoded = chain([first], decoded)
+
+    @cached_property
+    def coloured(self) -> bool:
+        """Whether its first frame has colours: a picture of heat has none, unless they were put on it. To be
+        asked before the frames are.
+
+        Raises: RuntimeError afterwards.
+        """
+        if self._first is None:
+            raise RuntimeError("ask for coloured before taking frames")
+        return float(np.ptp(self._first.pixels(False), axis=-1).mean()) > FAINT
 
     def __enter__(self) -> Video:
         return self
@@ -74,6 +85,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once; where `fps` was asked for, the first one at or after each tick of that clock."""
+        self._first = None
         finder, clock = CutFinder(), _Clock(self._wanted)
         seen, seconds = 0, 0.0
         try:

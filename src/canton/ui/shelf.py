@@ -95,8 +95,7 @@ class Shelf(Generic[Model]):
 
     def _offers(self, visitor: str) -> dict[str, Path]:
         shipped = Path(str(files(self._package))) / "models"
-        found = sorted(shipped.glob("*.safetensors"), key=lambda path: path.stem, reverse=True)
-        offers = {f"{path.stem}, shipped": path for path in found}  # visible before infrared
+        offers = {f"{path.stem}, shipped": path for path in sorted(shipped.glob("*.safetensors"))}
         offers |= {path.name: path for path in sorted(self._folder.glob("*.safetensors")) if self._fits(path)}
         with self._lock:
             return {**offers, **self._brought.get(visitor, {})}

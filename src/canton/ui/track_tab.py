@@ -111,6 +111,7 @@ def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path
             chosen = seed_of(seed)
             what = "" if upload else f"scene {chosen} · "
             frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
+            what += _advice(name, SCENES[sort] != "thermal" if video is None else video.coloured)
             halted = jobs.start(f"watch {visitor(request)}")
             yield {
                 live: gr.update(value='<span class="empty">Looking…</span>', visible=True),
@@ -171,6 +172,12 @@ def _open(
     check_frame(video.width, video.height)
     fps = video.fps or USUAL_FPS
     return iter(video), fps, min(video.frames or 0, FRAMES) / fps, video
+
+
+def _advice(model: str | None, coloured: bool) -> str:
+    """Which of the models that ship would fit better, if the other of them was chosen."""
+    fitting, other = ("visible", "infrared") if coloured else ("infrared", "visible")
+    return f"the {fitting} model fits this better · " if model == f"{other}, shipped" else ""
 
 
 def _figures(shown: Shown) -> str:

@@ -21,7 +21,12 @@ def test_whether_a_film_has_colours(tmp_path: Path) -> None:
     tinted = grey.copy()
     tinted[:32, :16, 2] += 6
     sky = grey + np.array([0, 2, 4], np.uint8)
-    for name, picture, coloured in (("grey", grey, False), ("tinted", tinted, False), ("sky", sky, True)):
+    for name, picture, coloured in (
+        ("grey", grey, False),
+        ("tinted", tinted, False),
+        ("sky", sky, True),
+        ("black", grey // 16, True),
+    ):
         folder = tmp_path / name
         folder.mkdir()
         for k in range(2):

@@ -19,6 +19,8 @@ from canton.motion.decoding import PICTURES_FPS, Broken, Decoded, Source, open_f
 
 FAINT = 1.0
 """Of 255: channels that differ by no more, on average, are grey; a grey sky differs by four."""
+DARK = 24
+"""Of 255: a picture that is nowhere brighter tells nothing of its colours."""
 
 
 class Frame(NamedTuple):
@@ -62,14 +64,15 @@ class Video:
 
     @cached_property
     def coloured(self) -> bool:
-        """Whether its first frame has colours: a picture of heat has none, unless they were put on it. To be
-        asked before the frames are.
+        """Whether its first frame has colours: a picture of heat has none, unless they were put on it. A black
+        one, as films begin with, is taken for coloured. To be asked before the frames are.
 
         Raises: RuntimeError afterwards.
         """
         if self._first is None:
             raise RuntimeError("ask for coloured before taking frames")
-        return float(np.ptp(self._first.pixels(False), axis=-1).mean()) > FAINT
+        pixels = self._first.pixels(False)
+        return int(pixels.max()) <= DARK or float(np.ptp(pixels, axis=-1).mean()) > FAINT
 
     def __enter__(self) -> Video:
         return self

@@ -64,8 +64,8 @@ class Video:
 
     @cached_property
     def coloured(self) -> bool:
-        """Whether its first frame has colours: a picture of heat has none, unless they were put on it. A black
-        one, as films begin with, is taken for coloured. To be asked before the frames are.
+        """Whether its first frame has colours: a picture of heat has none, unless they were put on it. A
+        black one, as films begin with, is taken for coloured. To be asked before the frames are.
 
         Raises: RuntimeError afterwards.
         """

@@ -1,8 +1,9 @@
 """The rows of the tracking table for one model, on the test clips of annotated footage at 10 frames/s, in
 windows of twelve frames from empty memory. Every row's threshold is chosen on the validation clips of its own
-kind of row, shown as they are and 1.4 times as large: the one whose F0.5 is best on the worse of the two.
+kind of row, shown as they are and 1.4 times as large: the one whose F is best on the worse of the two, F0.5
+if --beta says nothing.
 
-    python benchmarks/track_rows.py MODEL FOOTAGE OUT.json [--modality IR]
+    python benchmarks/track_rows.py MODEL FOOTAGE OUT.json [--modality IR] [--beta 1]
 
 drone clips: those with a drone, as they are and made hard (a quarter of the contrast, noise of sd 20 of
 255). all clips: birds, airplanes and helicopters are traps. F1, precision and recall are of points.
@@ -18,33 +19,51 @@ from typing import Any
 import torch
 
 from canton.motion import Footage, Look, MotionModel, choose_threshold, load_model, look, score, store
-from canton.motion.evaluation import average_precision, enlarged, frames_to_first, overlaps, recall_by_frame
+from canton.motion.evaluation import (
+    BETA,
+    average_precision,
+    enlarged,
+    frames_to_first,
+    overlaps,
+    recall_by_frame,
+)
 
 FPS = 10.0
 
 
-def row(model: MotionModel, footage: Path, modality: str, width: int, *, hard: bool) -> dict[str, Any]:
-    looks: dict[str, list[Look]] = {}
+Looks = dict[str, list[Look]]
+"""What was looked at: the clips of "val", those 1.4 times as large as "nearer", and those of "test"."""
+
+
+def looks_of(model: MotionModel, footage: Path, modality: str, width: int, *, hard: bool) -> Looks:
+    looks = {}
     for split in ("val", "test"):
         clips = store(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
         looks[split] = look(model, clips, hard=hard)
         if split == "val":
             looks["nearer"] = look(model, map(enlarged, clips), hard=hard)
+    return looks
+
+
+def kinds_of(looks: Looks) -> dict[str, Looks]:
+    """The looks of a row each: at clips with a drone, and at all."""
+    own = {part: [one for one in here if one.kind == "drone"] for part, here in looks.items()}
+    return {"drone clips": own, "all clips": looks}
+
+
+def row(looks: Looks, beta: float) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    for name, kinds in (("drone clips", {"drone"}), ("all clips", {one.kind for one in looks["test"]})):
-        val, nearer, test = (
-            [one for one in looks[part] if one.kind in kinds] for part in ("val", "nearer", "test")
-        )
-        threshold = choose_threshold(val, nearer, sought="drone")
-        scores = score(test, threshold, sought="drone")
+    for name, part in kinds_of(looks).items():
+        threshold = choose_threshold(part["val"], part["nearer"], sought="drone", beta=beta)
+        scores = score(part["test"], threshold, sought="drone")
         table[name] = {
             **{key: round(value, 4) for key, value in scores._asdict().items()},
-            "average_precision": round(average_precision(test, sought="drone"), 4),
-            "box_f1": round(score(test, threshold, sought="drone", hit=overlaps).f1, 4),
-            "validation_f1": round(score(val, threshold, sought="drone").f1, 4),
-            "frames": len(test),
+            "average_precision": round(average_precision(part["test"], sought="drone"), 4),
+            "box_f1": round(score(part["test"], threshold, sought="drone", hit=overlaps).f1, 4),
+            "validation_f1": round(score(part["val"], threshold, sought="drone").f1, 4),
+            "frames": len(part["test"]),
         }
-    own = [one for one in looks["test"] if one.kind == "drone"]
+    own = kinds_of(looks)["drone clips"]["test"]
     threshold = table["drone clips"]["threshold"]
     firsts = sorted(frames_to_first(own, threshold, sought="drone"))
     return {
@@ -55,12 +74,13 @@ def row(model: MotionModel, footage: Path, modality: str, width: int, *, hard: b
     }
 
 
-def rows(path: Path, footage: Path, modalities: list[str]) -> dict[str, Any]:
+def rows(path: Path, footage: Path, modalities: list[str], *, beta: float = BETA) -> dict[str, Any]:
     held = load_model(path)
     width = int(held.header["training"]["width"])  # what is wider is seen so many px wide, as when watching
     return {
         modality: {
-            name: row(held.model, footage, modality, width, hard=name == "hard") for name in ("clean", "hard")
+            name: row(looks_of(held.model, footage, modality, width, hard=name == "hard"), beta)
+            for name in ("clean", "hard")
         }
         for modality in modalities
     }
@@ -72,9 +92,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("footage", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--modality", action="append")
+    parser.add_argument("--beta", type=float, default=BETA)
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    figures = rows(a.model, a.footage, a.modality or ["IR", "V"])
+    figures = rows(a.model, a.footage, a.modality or ["IR", "V"], beta=a.beta)
     a.out.write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures))
 

@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
-from canton.cli.shipped import load_shipped
+from canton.cli.shipped import LIGHTS, load_shipped
 from canton.motion.modelfile import load_model
 from canton.motion.scenes import make_scene
 from canton.motion.sources import FromScenes
@@ -146,13 +146,16 @@ def test_evaluate_asks_which_model_where_some_clips_have_colours(
     assert canton("track", "evaluate", "visible", "--footage", mixed).status == 0
 
 
-def test_train_learns_on_from_the_shipped_model(canton: Canton, footage: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shipped", LIGHTS)
+def test_train_learns_on_from_a_shipped_model(
+    canton: Canton, footage: Path, tmp_path: Path, shipped: str
+) -> None:
     out = tmp_path / "m.safetensors"
-    words = ("--footage", footage, "--start", "infrared", "--steps", "1", "--rate", "1e-9", "--out", out)
+    words = ("--footage", footage, "--start", shipped, "--steps", "1", "--rate", "1e-9", "--out", out)
     assert canton("track", "train", *words, "--size", "64", "--batch", "2", "--length", "2").status == 0
     for (name, a), b in zip(
         load_model(out).model.named_parameters(),
-        load_shipped("infrared", load_model).model.parameters(),
+        load_shipped(shipped, load_model).model.parameters(),
         strict=True,
     ):
         assert torch.allclose(a, b, atol=1e-6), name

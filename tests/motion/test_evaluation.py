@@ -10,6 +10,7 @@ from canton.motion.evaluation import (
     Look,
     average_precision,
     choose_threshold,
+    count,
     enlarged,
     frames_to_first,
     in_box,
@@ -92,6 +93,7 @@ def test_scores_by_hand() -> None:
         seen(3, (), AWAY),  # a false alarm
         seen(0, (HERE,), RIGHT, kind="bird"),  # a trap, fallen into
     ]
+    assert count(looks, 0.5, sought="drone") == (2, 4, 3, 2, 2)
     scores = score(looks, 0.5, sought="drone")
     assert scores.precision == pytest.approx(2 / 6)
     assert scores.recall == pytest.approx(2 / 3)

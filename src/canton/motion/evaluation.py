@@ -53,6 +53,18 @@ class Look(NamedTuple):
         return [box for box, kind in zip(self.truth, kinds, strict=True) if kind == sought]
 
 
+class Counts(NamedTuple):
+    """hits, strays: peaks that hit something sought, and that did not; present: true boxes of what is sought;
+    alarms: peaks in the `empty` frames, those in which nothing that is sought can be seen.
+    """
+
+    hits: int
+    strays: int
+    present: int
+    alarms: int
+    empty: int
+
+
 class Scores(NamedTuple):
     """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame in which nothing that
     is sought can be seen.
@@ -133,7 +145,7 @@ def overlaps(peak: Peak, box: Box) -> bool:
     return both >= 0.5 * (peak.w * peak.h + box.w * box.h - both)
 
 
-def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Scores:
+def count(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Counts:
     """Count hits at `threshold`; every true box can be hit once, and what is not `sought` is a trap."""
     hits = strays = present = alarms = empty = 0
     for one in looks:
@@ -143,12 +155,18 @@ def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
         hits, strays, present = hits + found, strays + len(pointed) - found, present + len(truth)
         if not truth:
             alarms, empty = alarms + len(pointed), empty + 1
+    return Counts(hits, strays, present, alarms, empty)
+
+
+def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Scores:
+    """What `count` counts, as shares."""
+    counts = count(looks, threshold, sought=sought, hit=hit)
     return Scores(
         threshold,
-        hits / max(hits + strays, 1),
-        hits / max(present, 1),
-        2 * hits / max(hits + strays + present, 1),
-        alarms / max(empty, 1),
+        counts.hits / max(counts.hits + counts.strays, 1),
+        counts.hits / max(counts.present, 1),
+        2 * counts.hits / max(counts.hits + counts.strays + counts.present, 1),
+        counts.alarms / max(counts.empty, 1),
     )
 
 

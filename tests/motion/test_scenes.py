@@ -11,6 +11,7 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.motion.scenes import KINDS, Scene, make_scene
+from canton.motion.scenes.paths import drift
 from canton.motion.scenes.stream import Scenes, in_order
 
 SORTS = KINDS[:3]
@@ -132,6 +133,33 @@ def test_a_pool_of_workers_gives_the_same_scenes_in_order() -> None:
     assert len(pooled) == 4
     assert all(same(one, scenes[k + 1]) for k, one in enumerate(pooled))
     assert not same(scenes[0], Scenes(10, 5, frames=2, size=48, kind="mixed")[0])
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    scenes = Scenes(9, 5, frames=2, size=48, kind="article", backgrounds=tmp_path)
+    with (
+        pytest.raises(UserError, match=r"^[^\n]*broken\.png[^\n]*$"),
+        in_order(scenes, workers=workers) as made,
+    ):
+        next(made)
+
+
+@pytest.mark.parametrize("kind", ["thermal", "camouflage"])
+def test_photographs_are_for_scenes_by_day(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"photographs are for article or mixed, not {kind}"):
+        make_scene(0, kind=kind, backgrounds=tmp_path)
+
+
+def test_the_camera_rolls_where_it_is_not_on_a_tripod_and_things_come_nearer_by_chance() -> None:
+    draw = np.random.default_rng(0)
+    ways = np.stack([drift(draw, 12, start=0, step=0.1) for _ in range(4000)])
+    assert (ways[:, 0] == 0).all()
+    assert ways.std(0)[1:] == pytest.approx(0.1 * np.sqrt(np.arange(1, 12)), rel=0.1), "a random walk"
+    begun = np.stack([drift(draw, 2, start=0.5, step=0.1) for _ in range(4000)])
+    assert begun.std(0) == pytest.approx([0.5, np.hypot(0.5, 0.1)], rel=0.1)
 
 
 def test_photographs_are_the_background(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def scenes(
         made = Scenes(
             seed, clips, frames=frames, size=shape, kind=kind, target=target, backgrounds=backgrounds
         )
-        make_scene(0, frames=1, size=shape, kind=kind, target=target)
+        make_scene(0, frames=1, size=shape, kind=kind, target=target, backgrounds=backgrounds)
     except UserError:
         raise
     except ValueError as error:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from canton.motion.model import Architecture
+from canton.motion.pool import made_ahead
 from canton.motion.targets import Target, make_target
 from canton.motion.windows import Window
 
@@ -102,9 +103,6 @@ def ahead(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batc
     """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand,
     with none they are made when asked for.
     """
-    blocks: Iterable[list[Batch]] = map(batches.__getitem__, count(first // batches.pieces))
-    if workers:
-        start = count(first // batches.pieces)
-        blocks = DataLoader(batches, batch_size=None, sampler=start, num_workers=workers, prefetch_factor=2)
+    blocks = made_ahead(batches, count(first // batches.pieces), workers=workers)
     made = islice(chain.from_iterable(blocks), first % batches.pieces, None)
     return lambda step: next(made)

@@ -106,7 +106,6 @@ def launch(
     sprite = cut_out(
         flyer, draw, size_px=size_px, colours=colours, yaw=yaw, pitch=pitch, relief=relief, bloom_px=bloom_px
     )
-    sizes = np.exp(
-        np.clip(drift(draw, frames, sd=0.0) + draw.normal(0, 0.015) * np.arange(frames), -0.4, 0.4)
-    )
-    return Flight(kind, sprite, way, going, sizes, drift(draw, frames, sd=0.15))
+    grown = drift(draw, frames, start=0, step=0.01) + draw.normal(0, 0.015) * np.arange(frames)
+    sizes = np.exp(np.clip(grown, -0.4, 0.4))
+    return Flight(kind, sprite, way, going, sizes, drift(draw, frames, start=0.15, step=0.0225))

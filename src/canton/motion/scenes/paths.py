@@ -38,10 +38,12 @@ def walk(
     return np.asarray(way - way[0], np.float32)
 
 
-def drift(draw: Draw, frames: int, *, sd: float) -> Floats:
-    """A slow change about 0, such as of a tilt: (frames,), its standard deviation at the start `sd`."""
-    steps = draw.standard_normal(frames) * sd * 0.15
-    steps[0] = draw.normal(0, sd)
+def drift(draw: Draw, frames: int, *, start: float, step: float) -> Floats:
+    """A slow change about 0, such as of a tilt: (frames,); standard deviations of where it begins and of what
+    it changes by from a frame to the next.
+    """
+    steps = draw.standard_normal(frames) * step
+    steps[0] = draw.normal(0, start)
     return np.asarray(np.cumsum(steps), np.float32)
 
 

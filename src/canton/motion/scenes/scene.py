@@ -30,6 +30,9 @@ HEAT_SPEED = {"drone": (0.2, 5.0), "bird": (0.2, 14.0), "airplane": (0.1, 8.0), 
 HEAT_SIZE = {"drone": (5.0, 26.0), "bird": (2.5, 12.0), "airplane": (3.0, 18.0), "helicopter": (4.0, 34.0)}
 """px of the longer side of what glows, at 320 px width."""
 
+ROLL = 0.005
+"""rad that the camera rolls from a frame to the next: a tremor, about 0.3 px at 60 px from the middle."""
+
 
 class Scene(NamedTuple):
     """frames: (T, H, W, 3) RGB. centres: (T, 2) column and row in px, the corner of the picture being 0, 0,
@@ -70,7 +73,8 @@ def make_scene(
         kind: "article": cut-outs before pictures by daylight. "thermal": as a thermal camera shows it.
             "camouflage": a texture that moves before one just like it, so that no single frame shows it.
             "mixed": one of the three, by chance.
-        backgrounds: a folder of photographs for "article"; none: pictures made up.
+        backgrounds: a folder of photographs for "article" ("mixed" has such scenes too); none: pictures made
+            up.
         target: what is sought, "drone", "bird", "airplane" or "helicopter"; the other three fly in some
             scenes, and are not sought. In camouflage it has no shape to know it by.
         present: whether what is sought is there; None: in half of the scenes, by chance.
@@ -88,6 +92,8 @@ def make_scene(
         raise ValueError(f"kind is {kind!r}: it is one of {', '.join(KINDS)}")
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}: it is one of {', '.join(TARGETS)}")
+    if backgrounds is not None and kind in ("camouflage", "thermal"):
+        raise ValueError(f"backgrounds is {backgrounds}: photographs are for article or mixed, not {kind}")
     draw = np.random.default_rng([seed, 4])
     there = bool(draw.random() < 0.5) if present is None else present
     if kind == "mixed":
@@ -179,7 +185,7 @@ def _stage(
     view = View(
         draw, background, width, height, zoom=zoom, tilt=tilt, reach=(float(reach[0]), float(reach[1]))
     )
-    rolls = drift(draw, len(camera), sd=0.0) * 0.1
+    rolls = drift(draw, len(camera), start=0, step=ROLL) * bool(camera.any())  # on a tripod: none
     going = speeds(camera) * np.float32(lens.shutter)
     pictures = [
         _whole(smear(view.at(place, float(roll)), (float(dx), float(dy))))

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
-from canton.errors import require
+from canton.motion.pool import made_ahead
 from canton.motion.scenes.scene import Scene, make_scene
-
-if TYPE_CHECKING:
-    import cv2
-else:
-    cv2 = require("cv2", extra="track")
 
 MOST = 1 << 32
 """Scenes of one seed; those of the next begin behind them."""
@@ -72,28 +65,6 @@ def in_order(scenes: Scenes, *, workers: int = 0, start: int = 0) -> Iterator[It
     """
     if workers < 0:
         raise ValueError(f"workers is {workers}: it is 0 or more")
-    loader = DataLoader(
-        Subset(scenes, range(start, len(scenes))),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_alone,
-        # forked workers would inherit OpenCV's threads without the threads
-        multiprocessing_context="spawn" if workers else None,
-    )
-    with closing(_each(loader)) as each:
+    # forked workers would inherit OpenCV's threads without the threads
+    with closing(made_ahead(scenes, range(start, len(scenes)), workers=workers, start="spawn")) as each:
         yield each
-
-
-def _each(loader: DataLoader[Scene]) -> Generator[Scene]:
-    yield from loader
-
-
-def _as_it_is(scene: Any) -> Any:
-    return scene
-
-
-def _alone(worker: int) -> None:
-    """A worker is one of many and gives itself no threads; Ctrl-C is for the process that reads from it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)

@@ -70,7 +70,6 @@ def row(looks: Looks, beta: float) -> dict[str, Any]:
         **table,
         "recall_by_frame": [round(v, 3) for v in recall_by_frame(own, threshold, sought="drone")],
         "median_frames_to_first": firsts[len(firsts) // 2],
-        "false_alarms_per_minute": round(table["all clips"]["false_alarms"] * FPS * 60, 1),
     }
 
 

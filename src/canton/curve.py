@@ -110,13 +110,20 @@ def new_axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def check_plot(path: Path) -> None:
+    """Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib."""
+    require("matplotlib", extra="plot")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if path.suffix.lstrip(".").lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"{path} ends in {path.suffix!r}: a plot is .png, .svg or .pdf")
+
+
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all.
 
-    Raises: UserError for a kind of picture matplotlib cannot write.
+    Raises: as `check_plot`.
     """
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"{path} ends in {path.suffix!r}: a plot is .png, .svg or .pdf")
+    check_plot(path)
     with replacing(path) as file:
-        figure.savefig(file, format=kind, dpi=160)
+        figure.savefig(file, format=path.suffix.lstrip(".").lower(), dpi=160)

@@ -181,7 +181,57 @@ def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
     assert "threshold" in told
 
 
-def test_bad_input_is_one_line(canton: Canton, trained: Path, footage: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but those to measure on are shorter than a window."""
+    from canton.motion.recorder import Recorder
+
+    folder = tmp_path_factory.mktemp("brief") / "footage"
+    shutil.copytree(footage, folder)
+    for path in [*folder.glob("val_*.mp4"), *folder.glob("test_*.mp4")]:
+        with Recorder(path, 64, 64, 10.0) as film:
+            for _ in range(11):
+                film.write(np.zeros((64, 64, 3), np.uint8))
+    return folder
+
+
+def test_what_is_wrong_with_some_clips_is_said(
+    canton: Canton, trained: Path, footage: Path, brief: Path, tmp_path: Path
+) -> None:
+    from motion.films import film, noise
+
+    folder = tmp_path / "footage"
+    shutil.copytree(footage, folder)
+    for split in ("val", "test"):
+        shutil.copy(brief / f"{split}_1.mp4", folder)
+    for name in ("train_1.mp4", "test_0.mp4"):
+        broken = film(folder / name, noise(40), options={"movflags": "faststart"})
+        broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 2 // 3])
+    out = tmp_path / "m.safetensors"
+    done = canton("track", "train", "--footage", folder, "--steps", "1", "--out", out, *TINY[:-1])
+    assert done.status == 0
+    assert "train_1.mp4 breaks off after" in done.err
+    assert "1 val clips have fewer than 12 frames, such as val_1" in done.err
+    done = canton("track", "evaluate", trained, "--footage", folder, "--json", "-")
+    assert done.status == 0
+    assert "test_0.mp4 breaks off after" in done.err
+    assert "left out: 1 clips shorter than a window, such as test_1" in done.err
+    figures = json.loads(done.out)
+    assert (figures["clips"], figures["too_short"]) == (1, ["test_1"])
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_at_once(
+    canton: Canton, trained: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    nowhere = tmp_path / "nowhere"  # which would be found out later
+    words = ("--footage", nowhere, "--plot", tmp_path / "recall.xyz")
+    assert "'.xyz': a plot is .png, .svg or .pdf" in canton.complains("track", "evaluate", trained, *words)
+
+
+def test_bad_input_is_one_line(
+    canton: Canton, trained: Path, footage: Path, brief: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "m.safetensors"
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -199,7 +249,18 @@ def test_bad_input_is_one_line(canton: Canton, trained: Path, footage: Path, tmp
             ("train", "--footage", footage, "--length", "40", "--steps", "1", "--out", out),
             "longest train clip",
         ),
+        (("train", "--scene-kind", "thermal", "--backgrounds", empty, "--out", out), "photographs are for"),
+        (("train", "--workers", "-1", "--out", out), "workers is -1"),
+        (("train", "--seed", "-1", "--out", out), "seed is -1"),
+        (
+            ("train", "--footage", brief, "--length", "2", "--steps", "1", "--out", out),
+            "no val clip has 12 frames",
+        ),
         (("train", "--resume", "--out", trained), "finished"),
+        (("evaluate", trained, "--footage", brief), "no clip has 12 frames at 10 a second"),
+        (("evaluate", trained, "--footage", footage, "--json", trained), "named twice"),
+        (("evaluate", trained, "--footage", footage, "--plot", "-"), "--plot is -"),
+        (("evaluate", trained, "--footage", footage, "--fps", "0"), "fps is 0"),
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),
         (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold is nan"),

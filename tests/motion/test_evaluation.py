@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
+from canton.errors import UserError
 from canton.motion.evaluation import (
     Look,
     average_precision,
@@ -22,7 +25,7 @@ from canton.motion.evaluation import (
 from canton.motion.labels import Box
 from canton.motion.model import Architecture, MotionModel
 from canton.motion.peaks import Peak
-from canton.motion.report import tabulate
+from canton.motion.report import evaluate, tabulate
 from canton.motion.store import Stored
 
 HERE = Box(100, 50, 20, 10)
@@ -43,7 +46,7 @@ def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
     assert score([both], 0.5, sought="bird").recall == 1.0
     hotter = [one._replace(peaks=[AWAY._replace(score=0.95), *one.peaks[:-1]]) for one in (both, alone)]
     assert average_precision(hotter, sought="drone") == 1 / 3, "the bird was taken for a drone twice"
-    assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, sought="drone") == [2]
+    assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, sought="drone") == [math.inf]
     assert frames_to_first([alone._replace(seen=0)], 0.5, sought="drone") == [], "no drone was in sight"
 
 
@@ -54,7 +57,35 @@ def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> 
     )
     assert figures["own"]["f1"] == 1.0
     assert (figures["own"]["frames"], figures["all"]["frames"]) == (1, 2)
-    assert figures["seconds_to_first"] == 0.1
+    assert (figures["seconds_to_first"], figures["never_found"]) == (0.1, 0)
+
+
+def test_what_is_never_found_has_no_time() -> None:
+    looks = [seen(0, (HERE,)), seen(1, (HERE,)), seen(0, (HERE,), RIGHT), seen(0, (HERE,))]
+    figures = tabulate(looks, threshold=0.5, sought="drone", fps=10)
+    assert figures["seconds_to_first"] is None
+    assert figures["never_found"] == pytest.approx(2 / 3)
+    nothing = tabulate([seen(0, ())], threshold=0.5, sought="drone", fps=10)
+    assert (nothing["seconds_to_first"], nothing["never_found"]) == (None, None)
+
+
+def test_false_alarms_a_minute_are_of_clips_that_never_show_it() -> None:
+    own = [seen(0, (HERE,), RIGHT), seen(1, (), AWAY)]
+    assert tabulate(own, threshold=0.5, sought="drone", fps=10)["false_alarms_per_minute"] is None
+    bird = [seen(t, (), *[AWAY] * (t % 2), kind="bird")._replace(clip="bird") for t in range(4)]
+    figures = tabulate([*own, *bird], threshold=0.5, sought="drone", fps=10)
+    assert figures["false_alarms_per_minute"] == pytest.approx(0.5 * 600)
+    assert figures["all"]["false_alarms_per_frame"] == pytest.approx(3 / 5)
+
+
+def test_clips_too_short_to_look_at_are_named() -> None:
+    model = MotionModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
+    clip = Stored("long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool))
+    short = clip._replace(name="short", frames=clip.frames[:11], boxes=clip.boxes[:11], cuts=clip.cuts[:11])
+    figures = evaluate(model, [clip, short], threshold=0.5, sought="drone", fps=10)
+    assert (figures["clips"], figures["too_short"]) == (1, ["short"])
+    with pytest.raises(UserError, match="no clip has 12 frames at 10 a second"):
+        evaluate(model, [short], threshold=0.5, sought="drone", fps=10)
 
 
 def test_looks_know_what_is_in_every_box() -> None:
@@ -149,4 +180,4 @@ def test_evidence_over_time() -> None:
         seen(0, ()), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
     ]  # fmt: skip
     assert recall_by_frame(looks, 0.5, sought="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
-    assert frames_to_first(looks, 0.5, sought="drone") == [3, 1, 3]
+    assert frames_to_first(looks, 0.5, sought="drone") == [3, 1, math.inf]

@@ -15,8 +15,8 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 from canton.errors import UserError
 from canton.motion.footage import Clip, Footage
 from canton.motion.labels import Box
-from canton.motion.store import store
-from motion.films import HEIGHT, WIDTH, film, number, plain
+from canton.motion.store import problems, store
+from motion.films import HEIGHT, WIDTH, film, noise, number, plain
 
 LABELS = """clip,modality,class,frame,x,y,w,h
 A,IR,DRONE,0,1,2,3,4
@@ -186,6 +186,20 @@ def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
     assert one.kinds_at(0) == ("drone", "drone"), "all are the clip's where nothing else is said"
     with pytest.raises(UserError, match="A, frame 0: 2 boxes have 1 kinds"):
         Clip("A", film, "drone", "", "", boxes, {0: ("drone",)})
+
+
+def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
+    path = film(tmp_path / "A.mp4", noise(40), options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    whole = film(tmp_path / "B.mp4", (plain(k) for k in range(5)))
+    clips = [Clip(film.stem, film, "drone", "", "", {}) for film in (path, whole)]
+    for _ in range(2):  # the second time nothing is decoded
+        broken, fine = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+        assert 5 <= len(broken.frames) < 40
+        assert broken.problem is not None
+        assert "A.mp4 breaks off after" in broken.problem
+        assert fine.problem is None
+        assert problems([broken, fine]) == [f"{broken.problem}; what is before it is used"]
 
 
 def test_a_kind_that_nobody_labelled(folder: Path) -> None:

@@ -85,6 +85,7 @@ def test_csv_of_the_fewest_columns_and_from_a_spreadsheet(tmp_path: Path) -> Non
         ("A,V,BIRD,-1,1,2,3,4", "line 5: frame is -1"),
         ("A,V,BIRD,0,1,2,0,4", "line 5: the box .* is none"),
         ("A,V,BIRD,0,nan,2,3,4", "line 5: the box .* is none"),
+        ("A" * 140_000 + ",V,BIRD,0,1,2,3,4", "line 5: field larger than field limit"),
     ],
 )
 def test_a_wrong_row_of_csv(tmp_path: Path, row: str, says: str) -> None:
@@ -93,6 +94,11 @@ def test_a_wrong_row_of_csv(tmp_path: Path, row: str, says: str) -> None:
         read_labels(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_json_that_never_ends(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no COCO file of video labels"):
+        read_coco(written(tmp_path / "labels.json", "[" * 200_000))
 
 
 def test_csv_without_a_column(tmp_path: Path) -> None:

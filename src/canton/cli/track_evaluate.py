@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,22 +35,28 @@ def evaluate(
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second; none: as the model learned.")] = None,
     every: Annotated[int, typer.Option(help="Look at one of so many windows of 12 frames.")] = 1,
-    json: Annotated[Path | None, typer.Option(help="Write all figures to this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all figures to this file; -: to standard output.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw recall over frames seen (png, svg or pdf).")] = None,
 ) -> None:
     """Measure how well MODEL finds what it seeks."""
+    from canton.cli.outputs import check_outputs
     from canton.cli.shipped import VISIBLE, open_model
     from canton.cli.track_progress import TrainScreen
+    from canton.curve import check_plot
     from canton.motion.footage import Footage
     from canton.motion.labels import as_kind
     from canton.motion.modelfile import load_model
     from canton.motion.report import evaluate
-    from canton.motion.store import store
-    from canton.storage import check_writable, replacing
+    from canton.motion.store import problems, store
+    from canton.storage import replacing
 
-    for path in (json, plot):
-        if path is not None:
-            check_writable(path)
+    check_outputs({"json": json, "plot": plot}, inputs=[str(model)] if model else [])
+    if plot is not None:
+        check_plot(plot)
+    if fps is not None and not 0 < fps < math.inf:
+        raise UserError(f"fps is {fps}: it is a number above 0")
     if every < 1:
         raise UserError(f"every is {every}: it is a whole number of at least 1")
     if threshold is not None and not 0.05 <= threshold <= 1:
@@ -66,6 +73,8 @@ def evaluate(
         clips.check_labelled(kind)
     with TrainScreen() as screen:
         stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
+        for line in problems(stored):
+            screen.warn(line)
     figures = evaluate(
         held.model,
         stored,
@@ -75,8 +84,10 @@ def evaluate(
         every=every,
     )
     figures = {"model": named, "split": split, "modality": modality, **figures}
-    _show(figures)
-    if json is not None:
+    _show(figures, err=str(json) == "-")
+    if str(json) == "-":
+        typer.echo(json_module.dumps(figures, indent=1))
+    elif json is not None:
         with replacing(json) as file:
             file.write(json_module.dumps(figures, indent=1).encode())
     if plot is not None:
@@ -105,7 +116,7 @@ def _light(clips: Footage) -> str:
     return fitting.pop()
 
 
-def _show(figures: dict[str, Any]) -> None:
+def _show(figures: dict[str, Any], *, err: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -126,15 +137,32 @@ def _show(figures: dict[str, Any]) -> None:
     for label, key in rows:
         cells = [f"{figures[name][part][key]:.3f}" for name in ("clean", "hard") for part in ("own", "all")]
         table.add_row(label, *cells)
-    console = Console()
+    console = Console(stderr=err)
     console.print(table)
     for name in ("clean", "hard"):
         part = figures[name]
-        first = part["seconds_to_first"]
         curve = " ".join(f"{value:.2f}" for value in part["recall_by_frame"])
+        strays = part["false_alarms_per_minute"]
+        alarms = (
+            f"no clip without a {kind}"
+            if strays is None
+            else f"{strays:.1f} false alarms a minute without it"
+        )
         console.print(
-            f"{name}: first found after {'-' if first is None else f'{first:.1f} s'} (median), "
-            f"{part['false_alarms_per_minute']:.1f} false alarms a minute; recall by frames seen {curve}",
+            f"{name}: {_first(part['seconds_to_first'], part['never_found'])}, {alarms}; recall by frames "
+            f"seen {curve}",
             soft_wrap=True,
             highlight=False,
         )
+    if short := figures["too_short"]:
+        console.print(
+            f"left out: {len(short)} clips shorter than a window, such as {short[0]}", soft_wrap=True
+        )
+
+
+def _first(seconds: float | None, never: float | None) -> str:
+    if never is None:
+        return "nothing in sight when a window begins"
+    if seconds is None:
+        return f"not found at all in {never:.0%} of the windows"
+    return f"first found after {seconds:.1f} s (median; never in {never:.1%} of the windows)"

@@ -39,6 +39,10 @@ class TrainScreen:
         """Clips are being decoded."""
         self.bar.update(self.task, completed=done / total, figures=f"decoding clip {done} of {total}")
 
+    def warn(self, line: str) -> None:
+        """Something is wrong, and the work goes on."""
+        self.console.print(f"canton: {line}", soft_wrap=True, markup=False)
+
     def show(self, now: Now) -> None:
         """Show the state of things."""
         if now.loss == now.loss:  # not NaN: the last report of a run may have nothing new

@@ -110,6 +110,7 @@ def train(
             log=log,
             show=screen.show,
             prepare=screen.prepare,
+            warn=screen.warn,
             save_seconds=save_every,
         )
     if trained is None:  # a helper process of several

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -223,25 +224,21 @@ def recall_by_frame(looks: Sequence[Look], threshold: float, *, sought: str) -> 
     ]
 
 
-def frames_to_first(looks: Sequence[Look], threshold: float, *, sought: str) -> list[int]:
-    """For every window with something sought in its first frame: frames seen when it was first hit, the
-    window's length where it never was.
+def frames_to_first(looks: Sequence[Look], threshold: float, *, sought: str) -> list[float]:
+    """For every window with something sought in its first frame: frames seen when it was first hit, infinity
+    where it never was.
     """
-    firsts: list[int] = []
+    firsts: list[float] = []
     waiting = False
-    for k, one in enumerate(looks):
-        last = k + 1 == len(looks) or looks[k + 1].seen == 0
+    for one in looks:
         if one.seen == 0:
+            firsts += [math.inf] * waiting
             waiting = bool(one.boxes_of(sought))
-        if not waiting:
-            continue
         pointed = [peak for peak in one.peaks if peak.score >= threshold]
-        if any(_hits(pointed, one.boxes_of(sought), in_box(one.width))):
+        if waiting and any(_hits(pointed, one.boxes_of(sought), in_box(one.width))):
             firsts.append(one.seen + 1)
             waiting = False
-        elif last:
-            firsts.append(one.seen + 1)
-    return firsts
+    return firsts + [math.inf] * waiting
 
 
 def _hits(pointed: Sequence[Peak], truth: Sequence[Box], hit: Hit) -> list[bool]:

@@ -178,7 +178,7 @@ class _Tables:
         text = _text(path)
         try:
             self._tables = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is no COCO file of video labels: {error}") from error
 
     def each(self, table: str, read: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -205,13 +205,16 @@ def _clip(name: str, labels: list[Label], modality: str = "") -> ClipLabels:
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of every row of a .csv file with these columns, and perhaps more."""
     reader = csv.DictReader(_text(path).splitlines())
-    lacking = [column for column in columns if column not in (reader.fieldnames or ())]
-    if lacking:
-        raise UserError(f"{path} has no column {', '.join(lacking)}: it needs {', '.join(columns)}")
-    for row in reader:
-        if any(row[column] is None for column in columns):
-            raise UserError(f"{path}, line {reader.line_num}: a cell is missing")
-        yield reader.line_num, row
+    try:
+        lacking = [column for column in columns if column not in (reader.fieldnames or ())]
+        if lacking:
+            raise UserError(f"{path} has no column {', '.join(lacking)}: it needs {', '.join(columns)}")
+        for row in reader:
+            if any(row[column] is None for column in columns):
+                raise UserError(f"{path}, line {reader.line_num}: a cell is missing")
+            yield reader.line_num, row
+    except csv.Error as error:  # of a cell that is too long
+        raise UserError(f"{path}, line {reader.line_num + 1}: {error}") from error
 
 
 def _label(path: Path, line: int, row: dict[str, str]) -> Label:

@@ -91,6 +91,7 @@ def train(
     show: Callable[[Progress], None] | None = None,
     show_seconds: float = 0.5,
     prepare: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
     save_seconds: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained | None:
@@ -119,7 +120,8 @@ def train(
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
         accelerator, processes, precision, log, clock: see `canton.training`.
-        show: is told how things are, every `show_seconds`; prepare: how many clips are decoded, of how many.
+        show: is told how things are, every `show_seconds`; prepare: how many clips are decoded, of how many;
+            warn: in a line each, what is wrong with some of them and keeps none from learning.
 
     Returns: what it came to; None in processes other than the first.
 
@@ -145,9 +147,12 @@ def train(
     given = {name: value for name, value in given.items() if value is not None}
     held = _resumed(out, given, architecture) if resume else None
     chosen = dict(held.header["training"]) if held else complete(given)
-    check(chosen, processes)
+    check(chosen, processes, workers)
     model = held.model if held else _new(architecture, start, chosen)
     source = open_source(chosen, prepare)
+    for problem in source.problems:
+        if warn is not None:
+            warn(problem)
     fabric = make_fabric(
         accelerator=accelerator,
         processes=processes,

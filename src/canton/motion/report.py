@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from canton.errors import UserError
 from canton.motion.evaluation import (
+    WINDOW,
     Look,
     average_precision,
     frames_to_first,
@@ -30,13 +33,23 @@ def evaluate(
 ) -> dict[str, Any]:
     """Every figure of `model` on `clips`, as they are ("clean") and made harder ("hard").
 
-    clips: `fps` frames a second. every: of so many windows one is looked at.
+    clips: `fps` frames a second; those without a whole window are left out, and named in "too_short". every:
+    of so many windows one is looked at.
+
+    Raises: UserError if every clip is too short.
     """
+    short = [clip.name for clip in clips if len(clip.frames) < WINDOW]
+    if len(short) == len(clips):
+        raise UserError(
+            f"no clip has {WINDOW} frames at {fps:g} a second, the least that is looked at: there is nothing "
+            "to measure"
+        )
     rows = {}
     for name, hard in (("clean", False), ("hard", True)):
         looks = look(model, clips, hard=hard, every=every, seed=seed)
         rows[name] = tabulate(looks, threshold=threshold, sought=sought, fps=fps)
-    return {"threshold": threshold, "sought": sought, "fps": fps, "clips": len(clips), **rows}
+    counted = {"clips": len(clips) - len(short), "too_short": short}
+    return {"threshold": threshold, "sought": sought, "fps": fps, **counted, **rows}
 
 
 def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float) -> dict[str, Any]:
@@ -44,13 +57,17 @@ def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float
 
     own: over the clips that are of what is sought, or show it. all: over all clips, where the others are
     traps. f1, precision, recall: of points; average_precision: over all thresholds; box_f1: where a hit must
-    overlap the true box by half (intersection over union). false_alarms_per_minute: over the frames with
-    nothing sought in sight. seconds_to_first: the median time from a window's first frame to the first hit,
-    among windows that begin with the thing in sight. recall_by_frame: over the same clips as own.
+    overlap the true box by half (intersection over union). false_alarms_per_frame: over the frames with
+    nothing sought in sight; false_alarms_per_minute: over the clips that never show it, None without such.
+    seconds_to_first: the median time from a window's first frame to the first hit, among windows that begin
+    with the thing in sight, None if most of them never come to it; never_found: their share, None if no
+    window begins so. recall_by_frame: over the same clips as own.
     """
     clips = {one.clip for one in looks if one.kind == sought or one.boxes_of(sought)}
-    own = [one for one in looks if one.clip in clips]
+    own, others = ([one for one in looks if (one.clip in clips) == shown] for shown in (True, False))
     firsts = sorted(frames_to_first(own, threshold, sought=sought))
+    median = firsts[len(firsts) // 2] if firsts else math.inf
+    strays = score(others, threshold, sought=sought).false_alarms
     table: dict[str, Any] = {}
     for name, some in (("own", own), ("all", looks)):
         scores = score(some, threshold, sought=sought)
@@ -65,7 +82,8 @@ def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float
         }
     return {
         **table,
-        "false_alarms_per_minute": table["all"]["false_alarms_per_frame"] * fps * 60,
-        "seconds_to_first": firsts[len(firsts) // 2] / fps if firsts else None,
+        "false_alarms_per_minute": strays * fps * 60 if others else None,
+        "seconds_to_first": median / fps if math.isfinite(median) else None,
+        "never_found": sum(map(math.isinf, firsts)) / len(firsts) if firsts else None,
         "recall_by_frame": recall_by_frame(own, threshold, sought=sought),
     }

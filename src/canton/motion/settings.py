@@ -39,15 +39,16 @@ def complete(given: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def check(settings: dict[str, Any], processes: int) -> None:
+def check(settings: dict[str, Any], processes: int, workers: int) -> None:
     """Raises: UserError if a number is out of its range."""
     for name in ("rate", "clip", "fps"):
         if not 0 < settings[name] < math.inf:
             raise UserError(f"{name} is {settings[name]}: it is a number above 0")
-    leasts = {"batch": 1, "length": 1, "pieces": 1, "singles": 0, "size": 32, "width": 32}
-    for name, least in leasts.items():
-        if settings[name] < least:
-            raise UserError(f"{name} is {settings[name]}: it is a whole number of at least {least}")
+    leasts = {"batch": 1, "length": 1, "pieces": 1, "singles": 0, "size": 32, "width": 32, "seed": 0}
+    numbers = {name: settings[name] for name in leasts} | {"workers": workers}
+    for name, number in numbers.items():
+        if number < (least := leasts.get(name, 0)):
+            raise UserError(f"{name} is {number}: it is a whole number of at least {least}")
     if not 0 <= settings["scene_share"] <= 1:
         raise UserError(f"scene_share is {settings['scene_share']}: it lies in [0, 1]")
     if not 0 <= settings["average"] < 1:

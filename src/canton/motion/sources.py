@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from canton.errors import UserError
 from canton.motion.evaluation import WINDOW
 from canton.motion.footage import Footage
-from canton.motion.store import Stored, store
+from canton.motion.store import Stored, problems, store
 from canton.motion.targets import Named
 from canton.motion.windows import Window, draw_window
 
@@ -25,6 +25,10 @@ FIRST_HELD_OUT = 1 << 40
 
 class Source(Protocol):
     """Draws windows to learn from, and has clips held out to score on."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """A line each of what is wrong with some of the clips."""
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window: ...
 
@@ -55,6 +59,18 @@ class FromFootage:
                 f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, and length "
                 f"times pieces is {steps}: take fewer"
             )
+        short = [clip.name for clip in self.val if len(clip.frames) < WINDOW]
+        if len(short) == len(self.val):
+            raise UserError(
+                f"{folder}: no val clip has {WINDOW} frames at {fps:g} a second, the least that the model is "
+                "measured on: put a longer one into the val split"
+            )
+        self.problems = problems([*self.clips, *self.val])
+        if short:
+            self.problems += [
+                f"{len(short)} val clips have fewer than {WINDOW} frames, such as {short[0]}: "
+                "they are left out"
+            ]
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         return draw_window(self.clips, rng, sought=self.sought, steps=steps, size=size)
@@ -65,6 +81,8 @@ class FromFootage:
 
 class FromScenes:
     """Scenes made as they are needed; see `canton.motion.scenes`."""
+
+    problems = ()
 
     def __init__(self, *, kind: str, sought: str, backgrounds: Path | None = None) -> None:
         self.kind, self.sought, self.backgrounds = kind, sought, backgrounds
@@ -108,6 +126,7 @@ class Mixed:
 
     def __init__(self, footage: FromFootage, scenes: FromScenes, scene_share: float) -> None:
         self.footage, self.scenes, self.scene_share = footage, scenes, scene_share
+        self.problems = footage.problems
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         made = rng.random() < self.scene_share

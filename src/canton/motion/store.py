@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.motion.labels import Box
+from canton.motion.video import open_video
 from canton.storage import replacing
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Stored(NamedTuple):
 
     frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
     boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before.
-    kind: what the clip is of. kinds: for every frame what is in each box; None: all are `kind`.
+    kind: what the clip is of. kinds: for every frame what is in each box; None: all are `kind`. problem: what
+    broke the clip off behind these frames, one line, None if nothing did.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Stored(NamedTuple):
     boxes: tuple[tuple[Box, ...], ...]
     cuts: NDArray[np.bool_]
     kinds: tuple[tuple[str, ...], ...] | None = None
+    problem: str | None = None
 
     def kinds_at(self, t: int) -> tuple[str, ...]:
         """What is in each box of frame `t`."""
@@ -55,7 +58,8 @@ def store(
     Args:
         show: is told how many clips are done, and of how many.
 
-    Raises: UserError for a clip that cannot be read at all; one that breaks off keeps the frames before.
+    Raises: UserError for a clip that cannot be read at all; one that breaks off keeps the frames before, and
+        says so in `Stored.problem`.
     """
     folder = folder or _cache()
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,31 +76,47 @@ def store(
             for frame in index
         )
         kinds = tuple(clip.kinds_at(int(frame)) for frame in index)
-        stored.append(Stored(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds))
+        told = _problem_file(path)
+        problem = told.read_text(encoding="utf-8") if told.exists() else None
+        stored.append(Stored(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds, problem))
         if show is not None:
             show(k + 1, len(clips))
     return stored
+
+
+def problems(clips: Sequence[Stored]) -> list[str]:
+    """A line for every clip that breaks off."""
+    return [f"{clip.problem}; what is before it is used" for clip in clips if clip.problem is not None]
 
 
 def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
     import cv2
 
     pictures, index, cuts = [], [], []
-    for frame in clip.frames(fps=fps):
-        pixels = frame.pixels
-        if pixels.shape[1] > width:
-            height = round(pixels.shape[0] * width / pixels.shape[1])
-            pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-        pictures.append(pixels)
-        index.append(frame.index)
-        cuts.append(frame.cut)
+    with open_video(clip.path, fps=fps) as video:
+        for frame in video:
+            pixels = frame.pixels
+            if pixels.shape[1] > width:
+                height = round(pixels.shape[0] * width / pixels.shape[1])
+                size = (width, height)
+                pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+            pictures.append(pixels)
+            index.append(frame.index)
+            cuts.append(frame.cut)
     frames = np.stack(pictures)
     if (frames[..., :1] == frames).all():
         frames = frames[..., :1]
     with replacing(path.with_suffix(".index.npy")) as file:
         np.save(file, np.array([index, cuts]))
+    if video.problem is not None:
+        with replacing(_problem_file(path)) as file:
+            file.write(video.problem.encode())
     with replacing(path) as file:  # last: where it is, all is
         np.save(file, np.ascontiguousarray(frames))
+
+
+def _problem_file(path: Path) -> Path:
+    return path.with_suffix(".problem.txt")
 
 
 def _key(path: Path, fps: float, width: int) -> str:

@@ -42,7 +42,7 @@ class Screen:
         )
         self._moving = self.console.is_terminal and not quiet
         self.frames = 0
-        self._highest = 0
+        self._highest = self._left_out = 0
         self._latencies: deque[float] = deque(maxlen=RECENT)
         self._beliefs: deque[float] = deque(maxlen=60)
         self._moments: deque[float] = deque(maxlen=RECENT)
@@ -67,6 +67,7 @@ class Screen:
         if self.frames == 1:
             self._begun = now  # what came before was set-up
         self._highest = max([self._highest, *(track.id for track in sighting.tracks)])
+        self._left_out = sighting.left_out
         self._latencies.append(sighting.latency_ms)
         self._beliefs.append(sighting.belief)
         self._moments.append(now)
@@ -86,6 +87,8 @@ class Screen:
         if self.frames > 1 and self._seconds > 0:
             line += f", {(self.frames - 1) / self._seconds:.0f} frames/s"
         line += f", latency {_middle(self._latencies):.1f} ms; {self._count()}"
+        if self._left_out:
+            line += f"; {self._left_out:,} frame{'' if self._left_out == 1 else 's'} left out"
         return f"{line}; written: {', '.join(written)}" if written else line
 
     def _count(self) -> str:
@@ -97,8 +100,10 @@ class Screen:
 
     def _figures(self) -> str:
         slow = quantiles(self._latencies, n=20)[-1] if len(self._latencies) > 1 else self._latencies[0]
+        left_out = f" · {self._left_out:,} left out" if self._left_out else ""
         return (
-            f"{self._rate():.0f} frames/s · latency_ms {_middle(self._latencies):.1f} (95 % under {slow:.1f})"
+            f"{self._rate():.0f} frames/s · latency_ms {_middle(self._latencies):.1f} "
+            f"(95 % under {slow:.1f}){left_out}"
         )
 
     def _line(self, sighting: Sighting) -> str:

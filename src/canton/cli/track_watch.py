@@ -73,7 +73,6 @@ def watch(
         raise UserError(f"width is {width}: it is a number of px, or 0")
     _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
     made = open_model(model, VISIBLE, load_model) if model else None
-    camera = source.isdigit() or "://" in source
     with open_video(source, fps=fps) as video, ExitStack() as after:
         fitting = light(coloured=video.coloured)
         made = made or load_shipped(fitting, load_model)
@@ -85,7 +84,7 @@ def watch(
         picture = after.enter_context(_Picture(out, network.stride * scale, network.offset * scale, rate))
         screen = after.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
         stop = after.enter_context(stop_signals())
-        sightings = watch(network, video, fps=rate, threshold=believed, width=most or None, live=camera)
+        sightings = watch(network, video, fps=rate, threshold=believed, width=most or None, live=video.live)
         for sighting in after.enter_context(closing(sightings)):
             for write in writers:
                 write(sighting)

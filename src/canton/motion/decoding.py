@@ -52,13 +52,16 @@ class Decoded(NamedTuple):
 
 
 class Source(NamedTuple):
-    """decoded: the frames, once. fps, frames, seconds: what it says of itself, or None. close: let it go."""
+    """decoded: the frames, once. fps, frames, seconds: what it says of itself, or None. close: let it go.
+    live: it happens now and waits for nobody.
+    """
 
     decoded: Iterator[Decoded]
     fps: float | None
     frames: int | None
     seconds: float | None
     close: Callable[[], None]
+    live: bool = False
 
 
 def open_stream(name: str, timeout: float) -> Source:
@@ -111,6 +114,7 @@ def _read(
         other = "sound" if container.streams.audio else "other data"
         container.close()
         raise UserError(f"{name} has no picture, only {other}")
+    live = live and not (name.lower().startswith("http") and _finished(container, stream))
     # A thread a frame is faster with big pictures, but tells of a broken one only some frames later.
     stream.thread_type = "SLICE"
     rate = stream.average_rate or stream.guessed_rate
@@ -121,7 +125,17 @@ def _read(
         frames=stream.frames or None,
         seconds=container.duration / av.time_base if alone and not live and container.duration else None,
         close=container.close,
+        live=live,
     )
+
+
+def _finished(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether what a web server sends says how long it is: a film, where a camera knows no end."""
+    if stream.frames:
+        return True
+    # An mp4 in fragments, sent without its length in bytes, gives as its own how far it was read until now.
+    so_far = container.size < 0 and "mp4" in container.format.name
+    return container.duration is not None and not so_far
 
 
 def _picture_stream(av: ModuleType, container: InputContainer) -> VideoStream | None:

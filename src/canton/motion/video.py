@@ -40,12 +40,13 @@ class Video:
 
     width, height: px. fps: frames a second the source says it has, None if it does not say. frames: how many
     it says it has, None if it does not say. problem: what broke the source off, one line, None if nothing
-    did; frames before the break have been given.
+    did; frames before the break have been given. live: it happens now, as before a camera: who is too slow
+    misses something. A film from a web server is not, if it says how long it is.
     """
 
     def __init__(self, name: str, source: Source, *, fps: float | None, gray: bool) -> None:
         self.problem: str | None = None
-        self.fps, self.frames = source.fps, source.frames
+        self.fps, self.frames, self.live = source.fps, source.frames, source.live
         self._name, self._wanted, self._gray, self._source = name, fps, gray, source
         decoded = source.decoded
         try:

@@ -50,7 +50,7 @@ class Sighting(NamedTuple):
     frame: the frame itself. heat: (h, w) in [0, 1], the belief at every cell. belief: the highest of it.
     peaks: what reaches the threshold, the hottest first. tracks: what has a number, by number; one of them
     may be weaker than the threshold. latency_ms: from the decoded frame to here, network and tracking, not
-    the wait in the queue.
+    the wait in the queue. left_out: how many frames before it, in all, were left out.
     """
 
     frame: Frame
@@ -59,6 +59,7 @@ class Sighting(NamedTuple):
     peaks: list[Peak]
     tracks: list[Tracked]
     latency_ms: float
+    left_out: int = 0
 
 
 def watch(
@@ -71,14 +72,15 @@ def watch(
     ahead: int = 4,
     live: bool = False,
 ) -> Generator[Sighting, None, None]:
-    """See every frame of `video`, in order. The state of the network goes from frame to frame and starts anew
-    where the video is cut, and so do the tracks.
+    """See every frame of `video`, in order; with `live`, those there is time for. The state of the network
+    goes from frame to frame and starts anew where the video is cut, and so do the tracks.
 
     model: in eval mode, on the processor or a device of its own. video: of `open_video`, or any frames; it
     is read in another thread and must stay open until this ends. fps: how many frames make a second, for
     the tracks. threshold: heat that is believed, in [0.01, 1]. width: what is wider is scaled to so many px
     for the network, None for never; places are in px of the frame all the same. ahead: frames decoded
-    ahead. live: for a camera: where the network is too slow, frames are left out rather than shown late.
+    ahead. live: for a camera: where the network is too slow, frames are left out rather than shown late, but
+    the last is always seen.
 
     Raises: ValueError for a number out of range; whatever reading `video` raises, after the frames before it.
     """
@@ -110,7 +112,7 @@ def _watch(
     )
     state = None
     with _Ahead(video, 1 if live else ahead, width, drop=live) as frames:  # what waits is late
-        for frame, picture in frames:
+        for frame, picture, left_out in frames:
             begun = time.perf_counter()
             if frame.cut:
                 state = None
@@ -132,6 +134,7 @@ def _watch(
                 [peak for peak in found if peak.score >= threshold],
                 tracks,
                 (time.perf_counter() - begun) * 1e3,
+                left_out,
             )
 
 
@@ -147,17 +150,22 @@ def to_picture(pixels: NDArray[np.uint8], width: int | None = None) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
 
 
+_Item = tuple["Frame", Tensor, int]
+
+
 class _Ahead:
-    """Iterates over frames and their pictures, which a thread prepares: at most `room` of them wait."""
+    """Iterates over frames, their pictures and how many frames were left out before them. A thread prepares
+    them: at most `room` of them wait.
+    """
 
     def __init__(self, video: Iterable[Frame], room: int, width: int | None, *, drop: bool) -> None:
         self._video, self._width = video, width
         self._drop = drop
-        self._ready: queue.Queue[tuple[Frame, Tensor] | BaseException | None] = queue.Queue(room)
+        self._ready: queue.Queue[_Item | BaseException | None] = queue.Queue(room)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="canton-decode", daemon=True)
 
-    def __enter__(self) -> Iterator[tuple[Frame, Tensor]]:
+    def __enter__(self) -> Iterator[_Item]:
         self._thread.start()
         return self._frames()
 
@@ -168,7 +176,7 @@ class _Ahead:
                 self._ready.get_nowait()
         self._thread.join()
 
-    def _frames(self) -> Iterator[tuple[Frame, Tensor]]:
+    def _frames(self) -> Iterator[_Item]:
         while (item := self._ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
@@ -176,20 +184,26 @@ class _Ahead:
 
     def _read(self) -> None:
         last: BaseException | None = None
-        left_out_cut = False
+        missed: _Item | None = None  # the newest of those left out
+        count = 0
         try:
             for frame in self._video:
-                if left_out_cut:
+                if missed is not None and missed[0].cut:
                     frame = frame._replace(cut=True)
-                item = (frame, to_picture(frame.pixels, self._width))
-                left_out_cut = not self._put(item, wait=not self._drop) and frame.cut
+                item = (frame, to_picture(frame.pixels, self._width), count)
+                if self._put(item, wait=not self._drop):
+                    missed = None
+                else:
+                    missed, count = item, count + 1
                 if self._stop.is_set():
                     return
         except BaseException as error:  # it belongs to whoever iterates
             last = error
+        if missed is not None:  # nothing newer will come: it is not late
+            self._put((*missed[:2], count - 1), wait=True)
         self._put(last, wait=True)
 
-    def _put(self, item: tuple[Frame, Tensor] | BaseException | None, *, wait: bool) -> bool:
+    def _put(self, item: _Item | BaseException | None, *, wait: bool) -> bool:
         """Whether there was room for it. Without `wait` a full queue keeps what it has."""
         while not self._stop.is_set():
             with suppress(queue.Full):

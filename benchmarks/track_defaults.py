@@ -1,0 +1,131 @@
+"""The default network of `canton track` beside others: one thing changed at a time, each taught for as many
+processor minutes, in bfloat16, and measured on the validation clips.
+
+    python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
+
+MINUTES: see track_runs.py. average_precision: of points, over all clips (birds, airplanes and helicopters are
+traps), as they are and made hard. box_f1: on the clips of drones as they are, at the threshold chosen there.
+ms_a_frame: of 320 x 256, watched one by one on one thread, the median of 30. --only: these of the networks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from track_rows import FPS
+from track_runs import say
+
+from canton.motion import (
+    ARTICLE,
+    Architecture,
+    Footage,
+    MotionModel,
+    Stored,
+    choose_threshold,
+    look,
+    score,
+    store,
+    train,
+)
+from canton.motion.evaluation import average_precision, overlaps
+from canton.motion.targets import motion_loss
+
+DEFAULT = Architecture()
+
+
+def stem_of(share: float) -> Architecture:
+    """The default with so many channels in its stem for each of its own."""
+    return replace(DEFAULT, stem=tuple((round(c * share / 4) * 4, k, halve) for c, k, halve in DEFAULT.stem))
+
+
+NETWORKS = {
+    "default": DEFAULT,
+    "stride 4": replace(DEFAULT, stem=((16, 5, True), (32, 3, True), (48, 3, False), (32, 3, False))),
+    "half the stem": stem_of(0.5),
+    "one and a half times the stem": stem_of(1.5),
+    "memory of 24": replace(DEFAULT, memory=24),
+    "memory of 96": replace(DEFAULT, memory=96),
+    "two layers of memory": replace(DEFAULT, memory_layers=2),
+    "no path around the memory": replace(DEFAULT, bypass=False),
+    "no context": replace(DEFAULT, context=0),
+    "no memory": replace(DEFAULT, recurrent=False),
+    "the article's": ARTICLE,
+}
+LOSSES = {"loss not focal": 0.0, "loss twice as focal": 2.0}
+"""The default network with another exponent `focus` of the loss."""
+
+
+def milliseconds(model: MotionModel) -> float:
+    frame, state, taken = torch.rand(1, 3, 256, 320), None, []
+    with torch.inference_mode():
+        for _ in range(40):
+            begun = time.perf_counter()
+            _, state = model.step(frame, state)
+            taken.append(1000 * (time.perf_counter() - begun))
+    return statistics.median(taken[10:])
+
+
+def measured(model: MotionModel, clips: list[Stored]) -> dict[str, Any]:
+    clean, hard = look(model, clips), look(model, clips, hard=True)
+    own = [one for one in clean if one.kind == "drone"]
+    threshold = choose_threshold(own, sought="drone")
+    return {
+        "average_precision": round(average_precision(clean, sought="drone"), 4),
+        "average_precision_hard": round(average_precision(hard, sought="drone"), 4),
+        "box_f1": round(score(own, threshold, sought="drone", hit=overlaps).f1, 4),
+        "ms_a_frame": round(milliseconds(model), 2),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("footage", type=Path)
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", choices=[*NETWORKS, *LOSSES], default=[*NETWORKS, *LOSSES])
+    parser.add_argument("--modality", default="IR")
+    parser.add_argument("--seed", type=int, default=0)
+    a = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    val = list(Footage(a.footage, split="val", modality=a.modality))
+    clips = store(val, fps=FPS, width=640)
+    figures: dict[str, Any] = {
+        "minutes": a.minutes,
+        "seed": a.seed,
+        "machine": f"{platform.machine()}, 1 thread",
+        "torch": torch.__version__,
+    }
+    for name in a.only:
+        kept = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
+        focal = partial(motion_loss, focus=LOSSES[name]) if name in LOSSES else motion_loss
+        with patch("canton.motion.learning.motion_loss", focal):
+            trained = train(
+                kept,
+                footage=a.footage,
+                architecture=NETWORKS.get(name, DEFAULT),
+                minutes=a.minutes,
+                seed=a.seed,
+                precision="bf16-mixed",
+                clock=time.process_time,
+                show=say,
+                show_seconds=20.0,
+            )
+        if trained is None or not trained.finished:
+            raise SystemExit("stopped")
+        figures[name] = {"steps": trained.report.step, **measured(trained.model.eval(), clips)}
+        print(name, figures[name], flush=True)
+        a.out.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,12 +7,14 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.motion.recorder import Recorder
@@ -39,6 +41,60 @@ def test_what_goes_in_comes_out(tmp_path: Path, fps: float) -> None:
         assert video.fps == pytest.approx(fps, rel=1e-3)
     assert [number(frame.pixels) for frame in frames] == list(range(50))
     assert frames[-1].seconds == pytest.approx(49 / fps, rel=1e-3)
+
+
+def timed(path: Path, times: Sequence[float | None], fps: float) -> tuple[list[float], float]:
+    """When a film of frames with these times shows them, and how long it is, in seconds."""
+    with Recorder(path, WIDTH, HEIGHT, fps) as recorder:
+        for k, seconds in enumerate(times):
+            recorder.write(plain(k), seconds)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        moments = [float(packet.pts * packet.time_base) for packet in packets]
+        assert all(packet.pts == packet.dts for packet in packets)
+        lasting = [float(packet.duration * packet.time_base) for packet in packets]
+        assert lasting[:-1] == pytest.approx(np.diff(moments), abs=1e-4)
+        keys = [moment for moment, packet in zip(moments, packets, strict=True) if packet.is_keyframe]
+        for key, following in pairwise(keys):
+            between = [moment for moment in moments if key < moment < following]
+            assert all(moment - key < 1 for moment in between), "more than a second would be lost by a kill"
+        assert all(moment - keys[-1] < 1 for moment in moments)
+        return moments, container.duration / av.time_base
+
+
+def test_frames_are_shown_at_their_own_times(tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 0.4, 0.44, 1.5, 1.54, 2.9, 2.933, 2.967, 3, 3.4, 3.8, 4.2, 4.6, 9, 9.04]
+    moments, duration = timed(tmp_path / "out.mp4", [100 + seconds for seconds in times], 25)
+    assert moments == pytest.approx(times, abs=1e-4)
+    assert duration == pytest.approx(9.08, abs=1e-3)
+    assert [number(frame) for frame in read(tmp_path / "out.mp4")] == list(range(len(times)))
+
+
+def test_a_constant_rate_stays_one_to_the_tick(tmp_path: Path) -> None:
+    for fps in (24, 30000 / 1001):
+        by_rate, long = timed(tmp_path / "rate.mp4", [None] * 50, fps)
+        by_time, as_long = timed(tmp_path / "time.mp4", [k / fps for k in range(50)], fps)
+        assert by_rate == by_time
+        assert long == as_long == pytest.approx(50 / fps, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        ([None, None, 7.0, 7.1, None, 7.3], [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        ([0.0, 0.0, 0.0, 0.3], [0, 0.1, 0.2, 0.5]),
+        ([0.0, 0.5, 0.2, 0.4], [0, 0.5, 0.6, 0.8]),
+        ([0.0, 0.1, 1.7e9, 1.7e9 + 0.2], [0, 0.1, 0.2, 0.4]),
+        ([0.0, float("nan"), float("inf"), 0.35], [0, 0.1, 0.2, 0.35]),
+        ([5.0, 5.0 + 1e-9, 5.3], [0, 0.1, 0.4]),
+    ],
+)
+def test_a_time_that_cannot_be_is_one_period_after_the_last(
+    tmp_path: Path, times: list[float | None], shown: list[float]
+) -> None:
+    moments, _ = timed(tmp_path / "out.mp4", times, 10)
+    assert moments == pytest.approx(shown, abs=1e-4)
 
 
 @pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 17), (1, 1)])

@@ -166,7 +166,7 @@ class _Picture:
             self._recorder = self._open.enter_context(
                 Recorder(self._path, self._painter.width, self._painter.height, self._fps)
             )
-        self._recorder.write(self._painter.draw(sighting))
+        self._recorder.write(self._painter.draw(sighting), sighting.frame.seconds)
 
 
 def _total(frames: int | None, fps: float | None, rate: float) -> int | None:

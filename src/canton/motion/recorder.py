@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,16 @@ from numpy.typing import NDArray
 from canton.errors import UserError, require
 from canton.storage import check_writable, reason
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import OutputContainer
+
 KEY_SECONDS = 1.0
 """A whole picture so often: it begins a new fragment, and what is lost when the power goes is shorter."""
+LONGEST_SECONDS = 3600.0
+"""Between two frames; more than that is a camera's clock set anew."""
+FINE = 90_000
+"""Ticks a second at least, by which frames are timed: as MPEG's clock."""
 QUALITY = 23
 """x264's constant rate factor: its own default, which few eyes tell from the source."""
 
@@ -30,7 +39,7 @@ class Recorder:
         path: ends in .mp4.
         width, height: px of the frames; where one is odd, the last row or column is written twice,
             since H.264 keeps one colour for two px.
-        fps: frames a second.
+        fps: frames a second; of those written without a time of their own, exactly.
 
     Raises: UserError for a size or rate that cannot be, or a path that cannot be written, before anything is
     written, and when the disk is full.
@@ -51,6 +60,8 @@ class Recorder:
         """How many were written."""
         self._av = require("av", extra="track")
         self._failed = False
+        self._begin: float | None = None  # what time the first frame has, by the clock that frames come with
+        self._last = self._key = 0  # ticks since the first, of the last frame and the last whole picture
         try:
             self._container = self._av.open(
                 str(self.path),
@@ -58,7 +69,9 @@ class Recorder:
                 format="mp4",
                 options={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
             )
-            rate = Fraction(fps).limit_denominator(1001)
+            rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
+            self._second = rate.numerator * math.ceil(FINE / rate.numerator)  # in ticks, of which
+            self._period = self._gap = int(self._second / rate)  # a frame at this rate has a whole number
             self._stream = self._container.add_stream(
                 "libx264",
                 rate=rate,
@@ -71,6 +84,7 @@ class Recorder:
             )
             self._stream.width, self._stream.height = width + width % 2, height + height % 2
             self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, self._second)
         except (self._av.error.FFmpegError, OSError) as error:
             raise UserError(f"cannot write {path}: {_words(error)}") from error
 
@@ -86,8 +100,12 @@ class Recorder:
             with suppress(UserError):
                 self.close()
 
-    def write(self, pixels: NDArray[np.uint8]) -> None:
+    def write(self, pixels: NDArray[np.uint8], seconds: float | None = None) -> None:
         """Add a frame, (height, width, 3) RGB.
+
+        seconds: when it is shown, by any clock; the first frame begins the film. A frame without a time, or
+        whose time is not after the last one's, or an hour after it, is shown 1 / fps after the last, and the
+        clock goes on from there.
 
         Raises: ValueError for another shape; UserError if it cannot be written.
         """
@@ -100,11 +118,34 @@ class Recorder:
             pixels = np.pad(pixels, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         try:
             frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            self._container.mux(self._stream.encode(frame))
+            frame.pts, frame.time_base = self._time(seconds), Fraction(1, self._second)
+            if frame.pts - self._key >= KEY_SECONDS * self._second:  # x264 counts frames instead
+                frame.pict_type = self._av.video.frame.PictureType.I
+                self._key = frame.pts
+            self._gap = min(self._period, frame.pts - self._last or self._period)
+            self._mux(self._container, frame)
+            self._last = frame.pts
         except (self._av.error.FFmpegError, OSError) as error:
             self._failed = True
             raise UserError(f"cannot write {self.path}: {_words(error)}") from error
         self.frames += 1
+
+    def _time(self, seconds: float | None) -> int:
+        """When a frame is shown, in ticks since the first."""
+        after = self._last + self._period if self.frames else 0
+        if seconds is None or not math.isfinite(seconds):
+            return after
+        if self._begin is not None:
+            ticks = round((seconds - self._begin) * self._second)
+            if self._last < ticks <= self._last + LONGEST_SECONDS * self._second:
+                return ticks
+        self._begin = seconds - after / self._second
+        return after
+
+    def _mux(self, container: OutputContainer, frame: VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            packet.duration = self._gap  # counts for the film's last frame, which has no next one
+            container.mux(packet)
 
     def close(self) -> None:
         """Write what is still under way. May be called again.
@@ -116,7 +157,7 @@ class Recorder:
             return
         try:
             if not self._failed and self.frames:
-                container.mux(self._stream.encode(None))
+                self._mux(container, None)
             container.close()
         except (self._av.error.FFmpegError, OSError) as error:
             if not self._failed:

@@ -101,7 +101,7 @@ def screen(
                     )
                     recorder = Recorder(film, painter.width, painter.height, fps)
                 picture = painter.draw(sighting)
-                recorder.write(picture)
+                recorder.write(picture, sighting.frame.seconds)
                 lines.write(json_line(sighting) + "\n")
                 moments.append(moment(sighting))
                 latencies.append(sighting.latency_ms)

@@ -12,11 +12,11 @@ av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from canton.ui.screening import screen
-from motion.watching_stub import Bright, flight
-
 
 def test_the_film_of_uneven_frames_keeps_their_times(tmp_path: Path) -> None:
+    from canton.ui.screening import screen
+    from motion.watching_stub import Bright, flight
+
     made = SimpleNamespace(model=Bright(), header={})
     times = [0, 0.1, 0.2, 1.5, 1.6, 4.0]
     frames = [frame._replace(seconds=times[frame.index]) for frame in flight(len(times))]

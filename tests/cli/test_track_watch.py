@@ -241,7 +241,11 @@ def test_a_disk_that_is_full(canton: Canton, bright: Path, video: Path, tmp_path
         assert done.err.count("\n") == 1, done.err
         assert "x.mp4" in done.err
         if option != "--out":
-            assert listing(tmp_path) == []
+            kept = (tmp_path / "x.mp4").read_text()
+            assert kept.endswith("\n"), "the last line is whole"
+            assert limit - 300 < len(kept) <= limit
+        (tmp_path / "x.mp4").unlink(missing_ok=True)
+        assert listing(tmp_path) == []
 
 
 INTERRUPTED = """

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
@@ -22,6 +30,24 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
     stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
     monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
     return Path("bright.safetensors")
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty frames, ten a second, of two squares that fly to the right."""
+    pictures = [frame.pixels | np.roll(frame.pixels, 20, axis=0) for frame in flight(30)]
+    return film(tmp_path_factory.mktemp("film") / "flight.mp4", pictures)
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def moments(path: Path) -> list[float]:
@@ -51,3 +77,106 @@ def test_the_annotated_film_of_even_frames_is_even(canton: Canton, bright: Path,
         with av.open(str(out)) as container:
             assert container.streams.video[0].average_rate == fps
             assert container.duration / av.time_base == pytest.approx(3, abs=1e-3)
+
+
+def test_a_film_that_fills_the_disk_leaves_the_lines_whole(
+    canton: Canton, bright: Path, video: Path, tmp_path: Path
+) -> None:
+    out, lines, rows = (tmp_path / name for name in ("out.mp4", "seen.jsonl", "gt.txt"))
+    with disk_of(40_000):
+        done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows, "-q")
+    assert done.status == 2
+    assert done.err == f"canton: cannot write {out}: file too large\n"
+    seen = [json.loads(line)["frame"] for line in lines.read_text().splitlines()]
+    assert 10 <= len(seen) < 30
+    assert seen == list(range(len(seen)))
+    assert rows.read_text().endswith("\n")
+    assert len(rows.read_text().splitlines()) == 2 * (len(seen) - 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gt.txt", "out.mp4", "seen.jsonl"]
+    kept = moments(out)
+    assert 10 <= len(kept) <= len(seen)
+    assert kept == pytest.approx([k / 10 for k in range(len(kept))]), "it plays to its end"
+
+
+@pytest.mark.parametrize("option", ["--out", "--json", "--csv"])
+def test_an_older_result_stays_where_nothing_can_be_written(
+    canton: Canton,
+    bright: Path,
+    video: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    older = Path("older.mp4")
+    assert canton("track", "watch", bright, video, option, older).status == 0
+    content = older.read_bytes()
+    with disk_of(60):  # room for what is said on standard error, a file in this test
+        done = canton("track", "watch", bright, video, option, older, "-q")
+    assert done.status == 2
+    assert done.err == "canton: cannot write older.mp4: file too large\n"
+    assert older.read_bytes() == content
+    assert list(Path().iterdir()) == [older]
+    assert canton("track", "watch", bright, video, option, older, "--fps", "5").status == 0
+    assert older.read_bytes() != content
+    assert list(Path().iterdir()) == [older]
+
+
+def test_tracks_of_an_empty_sky_are_an_empty_file(
+    canton: Canton, bright: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an older result has some; but not where the watching fails."""
+    monkeypatch.chdir(tmp_path)
+    rows = Path("gt.txt")
+    rows.write_text("an older result\n")
+    with disk_of(60):
+        done = canton("track", "watch", bright, video, "--threshold", "1", "--csv", rows, "--json", "seen")
+    assert done.status == 2
+    assert rows.read_text() == "an older result\n"
+    assert canton("track", "watch", bright, video, "--threshold", "1", "--csv", rows).status == 0
+    assert rows.read_text() == ""
+
+
+def test_lines_into_a_pipe(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert canton("track", "watch", bright, video, "--json", pipe).status == 0
+        said = os.read(reader, 1 << 16).decode()
+    finally:
+        os.close(reader)
+    assert [json.loads(line)["frame"] for line in said.splitlines()] == list(range(30))
+    assert pipe.is_fifo()
+
+
+KILLED = """
+import os, signal, sys
+from types import SimpleNamespace
+import canton.motion.modelfile
+from motion.watching_stub import Bright
+from canton.cli import main
+
+class Kills(Bright):
+    def step(self, frame, state):
+        if self.steps == 15:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(frame, state)
+
+canton.motion.modelfile.load_model = lambda path: SimpleNamespace(model=Kills(), header={})
+sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
+"""
+
+
+def test_a_kill_leaves_every_line_seen(root: Path, video: Path, tmp_path: Path) -> None:
+    lines, rows = tmp_path / "seen.jsonl", tmp_path / "gt.txt"
+    paths = os.pathsep.join([str(root / "tests"), str(root / "src")])
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, video, "--json", lines, "--csv", rows],
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    assert done.returncode < 0
+    assert [json.loads(line)["frame"] for line in lines.read_text().splitlines()] == list(range(15))
+    assert len(rows.read_text().splitlines()) == 2 * 14
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gt.txt", "seen.jsonl"]

@@ -209,6 +209,7 @@ def test_a_full_disk_says_so_and_leaves_a_video_that_plays(tmp_path: Path) -> No
     with open_video(path) as video:
         kept = len(list(video))
     assert kept >= 20
+    assert video.problem is None
 
 
 def test_closing_twice_is_closing_once(tmp_path: Path) -> None:

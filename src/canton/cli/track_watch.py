@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -121,20 +121,21 @@ def _check_outputs(*outputs: Path | None, inputs: list[str]) -> None:
 
 
 def _text(after: ExitStack, path: Path | None, kind: str) -> Callable[[Sighting], None]:
-    """What writes a sighting as text; a file appears whole when all is seen, standard output as it comes."""
+    """What writes a sighting as text, to a file or to standard output."""
+    from canton.cli.track_lines import Lines
     from canton.motion.transcript import json_line, mot_rows
-    from canton.storage import replacing
 
     if path is None:
         return lambda sighting: None
-    straight = str(path) == "-"
-    stream: IO[bytes] = sys.stdout.buffer if straight else after.enter_context(replacing(path))
+    file = None if str(path) == "-" else after.enter_context(Lines(path))
 
     def write(sighting: Sighting) -> None:
-        for line in [json_line(sighting)] if kind == "json" else mot_rows(sighting):
-            stream.write(f"{line}\n".encode())
-        if straight:
-            stream.flush()
+        lines = [json_line(sighting)] if kind == "json" else mot_rows(sighting)
+        if file is not None:
+            file.write(lines)
+            return
+        sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode())
+        sys.stdout.buffer.flush()
 
     return write
 

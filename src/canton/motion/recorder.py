@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,8 @@ class Recorder:
     """Writes frames to an .mp4 file, H.264.
 
     The file is made of fragments of a second, each complete in itself: after Ctrl-C, a kill or on a full disk
-    everything but the last second plays. With the first frame an earlier file at `path` is overwritten.
+    everything but the last second plays. An earlier file at `path` stays until the first second is written;
+    the new one lies beside it so long, hidden.
 
     Args:
         path: ends in .mp4.
@@ -60,11 +62,13 @@ class Recorder:
         """How many were written."""
         self._av = require("av", extra="track")
         self._failed = False
+        self._whole = 0  # bytes of fragments that are written
+        self._part = self.path.with_name(f".{self.path.name}.part") if self.path.is_file() else None
         self._begin: float | None = None  # what time the first frame has, by the clock that frames come with
         self._last = self._key = 0  # ticks since the first, of the last frame and the last whole picture
         try:
             self._container = self._av.open(
-                str(self.path),
+                str(self._part or self.path),
                 "w",
                 format="mp4",
                 options={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
@@ -146,6 +150,15 @@ class Recorder:
         for packet in self._stream.encode(frame):
             packet.duration = self._gap  # counts for the film's last frame, which has no next one
             container.mux(packet)
+            if packet.is_keyframe and self.frames:  # the fragment before it is written
+                self._replace()
+                self._whole = self.path.stat().st_size
+
+    def _replace(self) -> None:
+        """Put the new file in the place of an earlier one."""
+        part, self._part = self._part, None
+        if part is not None:
+            part.replace(self.path)
 
     def close(self) -> None:
         """Write what is still under way. May be called again.
@@ -155,13 +168,28 @@ class Recorder:
         container, self._container = self._container, None
         if container is None:
             return
+        done = False
         try:
             if not self._failed and self.frames:
                 self._mux(container, None)
             container.close()
+            if not self._failed and self.frames:
+                self._replace()
+            done = not self._failed
         except (self._av.error.FFmpegError, OSError) as error:
             if not self._failed:
                 raise UserError(f"cannot write {self.path}: {_words(error)}") from error
+        finally:
+            if not done:
+                self._cut()
+
+    def _cut(self) -> None:
+        """Leave whole fragments alone; without one, no new file, and the earlier one if any."""
+        with suppress(OSError):
+            if self._whole:
+                os.truncate(self.path, self._whole)
+            else:
+                (self._part or self.path).unlink()
 
 
 def _words(error: Exception) -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from canton.errors import require
-from canton.motion.model import MAPS
+from canton.errors import UserError, require
+from canton.motion.model import MAPS, MotionModel
 from canton.motion.peaks import Peak, peaks_of
 from canton.motion.tracks import Tracked, Tracker
 
@@ -82,7 +83,8 @@ def watch(
     ahead. live: for a camera: where the network is too slow, frames are left out rather than shown late, but
     the last is always seen.
 
-    Raises: ValueError for a number out of range; whatever reading `video` raises, after the frames before it.
+    Raises: ValueError for a number out of range; UserError, with the first frame, if frames are too small for
+    a `MotionModel`; whatever reading `video` raises, after the frames before it.
     """
     if not 0.01 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}: it lies between 0.01 and 1")
@@ -110,10 +112,13 @@ def _watch(
     device = (
         next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     )
-    state = None
+    state, size = None, None
     with _Ahead(video, 1 if live else ahead, width, drop=live) as frames:  # what waits is late
         for frame, picture, left_out in frames:
             begun = time.perf_counter()
+            if size != picture.shape[2:]:
+                size = picture.shape[2:]
+                _check_size(model, *size)
             if frame.cut:
                 state = None
                 tracker.reset()
@@ -138,6 +143,18 @@ def _watch(
             )
 
 
+def _check_size(model: Steps, height: int, width: int) -> None:
+    """Convolutions that lose the borders may leave nothing of a small picture."""
+    if not isinstance(model, MotionModel):
+        return
+    cells = model.architecture.cells
+    if min(cells(height), cells(width)) < 1:
+        least = next(px for px in count(1) if cells(px) >= 1)
+        raise UserError(
+            f"pictures of {width} x {height} px are too small for this model: it needs {least} x {least}"
+        )
+
+
 def to_picture(pixels: NDArray[np.uint8], width: int | None = None) -> Tensor:
     """(H, W, 3) of uint8 as the (1, 3, H, W) in [0, 1] that a network takes, at most `width` px wide; its
     channels lie innermost.
@@ -145,7 +162,7 @@ def to_picture(pixels: NDArray[np.uint8], width: int | None = None) -> Tensor:
     scale = shrink(pixels.shape[1], width)
     if scale > 1:
         cv2 = require("cv2", extra="track")
-        size = (width, round(pixels.shape[0] / scale))
+        size = (width, max(1, round(pixels.shape[0] / scale)))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
 
@@ -185,22 +202,22 @@ class _Ahead:
     def _read(self) -> None:
         last: BaseException | None = None
         missed: _Item | None = None  # the newest of those left out
-        count = 0
+        left_out = 0
         try:
             for frame in self._video:
                 if missed is not None and missed[0].cut:
                     frame = frame._replace(cut=True)
-                item = (frame, to_picture(frame.pixels, self._width), count)
+                item = (frame, to_picture(frame.pixels, self._width), left_out)
                 if self._put(item, wait=not self._drop):
                     missed = None
                 else:
-                    missed, count = item, count + 1
+                    missed, left_out = item, left_out + 1
                 if self._stop.is_set():
                     return
         except BaseException as error:  # it belongs to whoever iterates
             last = error
         if missed is not None:  # nothing newer will come: it is not late
-            self._put((*missed[:2], count - 1), wait=True)
+            self._put((*missed[:2], left_out - 1), wait=True)
         self._put(last, wait=True)
 
     def _put(self, item: _Item | BaseException | None, *, wait: bool) -> bool:

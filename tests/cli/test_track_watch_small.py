@@ -1,0 +1,59 @@
+"""`canton track watch` of pictures that are too small for a network, or nearly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+
+from canton.motion.model import ARTICLE, Architecture, MotionModel
+from canton.motion.modelfile import save_model
+from cli.conftest import Canton
+
+
+def pictures(folder: Path, width: int, height: int) -> Path:
+    folder.mkdir()
+    for k in range(2):
+        cv2.imwrite(str(folder / f"{k}.png"), np.full((height, width, 3), 90, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 2), (30, 30), (31, 64), (64, 31)])
+def test_pictures_too_small_for_the_article_s_network(
+    canton: Canton, tmp_path: Path, width: int, height: int
+) -> None:
+    model, lines, out = tmp_path / "article.safetensors", tmp_path / "seen.jsonl", tmp_path / "out.mp4"
+    save_model(model, MotionModel(ARTICLE), {})
+    small = pictures(tmp_path / "small", width, height)
+    line = canton.complains("track", "watch", model, small, "--json", lines, "--out", out)
+    assert line.endswith(
+        f"pictures of {width} x {height} px are too small for this model: it needs 32 x 32\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["article.safetensors", "small"]
+
+
+def test_pictures_just_large_enough(canton: Canton, tmp_path: Path) -> None:
+    model = tmp_path / "article.safetensors"
+    save_model(model, MotionModel(ARTICLE), {})
+    done = canton("track", "watch", model, pictures(tmp_path / "small", 32, 32), "--json", "-")
+    assert done.status == 0, done.err
+    assert len(done.out.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 2), (900, 1)])
+def test_where_borders_are_kept_no_picture_is_too_small(
+    canton: Canton, tmp_path: Path, width: int, height: int
+) -> None:
+    """Also one that is flat and scaled, to less than half a px."""
+    model = tmp_path / "model.safetensors"
+    save_model(model, MotionModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
+    done = canton(
+        "track", "watch", model, pictures(tmp_path / "small", width, height), "--width", "320", "--json", "-"
+    )
+    assert done.status == 0, done.err
+    assert len(done.out.splitlines()) == 2

@@ -58,6 +58,7 @@ def watch(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> int:
     """Find and follow the small thing that moves. Ctrl-C ends it and keeps what was written."""
+    from canton.cli.outputs import check_outputs
     from canton.cli.track_screen import Screen
     from canton.motion.modelfile import load_model
     from canton.motion.video import open_video
@@ -71,7 +72,8 @@ def watch(
         raise UserError(f"fps is {fps}: it is a positive number")
     if width is not None and width < 0:
         raise UserError(f"width is {width}: it is a number of px, or 0")
-    _check_outputs(out, json, csv, inputs=[source, *([str(model)] if model else [])])
+    inputs = [source, *([str(model)] if model else [])]
+    check_outputs({"out": out, "json": json, "csv": csv}, inputs=inputs)
     made = open_model(model, VISIBLE, load_model) if model else None
     with open_video(source, fps=fps) as video, ExitStack() as after:
         fitting = light(coloured=video.coloured)
@@ -100,24 +102,6 @@ def watch(
     if video.problem:
         raise UserError(f"{video.problem}; what was seen before it is kept")
     return 0
-
-
-def _check_outputs(*outputs: Path | None, inputs: list[str]) -> None:
-    """Before anything is opened: no output is another's, or an input, or cannot be written."""
-    from canton.storage import check_writable
-
-    taken = {Path(name).resolve() for name in inputs}
-    for path in outputs:
-        if path is None or str(path) == "-":
-            continue
-        if path.resolve() in taken:
-            raise UserError(f"{path} is named twice: every output needs a file of its own")
-        taken.add(path.resolve())
-        check_writable(path)
-    if str(outputs[0]) == "-":
-        raise UserError("--out is -: a video is written to a file")
-    if [str(path) for path in outputs].count("-") > 1:
-        raise UserError("--json and --csv are both -: standard output takes one of them")
 
 
 def _text(after: ExitStack, path: Path | None, kind: str) -> Callable[[Sighting], None]:

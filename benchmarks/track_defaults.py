@@ -2,6 +2,7 @@
 processor minutes, in bfloat16, and measured on the validation clips.
 
     python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
+        [--batch N] [--length N] [--pieces N] [--workers N]
 
 MINUTES: see track_runs.py. average_precision: of points, over all clips (birds, airplanes and helicopters are
 traps), as they are and made hard. box_f1: on the clips of drones as they are, at the threshold chosen there.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from dataclasses import replace
@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import torch
 from track_rows import FPS
-from track_runs import say
+from track_runs import add_arguments, flags, learn, machine
 
 from canton.motion import (
     ARTICLE,
@@ -35,7 +35,6 @@ from canton.motion import (
     look,
     score,
     store,
-    train,
 )
 from canton.motion.evaluation import average_precision, overlaps
 from canton.motion.targets import motion_loss
@@ -90,38 +89,25 @@ def measured(model: MotionModel, clips: list[Stored]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("footage", type=Path)
-    parser.add_argument("minutes", type=float)
-    parser.add_argument("out", type=Path)
+    add_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=[*NETWORKS, *LOSSES], default=[*NETWORKS, *LOSSES])
-    parser.add_argument("--modality", default="IR")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--modality", default="IR", help="of the clips it is measured on")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    val = list(Footage(a.footage, split="val", modality=a.modality))
-    clips = store(val, fps=FPS, width=640)
+    clips = store(list(Footage(a.footage, split="val", modality=a.modality)), fps=FPS, width=640)
+    words = ["benchmarks/track_defaults.py", "FOOTAGE", f"{a.minutes:g}", "OUT", *flags(a)]
     figures: dict[str, Any] = {
-        "minutes": a.minutes,
-        "seed": a.seed,
-        "machine": f"{platform.machine()}, 1 thread",
+        "command": " ".join(words),
+        "machine": machine(a),
         "torch": torch.__version__,
+        "clips": f"val, {a.modality}",
     }
     for name in a.only:
-        kept = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
+        out = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
         focal = partial(motion_loss, focus=LOSSES[name]) if name in LOSSES else motion_loss
         with patch("canton.motion.learning.motion_loss", focal):
-            trained = train(
-                kept,
-                footage=a.footage,
-                architecture=NETWORKS.get(name, DEFAULT),
-                minutes=a.minutes,
-                seed=a.seed,
-                precision="bf16-mixed",
-                clock=time.process_time,
-                show=say,
-                show_seconds=20.0,
-            )
-        if trained is None or not trained.finished:
-            raise SystemExit("stopped")
+            network = NETWORKS.get(name, DEFAULT)
+            trained = learn(a, out, network, footage=a.footage, precision="bf16-mixed")
         figures[name] = {"steps": trained.report.step, **measured(trained.model.eval(), clips)}
         print(name, figures[name], flush=True)
         a.out.write_text(json.dumps(figures, indent=1))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ def row(looks: Looks, beta: float) -> dict[str, Any]:
     own = kinds_of(looks)["drone clips"]["test"]
     threshold = table["drone clips"]["threshold"]
     firsts = sorted(frames_to_first(own, threshold, sought="drone"))
+    median = firsts[len(firsts) // 2]
     return {
         **table,
         "recall_by_frame": [round(v, 3) for v in recall_by_frame(own, threshold, sought="drone")],
-        "median_frames_to_first": firsts[len(firsts) // 2],
+        "median_frames_to_first": median if math.isfinite(median) else None,
     }
 
 

@@ -211,11 +211,11 @@ def test_what_is_wrong_with_some_clips_is_said(
     done = canton("track", "train", "--footage", folder, "--steps", "1", "--out", out, *TINY[:-1])
     assert done.status == 0
     assert "train_1.mp4 breaks off after" in done.err
-    assert "1 val clips have fewer than 12 frames, such as val_1" in done.err
+    assert "1 val clip is left out: shorter than 12 frames, such as val_1" in done.err
     done = canton("track", "evaluate", trained, "--footage", folder, "--json", "-")
     assert done.status == 0
     assert "test_0.mp4 breaks off after" in done.err
-    assert "left out: 1 clips shorter than a window, such as test_1" in done.err
+    assert "left out: 1 clip shorter than a window, such as test_1" in done.err
     figures = json.loads(done.out)
     assert (figures["clips"], figures["too_short"]) == (1, ["test_1"])
 

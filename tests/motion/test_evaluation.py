@@ -23,7 +23,7 @@ from canton.motion.evaluation import (
     score,
 )
 from canton.motion.labels import Box
-from canton.motion.model import Architecture, MotionModel
+from canton.motion.model import ARTICLE, Architecture, MotionModel
 from canton.motion.peaks import Peak
 from canton.motion.report import evaluate, tabulate
 from canton.motion.store import Stored
@@ -86,6 +86,12 @@ def test_clips_too_short_to_look_at_are_named() -> None:
     assert (figures["clips"], figures["too_short"]) == (1, ["short"])
     with pytest.raises(UserError, match="no clip has 12 frames at 10 a second"):
         evaluate(model, [short], threshold=0.5, sought="drone", fps=10)
+
+
+def test_pictures_too_small_for_the_model_are_named() -> None:
+    clip = Stored("small", "drone", np.zeros((12, 20, 20, 1), np.uint8), ((),) * 12, np.zeros(12, bool))
+    with pytest.raises(UserError, match="pictures of 20 x 20 px are too small for this model: it needs 32"):
+        look(MotionModel(ARTICLE), [clip])
 
 
 def test_looks_know_what_is_in_every_box() -> None:

@@ -188,6 +188,24 @@ def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
         Clip("A", film, "drone", "", "", boxes, {0: ("drone",)})
 
 
+def test_a_clip_as_flat_as_a_line_is_scaled(tmp_path: Path) -> None:
+    (tmp_path / "A").mkdir()
+    cv2.imwrite(str(tmp_path / "A" / "0.png"), np.zeros((1, 600, 3), np.uint8))
+    (one,) = store([Clip("A", tmp_path / "A", "", "", "", {})], fps=10.0, width=64, folder=tmp_path / "kept")
+    assert one.frames.shape == (1, 1, 64, 1)
+
+
+def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
+    clips = [Clip("A", film(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
+    first = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+    (told,) = (tmp_path / "kept").glob("*.problem.txt")
+    told.unlink()
+    (again,) = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+    assert told.read_bytes() == b""
+    assert again.problem is None
+    assert np.array_equal(again.frames, first[0].frames)
+
+
 def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
     path = film(tmp_path / "A.mp4", noise(40), options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])

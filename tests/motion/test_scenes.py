@@ -11,7 +11,11 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.motion.scenes import KINDS, Scene, make_scene
+from canton.motion.scenes.backgrounds import View
+from canton.motion.scenes.flights import launch
+from canton.motion.scenes.paints import day_paint
 from canton.motion.scenes.paths import drift
+from canton.motion.scenes.scene import ROLL
 from canton.motion.scenes.stream import Scenes, in_order
 
 SORTS = KINDS[:3]
@@ -153,13 +157,44 @@ def test_photographs_are_for_scenes_by_day(tmp_path: Path, kind: str) -> None:
         make_scene(0, kind=kind, backgrounds=tmp_path)
 
 
-def test_the_camera_rolls_where_it_is_not_on_a_tripod_and_things_come_nearer_by_chance() -> None:
+@pytest.mark.parametrize(("kind", "still"), [("article", 0.15), ("thermal", 0.75)])
+def test_the_camera_rolls_but_on_a_tripod(kind: str, still: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    films: list[list[tuple[float, float]]] = []
+    at = View.at
+
+    def seen(view: View, camera: np.ndarray, roll: float) -> np.ndarray:
+        films[-1].append((float(np.abs(camera).max()), roll))
+        return at(view, camera, roll)
+
+    monkeypatch.setattr(View, "at", seen)
+    for seed in range(60):
+        films.append([])
+        make_scene(seed, kind=kind, frames=5, size=32)
+    tripods = [film for film in films if all(roll == 0 for _, roll in film)]
+    assert abs(len(tripods) / len(films) - still) < 0.15
+    assert all(moved < 1 for film in tripods for moved, _ in film), "a hand that moves the camera rolls it"
+    rolls = np.array([[roll for _, roll in film] for film in films if film not in tripods])
+    assert (rolls[:, 0] == 0).all()
+    assert np.diff(rolls).std() == pytest.approx(ROLL, rel=0.3)
+
+
+def test_things_come_nearer_and_go_by_chance() -> None:
+    flights = [
+        launch(
+            np.random.default_rng(seed), "drone", np.zeros((12, 2), np.float32), size_px=10.0,
+            colours=day_paint(np.random.default_rng(seed), "drone", np.full(3, 90.0, np.float32)), relief=0.5,
+        )
+        for seed in range(40)
+    ]  # fmt: skip
+    sizes = np.log([flight.sizes for flight in flights])
+    assert (sizes[:, 0] == 0).all()
+    assert np.diff(sizes, 2).std() == pytest.approx(0.01 * np.sqrt(2), rel=0.3), "no straight line"
+
+
+def test_a_drift_is_a_random_walk() -> None:
     draw = np.random.default_rng(0)
-    ways = np.stack([drift(draw, 12, start=0, step=0.1) for _ in range(4000)])
-    assert (ways[:, 0] == 0).all()
-    assert ways.std(0)[1:] == pytest.approx(0.1 * np.sqrt(np.arange(1, 12)), rel=0.1), "a random walk"
-    begun = np.stack([drift(draw, 2, start=0.5, step=0.1) for _ in range(4000)])
-    assert begun.std(0) == pytest.approx([0.5, np.hypot(0.5, 0.1)], rel=0.1)
+    ways = np.stack([drift(draw, 12, start=0.5, step=0.1) for _ in range(4000)])
+    assert ways.std(0) == pytest.approx(np.sqrt(0.25 + 0.01 * np.arange(12)), rel=0.1)
 
 
 def test_photographs_are_the_background(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
+from canton.motion.pictures import to_picture
 from canton.motion.video import Frame
-from canton.motion.watching import to_picture, watch
+from canton.motion.watching import watch
 from motion.watching_stub import Bright, flight, picture
 
 

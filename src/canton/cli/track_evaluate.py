@@ -143,11 +143,9 @@ def _show(figures: dict[str, Any], *, err: bool) -> None:
         part = figures[name]
         curve = " ".join(f"{value:.2f}" for value in part["recall_by_frame"])
         strays = part["false_alarms_per_minute"]
-        alarms = (
-            f"no clip without a {kind}"
-            if strays is None
-            else f"{strays:.1f} false alarms a minute without it"
-        )
+        alarms = "false alarms unknown: it is in every clip"
+        if strays is not None:
+            alarms = f"{strays:.1f} false alarms a minute without it"
         console.print(
             f"{name}: {_first(part['seconds_to_first'], part['never_found'])}, {alarms}; recall by frames "
             f"seen {curve}",
@@ -155,9 +153,9 @@ def _show(figures: dict[str, Any], *, err: bool) -> None:
             highlight=False,
         )
     if short := figures["too_short"]:
-        console.print(
-            f"left out: {len(short)} clips shorter than a window, such as {short[0]}", soft_wrap=True
-        )
+        clips = "1 clip" if len(short) == 1 else f"{len(short)} clips"
+        line = f"left out: {clips} shorter than a window, such as {short[0]}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _first(seconds: float | None, never: float | None) -> str:

@@ -61,8 +61,9 @@ def watch(
     from canton.cli.outputs import check_outputs
     from canton.cli.track_screen import Screen
     from canton.motion.modelfile import load_model
+    from canton.motion.pictures import shrink
     from canton.motion.video import open_video
-    from canton.motion.watching import shrink, watch
+    from canton.motion.watching import watch
     from canton.training import stop_signals
 
     model, source = model_and(what, model, plural="videos", command="watch")

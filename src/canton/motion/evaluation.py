@@ -15,6 +15,7 @@ from canton.motion.harder import harden
 from canton.motion.labels import Box
 from canton.motion.model import MotionModel
 from canton.motion.peaks import Peak, peaks_of
+from canton.motion.pictures import check_size
 from canton.motion.store import Stored
 
 WINDOW = 12
@@ -90,12 +91,15 @@ def look(
     """Run `model` over windows of `clips`, side by side, one after the other from each clip's beginning.
 
     hard: see `canton.motion.harder`. every: of so many windows one is looked at.
+
+    Raises: UserError for clips whose pictures are too small for the model.
     """
     device = next(model.parameters()).device
     looks: list[Look] = []
     was_training = model.training
     model.eval()
     for k, clip in enumerate(clips):
+        check_size(model.architecture, *clip.frames.shape[1:3])
         rng = np.random.default_rng((seed, k))
         for start in range(0, len(clip.frames) - window + 1, window * every):
             boxes = clip.boxes[start : start + window]

@@ -150,9 +150,6 @@ def train(
     check(chosen, processes, workers)
     model = held.model if held else _new(architecture, start, chosen)
     source = open_source(chosen, prepare)
-    for problem in source.problems:
-        if warn is not None:
-            warn(problem)
     fabric = make_fabric(
         accelerator=accelerator,
         processes=processes,
@@ -160,6 +157,9 @@ def train(
         log=None if log is None else str(log),
     )
     fabric.launch()
+    if warn is not None and fabric.is_global_zero:
+        for problem in source.problems:
+            warn(problem)
     checkpoint = held.checkpoint if held else None
     batches = Batches(
         source.draw,

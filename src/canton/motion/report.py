@@ -60,7 +60,7 @@ def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float
     overlap the true box by half (intersection over union). false_alarms_per_frame: over the frames with
     nothing sought in sight; false_alarms_per_minute: over the clips that never show it, None without such.
     seconds_to_first: the median time from a window's first frame to the first hit, among windows that begin
-    with the thing in sight, None if most of them never come to it; never_found: their share, None if no
+    with the thing in sight, None if half of them never come to it; never_found: their share, None if no
     window begins so. recall_by_frame: over the same clips as own.
     """
     clips = {one.clip for one in looks if one.kind == sought or one.boxes_of(sought)}

@@ -67,10 +67,8 @@ class FromFootage:
             )
         self.problems = problems([*self.clips, *self.val])
         if short:
-            self.problems += [
-                f"{len(short)} val clips have fewer than {WINDOW} frames, such as {short[0]}: "
-                "they are left out"
-            ]
+            many = "1 val clip is" if len(short) == 1 else f"{len(short)} val clips are"
+            self.problems += [f"{many} left out: shorter than {WINDOW} frames, such as {short[0]}"]
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         return draw_window(self.clips, rng, sought=self.sought, steps=steps, size=size)

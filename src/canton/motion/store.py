@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.motion.labels import Box
+from canton.motion.pictures import narrowed
 from canton.motion.video import open_video
 from canton.storage import replacing
 
@@ -66,7 +67,8 @@ def store(
     stored = []
     for k, clip in enumerate(clips):
         path = folder / f"{_key(clip.path, fps, min(width, clip.width))}.npy"
-        if not path.exists():
+        told = _problem_file(path)
+        if not (path.exists() and told.exists()):
             _decode(clip, path, fps, width)
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
         scale = min(1.0, width / clip.width)
@@ -76,8 +78,7 @@ def store(
             for frame in index
         )
         kinds = tuple(clip.kinds_at(int(frame)) for frame in index)
-        told = _problem_file(path)
-        problem = told.read_text(encoding="utf-8") if told.exists() else None
+        problem = told.read_text(encoding="utf-8") or None
         stored.append(Stored(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds, problem))
         if show is not None:
             show(k + 1, len(clips))
@@ -90,17 +91,10 @@ def problems(clips: Sequence[Stored]) -> list[str]:
 
 
 def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
-    import cv2
-
     pictures, index, cuts = [], [], []
     with open_video(clip.path, fps=fps) as video:
         for frame in video:
-            pixels = frame.pixels
-            if pixels.shape[1] > width:
-                height = round(pixels.shape[0] * width / pixels.shape[1])
-                size = (width, height)
-                pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-            pictures.append(pixels)
+            pictures.append(narrowed(frame.pixels, width))
             index.append(frame.index)
             cuts.append(frame.cut)
     frames = np.stack(pictures)
@@ -108,9 +102,8 @@ def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
         frames = frames[..., :1]
     with replacing(path.with_suffix(".index.npy")) as file:
         np.save(file, np.array([index, cuts]))
-    if video.problem is not None:
-        with replacing(_problem_file(path)) as file:
-            file.write(video.problem.encode())
+    with replacing(_problem_file(path)) as file:  # empty where all is well
+        file.write((video.problem or "").encode())
     with replacing(path) as file:  # last: where it is, all is
         np.save(file, np.ascontiguousarray(frames))
 

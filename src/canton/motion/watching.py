@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from canton.errors import UserError, require
 from canton.motion.model import MAPS, MotionModel
 from canton.motion.peaks import Peak, peaks_of
+from canton.motion.pictures import check_size, shrink, to_picture
 from canton.motion.tracks import Tracked, Tracker
 
 if TYPE_CHECKING:
@@ -95,11 +94,6 @@ def watch(
     return _watch(model, video, tracker, threshold, width, ahead, live)
 
 
-def shrink(width: int, most: int | None) -> float:
-    """How many px of a frame of `width` px make one px of the network's, which sees at most `most`."""
-    return max(1.0, width / most) if most else 1.0
-
-
 def _watch(
     model: Steps,
     video: Iterable[Frame],
@@ -118,7 +112,8 @@ def _watch(
             begun = time.perf_counter()
             if size != picture.shape[2:]:
                 size = picture.shape[2:]
-                _check_size(model, *size)
+                if isinstance(model, MotionModel):
+                    check_size(model.architecture, *size)
             if frame.cut:
                 state = None
                 tracker.reset()
@@ -141,30 +136,6 @@ def _watch(
                 (time.perf_counter() - begun) * 1e3,
                 left_out,
             )
-
-
-def _check_size(model: Steps, height: int, width: int) -> None:
-    """Convolutions that lose the borders may leave nothing of a small picture."""
-    if not isinstance(model, MotionModel):
-        return
-    cells = model.architecture.cells
-    if min(cells(height), cells(width)) < 1:
-        least = next(px for px in count(1) if cells(px) >= 1)
-        raise UserError(
-            f"pictures of {width} x {height} px are too small for this model: it needs {least} x {least}"
-        )
-
-
-def to_picture(pixels: NDArray[np.uint8], width: int | None = None) -> Tensor:
-    """(H, W, 3) of uint8 as the (1, 3, H, W) in [0, 1] that a network takes, at most `width` px wide; its
-    channels lie innermost.
-    """
-    scale = shrink(pixels.shape[1], width)
-    if scale > 1:
-        cv2 = require("cv2", extra="track")
-        size = (width, max(1, round(pixels.shape[0] / scale)))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div_(255)
 
 
 _Item = tuple["Frame", Tensor, int]

@@ -16,11 +16,12 @@ from canton.errors import require
 from canton.modelfile import ModelFile
 from canton.motion.drawing import Painter, Picture
 from canton.motion.model import MotionModel
+from canton.motion.pictures import shrink
 from canton.motion.recorder import Recorder
 from canton.motion.scenes import make_scene
 from canton.motion.transcript import json_line
 from canton.motion.video import Frame
-from canton.motion.watching import shrink, watch
+from canton.motion.watching import watch
 from canton.ui.timeline import Moment, draw, moment
 from canton.ui.uploads import FRAMES
 

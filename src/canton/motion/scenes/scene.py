@@ -129,7 +129,8 @@ def _by_day(
         camera[:] = 0
     background = choose(draw, folder)
     zoom = unit * 128 / SIDE * _log(draw, 1.1, 4.0) if folder is None else _log(draw, 0.5, 1.5)
-    stage = _stage(draw, background, camera, lens, height, width, zoom, tilt=0.15)
+    roll = ROLL if camera.any() else 0.0
+    stage = _stage(draw, background, camera, lens, height, width, zoom, tilt=0.15, roll=roll)
     flights = []
     for kind in [target, *_extras(draw, target)]:
         size_px, speed = _log(draw, 6, 24) * unit, _log(draw, 0.2, 6) * unit
@@ -145,13 +146,15 @@ def _by_heat(
     unit = max(1.0, width / 320)
     hard = draw.random() < 0.25
     lens = heat_lens(draw, hard=hard)
-    if draw.random() < 0.75:  # on a tripod
+    tripod = draw.random() < 0.75
+    if tripod:
         camera = walk(draw, frames, speed=0.01, shake=draw.uniform(0, 0.15))
     else:
         camera = walk(draw, frames, speed=_log(draw, 0.1, 4.0), shake=draw.uniform(0, 0.4))
     background = heat(int(draw.integers(KEPT)))
     zoom = unit * _log(draw, 0.8, 1.4)
-    stage = _stage(draw, background, camera, lens, height, width, zoom, tilt=0.02)
+    roll = 0.0 if tripod else ROLL
+    stage = _stage(draw, background, camera, lens, height, width, zoom, tilt=0.02, roll=roll)
     stage = stage._replace(
         shown=overlay(draw, width, height), fixed=lines(draw, height, width, lens.lines_sd)
     )
@@ -180,16 +183,18 @@ def _stage(
     width: int,
     zoom: float,
     tilt: float,
+    roll: float,
 ) -> _Stage:
+    """roll: rad from a frame to the next, standard deviation."""
     reach = np.abs(camera).max(0)
     view = View(
         draw, background, width, height, zoom=zoom, tilt=tilt, reach=(float(reach[0]), float(reach[1]))
     )
-    rolls = drift(draw, len(camera), start=0, step=ROLL) * bool(camera.any())  # on a tripod: none
+    rolls = drift(draw, len(camera), start=0, step=roll)
     going = speeds(camera) * np.float32(lens.shutter)
     pictures = [
-        _whole(smear(view.at(place, float(roll)), (float(dx), float(dy))))
-        for place, roll, (dx, dy) in zip(camera, rolls, going, strict=True)
+        _whole(smear(view.at(place, float(turn)), (float(dx), float(dy))))
+        for place, turn, (dx, dy) in zip(camera, rolls, going, strict=True)
     ]
     return _Stage(pictures, None, None)
 

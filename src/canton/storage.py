@@ -89,14 +89,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = None
     try:
-        mode = 0o666 & ~_umask()
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # mkstemp's 0600 would keep a shared model private
+        temporary = new_beside(path)
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
         temporary = None
         _sync_folder(path.parent)
     except OSError as error:
@@ -104,7 +102,25 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None:
             with suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
+
+
+def new_beside(path: Path) -> Path:
+    """A new, empty, hidden file in `path`'s folder that no one else writes to: what is to take the place of
+    `path` begins there.
+
+    Raises: OSError.
+    """
+    mode = 0o666 & ~_umask()
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        os.fchmod(descriptor, mode)  # mkstemp's 0600 would keep a shared model private
+    except OSError:
+        Path(name).unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    return Path(name)
 
 
 def check_writable(path: Path) -> None:

@@ -218,9 +218,3 @@ def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
     recorder.close()
     recorder.close()
     assert len(read(tmp_path / "out.mp4")) == 1
-
-
-def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10):
-        pass
-    assert list(tmp_path.iterdir()) == []

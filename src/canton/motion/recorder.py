@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.errors import UserError, require
-from canton.storage import check_writable, reason
+from canton.storage import check_writable, new_beside, reason
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -35,10 +35,10 @@ class Recorder:
 
     The file is made of fragments of a second, each complete in itself: after Ctrl-C, a kill or on a full disk
     everything but the last second plays. An earlier file at `path` stays until the first second is written;
-    the new one lies beside it so long, hidden.
+    the new one lies beside it so long, hidden. Where `path` is a link, this holds for the file it leads to.
 
     Args:
-        path: ends in .mp4.
+        path: ends in .mp4. A pipe or a device is written to as it is, and stays.
         width, height: px of the frames; where one is odd, the last row or column is written twice,
             since H.264 keeps one colour for two px.
         fps: frames a second; of those written without a time of their own, exactly.
@@ -56,19 +56,23 @@ class Recorder:
                 raise UserError(f"{name} is {value}: it lies between 1 and 16384 px")
         if not 0 < fps <= 1000 or not math.isfinite(fps):
             raise UserError(f"fps is {fps}: it lies above 0, and at most at 1000")
-        check_writable(self.path)
+        self._place = Path(os.path.realpath(self.path)) if self.path.is_symlink() else self.path
+        earlier = self._place.is_file()
+        if earlier or self._place.is_dir() or not self._place.exists():
+            check_writable(self._place)
         self.width, self.height, self.fps = width, height, fps
         self.frames = 0
         """How many were written."""
         self._av = require("av", extra="track")
         self._failed = False
-        self._whole = 0  # bytes of fragments that are written
-        self._part = self.path.with_name(f".{self.path.name}.part") if self.path.is_file() else None
+        self._whole: os.stat_result | None = None  # of the file, when its last whole fragment was written
+        self._part: Path | None = None
         self._begin: float | None = None  # what time the first frame has, by the clock that frames come with
         self._last = self._key = 0  # ticks since the first, of the last frame and the last whole picture
         try:
+            self._part = new_beside(self._place) if earlier else None
             self._container = self._av.open(
-                str(self._part or self.path),
+                str(self._part or self._place),
                 "w",
                 format="mp4",
                 options={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
@@ -90,6 +94,8 @@ class Recorder:
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = Fraction(1, self._second)
         except (self._av.error.FFmpegError, OSError) as error:
+            if self._part is not None:
+                self._part.unlink()
             raise UserError(f"cannot write {path}: {_words(error)}") from error
 
     def __enter__(self) -> Recorder:
@@ -152,13 +158,15 @@ class Recorder:
             container.mux(packet)
             if packet.is_keyframe and self.frames:  # the fragment before it is written
                 self._replace()
-                self._whole = self.path.stat().st_size
+                found = self._place.stat()
+                if self._whole is None or os.path.samestat(found, self._whole):
+                    self._whole = found
 
     def _replace(self) -> None:
         """Put the new file in the place of an earlier one."""
-        part, self._part = self._part, None
-        if part is not None:
-            part.replace(self.path)
+        if self._part is not None:
+            self._part.replace(self._place)
+            self._part = None
 
     def close(self) -> None:
         """Write what is still under way. May be called again.
@@ -180,16 +188,21 @@ class Recorder:
             if not self._failed:
                 raise UserError(f"cannot write {self.path}: {_words(error)}") from error
         finally:
-            if not done:
+            if not done or self._part is not None:
                 self._cut()
 
     def _cut(self) -> None:
-        """Leave whole fragments alone; without one, no new file, and the earlier one if any."""
+        """Leave whole fragments alone; without one, no new file, and the earlier one if any. A pipe, and what
+        someone else has put in the file's place, are not ours to cut.
+        """
         with suppress(OSError):
-            if self._whole:
-                os.truncate(self.path, self._whole)
-            else:
-                (self._part or self.path).unlink()
+            if self._part is not None:
+                self._part.unlink()
+            elif self._place.is_file():
+                if self._whole is None:
+                    self._place.unlink()
+                elif os.path.samestat(self._place.stat(), self._whole):
+                    os.truncate(self._place, self._whole.st_size)
 
 
 def _words(error: Exception) -> str:

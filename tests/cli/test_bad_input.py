@@ -205,6 +205,19 @@ def test_a_disk_that_is_full(canton: Canton, text: Path, tmp_path: Path) -> None
     assert canton("text", "generate", out, "--bytes", "5").status == 0
 
 
+def test_score_onto_what_it_reads_or_writes(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    before, link = (model.read_bytes(), text.read_bytes()), tmp_path / "link"
+    link.symlink_to(text)
+    words = ("text", "score", model, text)
+    for option in ("--html", "--json"):
+        for file in (text, link, model):
+            assert f"{file} is named twice" in canton.complains(*words, option, file)
+    same = tmp_path / "same"
+    assert f"{same} is named twice" in canton.complains(*words, "--html", same, "--json", same)
+    assert (model.read_bytes(), text.read_bytes()) == before
+    assert listing(tmp_path) == ["link"]
+
+
 def test_adapting_flags_without_adapt(canton: Canton, model: Path, text: Path) -> None:
     assert "belong to --adapt" in canton.complains("text", "score", model, text, "--rate", "1e-3")
 

@@ -79,3 +79,10 @@ def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch:
     pieces = [frames[:2].numpy(), *(frame[None].numpy() for frame in frames[2:])]
     found = stream(out, "frames", pieces, fresh, "maps")
     assert_close(torch.cat(found), expected, "maps")
+
+
+@pytest.mark.parametrize("what", ["text", "track"])
+def test_export_onto_the_model(canton: Canton, model: Path, tmp_path: Path, what: str) -> None:
+    before = model.read_bytes()
+    assert f"{model} is named twice" in canton.complains(what, "export", model, "--out", model)
+    assert model.read_bytes() == before

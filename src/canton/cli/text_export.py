@@ -13,10 +13,12 @@ def export(
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("model.onnx"),
 ) -> None:
     """Write the model as an ONNX file, its state going in and coming out."""
+    from canton.cli.outputs import check_outputs
     from canton.cli.shipped import TEXT, open_model
     from canton.text.export import export_model
     from canton.text.modelfile import load_model
 
+    check_outputs({"out": out}, inputs=[str(model)] if model else [])
     held = open_model(model, TEXT, load_model)
     export_model(held.model, out)
     typer.echo(str(out))

@@ -30,6 +30,7 @@ def score(
 ) -> None:
     """Score FILE in bits per byte, and show the surprise of every byte."""
     from canton.cli.colour import Painter, legend
+    from canton.cli.outputs import check_outputs
     from canton.cli.shipped import TEXT, model_and, open_model
     from canton.errors import UserError
     from canton.storage import replacing
@@ -42,6 +43,9 @@ def score(
     if not adapt and (rate is not None or decay is not None):
         raise UserError("--rate and --decay belong to --adapt")
     model, file = model_and(what, plural="texts", command="score")
+    page = html.absolute() if str(html) == "-" else html  # to --html, - is a name like any other
+    inputs = [*([file] if file != "-" else []), *([str(model)] if model else [])]
+    check_outputs({"html": page, "json": json}, inputs=inputs)
     reader = open_model(model, TEXT, load_model).model
     text = map_file(Path(file))
     adapter = None

@@ -18,10 +18,12 @@ def export(
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("track.onnx"),
 ) -> None:
     """Write the model as an ONNX file, its memory going in and coming out."""
+    from canton.cli.outputs import check_outputs
     from canton.cli.shipped import VISIBLE, open_model
     from canton.motion.export import export_model
     from canton.motion.modelfile import load_model
 
+    check_outputs({"out": out}, inputs=[str(model)] if model else [])
     held = open_model(model, VISIBLE, load_model)
     export_model(held.model, out)
     typer.echo(str(out))

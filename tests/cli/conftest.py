@@ -1,9 +1,13 @@
-"""A small trained model that all commands' tests share, and a way to run a command."""
+"""What commands' tests share: a small trained model, a stub of one, a way to run a command, a full disk."""
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -45,6 +49,17 @@ class Canton:
         return done.err
 
 
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
 @pytest.fixture
 def canton(capfdbinary: pytest.CaptureFixture[bytes]) -> Canton:
     return Canton(capfdbinary)
@@ -66,3 +81,13 @@ def model(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
     small = Architecture(hidden=24, embedding=12, contexts=((2, 64),))
     train(file, [text], architecture=small, batch=4, length=16, steps=150, rate=2e-2)
     return file
+
+
+@pytest.fixture
+def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Whatever file is named holds a network that sees what is bright."""
+    from motion.watching_stub import Bright
+
+    stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
+    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
+    return Path("bright.safetensors")

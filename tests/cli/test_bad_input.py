@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.conftest import Canton
+from cli.conftest import Canton, disk_of
 
 TRAIN = ("--steps", "3", "--batch", "4", "--length", "16", "--hidden", "8", "--quiet")
 
@@ -186,20 +185,15 @@ def test_what_resume_will_not_do(canton: Canton, model: Path, tmp_path: Path) ->
 
 
 def test_a_disk_that_is_full(canton: Canton, text: Path, tmp_path: Path) -> None:
-    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
     out = tmp_path / "m"
     words = ("text", "train", text, "--out", out, *TRAIN)
     assert canton(*words).status == 0
     before, beside = out.read_bytes(), listing(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
-    try:
+    with disk_of(4000):
         assert "cannot write" in canton.complains(*words, "--seed", "5", "--save-every", "0")
         done = canton("text", "score", out, text, "--html", tmp_path / "page")
         assert done.status == 2
         assert "cannot write" in done.err
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert out.read_bytes() == before
     assert listing(tmp_path) == beside
     assert canton("text", "generate", out, "--bytes", "5").status == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track
 
 from canton.cli.shipped import LIGHTS, SHIPPED
 from canton.motion.recorder import Recorder
-from cli.conftest import Canton
+from cli.conftest import Canton, disk_of
 from motion.watching_stub import HEIGHT, WIDTH, Bright, flight
 
 
@@ -33,14 +32,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for frame in flight(30):
             recorder.write(frame.pixels)
     return path
-
-
-@pytest.fixture
-def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Whatever file is named holds a network that sees what is bright."""
-    stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
-    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
-    return Path("bright.safetensors")
 
 
 def listing(folder: Path) -> list[str]:
@@ -229,14 +220,9 @@ def test_a_video_that_changes_its_size(canton: Canton, bright: Path, tmp_path: P
 
 
 def test_a_disk_that_is_full(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
-    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
     for option, limit in (("--json", 2000), ("--csv", 500), ("--out", 4000)):
-        former = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, former[1]))
-        try:
+        with disk_of(limit):
             done = canton("track", "watch", bright, video, option, tmp_path / "x.mp4", "--quiet")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, former)
         assert done.status == 2, option
         assert done.err.count("\n") == 1, done.err
         assert "x.mp4" in done.err

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,17 +15,9 @@ av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from cli.conftest import Canton
+from cli.conftest import Canton, disk_of
 from motion.films import film
-from motion.watching_stub import Bright, flight
-
-
-@pytest.fixture
-def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Whatever file is named holds a network that sees what is bright."""
-    stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
-    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
-    return Path("bright.safetensors")
+from motion.watching_stub import flight
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +25,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty frames, ten a second, of two squares that fly to the right."""
     pictures = [frame.pixels | np.roll(frame.pixels, 20, axis=0) for frame in flight(30)]
     return film(tmp_path_factory.mktemp("film") / "flight.mp4", pictures)
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def moments(path: Path) -> list[float]:

@@ -166,6 +166,16 @@ def test_a_resumed_run_ends_with_the_same_bits(at: int) -> None:
             assert not same(weights(run(steps=20, model=again, resume=wrong)), whole), name
 
 
+def test_a_run_that_is_over_is_saved_and_resumes_without_a_step() -> None:
+    saved: list[Checkpoint] = []
+    model = run(steps=6, save=saved.append)
+    assert [checkpoint.step for checkpoint in saved] == [6]
+    before = [tensor.clone() for tensor in weights(model)]
+    reports: list[Report] = []
+    assert same(weights(run(steps=6, model=model, resume=saved[0], report=reports.append)), before)
+    assert [report.step for report in reports] == [6]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_after_the_step_and_saves(number: signal.Signals) -> None:
     seen: list[Report] = []

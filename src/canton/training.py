@@ -132,7 +132,8 @@ def fit(
         average: takes in the weights of every step; the model ends with it when the budget is spent.
         seed: what dropout and the like draw from; the caller's own random state is left as it was.
         resume: go on from here; `model` must hold the weights it had then.
-        save: is handed a checkpoint every `save_seconds`, and when the run is stopped; in process 0 alone.
+        save: is handed a checkpoint every `save_seconds`, and when the run is over or stopped; in process 0
+            alone. A run resumed from where it was over does no step, and ends with the same weights.
         report: is told how things are, at the end and every `report_seconds`; in process 0 alone.
         clock: tells seconds; `time.process_time` makes `minutes` minutes of the processor.
 
@@ -163,7 +164,7 @@ def fit(
                 if report is not None and fabric.is_global_zero:
                     report(now)
                 total, count, reported = torch.zeros_like(total), 0, seconds
-            if save is not None and (stopped or (not over and seconds - saved >= save_seconds)):
+            if save is not None and (over or seconds - saved >= save_seconds):
                 kept = average.saved() if average is not None else {}
                 checkpoint = Checkpoint(_tensors(optimizer, names, state, fabric) | kept, step, seconds)
                 if fabric.is_global_zero:

@@ -86,6 +86,28 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_pa
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_ctrl_c_while_it_is_measured_keeps_the_run(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    train(whole, footage=footage, **SETTINGS, architecture=SMALL, steps=5, workers=0)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("canton.motion.learning.measure", interrupt)
+        stopped = train(broken, footage=footage, **SETTINGS, architecture=SMALL, steps=5, workers=0)
+    assert stopped is not None
+    assert (stopped.finished, stopped.held_out, stopped.report.step) == (False, None, 5)
+    trained = train(broken, resume=True, workers=0)
+    assert trained is not None
+    assert (trained.finished, trained.report.step) == (True, 5)
+    wanted = load_model(whole).model.state_dict()
+    for name, value in load_model(broken).model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+
+
 def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     train(first, footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0)

@@ -93,6 +93,24 @@ def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Pa
     assert rest.held_out == whole.held_out
 
 
+def test_ctrl_c_while_it_is_measured_keeps_the_run(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = go(tmp_path / "whole", text)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("canton.text.learning.bits_per_byte", interrupt)
+        stopped = go(tmp_path / "part", text)
+    assert (stopped.finished, stopped.held_out, stopped.report.step) == (False, None, 40)
+    rest = go(tmp_path / "part", text, resume=True)
+    assert rest.finished
+    assert same(rest.model, whole.model)
+    assert rest.held_out == whole.held_out
+
+
 def test_looking_and_saving_change_nothing(tmp_path: Path, text: Path) -> None:
     plain = go(tmp_path / "a", text)
     busy = go(tmp_path / "b", text, show=lambda now: None, show_seconds=0.0, looks=10, save_seconds=0.0)

@@ -54,4 +54,7 @@ def figure(
     assert good
     with replacing(out) as file:
         file.write(content.tobytes())
-    typer.echo(f"output, truth and input of scene {scene}: {out}")
+    told = f"output, truth and input of scene {scene}: {out}"
+    if not held.header["training"].get("scenes"):
+        told += "; the model learned from films and never saw a made scene, so it may find little here"
+    typer.echo(told)

@@ -96,7 +96,8 @@ def watch(
             if stop.is_set():
                 break
     written = [str(path) for path in (out, json, csv) if path is not None and str(path) != "-"]
-    told = screen.summary(written) + ("" if model else f"; the {fitting} model that ships")
+    told = f"{screen.summary(written)}; threshold {believed:g}"
+    told += "" if model else f", the {fitting} model that ships"
     typer.echo(told, err="-" in (str(json), str(csv)))
     if stop.is_set():
         return 130

@@ -201,7 +201,10 @@ def train(
         return None
     if report.stopped:
         return Trained(model, None, report, False, curve)
-    header |= measure(model, source.held_out(), sought=chosen["sought"])
+    try:
+        header |= measure(model, source.held_out(), sought=chosen["sought"])
+    except KeyboardInterrupt:  # `fit` has saved the run at its end
+        return Trained(model, None, report, False, curve)
     places = {name: Path(chosen[name]).name for name in PLACES if chosen[name]}
     header["training"] = {  # whoever gets the model need not know where on this machine things lie
         **chosen, **places, "steps_done": report.step, "seconds": round(report.seconds, 3)

@@ -187,7 +187,10 @@ def train(
         model.counts.shares = None  # nobody reads the training part again
     if report.stopped:
         return Trained(model, None, 0, report, False, curve)
-    held_out = bits_per_byte(model, corpus, corpus.split, end)
+    try:
+        held_out = bits_per_byte(model, corpus, corpus.split, end)
+    except KeyboardInterrupt:  # `fit` has saved the run at its end
+        return Trained(model, None, 0, report, False, curve)
     fabric.log_dict({"held_out_bits_per_byte": held_out}, report.step)
     for logger in fabric.loggers:
         logger.finalize("success")

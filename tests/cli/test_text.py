@@ -136,16 +136,8 @@ def test_score_writes_a_page_and_json(canton: Canton, model: Path, text: Path, t
     assert json.loads(done.out)["rows"] == rows
 
 
-def test_score_takes_a_hyphen_for_a_page_as_a_name(
-    canton: Canton, model: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it reads standard input, too: that is not the file of this name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.read_bytes())))
-    done = canton("text", "score", model, "-", "--html", "-", "--json", "-")
-    assert done.status == 0, done.err
-    assert len(json.loads(done.out)["rows"]) == text.stat().st_size
-    assert Path("./-").read_text().startswith("<!DOCTYPE html>")
+def test_score_writes_no_page_to_standard_output(canton: Canton, model: Path, text: Path) -> None:
+    assert "--html is -" in canton.complains("text", "score", model, text, "--html", "-")
 
 
 def test_info_without_a_model_says_what_is_here(canton: Canton) -> None:

@@ -43,9 +43,8 @@ def score(
     if not adapt and (rate is not None or decay is not None):
         raise UserError("--rate and --decay belong to --adapt")
     model, file = model_and(what, plural="texts", command="score")
-    page = Path.cwd() / "-" if str(html) == "-" else html  # to --html, - is a name like any other
-    inputs = [*([file] if file != "-" else []), *([str(model)] if model else [])]
-    check_outputs({"html": page, "json": json}, inputs=inputs)
+    inputs = [file, *([str(model)] if model else [])]
+    check_outputs({"html": html, "json": json}, inputs=inputs)
     reader = open_model(model, TEXT, load_model).model
     text = map_file(Path(file))
     adapter = None

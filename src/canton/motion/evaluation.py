@@ -119,6 +119,11 @@ def look(
     return looks
 
 
+def too_short(clips: Iterable[Stored]) -> list[str]:
+    """The names of those in which `look` finds no whole window."""
+    return [clip.name for clip in clips if len(clip.frames) < WINDOW]
+
+
 def _cuts(clip: Stored, start: int, window: int) -> Tensor | None:
     """Where the memory starts afresh within a window, as (T, 1); None where it does not."""
     cuts = clip.cuts[start : start + window].copy()

@@ -16,6 +16,7 @@ from canton.motion.evaluation import (
     overlaps,
     recall_by_frame,
     score,
+    too_short,
 )
 from canton.motion.model import MotionModel
 from canton.motion.store import Stored
@@ -38,7 +39,7 @@ def evaluate(
 
     Raises: UserError if every clip is too short.
     """
-    short = [clip.name for clip in clips if len(clip.frames) < WINDOW]
+    short = too_short(clips)
     if len(short) == len(clips):
         raise UserError(
             f"no clip has {WINDOW} frames at {fps:g} a second, the least that is looked at: there is nothing "

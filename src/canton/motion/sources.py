@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from canton.errors import UserError
-from canton.motion.evaluation import WINDOW
+from canton.motion.evaluation import WINDOW, too_short
 from canton.motion.footage import Footage
 from canton.motion.store import Stored, problems, store
 from canton.motion.targets import Named
@@ -59,7 +59,7 @@ class FromFootage:
                 f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, and length "
                 f"times pieces is {steps}: take fewer"
             )
-        short = [clip.name for clip in self.val if len(clip.frames) < WINDOW]
+        short = too_short(self.val)
         if len(short) == len(self.val):
             raise UserError(
                 f"{folder}: no val clip has {WINDOW} frames at {fps:g} a second, the least that the model is "

@@ -74,16 +74,19 @@ def run(job: Job, loop: Callable[[Job], Result]) -> Result:
 
 
 def quick(job: Job) -> bool:
-    """Whether `job`, of one step, is done at once: it needs no packed weights, or they are kept from the step
-    before (dense_step.h, kept.h).
+    """Whether `job`, of one step, is done at once: it needs no packed weights, few, or they are kept from the
+    step before (dense_step.h, thin.h, kept.h).
     """
     plan = job.plan
     if isinstance(plan, LSTM):
         return layout.is_tiled(plan.hidden)
     if not isinstance(plan, GRUBefore):
         return isinstance(plan, MinGRU)
-    if not isinstance(plan.candidate, Dense):
-        return layout.is_tiled(plan.candidate)
+    if layout.is_tiled(plan.candidate):
+        return True
     tensors = (job.gx, *job.state, plan.gates.weight, plan.candidate.weight)
-    learning = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return job.gx.shape[1] <= DENSE_STEP_ROWS and not learning
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return False
+    if isinstance(plan.candidate, Dense):
+        return job.gx.shape[1] <= DENSE_STEP_ROWS
+    return layout.is_thin(plan.candidate, job.gx.shape[-1])

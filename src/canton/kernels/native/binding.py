@@ -16,7 +16,10 @@ _PATH = Path(__file__).parent / f"libcanton{_SUFFIX}"
 _LARGE = range(4 << 20, 64 << 20)
 """Bytes of a tensor that gains from large pages; where hundreds of megabytes come and go they were slower."""
 
-INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+LANES = {"portable": 4, "avx2": 8, "avx512": 16}
+"""Numbers in a vector of each instruction set."""
+
+INSTRUCTION_SETS = tuple(LANES)
 
 _NUMBERS = ("steps", "images", "depth", "height", "width", "hidden")
 _ARRAYS = ("gx", "first", "second", "vector", "hs", "cs", "acts", "dys", "dh", "dc", "dgx", "seen", "dvector")

@@ -6,6 +6,7 @@
 #include "matmul.h"
 #include "min_gru.h"
 #include "pool.h"
+#include "thin.h"
 #include "writer.h"
 
 template <class Cell, void (Cell::*loop)(const Sequence&, const Team&)>
@@ -24,6 +25,7 @@ static void run(const Sequence& q) {
 extern "C" {
 void CANTON_NAME(gru_before)(const Sequence& q) {
     if (DenseStep::serves(q)) return DenseStep::run(q);
+    if (ThinGRUBefore::serves(q)) return run<ThinGRUBefore, &ThinGRUBefore::forward>(q);
     run<GRUBefore, &GRUBefore::forward>(q);
 }
 void CANTON_NAME(gru_before_gradient)(const Sequence& q) { run<GRUBeforeGradient, &GRUBeforeGradient::backward>(q); }

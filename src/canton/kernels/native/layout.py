@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from canton.kernels.native import convolution, matmul
-from canton.kernels.native.binding import Sequence
+from canton.kernels.native.binding import LANES, Sequence, instruction_set
 from canton.kernels.plan import Conv, Dense, Job, Product
 
 
@@ -82,6 +82,17 @@ def is_tiled(product: Product) -> bool:
         return False
     kernel = tuple(product.weight.shape[2:])
     return kernel in ((3, 3), (5, 5)) and set(product.dilation) == {1} and product.weight.shape[1] >= 8
+
+
+def is_thin(product: Product, width: int) -> bool:
+    """Whether a run without gradients or lengths goes along the lines, of `width` pixels: thin.h has the same
+    rule.
+    """
+    if isinstance(product, Dense) or product.circular or width < 8:
+        return False
+    hidden, _, *kernel = product.weight.shape
+    plane = math.prod(kernel) > 1 and len(kernel) < 3
+    return plane and 2 * hidden <= LANES[instruction_set()]
 
 
 def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:

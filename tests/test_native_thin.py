@@ -1,0 +1,117 @@
+"""The native GRU along the lines of a picture, for few channels, against the same equations in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from canton import ConvGRU2d
+from canton.kernels import native
+from canton.kernels.native import layout
+from canton.kernels.plan import GRUBefore, Job
+from test_native import conv, job_of, native_run, readable, sets
+from tolerances import assert_close
+
+pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
+
+
+@pytest.fixture(params=sets())
+def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    best = native.instruction_set()
+    native.use_instruction_set(request.param)
+    yield request.param
+    native.use_instruction_set(best)
+
+
+@dataclass(frozen=True)
+class Case:
+    kernel: tuple[int, ...]
+    dilation: tuple[int, ...]
+    space: tuple[int, ...]
+
+
+CASES = {
+    "3x3": Case((3, 3), (1, 1), (5, 8)),
+    "5x5": Case((5, 5), (1, 1), (4, 33)),
+    "a whole stretch": Case((3, 3), (1, 1), (3, 32)),
+    "one line": Case((3, 3), (1, 1), (1, 17)),
+    "even": Case((2, 4), (1, 1), (6, 19)),
+    "dilated": Case((3, 3), (2, 3), (9, 23)),
+    "flat": Case((1, 3), (1, 1), (4, 70)),
+    "1d": Case((5,), (2,), (40,)),
+}
+
+
+def wide(job: Job) -> Job:
+    """The same in float64."""
+    plan = job.plan
+    assert isinstance(plan, GRUBefore)
+    products = (part._replace(weight=part.weight.double()) for part in plan)
+    states = [(one.double(),) for (one,) in (job.state, job.fresh)]
+    return job._replace(plan=GRUBefore(*products), gx=job.gx.double(), state=states[0], fresh=states[1])
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("hidden", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_it_is_the_same_gru(instructions: str, batch: int, hidden: int, name: str) -> None:
+    case = CASES[name]
+    job = job_of(conv(hidden, case.kernel, case.dilation, False), 4, batch, case.space)
+    few = hidden <= {"portable": 2, "avx2": 4, "avx512": 8}[instructions]
+    assert layout.is_thin(job.plan.candidate, case.space[-1]) is few
+    exact = wide(job)
+    with torch.inference_mode():
+        ys, (final,) = native_run(job)
+        expected, (last,) = readable(exact.plan, exact)
+    assert_close(ys, expected, "ys")
+    assert_close(final, last, "final")
+
+
+def test_a_row_starts_afresh_where_it_is_told(instructions: str) -> None:
+    job = job_of(conv(2, (3, 3), (1, 1), False), 5, 2, (4, 21))
+    fresh = (torch.randn_like(job.state[0]),)
+    reset = torch.tensor([[0, 1], [0, 0], [1, 0], [1, 1], [0, 0]], dtype=torch.bool)
+    state, ys = job.state[0], []
+    with torch.inference_mode():
+        for gx, now in zip(job.gx, reset, strict=True):
+            state = torch.where(now.view(-1, 1, 1, 1), fresh[0], state)
+            one, (state,) = readable(job.plan, job._replace(gx=gx.unsqueeze(0), state=(state,)))
+            ys.append(one[0])
+        found, (final,) = native_run(job._replace(fresh=fresh, reset=reset))
+    assert_close(found, torch.stack(ys), "ys")
+    assert_close(final, state, "final")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_two_threads_give_the_same_bits(batch: int) -> None:
+    job = job_of(conv(2, (3, 3), (1, 1), False), 6, batch, (7, 37))
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(native_run(job)[0])
+    torch.set_num_threads(1)
+    assert torch.equal(*found)
+
+
+def test_the_way_with_gradients_gives_the_same() -> None:
+    job = job_of(conv(2, (3, 3), (1, 1), False), 6, 2, (7, 37))
+    with torch.inference_mode():
+        alone = native_run(job)[0]
+    kept = native_run(job._replace(gx=job.gx.clone().requires_grad_()))[0]
+    assert_close(alone, kept.detach(), "ys")
+
+
+def test_a_step_of_a_stream_takes_it() -> None:
+    layer, x = ConvGRU2d(3, 2, 3), torch.randn(1, 3, 20, 30)
+    job = job_of(conv(2, (3, 3), (1, 1), False), 1, 1, (20, 30))
+    with torch.inference_mode():
+        assert native.quick(job)
+        y, _ = layer.step(x)
+        ys, _ = layer(x.unsqueeze(0))
+    assert torch.equal(y, ys[0])
+    assert not native.quick(job._replace(gx=job.gx.clone().requires_grad_()))

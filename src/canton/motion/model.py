@@ -188,7 +188,7 @@ class MotionModel(nn.Module):
     ) -> tuple[Tensor, State]:
         """Maps of all frames, and the state after the last. reset (T, B): the row starts afresh before it."""
         lead = frames.shape[:2]
-        seen, after = _centred(frames.flatten(0, 1)), list[Tensor]()
+        seen, after = _centred(_flat(frames)), list[Tensor]()
         before = iter(state or ())
         for k, block in enumerate(self.stem):
             seen = block(seen)
@@ -226,7 +226,7 @@ class MotionModel(nn.Module):
         outputs: Tensor
         outputs, state = memory(xs, next(before, None), reset=reset)
         after.append(state)
-        return outputs.flatten(0, 1)
+        return _flat(outputs)
 
 
 class Block(nn.Module):
@@ -283,6 +283,13 @@ class Block(nn.Module):
         return weight * scale[:, None, None, None], (bias - mean) * scale + self.norm.bias
 
 
+def _flat(xs: Tensor) -> Tensor:
+    """(T, B, C, H, W) as (T B, C, H, W), so that torch can tell that the channels lie last: of a single picture
+    after a plain `flatten` it cannot, and copies it.
+    """
+    return xs.movedim(2, -1).flatten(0, 1).movedim(-1, 1)
+
+
 def _centred(frames: Tensor) -> Tensor:
     """[0, 1] to [-1, 1], channels last, which is how the processor convolves fastest."""
-    return (frames * 2 - 1).contiguous(memory_format=torch.channels_last)
+    return (frames * 2).sub_(1).contiguous(memory_format=torch.channels_last)

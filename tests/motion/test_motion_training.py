@@ -119,6 +119,11 @@ def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> N
     still = replace(SMALL, recurrent=False)
     train(second, footage=footage, **SETTINGS, start=first, architecture=still, steps=1, rate=1e-9, workers=0)
     assert load_model(second).model.architecture == still, "the same network, its memory emptied"
+    fine = replace(SMALL, early=4)
+    train(second, footage=footage, **SETTINGS, start=first, architecture=fine, steps=1, rate=1e-9, workers=0)
+    grown = load_model(second).model
+    assert grown.architecture == fine, "an early memory is added"
+    assert torch.allclose(grown.maps.weight, a.model.maps.weight, atol=1e-6), "what was learned is kept"
     train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
     with pytest.raises(UserError, match="another network"):
         train(second, footage=footage, start=first, architecture=replace(SMALL, memory=7), steps=1)

@@ -16,6 +16,7 @@ from canton.curve import Curve
 from canton.errors import UserError, require
 from canton.motion.batches import Batch, Batches, ahead, to_model
 from canton.motion.evaluation import choose_threshold, enlarged, look, recall_by_frame, score
+from canton.motion.growth import add_early_memory
 from canton.motion.labels import as_kind
 from canton.motion.model import Architecture, MotionModel, State
 from canton.motion.modelfile import ModelFile, check_replaceable, load_model, save_model
@@ -235,22 +236,24 @@ def measure(model: MotionModel, clips: Sequence[Stored], *, sought: str) -> dict
 
 def _new(architecture: Architecture | None, start: Path | None, chosen: dict[str, Any]) -> MotionModel:
     sought = chosen["sought"]
-    if start is not None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(chosen["seed"])
+        if start is None:
+            return MotionModel((architecture or Architecture()).seeking(sought))
         held = load_model(start)
         if held.checkpoint is not None:
             raise UserError(f"{start} is a run that is not finished: go on with it, or name a finished model")
-        begun = held.model.architecture
-        if sought in begun.others:
+        begun = held.model
+        if sought in begun.architecture.others:
             raise UserError(f"{start} learned what a {sought} is not: begin a new network to seek one")
-        wanted = architecture.seeking(sought) if architecture else begun
-        if replace(wanted, recurrent=begun.recurrent) != begun:
+        wanted = architecture.seeking(sought) if architecture else begun.architecture
+        if wanted.early and not begun.architecture.early:
+            begun = add_early_memory(begun, wanted.early)
+        if replace(wanted, recurrent=begun.architecture.recurrent) != begun.architecture:
             raise UserError(f"{start} is another network: leave the model's settings out to start from it")
         model = MotionModel(wanted)
-        model.load_state_dict(held.model.state_dict())
+        model.load_state_dict(begun.state_dict())
         return model
-    with torch.random.fork_rng([]):
-        torch.manual_seed(chosen["seed"])
-        return MotionModel((architecture or Architecture()).seeking(sought))
 
 
 def _resumed(out: Path, given: dict[str, Any], architecture: Architecture | None) -> ModelFile:

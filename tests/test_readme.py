@@ -47,6 +47,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the commands need the environment that make set-up makes: run make setup once")
     if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
         pytest.skip(f"the commands are those of .venv, and this is {sys.prefix}")
+    # whatever `make demo` needs, from here: else it would set the environment up from the copy
+    subprocess.run(["make", ".venv/.ready-text"], cwd=ROOT, capture_output=True, check=True)
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

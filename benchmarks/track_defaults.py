@@ -1,4 +1,4 @@
-"""The default network of `canton track` beside others: one thing changed at a time, each taught for as many
+"""The default network of `canton track` beside others: a thing or two changed, each taught for as many
 processor minutes, in bfloat16, and measured on the validation clips.
 
     python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
@@ -57,6 +57,10 @@ NETWORKS = {
     "two layers of memory": replace(DEFAULT, memory_layers=2),
     "no path around the memory": replace(DEFAULT, bypass=False),
     "no context": replace(DEFAULT, context=0),
+    "half the stem, no context": replace(stem_of(0.5), context=0),
+    "half the stem, early memory of 4": replace(stem_of(0.5), early=4),
+    "early memory of 4": replace(DEFAULT, early=4),
+    "early memory of 8": replace(DEFAULT, early=8),
     "no memory": replace(DEFAULT, recurrent=False),
     "the article's": ARTICLE,
 }

@@ -284,8 +284,8 @@ class Block(nn.Module):
 
 
 def _flat(xs: Tensor) -> Tensor:
-    """(T, B, C, H, W) as (T B, C, H, W), so that torch can tell that the channels lie last: of a single picture
-    after a plain `flatten` it cannot, and copies it.
+    """(T, B, C, H, W) as (T B, C, H, W), so that torch can tell that the channels lie last: of a single
+    picture it cannot after a plain `flatten`, and copies it.
     """
     return xs.movedim(2, -1).flatten(0, 1).movedim(-1, 1)
 

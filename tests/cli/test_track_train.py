@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,17 @@ def test_train_learns_on_from_a_shipped_model(
         strict=True,
     ):
         assert torch.allclose(a, b, atol=1e-6), name
+
+
+def test_what_is_asked_for_changes_the_model_begun_with(
+    canton: Canton, trained: Path, footage: Path, tmp_path: Path
+) -> None:
+    begun, out = load_model(trained).model.architecture, tmp_path / "m.safetensors"
+    small = ("--size", "64", "--batch", "2", "--length", "2", "--workers", "0")
+    words = ("track", "train", "--footage", footage, "--steps", "1", *small, "--out", out)
+    assert canton(*words, "--start", trained, "--early", "2", "--no-memory").status == 0
+    assert load_model(out).model.architecture == replace(begun, early=2, recurrent=False)
+    assert "another network" in canton.complains(*words, "--start", trained, "--memory", "5")
 
 
 def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def train(
     ] = False,
     memory: Annotated[int | None, typer.Option(help="Channels of the convolutional GRU.")] = None,
     early: Annotated[
-        int | None, typer.Option(help="Channels of one more, early in the stem: it sees camouflage.")
+        int | None, typer.Option(help="Channels of one more, early in the stem; --start may lack it.")
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Convolutional GRUs on top of each other.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows side by side.")] = None,
@@ -77,8 +77,10 @@ def train(
         "early": early,
         "memory": memory,
         "memory_layers": layers,
-        "recurrent": False if no_memory else None,
+        "recurrent": False if no_memory else True if memory else None,
     }
+    given = {name: value for name, value in changes.items() if value is not None}
+    start = motion_model(start)
     with TrainScreen(quiet=quiet) as screen:
         trained = learning.train(
             out,
@@ -98,8 +100,8 @@ def train(
             seed=seed,
             fps=fps,
             width=width,
-            architecture=_architecture({k: v for k, v in changes.items() if v is not None}, preset, resume),
-            start=motion_model(start),
+            architecture=_architecture(given, preset, resume, start),
+            start=start,
             steps=steps,
             minutes=minutes,
             resume=resume,
@@ -131,8 +133,11 @@ def train(
     return 0
 
 
-def _architecture(changes: dict[str, Any], preset: str | None, resume: bool) -> Architecture | None:
+def _architecture(
+    changes: dict[str, Any], preset: str | None, resume: bool, start: Path | None
+) -> Architecture | None:
     from canton.motion.model import ARTICLE, Architecture
+    from canton.motion.modelfile import load_model
 
     if preset not in (None, "article"):
         raise UserError(f"preset is {preset!r}: there is one, article")
@@ -140,4 +145,6 @@ def _architecture(changes: dict[str, Any], preset: str | None, resume: bool) -> 
         raise UserError("the model's settings belong to the beginning of a run: leave them out with --resume")
     if preset is None and not changes:
         return None
-    return replace(ARTICLE if preset else Architecture(), **changes)
+    if preset:
+        return replace(ARTICLE, **changes)
+    return replace(load_model(start).model.architecture if start else Architecture(), **changes)

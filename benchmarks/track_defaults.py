@@ -47,21 +47,23 @@ def stem_of(share: float) -> Architecture:
     return replace(DEFAULT, stem=tuple((round(c * share / 4) * 4, k, halve) for c, k, halve in DEFAULT.stem))
 
 
+NO_EARLY = replace(DEFAULT, early=0)
 NETWORKS = {
     "default": DEFAULT,
-    "stride 4": replace(DEFAULT, stem=((16, 5, True), (32, 3, True), (48, 3, False), (32, 3, False))),
+    "early memory of 8": replace(DEFAULT, early=8),
     "half the stem": stem_of(0.5),
     "one and a half times the stem": stem_of(1.5),
+    "stride 4": replace(DEFAULT, stem=((16, 5, True), (32, 3, True), (48, 3, False), (32, 3, False))),
     "memory of 24": replace(DEFAULT, memory=24),
     "memory of 96": replace(DEFAULT, memory=96),
     "two layers of memory": replace(DEFAULT, memory_layers=2),
     "no path around the memory": replace(DEFAULT, bypass=False),
     "no context": replace(DEFAULT, context=0),
-    "half the stem, no context": replace(stem_of(0.5), context=0),
-    "half the stem, early memory of 4": replace(stem_of(0.5), early=4),
-    "early memory of 4": replace(DEFAULT, early=4),
-    "early memory of 8": replace(DEFAULT, early=8),
     "no memory": replace(DEFAULT, recurrent=False),
+    "no early memory": NO_EARLY,
+    "no early memory, half the stem": replace(stem_of(0.5), early=0),
+    "no early memory, no context": replace(NO_EARLY, context=0),
+    "no early memory, half the stem, no context": replace(stem_of(0.5), early=0, context=0),
     "the article's": ARTICLE,
 }
 LOSSES = {"loss not focal": 0.0, "loss twice as focal": 2.0}

@@ -4,7 +4,7 @@
         [--batch N] [--length N] [--pieces N] [--workers N] [--accelerator cuda]
 
 KIND is article, camouflage, thermal or mixed; MINUTES (see track_runs.py) are for each of the two; --early N
-gives both a second memory of N channels early in the stem. The figures are of 200 scenes that
+gives the early memory of both N channels. The figures are of 200 scenes that
 training never saw, F1 and recall at each frame from the first (t0), at the threshold whose F0.5 is best there
 over all frames. With --footage the models, which never saw a filmed clip, are measured on the infrared test
 clips too.
@@ -54,10 +54,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind")
     add_arguments(parser)
-    parser.add_argument("--early", type=int, default=0)
+    parser.add_argument("--early", type=int, default=Architecture().early)
     parser.add_argument("--footage", type=Path)
     a = parser.parse_args(argv)
-    own = [*([f"--early {a.early}"] if a.early else []), *(["--footage DIR"] if a.footage else [])]
+    own = [f"--early {a.early}", *(["--footage DIR"] if a.footage else [])]
     figures: dict[str, Any] = {
         "command": " ".join(["benchmarks/track_made.py", a.kind, f"{a.minutes:g}", "OUT", *own, *flags(a)]),
         "machine": machine(a),

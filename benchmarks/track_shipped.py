@@ -48,6 +48,9 @@ class Recipe(NamedTuple):
     modality: str
 
 
+NETWORK = replace(Architecture(), early=0)
+"""Of both: they are older than the default's early memory."""
+
 RECIPES = {
     "infrared": Recipe(
         (
@@ -84,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
             trained = train(
                 out,
                 footage=a.footage,
-                architecture=None if left else replace(Architecture(), recurrent=not a.no_memory),
+                architecture=None if left else replace(NETWORK, recurrent=not a.no_memory),
                 start=left[-1] if left else None,
                 steps=max(1, round(run.steps * a.share)),
                 batch=run.batch,

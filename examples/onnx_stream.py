@@ -36,13 +36,14 @@ def tracker() -> float:
     model = MotionModel(Architecture()).eval()
     export_model(model, "track.onnx")
     session = onnxruntime.InferenceSession("track.onnx", providers=["CPUExecutionProvider"])
-    channels, stride = model.architecture.memory, model.stride
-    theirs = np.zeros((1, 1, channels, 64 // stride, 96 // stride), np.float32)
-    state, worst = None, 0.0
+    places = {"early_0": (model.architecture.early, 2), "h_0": (model.architecture.memory, model.stride)}
+    theirs = {name: np.zeros((1, 1, c, 64 // s, 96 // s), np.float32) for name, (c, s) in places.items()}
+    wanted, state, worst = [f"{name}_after" for name in theirs], None, 0.0
     with torch.no_grad():
         for frame in torch.rand(FRAMES, 1, 3, 64, 96):
             ours, state = model.step(frame, state)
-            maps, theirs = session.run(["maps", "h_0_after"], {"frames": frame[None].numpy(), "h_0": theirs})
+            maps, *after = session.run(["maps", *wanted], {"frames": frame[None].numpy(), **theirs})
+            theirs = dict(zip(theirs, after, strict=True))
             worst = max(worst, float(np.abs(maps[0] - ours.numpy()).max()))
     return worst
 

@@ -11,7 +11,7 @@ from canton.errors import UserError
 from canton.motion.growth import add_early_memory
 from canton.motion.model import Architecture, MotionModel
 
-SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), memory=6, head=8, others=("bird",))
+SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, others=("bird",))
 
 
 def test_it_gives_what_it_gave() -> None:

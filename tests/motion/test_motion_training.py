@@ -22,7 +22,7 @@ from canton.motion.sources import FromScenes
 from canton.motion.windows import draw_window
 from canton.training import Checkpoint
 
-SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), memory=6, head=8, others=("bird",))
+SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, others=("bird",))
 SETTINGS = {"batch": 2, "length": 3, "pieces": 2, "size": 48, "fps": 10.0, "seed": 3}
 
 

@@ -42,8 +42,9 @@ class Architecture:
         context: 0, or one more block at the end of the stem, added to what it takes: a kernel of 3 whose taps
             lie so many cells apart, which sees what is around a thing at the price of what is beside it.
         early: channels of a convolutional GRU after the stem's first block, 0 for none of it. The blocks that
-            follow see its output beside the first block's. What no single frame shows, a texture that moves
-            before one like it, is lost further up, where cells are averages over many px.
+            follow see its output beside the first block's. What one frame hardly shows, a spot no brighter
+            than noise, a texture that moves before one like it, is lost further up, where cells are averages
+            over many px.
         memory: channels of the convolutional GRU after the stem, 0 for none of it.
         memory_kernel: the kernel of both, in cells of what they see.
         memory_layers: how many after the stem, one on top of the other.
@@ -60,7 +61,7 @@ class Architecture:
     norm: bool = True
     same: bool = True
     context: int = 4
-    early: int = 0
+    early: int = 4
     memory: int = 48
     memory_kernel: int = 3
     memory_layers: int = 1
@@ -141,6 +142,7 @@ ARTICLE = Architecture(
     norm=False,
     same=False,
     context=0,
+    early=0,
     memory=16,
     memory_kernel=5,
     bypass=False,

@@ -28,10 +28,13 @@ def main(argv: list[str] | None = None) -> None:
     add_arguments(parser)
     parser.add_argument("--modality")
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--early", type=int, help="channels of the early memory; the network's, if left out")
     a = parser.parse_args(argv)
-    network = replace(Architecture(), recurrent=not a.no_memory)
+    begun = load_model(a.start).model.architecture if a.start else Architecture()
+    network = replace(begun, early=begun.early if a.early is None else a.early, recurrent=not a.no_memory)
     trained = learn(a, a.out, network, footage=a.footage, modality=a.modality, precision="bf16-mixed")
-    own = [*(["--no-memory"] if a.no_memory else []), *([f"--modality {a.modality}"] if a.modality else [])]
+    own = [] if a.early is None else [f"--early {a.early}"]
+    own += [*(["--no-memory"] if a.no_memory else []), *([f"--modality {a.modality}"] if a.modality else [])]
     figures = {
         "command": " ".join(
             ["benchmarks/track_quality.py", "FOOTAGE", f"{a.minutes:g}", "OUT", *own, *flags(a)]

@@ -90,11 +90,14 @@ def test_a_row_starts_afresh_where_it_is_told(instructions: str) -> None:
 def test_two_threads_give_the_same_bits(batch: int) -> None:
     job = job_of(conv(2, (3, 3), (1, 1), False), 6, batch, (7, 37))
     found: list[Tensor] = []
-    with torch.inference_mode():
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(native_run(job)[0])
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    try:
+        with torch.inference_mode():
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                found.append(native_run(job)[0])
+    finally:
+        torch.set_num_threads(before)
     assert torch.equal(*found)
 
 
@@ -106,6 +109,18 @@ def test_the_way_with_gradients_gives_the_same() -> None:
     assert_close(alone, kept.detach(), "ys")
 
 
+@pytest.mark.parametrize("width", [7, 8, 33])
+@pytest.mark.parametrize("hidden", [2, 4, 8, 9])
+def test_it_runs_where_the_rule_says(instructions: str, hidden: int, width: int) -> None:
+    """With lengths, all of them whole, the other way runs; its sums come in another order."""
+    job = job_of(conv(hidden, (5, 5), (1, 1), False), 6, 2, (20, width))
+    with torch.inference_mode():
+        ys, _ = native_run(job)
+        across, _ = native_run(job._replace(lengths=torch.tensor([6, 6])))
+    assert_close(ys, across, "ys")
+    assert torch.equal(ys, across) is not layout.is_thin(job.plan.candidate, width)
+
+
 def test_a_step_of_a_stream_takes_it() -> None:
     layer, x = ConvGRU2d(3, 2, 3), torch.randn(1, 3, 20, 30)
     job = job_of(conv(2, (3, 3), (1, 1), False), 1, 1, (20, 30))
@@ -114,4 +129,5 @@ def test_a_step_of_a_stream_takes_it() -> None:
         y, _ = layer.step(x)
         ys, _ = layer(x.unsqueeze(0))
     assert torch.equal(y, ys[0])
+    assert not native.quick(job._replace(lengths=torch.tensor([1])))
     assert not native.quick(job._replace(gx=job.gx.clone().requires_grad_()))

@@ -163,14 +163,22 @@ def test_train_learns_on_from_a_shipped_model(
 
 
 def test_what_is_asked_for_changes_the_model_begun_with(
-    canton: Canton, trained: Path, footage: Path, tmp_path: Path
+    canton: Canton, footage: Path, tmp_path: Path
 ) -> None:
-    begun, out = load_model(trained).model.architecture, tmp_path / "m.safetensors"
+    first, out = tmp_path / "first.safetensors", tmp_path / "m.safetensors"
+    plain = ("track", "train", "--footage", footage, "--steps", "1", *TINY, "--early", "0", "--out", first)
+    assert canton(*plain).status == 0
+    begun = load_model(first).model.architecture
     small = ("--size", "64", "--batch", "2", "--length", "2", "--workers", "0")
     words = ("track", "train", "--footage", footage, "--steps", "1", *small, "--out", out)
-    assert canton(*words, "--start", trained, "--early", "2", "--no-memory").status == 0
+    assert canton(*words, "--start", first, "--early", "2", "--no-memory").status == 0
     assert load_model(out).model.architecture == replace(begun, early=2, recurrent=False)
-    assert "another network" in canton.complains(*words, "--start", trained, "--memory", "5")
+    assert "another network" in canton.complains(*words, "--start", first, "--memory", "5")
+    again = (*words[:-1], tmp_path / "again.safetensors", "--start", out)
+    assert canton(*again).status == 0
+    assert not load_model(tmp_path / "again.safetensors").model.architecture.recurrent
+    assert canton(*again, "--memory", str(begun.memory)).status == 0
+    assert load_model(tmp_path / "again.safetensors").model.architecture.recurrent, "it learns to remember"
 
 
 def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:
@@ -187,7 +195,7 @@ def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
     out = tmp_path / "track.onnx"
     assert canton("track", "export", trained, "--out", out).status == 0
-    assert [i.name for i in onnx.load(out).graph.input] == ["frames", "h_0"]
+    assert [i.name for i in onnx.load(out).graph.input] == ["frames", "early_0", "h_0"]
     told = canton("info", trained).out
     assert "recall_by_frame" in told
     assert "threshold" in told

@@ -14,13 +14,14 @@ onnxruntime = pytest.importorskip("onnxruntime")
 SMALL = ((4, 5, True), (6, 3, True), (6, 3, False))
 NETWORKS = {
     "default": Architecture(),
+    "no early memory": Architecture(early=0),
     "article": ARTICLE,
-    "pooled": Architecture(stem=SMALL, strided=False, memory=5, memory_layers=2),
+    "pooled": Architecture(stem=SMALL, strided=False, early=0, memory=5, memory_layers=2),
     "early": Architecture(stem=SMALL, early=3, memory=5),
     "early alone": Architecture(stem=SMALL, early=3, memory=0),
-    "no memory at all": Architecture(stem=SMALL, memory=0),
+    "no memory at all": Architecture(stem=SMALL, early=0, memory=0),
     "early, not recurrent": Architecture(stem=SMALL, early=3, memory=5, recurrent=False),
-    "not recurrent": Architecture(stem=SMALL, memory=5, recurrent=False, bypass=False, head=0),
+    "not recurrent": Architecture(stem=SMALL, early=0, memory=5, recurrent=False, bypass=False, head=0),
 }
 
 

@@ -13,8 +13,8 @@ from tolerances import assert_close
 
 SMALL = ((4, 5, True), (6, 3, True), (6, 3, False))
 NETWORKS = {
-    "strided": Architecture(stem=SMALL, memory=5),
-    "pooled": Architecture(stem=SMALL, strided=False, memory=5, memory_layers=2),
+    "strided": Architecture(stem=SMALL, early=0, memory=5),
+    "pooled": Architecture(stem=SMALL, strided=False, early=0, memory=5, memory_layers=2),
     "early": Architecture(stem=SMALL, early=3, memory=5),
     "early alone": Architecture(stem=SMALL, early=3, memory=0),
     "article": ARTICLE,
@@ -93,7 +93,7 @@ def test_without_recurrence_every_frame_stands_alone(name: str) -> None:
 def test_a_cell_looks_where_offset_and_stride_say(strided: bool, same: bool) -> None:
     """The part of the frame that can change a cell is centred on offset + stride * column."""
     stem = ((2, 5, True), (2, 3, True), (2, 3, False))
-    a = Architecture(stem=stem, strided=strided, same=same, memory=0, head=0, others=())
+    a = Architecture(stem=stem, strided=strided, same=same, early=0, memory=0, head=0, others=())
     model = made(a)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -117,10 +117,10 @@ def test_the_context_reaches_further_and_not_past_the_frame() -> None:
     """Three more cells to every side than the stem alone sees, though the block's kernel is 3."""
     seen = {}
     for context in (0, 3):
-        a = Architecture(
-            stem=((2, 5, True), (2, 3, True)), context=context, memory=0, head=0, others=(), norm=False
+        stem = ((2, 5, True), (2, 3, True))
+        model = made(
+            Architecture(stem=stem, context=context, early=0, memory=0, head=0, others=(), norm=False)
         )
-        model = made(a)
         frames = torch.rand(1, 1, 3, 96, 96, requires_grad=True)
         (grad,) = torch.autograd.grad(model(frames)[0][0, 0, 0, 12, 12], frames)
         seen[context] = grad[0, 0].abs().sum((0, 1)).nonzero().flatten()

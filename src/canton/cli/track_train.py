@@ -77,7 +77,7 @@ def train(
         "early": early,
         "memory": memory,
         "memory_layers": layers,
-        "recurrent": False if no_memory else True if memory else None,
+        "recurrent": False if no_memory else True if memory or early or layers else None,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     start = motion_model(start)

@@ -116,8 +116,8 @@ def train(
             what a finished run keeps; 0 keeps the last weights.
         fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
         architecture: of a new network; start: or a finished model, whose weights are learned on from. Where
-            both are given they are the same but, perhaps, for `recurrent`: a network that learned from single
-            frames may learn to remember.
+            both are given they are the same but, perhaps, for `recurrent` (a network that learned from single
+            frames may learn to remember) and an early memory that `start` lacks (`add_early_memory`).
         steps, minutes: the budget, one of the two; 10 minutes if neither is given.
         workers: processes that prepare windows beside the one that trains.
         accelerator, processes, precision, log, clock: see `canton.training`.

@@ -89,4 +89,4 @@ def quick(job: Job) -> bool:
         return False
     if isinstance(plan.candidate, Dense):
         return job.gx.shape[1] <= DENSE_STEP_ROWS
-    return layout.is_thin(plan.candidate, job.gx.shape[-1])
+    return job.lengths is None and layout.is_thin(plan.candidate, job.gx.shape[-1])

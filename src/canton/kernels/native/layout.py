@@ -85,8 +85,8 @@ def is_tiled(product: Product) -> bool:
 
 
 def is_thin(product: Product, width: int) -> bool:
-    """Whether a run without gradients or lengths goes along the lines, of `width` pixels: thin.h has the same
-    rule.
+    """Whether a run without gradients or lengths, over one or two axes, goes along the lines, of `width`
+    pixels: thin.h has the same rule.
     """
     if isinstance(product, Dense) or product.circular or width < 8:
         return False

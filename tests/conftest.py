@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +12,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning OpenMP thread 
 import hypothesis
 import pytest
 import torch
+
+from canton.kernels import native
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +26,17 @@ def seeded() -> None:
     """Every test draws the same numbers, whichever tests ran before it."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=native.INSTRUCTION_SETS)
+def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The native kernels in every instruction set this processor has, one after the other."""
+    best = native.instruction_set()
+    if native.INSTRUCTION_SETS.index(request.param) > native.INSTRUCTION_SETS.index(best):
+        pytest.skip(f"this processor has no {request.param}")
+    native.use_instruction_set(request.param)
+    yield request.param
+    native.use_instruction_set(best)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,22 +14,6 @@ from canton.kernels.plan import Conv, Dense, GRUBefore, Job, Product, Result
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
-
-
-def sets() -> list[str]:
-    """The instruction sets this processor has."""
-    if not native.available():
-        return ["none"]
-    names, best = ["portable", "avx2", "avx512"], native.instruction_set()
-    return names[: names.index(best) + 1]
-
-
-@pytest.fixture(params=sets())
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    best = native.instruction_set()
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(best)
 
 
 def apply(product: Product, h: Tensor, weight: Tensor) -> Tensor:

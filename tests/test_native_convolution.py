@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,16 +13,6 @@ from canton.kernels.native import convolution
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
-
-
-@pytest.fixture(params=native.INSTRUCTION_SETS)
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    best = native.instruction_set()
-    if native.INSTRUCTION_SETS.index(request.param) > native.INSTRUCTION_SETS.index(best):
-        pytest.skip(f"this processor has no {request.param}")
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(best)
 
 
 SIZES = [(1, 8, 5, 5, 5), (3, 16, 48, 13, 9), (2, 17, 33, 18, 67), (1, 9, 70, 6, 5)]

@@ -14,7 +14,6 @@ from canton.kernels import Job, native
 from canton.recurrent import Recurrent, loop
 from cases import given as as_given
 from gradients import held_to_the_loop, results
-from test_native import instructions  # noqa: F401  (a fixture)
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
@@ -72,7 +71,7 @@ def state_of(layer: Recurrent, batch: int, *space: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize(("steps", "batch"), [(1, 1), (1, 5), (7, 1), (6, 17), (3, 40)])
 @pytest.mark.parametrize("hidden", [1, 33])
 @pytest.mark.parametrize("cell", CELLS)
-def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int, names: str) -> None:  # noqa: F811
+def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int, names: str) -> None:
     layer, xs = layer_of(cell, hidden, maps.dense), torch.randn(steps, batch, 3)
     options = options_of(names, steps, batch)
     held_to_the_loop(layer, xs, "native", **options)
@@ -83,7 +82,7 @@ def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_places(instructions: str, cell: str, place: str, batch: int, names: str) -> None:  # noqa: F811
+def test_places(instructions: str, cell: str, place: str, batch: int, names: str) -> None:
     made, space = PLACES[place]
     layer, xs = layer_of(cell, 9, made), torch.randn(4, batch, 3, *space)
     held_to_the_loop(layer, xs, "native", state_of(layer, batch, *space), **options_of(names, 4, batch))

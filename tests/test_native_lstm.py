@@ -9,7 +9,6 @@ from canton import LSTMCell, maps
 from canton.kernels import native
 from canton.recurrent import Recurrent
 from gradients import held_to_the_loop, results
-from test_native import instructions  # noqa: F401  (a fixture)
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
@@ -26,7 +25,7 @@ def state_of(layer: Recurrent, batch: int, *space: int) -> tuple[torch.Tensor, .
 @pytest.mark.parametrize("steps", [1, 2, 11])
 @pytest.mark.parametrize("batch", [1, 3, 17])
 @pytest.mark.parametrize("hidden", [1, 7, 16, 33])
-def test_dense(instructions: str, hidden: int, batch: int, steps: int) -> None:  # noqa: F811
+def test_dense(instructions: str, hidden: int, batch: int, steps: int) -> None:
     layer, xs = layer_of(hidden), torch.randn(steps, batch, 3)
     held_to_the_loop(layer, xs, "native")
     held_to_the_loop(layer, xs, "native", state_of(layer, batch))
@@ -43,7 +42,7 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_convolutions(instructions: str, name: str, batch: int) -> None:  # noqa: F811
+def test_convolutions(instructions: str, name: str, batch: int) -> None:
     made, space = CONVOLUTIONS[name]
     layer = layer_of(9, made)
     held_to_the_loop(layer, torch.randn(4, batch, 3, *space), "native", state_of(layer, batch, *space))
@@ -75,7 +74,7 @@ def test_without_gradients() -> None:
     assert torch.equal(c, c_again)
 
 
-def test_steps_of_a_stream_give_the_whole(instructions: str) -> None:  # noqa: F811
+def test_steps_of_a_stream_give_the_whole(instructions: str) -> None:
     layer, xs = layer_of(9, maps.conv2d(3)), torch.randn(4, 2, 3, 6, 7)
     with torch.no_grad():
         ys, (_, c) = layer(xs)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from canton import kernels
 from canton.kernels import native
 from canton.kernels.native import linear, matmul
-from test_native import instructions, sets  # noqa: F401  (a fixture)
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
@@ -24,7 +23,7 @@ SHAPES = [(1, 1, 1), (2, 3, 5), (14, 32, 64), (15, 33, 65), (113, 31, 1025), (64
 @pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_the_product(
-    instructions: str,  # noqa: F811
+    instructions: str,
     rows: int,
     columns: int,
     depth: int,
@@ -39,7 +38,7 @@ def test_the_product(
     assert_close(matmul.multiply(a, b, bias, levels), expected + bias.double(), "product and bias")
 
 
-def test_strided_matrices(instructions: str) -> None:  # noqa: F811
+def test_strided_matrices(instructions: str) -> None:
     a, b = torch.randn(50, 3 * 70)[:, 70:140], torch.randn(140, 90)[::2, 10:50]
     assert_close(matmul.multiply(a, b), a.double() @ b.double())
     assert_close(matmul.multiply(a[:, ::2], b[::2, ::3]), a[:, ::2].double() @ b[::2, ::3].double())

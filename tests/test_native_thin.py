@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -13,18 +12,10 @@ from canton import ConvGRU2d
 from canton.kernels import native
 from canton.kernels.native import layout
 from canton.kernels.plan import GRUBefore, Job
-from test_native import conv, job_of, native_run, readable, sets
+from test_native import conv, job_of, native_run, readable
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
-
-
-@pytest.fixture(params=sets())
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    best = native.instruction_set()
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(best)
 
 
 @dataclass(frozen=True)

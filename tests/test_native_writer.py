@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,6 @@ from canton.kernels import native
 from canton.kernels.native import byte_net, writer
 from canton.text import generation, utf8
 from canton.text.model import ARTICLE, Architecture, ByteModel
-from test_native import sets
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.why_not()}")
@@ -37,14 +34,6 @@ MODELS = {
         skip=False,
     ),
 }
-
-
-@pytest.fixture(params=sets())
-def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    best = native.instruction_set()
-    native.use_instruction_set(request.param)
-    yield request.param
-    native.use_instruction_set(best)
 
 
 def model_of(name: str) -> ByteModel:

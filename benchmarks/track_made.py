@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from track_runs import add_arguments, flags, learn, machine
+from track_runs import add_arguments, begun, flags, learn, machine
 
 from canton.motion import (
-    Architecture,
     Footage,
     MotionModel,
     choose_threshold,
@@ -54,10 +53,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind")
     add_arguments(parser)
-    parser.add_argument("--early", type=int, default=Architecture().early)
+    parser.add_argument("--early", type=int, help="channels of the early memory; the network's, if left out")
     parser.add_argument("--footage", type=Path)
     a = parser.parse_args(argv)
-    own = [f"--early {a.early}", *(["--footage DIR"] if a.footage else [])]
+    own = [*([] if a.early is None else [f"--early {a.early}"]), *(["--footage DIR"] if a.footage else [])]
     figures: dict[str, Any] = {
         "command": " ".join(["benchmarks/track_made.py", a.kind, f"{a.minutes:g}", "OUT", *own, *flags(a)]),
         "machine": machine(a),
@@ -66,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     }
     for name, recurrent in (("memory", True), ("no memory", False)):
         path = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
-        network = replace(Architecture(), early=a.early, recurrent=recurrent)
+        network = replace(begun(a), recurrent=recurrent)
+        network = network if a.early is None else replace(network, early=a.early)
         trained = learn(a, path, network, scene_kind=a.kind)
         model = load_model(path).model
         figures[name] = {"steps": trained.report.step, **by_frame(model, a.kind)}

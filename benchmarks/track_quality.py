@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 from track_rows import rows
-from track_runs import add_arguments, flags, learn, machine
+from track_runs import add_arguments, begun, flags, learn, machine
 
-from canton.motion import Architecture, load_model
+from canton.motion import load_model
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--early", type=int, help="channels of the early memory; the network's, if left out")
     a = parser.parse_args(argv)
-    begun = load_model(a.start).model.architecture if a.start else Architecture()
-    network = replace(begun, early=begun.early if a.early is None else a.early, recurrent=not a.no_memory)
+    network = replace(begun(a), recurrent=not a.no_memory)
+    network = network if a.early is None else replace(network, early=a.early)
     trained = learn(a, a.out, network, footage=a.footage, modality=a.modality, precision="bf16-mixed")
     own = [] if a.early is None else [f"--early {a.early}"]
     own += [*(["--no-memory"] if a.no_memory else []), *([f"--modality {a.modality}"] if a.modality else [])]

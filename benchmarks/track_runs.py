@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from canton.motion import Architecture, train
+from canton.motion import Architecture, load_model, train
 from canton.motion.learning import Progress, Trained
 
 BY_RECIPE = ("batch", "length", "pieces", "seed")
@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=Path, help="a finished model to learn on from")
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare windows")
     parser.add_argument("--accelerator", default="cpu")
+
+
+def begun(a: argparse.Namespace) -> Architecture:
+    """The network of --start, or a new one."""
+    return load_model(a.start).model.architecture if a.start else Architecture()
 
 
 def flags(a: argparse.Namespace) -> Iterator[str]:

@@ -32,7 +32,7 @@ def layer() -> float:
 
 
 def tracker() -> float:
-    """The same of the network behind `canton track`, untrained."""
+    """The same of the network behind `canton track`, untrained; its first block halves the picture."""
     model = MotionModel(Architecture()).eval()
     export_model(model, "track.onnx")
     session = onnxruntime.InferenceSession("track.onnx", providers=["CPUExecutionProvider"])

@@ -53,7 +53,7 @@ def test_it_is_the_same_gru(instructions: str, batch: int, hidden: int, name: st
     case = CASES[name]
     job = job_of(conv(hidden, case.kernel, case.dilation, False), 4, batch, case.space)
     few = hidden <= {"portable": 2, "avx2": 4, "avx512": 8}[instructions]
-    assert layout.is_thin(job.plan.candidate, case.space[-1]) is few
+    assert layout.is_thin(job.plan.candidate, case.space) is few
     exact = wide(job)
     with torch.inference_mode():
         ys, (final,) = native_run(job)
@@ -100,16 +100,22 @@ def test_the_way_with_gradients_gives_the_same() -> None:
     assert_close(alone, kept.detach(), "ys")
 
 
-@pytest.mark.parametrize("width", [7, 8, 33])
+RULED = [((5, 5), (20, width)) for width in (7, 8, 33)]
+RULED += [((7,), (90,)), ((1, 5, 5), (1, 20, 33)), ((1, 5, 5), (2, 20, 33)), ((2, 5, 5), (1, 20, 33))]
+
+
+@pytest.mark.parametrize(("kernel", "space"), RULED)
 @pytest.mark.parametrize("hidden", [2, 4, 8, 9])
-def test_it_runs_where_the_rule_says(instructions: str, hidden: int, width: int) -> None:
+def test_it_runs_where_the_rule_says(
+    instructions: str, hidden: int, kernel: tuple[int, ...], space: tuple[int, ...]
+) -> None:
     """With lengths, all of them whole, the other way runs; its sums come in another order."""
-    job = job_of(conv(hidden, (5, 5), (1, 1), False), 6, 2, (20, width))
+    job = job_of(conv(hidden, kernel, (1,) * len(kernel), False), 6, 2, space)
     with torch.inference_mode():
         ys, _ = native_run(job)
         across, _ = native_run(job._replace(lengths=torch.tensor([6, 6])))
     assert_close(ys, across, "ys")
-    assert torch.equal(ys, across) is not layout.is_thin(job.plan.candidate, width)
+    assert torch.equal(ys, across) is not layout.is_thin(job.plan.candidate, space)
 
 
 def test_a_step_of_a_stream_takes_it() -> None:

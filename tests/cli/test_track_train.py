@@ -177,7 +177,7 @@ def test_what_is_asked_for_changes_the_model_begun_with(
     again = (*words[:-1], tmp_path / "again.safetensors", "--start", out)
     assert canton(*again).status == 0
     assert not load_model(tmp_path / "again.safetensors").model.architecture.recurrent
-    assert canton(*again, "--memory", str(begun.memory)).status == 0
+    assert canton(*again, "--with-memory").status == 0
     assert load_model(tmp_path / "again.safetensors").model.architecture.recurrent, "it learns to remember"
 
 

@@ -43,7 +43,10 @@ def test_training_can_make_use_of_it() -> None:
     assert all(grad is not None and grad.abs().max() > 0 for grad in gradients)
 
 
-@pytest.mark.parametrize("wrong", [replace(SMALL, early=2), replace(SMALL, stem=((6, 5, True),))])
-def test_what_cannot_take_one(wrong: Architecture) -> None:
-    with pytest.raises(UserError, match="an early memory"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(replace(SMALL, early=2), "early is 2"), (replace(SMALL, stem=((6, 5, True),)), "stem has 1 block")],
+)
+def test_what_cannot_take_one(wrong: Architecture, said: str) -> None:
+    with pytest.raises(UserError, match=said):
         add_early_memory(MotionModel(wrong), 4)

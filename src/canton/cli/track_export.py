@@ -17,7 +17,7 @@ def export(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the ONNX file.")] = Path("track.onnx"),
 ) -> None:
-    """Write the model as an ONNX file, its memory going in and coming out."""
+    """Write the model as an ONNX file, its memories going in and coming out."""
     from canton.cli.outputs import check_outputs
     from canton.cli.shipped import VISIBLE, open_model
     from canton.motion.export import export_model

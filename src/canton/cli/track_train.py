@@ -39,11 +39,15 @@ def train(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="article: the network of 2017.")] = None,
     no_memory: Annotated[
-        bool, typer.Option("--no-memory", help="The same network, its memory emptied at every frame.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--no-memory/--with-memory",
+            help="The network's memories emptied at every frame, or not (the default).",
+        ),
+    ] = None,
     memory: Annotated[int | None, typer.Option(help="Channels of the convolutional GRU.")] = None,
     early: Annotated[
-        int | None, typer.Option(help="Channels of one more, early in the stem; --start may lack it.")
+        int | None, typer.Option(help="Channels of the early one (4; 0: none); added to a --start without.")
     ] = None,
     layers: Annotated[int | None, typer.Option(help="Convolutional GRUs on top of each other.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows side by side.")] = None,
@@ -77,7 +81,7 @@ def train(
         "early": early,
         "memory": memory,
         "memory_layers": layers,
-        "recurrent": False if no_memory else True if memory or early or layers else None,
+        "recurrent": None if no_memory is None else not no_memory,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     start = motion_model(start)

@@ -17,8 +17,10 @@ def add_early_memory(model: MotionModel, channels: int) -> MotionModel:
     Raises: UserError if it has one already, or no second block.
     """
     small = model.architecture
-    if small.early or len(small.stem) < 2:
-        raise UserError("an early memory goes between two blocks of a stem that has none yet")
+    if small.early:
+        raise UserError(f"early is {small.early} already: an early memory is added where there is none")
+    if len(small.stem) < 2:
+        raise UserError(f"stem has {len(small.stem)} block: an early memory goes between the first two")
     large = MotionModel(replace(small, early=channels))
     weights = large.state_dict()
     for name, weight in model.state_dict().items():

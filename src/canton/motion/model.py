@@ -1,6 +1,6 @@
 """The motion model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes.
 
-A second convolutional GRU may sit early in the stem, where the texture is still fine enough to be compared.
+A second convolutional GRU sits early in the stem, where the texture is still fine enough to be compared.
 """
 
 from __future__ import annotations

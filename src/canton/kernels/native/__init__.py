@@ -14,6 +14,7 @@ import torch
 from canton.kernels.native import gru, layout, lstm, min_gru
 from canton.kernels.native.binding import (
     INSTRUCTION_SETS,
+    LANES,
     available,
     instruction_set,
     use_instruction_set,
@@ -23,6 +24,7 @@ from canton.kernels.plan import LSTM, Dense, GRUBefore, Job, MinGRU, Product, Re
 
 __all__ = [
     "INSTRUCTION_SETS",
+    "LANES",
     "available",
     "instruction_set",
     "quick",
@@ -89,4 +91,4 @@ def quick(job: Job) -> bool:
         return False
     if isinstance(plan.candidate, Dense):
         return job.gx.shape[1] <= DENSE_STEP_ROWS
-    return job.lengths is None and layout.is_thin(plan.candidate, job.gx.shape[-1])
+    return job.lengths is None and layout.is_thin(plan.candidate, tuple(job.gx.shape[3:]))

@@ -84,15 +84,13 @@ def is_tiled(product: Product) -> bool:
     return kernel in ((3, 3), (5, 5)) and set(product.dilation) == {1} and product.weight.shape[1] >= 8
 
 
-def is_thin(product: Product, width: int) -> bool:
-    """Whether a run without gradients or lengths, over one or two axes, goes along the lines, of `width`
-    pixels: thin.h has the same rule.
-    """
-    if isinstance(product, Dense) or product.circular or width < 8:
+def is_thin(product: Product, space: tuple[int, ...]) -> bool:
+    """Whether a run over `space` without gradients or lengths goes along lines: thin.h has the same rule."""
+    if isinstance(product, Dense) or product.circular or space[-1] < 8:
         return False
     hidden, _, *kernel = product.weight.shape
-    plane = math.prod(kernel) > 1 and len(kernel) < 3
-    return plane and 2 * hidden <= LANES[instruction_set()]
+    plane = len(space) < 3 or kernel[0] * space[0] == 1
+    return plane and math.prod(kernel) > 1 and 2 * hidden <= LANES[instruction_set()]
 
 
 def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:

@@ -1,0 +1,79 @@
+"""A convolutional GRU of few channels over many pixels, one frame at a time without gradients, on one thread:
+along the lines of the picture (thin.h) beside the way that vectors run across channels, which a run with
+lengths takes, and beside the readable loop of torch's convolutions.
+
+    python benchmarks/thin_speed.py [--out FILE]
+
+Interleaved, medians of 15, in processor time. The input half is done before: the steps are what is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from canton import ConvGRU2d
+from canton.bench.runner import machine
+from canton.kernels import Job, native
+from canton.kernels.native import layout
+from canton.recurrent import loop
+
+RESULTS = Path(__file__).parent / "results" / "thin_speed.json"
+SPACE = (128, 160)
+
+
+def job_of(layer: ConvGRU2d, lengths: Tensor | None = None) -> Job:
+    hidden = layer.state_sizes[0]
+    gx, state = torch.randn(1, 1, 3 * hidden, *SPACE), (torch.zeros(1, hidden, *SPACE),)
+    return Job(layer.cells[0].plan, gx, state, state, lengths=lengths)
+
+
+def milliseconds(hidden: int, kernel: int) -> dict[str, float]:
+    layer = ConvGRU2d(hidden, hidden, kernel)
+    job, across = job_of(layer), job_of(layer, torch.tensor([1]))
+    assert layout.is_thin(job.plan.candidate, SPACE)
+    ways = {
+        "along_lines": lambda: native.run(job, loop),
+        "across_channels": lambda: native.run(across, loop),
+        "loop": lambda: loop(job, layer.cells[0]),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    with torch.inference_mode():
+        for _ in range(17):
+            for name, run in ways.items():
+                begun = time.process_time()
+                run()
+                taken[name].append(1000 * (time.process_time() - begun))
+    return {f"{name}_ms": round(statistics.median(each[2:]), 3) for name, each in taken.items()}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    out = parser.parse_args(argv).out
+    torch.set_num_threads(1)
+    rows = []
+    best = native.instruction_set()
+    for name, lanes in native.LANES.items():
+        if lanes > native.LANES[best]:
+            continue
+        native.use_instruction_set(name)
+        for hidden in (1, 2, 4, 8):
+            for kernel in (3, 5):
+                if 2 * hidden <= lanes:
+                    row = {"instructions": name, "channels": hidden, "kernel": kernel}
+                    rows.append({**row, **milliseconds(hidden, kernel)})
+                    print(rows[-1], flush=True)
+    native.use_instruction_set(best)
+    figures = {"machine": machine(), "torch": torch.__version__, "picture": SPACE, "rows": rows}
+    out.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -30,8 +30,9 @@ SPACE = (128, 160)
 
 def job_of(layer: ConvGRU2d, lengths: Tensor | None = None) -> Job:
     hidden = layer.state_sizes[0]
-    gx, state = torch.randn(1, 1, 3 * hidden, *SPACE), (torch.zeros(1, hidden, *SPACE),)
-    return Job(layer.cells[0].plan, gx, state, state, lengths=lengths)
+    gx = torch.randn(1, 1, *SPACE, 3 * hidden).movedim(-1, 2)  # as the input's convolution leaves it
+    state = (torch.rand(1, *SPACE, hidden).movedim(-1, 1),)
+    return Job(layer.cells[0].plan(), gx, state, state, lengths=lengths)
 
 
 def milliseconds(hidden: int, kernel: int) -> dict[str, float]:

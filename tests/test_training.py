@@ -6,6 +6,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -225,3 +226,10 @@ def test_bf16_mixed_trains() -> None:
     )  # fmt: skip
     assert not same(weights(model), before)
     assert all(torch.isfinite(w).all() for w in weights(model))
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
+def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch, device: str, there: Any) -> None:
+    monkeypatch.setattr(there, "is_available", lambda: False)
+    with pytest.raises(UserError, match=f"^device is {device}, and torch finds none here: take cpu$"):
+        make_fabric(accelerator=device)

@@ -70,11 +70,14 @@ def make_fabric(
         precision: as Fabric names them, such as "32-true", "bf16-mixed", "16-mixed", "64-true".
         log: a directory for TensorBoard, or None.
 
-    Raises: UserError for a setting Fabric refuses; MissingExtra if Fabric, or for `log` TensorBoard, is
-    missing.
+    Raises: UserError for a device that is not there or a setting Fabric refuses; MissingExtra if Fabric, or
+    for `log` TensorBoard, is missing.
     """
     if processes < 1:
         raise UserError(f"processes is {processes}: it is a whole number of at least 1")
+    has = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if accelerator in has and not has[accelerator]():
+        raise UserError(f"device is {accelerator}, and torch finds none here: take cpu")
     fabric = require("lightning_fabric", extra="text")
     loggers = []
     if log is not None:

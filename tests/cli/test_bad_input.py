@@ -205,7 +205,7 @@ def test_score_onto_what_it_reads_or_writes(canton: Canton, model: Path, text: P
     words = ("text", "score", model, text)
     for option in ("--html", "--json"):
         for file in (text, link, model):
-            assert f"{file} is named twice" in canton.complains(*words, option, file)
+            assert f"{option} is {file}, which is read" in canton.complains(*words, option, file)
     same = tmp_path / "same"
     assert f"{same} is named twice" in canton.complains(*words, "--html", same, "--json", same)
     assert (model.read_bytes(), text.read_bytes()) == before

@@ -278,7 +278,7 @@ def test_bad_input_is_one_line(
         ),
         (("train", "--resume", "--out", trained), "finished"),
         (("evaluate", trained, "--footage", brief), "no clip has 12 frames at 10 a second"),
-        (("evaluate", trained, "--footage", footage, "--json", trained), "named twice"),
+        (("evaluate", trained, "--footage", footage, "--json", trained), "which is read"),
         (("evaluate", trained, "--footage", footage, "--plot", "-"), "--plot is -"),
         (("evaluate", trained, "--footage", footage, "--fps", "0"), "fps is 0"),
         (("evaluate", trained, "--footage", empty), "label"),

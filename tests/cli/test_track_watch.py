@@ -20,6 +20,7 @@ pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track
 
 from canton.cli.shipped import LIGHTS, SHIPPED
 from canton.motion.recorder import Recorder
+from canton.training import Checkpoint
 from cli.conftest import Canton, disk_of
 from motion.watching_stub import HEIGHT, WIDTH, Bright, flight
 
@@ -154,7 +155,7 @@ def test_an_output_that_cannot_be_written(
     words = ("track", "watch", bright, video, option)
     assert "no such file or folder" in canton.complains(*words, tmp_path / "none" / "out")
     assert "is a directory" in canton.complains(*words, tmp_path)
-    assert "named twice" in canton.complains(*words, video)
+    assert f"{option} is {video}, which is read" in canton.complains(*words, video)
     assert listing(tmp_path) == []
     assert frames_in(video) == 30
 
@@ -162,6 +163,9 @@ def test_an_output_that_cannot_be_written(
 def test_words_that_will_not_do(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     watch = ("track", "watch")
     assert "named twice" in canton.complains(*watch, "--model", bright, bright, video)
+    assert f"{video} is no model file: watch takes one of the videos" in canton.complains(
+        *watch, video, bright
+    )
     assert "3 videos named" in canton.complains(*watch, bright, video, video)
     assert "threshold is 2.0" in canton.complains(*watch, bright, video, "--threshold", "2")
     assert "fps is 0.0" in canton.complains(*watch, bright, video, "--fps", "0")
@@ -248,7 +252,7 @@ class Slow(Bright):
             print("under way", flush=True)
         return super().step(frame, state)
 
-canton.motion.modelfile.load_model = lambda path: SimpleNamespace(model=Slow(), header={})
+canton.motion.modelfile.load_model = lambda path: SimpleNamespace(model=Slow(), header={}, checkpoint=None)
 sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
 """
 
@@ -278,3 +282,16 @@ def test_ctrl_c_keeps_whole_what_was_seen(
     assert frames_in(out) == len(seen)
     assert int(rows.read_text().splitlines()[-1].split(",")[0]) == len(seen)
     assert listing(tmp_path) == ["gt.txt", "out.mp4", "seen.jsonl"]
+
+
+def test_a_run_that_was_stopped_is_taken_and_said_so(
+    canton: Canton, bright: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = canton("track", "watch", bright, video)
+    assert "stopped" not in finished.err
+    held = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=Checkpoint({}, 7, 1.0))
+    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: held)
+    done = canton("track", "watch", bright, video)
+    assert done.status == 0, done.err
+    assert "stopped at step 7" in done.err
+    assert f"--resume --out {bright}" in done.err

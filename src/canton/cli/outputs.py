@@ -18,7 +18,8 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Iterable[str]) 
     """
     from canton.storage import check_writable
 
-    taken, straight = {Path(name).resolve() for name in inputs}, list[str]()
+    read = {Path(name).resolve() for name in inputs}
+    taken, straight = set[Path](), list[str]()
     for option, path in outputs.items():
         if path is None:
             continue
@@ -27,6 +28,8 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Iterable[str]) 
                 raise UserError(f"--{option} is -: it is written to a file")
             straight.append(f"--{option}")
             continue
+        if path.resolve() in read:
+            raise UserError(f"--{option} is {path}, which is read: write to another file")
         if path.resolve() in taken:
             raise UserError(f"{path} is named twice: every output needs a file of its own")
         taken.add(path.resolve())

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
 
 from canton.errors import UserError
 
+if TYPE_CHECKING:
+    from canton.modelfile import ModelFile
+
 Loaded = TypeVar("Loaded")
+Opened = TypeVar("Opened", bound="ModelFile[Any]")
 
 TEXT, VISIBLE, INFRARED = "text", "visible", "infrared"
 LIGHTS = (VISIBLE, INFRARED)
@@ -40,10 +46,19 @@ def motion_model(model: Path | None) -> Path | None:
     return load_shipped(str(model), lambda path: path) if str(model) in LIGHTS else model
 
 
-def open_model(model: Path | None, name: str, load: Callable[[Path], Loaded]) -> Loaded:
-    """What `load` makes of `model`; of the one that ships under `name` where it was left out."""
+def open_model(model: Path | None, name: str, load: Callable[[Path], Opened]) -> Opened:
+    """What `load` makes of `model`; of the one that ships under `name` where it was left out. Says so on
+    standard error if it is a run that was stopped.
+    """
     path = motion_model(model) if name in LIGHTS else model
-    return load_shipped(name, load) if path is None else load(path)
+    held = load_shipped(name, load) if path is None else load(path)
+    if held.checkpoint is not None:
+        typer.echo(
+            f"canton: {model} is a run that was stopped at step {held.checkpoint.step}, taken as it is: "
+            f"to end it, train with --resume --out {model}",
+            err=True,
+        )
+    return held
 
 
 def light(*, coloured: bool) -> str:
@@ -62,12 +77,23 @@ def model_and(
     if len(words) == 1:
         return model, words[0]
     if len(words) == 2 and model is None:
-        return Path(words[0]), words[1]
+        path = Path(words[0])
+        if path.is_file() and not _may_be_model(path):
+            raise UserError(
+                f"{path} is no model file: {command} takes one of the {plural}, after the model if any"
+            )
+        return path, words[1]
     if len(words) == 2:
         raise UserError(f"the model is named twice: {words[0]} and --model {model}")
     raise UserError(
         f"{len(words)} {plural} named: {', '.join(words[:4])}; {command} takes one, after the model if any"
     )
+
+
+def _may_be_model(path: Path) -> bool:
+    """Whether the file begins as one of safetensors does: the length of a JSON header, and the header."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def describe_shipped(name: str) -> str:

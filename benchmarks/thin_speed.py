@@ -1,8 +1,10 @@
-"""A convolutional GRU of few channels over many pixels, one frame at a time without gradients, on one thread:
-along the lines of the picture (thin.h) beside the way that vectors run across channels, which a run with
-lengths takes, and beside the readable loop of torch's convolutions.
+"""A convolutional GRU whose channels fill no vector, on one thread.
 
     python benchmarks/thin_speed.py [--out FILE]
+
+frames: one frame at a time without gradients: along the lines of the picture (thin.h) beside the way that
+vectors run across channels, which a run with lengths takes, and beside the readable loop of torch's
+convolutions. windows: four frames of four rows forward and back, across channels beside the ways in torch.
 
 Interleaved, medians of 15, in processor time. The input half is done before: the steps are what is timed.
 """
@@ -13,6 +15,8 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,12 +24,14 @@ from torch import Tensor
 
 from canton import ConvGRU2d
 from canton.bench.runner import machine
-from canton.kernels import Job, native
+from canton.kernels import Job, Result, fused, native
 from canton.kernels.native import layout
 from canton.recurrent import loop
 
 RESULTS = Path(__file__).parent / "results" / "thin_speed.json"
 SPACE = (128, 160)
+WINDOW = (4, 4, 64, 64)
+"""Steps, rows, height and width."""
 
 
 def job_of(layer: ConvGRU2d, lengths: Tensor | None = None) -> Job:
@@ -44,13 +50,39 @@ def milliseconds(hidden: int, kernel: int) -> dict[str, float]:
         "across_channels": lambda: native.run(across, loop),
         "loop": lambda: loop(job, layer.cells[0]),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
     with torch.inference_mode():
-        for _ in range(17):
-            for name, run in ways.items():
-                begun = time.process_time()
-                run()
-                taken[name].append(1000 * (time.process_time() - begun))
+        return medians(ways)
+
+
+def milliseconds_of_training(hidden: int) -> dict[str, float]:
+    layer = ConvGRU2d(hidden, hidden, 3)
+    steps, rows, *space = WINDOW
+    gx = torch.randn(steps, rows, *space, 3 * hidden).movedim(-1, 2).requires_grad_()
+    state = (torch.rand(rows, *space, hidden).movedim(-1, 1),)
+    job = Job(layer.cells[0].plan(), gx, state, state)
+    plain = partial(loop, cell=layer.cells[0])
+    assert native.refuses(job) is None
+
+    def back(run: Callable[[], Result]) -> None:
+        ys, _ = run()
+        ys.backward(torch.ones_like(ys))
+
+    return medians(
+        {
+            "native": lambda: back(lambda: native.run(job, plain)),
+            "fused": lambda: back(lambda: fused.run(job, plain)),
+            "loop": lambda: back(lambda: plain(job)),
+        }
+    )
+
+
+def medians(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(17):
+        for name, run in ways.items():
+            begun = time.process_time()
+            run()
+            taken[name].append(1000 * (time.process_time() - begun))
     return {f"{name}_ms": round(statistics.median(each[2:]), 3) for name, each in taken.items()}
 
 
@@ -59,21 +91,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     out = parser.parse_args(argv).out
     torch.set_num_threads(1)
-    rows = []
+    frames, windows = [], []
     best = native.instruction_set()
     for name, lanes in native.LANES.items():
         if lanes > native.LANES[best]:
             continue
         native.use_instruction_set(name)
-        for hidden in (1, 2, 4, 8):
+        for hidden in (1, 2, 4, 7):
             for kernel in (3, 5):
                 if 2 * hidden <= lanes:
                     row = {"instructions": name, "channels": hidden, "kernel": kernel}
-                    rows.append({**row, **milliseconds(hidden, kernel)})
-                    print(rows[-1], flush=True)
+                    frames.append({**row, **milliseconds(hidden, kernel)})
+                    print(frames[-1], flush=True)
+        for hidden in (4, 8, 12, 15, 16, 20):
+            windows.append({"instructions": name, "channels": hidden, **milliseconds_of_training(hidden)})
+            print(windows[-1], flush=True)
     native.use_instruction_set(best)
-    figures = {"machine": machine(), "torch": torch.__version__, "picture": SPACE, "rows": rows}
-    out.write_text(json.dumps(figures, indent=1))
+    figures = {"machine": machine(), "torch": torch.__version__, "picture": SPACE, "window": WINDOW}
+    out.write_text(json.dumps({**figures, "frames": frames, "windows": windows}, indent=1))
 
 
 if __name__ == "__main__":

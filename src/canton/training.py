@@ -75,8 +75,8 @@ def make_fabric(
     """
     if processes < 1:
         raise UserError(f"processes is {processes}: it is a whole number of at least 1")
-    has = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if accelerator in has and not has[accelerator]():
+    devices = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    if accelerator in devices and not devices[accelerator].is_available():
         raise UserError(f"device is {accelerator}, and torch finds none here: take cpu")
     fabric = require("lightning_fabric", extra="text")
     loggers = []

@@ -5,6 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define CANTON_WIDTH 16
 #define CANTON_NAME(name) name##_avx512
@@ -29,7 +33,18 @@ INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
 INLINE V all(float x) { return x - V{}; }  // "+" would have to turn -0 into 0 and cost an addition
 
-// The first n floats; the rest are 0. Only the last vector of an odd width takes the slow way.
+// The first n floats, of W at most; the others are 0, and neither read nor written.
+#if CANTON_WIDTH == 16
+INLINE __mmask16 mask(int n) { return __mmask16(n >= W ? 0xffff : (1 << n) - 1); }
+INLINE V load(const float* p, int n) { return V(_mm512_maskz_loadu_ps(mask(n), p)); }
+INLINE void store(float* p, V v, int n) { _mm512_mask_storeu_ps(p, mask(n), __m512(v)); }
+#elif CANTON_WIDTH == 8
+INLINE __m256i mask(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+INLINE V load(const float* p, int n) { return V(_mm256_maskload_ps(p, mask(n))); }
+INLINE void store(float* p, V v, int n) { _mm256_maskstore_ps(p, mask(n), __m256(v)); }
+#else
 INLINE V load(const float* p, int n) {
     if (__builtin_expect(n >= W, 1)) return load(p);
     V v{};
@@ -40,6 +55,7 @@ INLINE void store(float* p, V v, int n) {
     if (__builtin_expect(n >= W, 1)) return store(p, v);
     memcpy(p, &v, 4 * size_t(n));
 }
+#endif
 
 // exp by 2^k times a polynomial (Cephes expf), 1 ulp; a NaN comes out as a NaN because comparisons let it pass
 // and the power of two is multiplied, not added to the exponent.

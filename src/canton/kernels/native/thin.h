@@ -80,7 +80,7 @@ class ThinGRUBefore {
     // layout.py has the same rule.
     static bool serves(const Sequence& q) {
         const bool plane = !q.dense() && q.depth * q.kernel[0] == 1 && !q.circular && q.width >= 8;
-        return plane && 2 * q.hidden <= W && !q.acts && !q.order;
+        return plane && 2 * q.hidden <= W && !tile_side(q) && !q.acts && !q.order;
     }
 
     explicit ThinGRUBefore(const Sequence& q)

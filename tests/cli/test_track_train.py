@@ -238,6 +238,9 @@ def test_what_is_wrong_with_some_clips_is_said(
     assert "left out: 1 clip shorter than a window, such as test_1" in done.err
     figures = json.loads(done.out)
     assert (figures["clips"], figures["too_short"]) == (1, ["test_1"])
+    done = canton("track", "evaluate", trained, "--footage", folder, "--quiet")
+    assert (done.status, done.err) == (0, "")
+    assert "F1 of boxes" in done.out
 
 
 def test_a_plot_that_cannot_be_drawn_is_refused_at_once(

@@ -39,6 +39,7 @@ def evaluate(
         Path | None, typer.Option(help="Write all figures to this file; -: to standard output.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw recall over frames seen (png, svg or pdf).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> None:
     """Measure how well MODEL finds what it seeks."""
     from canton.cli.outputs import check_outputs
@@ -71,7 +72,7 @@ def evaluate(
     kind = as_kind(sought or str(training["sought"]))
     if sought:
         clips.check_labelled(kind)
-    with TrainScreen() as screen:
+    with TrainScreen(quiet=quiet) as screen:
         stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
         for line in problems(stored):
             screen.warn(line)

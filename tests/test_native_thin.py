@@ -100,17 +100,19 @@ def test_the_way_with_gradients_gives_the_same() -> None:
     assert_close(alone, kept.detach(), "ys")
 
 
-RULED = [((5, 5), (20, width)) for width in (7, 8, 33)]
-RULED += [((7,), (90,)), ((1, 5, 5), (1, 20, 33)), ((1, 5, 5), (2, 20, 33)), ((2, 5, 5), (1, 20, 33))]
+RULED = [((5, 5), (1, 1), (20, width)) for width in (7, 8, 33)]
+RULED += [((3, 3), dilation, (20, 33)) for dilation in ((1, 1), (2, 1))] + [((7,), (1,), (90,))]
+RULED += [((1, 5, 5), (1, 1, 1), (depth, 20, 33)) for depth in (1, 2)]
+RULED += [((1, 5, 5), (1, 1, 2), (1, 20, 33)), ((2, 5, 5), (1, 1, 1), (1, 20, 33))]
 
 
-@pytest.mark.parametrize(("kernel", "space"), RULED)
-@pytest.mark.parametrize("hidden", [2, 4, 8, 9])
+@pytest.mark.parametrize(("kernel", "dilation", "space"), RULED)
+@pytest.mark.parametrize("hidden", [2, 4, 7, 8, 9])
 def test_it_runs_where_the_rule_says(
-    instructions: str, hidden: int, kernel: tuple[int, ...], space: tuple[int, ...]
+    instructions: str, hidden: int, kernel: tuple[int, ...], dilation: tuple[int, ...], space: tuple[int, ...]
 ) -> None:
     """With lengths, all of them whole, the other way runs; its sums come in another order."""
-    job = job_of(conv(hidden, kernel, (1,) * len(kernel), False), 6, 2, space)
+    job = job_of(conv(hidden, kernel, dilation, False), 6, 2, space)
     with torch.inference_mode():
         ys, _ = native_run(job)
         across, _ = native_run(job._replace(lengths=torch.tensor([6, 6])))

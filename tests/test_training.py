@@ -231,5 +231,5 @@ def test_bf16_mixed_trains() -> None:
 @pytest.mark.parametrize(("device", "there"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
 def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch, device: str, there: Any) -> None:
     monkeypatch.setattr(there, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"^device is {device}, and torch finds none here: take cpu$"):
+    with pytest.raises(UserError, match=f"^accelerator is {device}, and torch finds none here: take cpu$"):
         make_fabric(accelerator=device)

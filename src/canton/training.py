@@ -77,7 +77,7 @@ def make_fabric(
         raise UserError(f"processes is {processes}: it is a whole number of at least 1")
     devices = {"cuda": torch.cuda, "mps": torch.backends.mps}
     if accelerator in devices and not devices[accelerator].is_available():
-        raise UserError(f"device is {accelerator}, and torch finds none here: take cpu")
+        raise UserError(f"accelerator is {accelerator}, and torch finds none here: take cpu")
     fabric = require("lightning_fabric", extra="text")
     loggers = []
     if log is not None:

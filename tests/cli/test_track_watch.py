@@ -284,14 +284,14 @@ def test_ctrl_c_keeps_whole_what_was_seen(
     assert listing(tmp_path) == ["gt.txt", "out.mp4", "seen.jsonl"]
 
 
-def test_a_run_that_was_stopped_is_taken_and_said_so(
+def test_a_run_that_is_not_finished_is_taken_and_said_so(
     canton: Canton, bright: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished = canton("track", "watch", bright, video)
-    assert "stopped" not in finished.err
+    assert "finished" not in finished.err
     held = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=Checkpoint({}, 7, 1.0))
     monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: held)
     done = canton("track", "watch", bright, video)
     assert done.status == 0, done.err
-    assert "stopped at step 7" in done.err
+    assert "not finished, saved at step 7" in done.err
     assert f"--resume --out {bright}" in done.err

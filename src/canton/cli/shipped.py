@@ -48,14 +48,14 @@ def motion_model(model: Path | None) -> Path | None:
 
 def open_model(model: Path | None, name: str, load: Callable[[Path], Opened]) -> Opened:
     """What `load` makes of `model`; of the one that ships under `name` where it was left out. Says so on
-    standard error if it is a run that was stopped.
+    standard error if it is a run that is not finished.
     """
     path = motion_model(model) if name in LIGHTS else model
     held = load_shipped(name, load) if path is None else load(path)
     if held.checkpoint is not None:
         typer.echo(
-            f"canton: {model} is a run that was stopped at step {held.checkpoint.step}, taken as it is: "
-            f"to end it, train with --resume --out {model}",
+            f"canton: {model} is a run that is not finished, saved at step {held.checkpoint.step}, and taken "
+            f"as it is; if it was stopped, train with --resume --out {model} ends it",
             err=True,
         )
     return held
@@ -78,7 +78,7 @@ def model_and(
         return model, words[0]
     if len(words) == 2 and model is None:
         path = Path(words[0])
-        if path.is_file() and not _may_be_model(path):
+        if words[0] not in LIGHTS and path.is_file() and not _may_be_model(path):
             raise UserError(
                 f"{path} is no model file: {command} takes one of the {plural}, after the model if any"
             )
@@ -91,9 +91,11 @@ def model_and(
 
 
 def _may_be_model(path: Path) -> bool:
-    """Whether the file begins as one of safetensors does: the length of a JSON header, and the header."""
+    """Whether the file begins as one of safetensors does, with the length of a JSON header and the header, or
+    is too short to tell.
+    """
     with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
+        return file.read(9)[8:] in (b"{", b"")
 
 
 def describe_shipped(name: str) -> str:

@@ -33,7 +33,7 @@ INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
 INLINE V all(float x) { return x - V{}; }  // "+" would have to turn -0 into 0 and cost an addition
 
-// The first n floats, of W at most; the others are 0, and neither read nor written.
+// The first n floats, n at least 0; what is beyond them in a vector is 0, and neither read nor written.
 #if CANTON_WIDTH == 16
 INLINE __mmask16 mask(int n) { return __mmask16(n >= W ? 0xffff : (1 << n) - 1); }
 INLINE V load(const float* p, int n) { return V(_mm512_maskz_loadu_ps(mask(n), p)); }
@@ -42,8 +42,11 @@ INLINE void store(float* p, V v, int n) { _mm512_mask_storeu_ps(p, mask(n), __m5
 INLINE __m256i mask(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-INLINE V load(const float* p, int n) { return V(_mm256_maskload_ps(p, mask(n))); }
-INLINE void store(float* p, V v, int n) { _mm256_maskstore_ps(p, mask(n), __m256(v)); }
+INLINE V load(const float* p, int n) { return __builtin_expect(n >= W, 1) ? load(p) : V(_mm256_maskload_ps(p, mask(n))); }
+INLINE void store(float* p, V v, int n) {
+    if (__builtin_expect(n >= W, 1)) return store(p, v);  // AMD's first cores with AVX2 take long over a mask
+    _mm256_maskstore_ps(p, mask(n), __m256(v));
+}
 #else
 INLINE V load(const float* p, int n) {
     if (__builtin_expect(n >= W, 1)) return load(p);

@@ -1,6 +1,7 @@
 """The default network from scratch, on all train clips of both lights, with its memory or without.
 
-    python benchmarks/track_scratch.py FOOTAGE OUT [--no-memory] [--accelerator cuda] [--workers N] [--share X]
+    python benchmarks/track_scratch.py FOOTAGE OUT [--no-memory] [--accelerator cuda] [--workers N]
+        [--share X]
 
 An hour and a half on one thread of a processor, counted in steps, in bfloat16 there, else in float32. A
 command that was stopped goes on where it was. --share X does a share of the steps, to try it out. --no-memory

@@ -163,7 +163,7 @@ def test_an_output_that_cannot_be_written(
 def test_words_that_will_not_do(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     watch = ("track", "watch")
     assert "named twice" in canton.complains(*watch, "--model", bright, bright, video)
-    assert f"{video} is no model file: watch takes one of the videos" in canton.complains(
+    assert f"{video} is no model file (safetensors): watch takes one of the videos" in canton.complains(
         *watch, video, bright
     )
     assert "3 videos named" in canton.complains(*watch, bright, video, video)

@@ -80,7 +80,8 @@ def model_and(
         path = Path(words[0])
         if words[0] not in LIGHTS and path.is_file() and not _may_be_model(path):
             raise UserError(
-                f"{path} is no model file (safetensors): {command} takes one of the {plural}, after the model if any"
+                f"{path} is no model file (safetensors): {command} takes one of the {plural}, "
+                "after the model if any"
             )
         return path, words[1]
     if len(words) == 2:

@@ -1,4 +1,4 @@
-"""A convolutional GRU whose channels fill no vector, on one thread.
+"""A convolutional GRU of few channels, most of them no multiple of a vector, on one thread.
 
     python benchmarks/thin_speed.py [--out FILE]
 

@@ -1,17 +1,18 @@
 """One of the two motion models that ship, taught again: runs that learn on from each other, and the mean of
-the weights of the last ones.
+the weights of the last ones. `both` is the default network, early memory and all, from scratch for both
+lights; it does not ship, its weights and figures lie in results/track_scratch*.
 
-    python benchmarks/track_shipped.py {infrared,visible} FOOTAGE OUT [--no-memory] [--accelerator cuda]
+    python benchmarks/track_shipped.py {infrared,visible,both} FOOTAGE OUT [--no-memory] [--accelerator cuda]
         [--workers N] [--share X]
 
 The runs are counted in steps, those that the shipped models took. infrared: 225 and then 150 seconds on an
 NVIDIA H200, 14 minutes on one thread of a processor, and the mean of the last two. visible: 205 seconds on an
 NVIDIA H200, 22 minutes on one thread. By its frames the first run of infrared would take a processor an hour
-and a half. Both learn from all train clips; the light is that of the validation clips on which the threshold
-is chosen. A command that was stopped goes on where it was; what each run leaves lies beside OUT. --share X
-does a share of the steps, to try it out. --no-memory does the same steps, which are a little cheaper.
-`track_rows.py` measures what comes out. With --accelerator cuda all runs are in float32; the shipped models'
-last ones were in bfloat16, on a processor.
+and a half, as long as both took. All learn from all train clips; the light is that of the validation clips on
+which the threshold is chosen. A command that was stopped goes on where it was; what each run leaves lies
+beside OUT. --share X does a share of the steps, to try it out. --no-memory does the same steps, which are a
+little cheaper. `track_rows.py` measures what comes out. With --accelerator cuda all runs are in float32; the
+shipped models' last ones were in bfloat16, on a processor.
 """
 
 from __future__ import annotations
@@ -41,18 +42,22 @@ class Run(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """Runs, each from what the last one left; of so many last ones the mean; measured on such footage."""
+    """Runs of a network, each from what the last one left; of so many last ones the mean; measured on such
+    footage, None: on all.
+    """
 
+    network: Architecture
     runs: tuple[Run, ...]
     kept: int
-    modality: str
+    modality: str | None
 
 
-NETWORK = replace(Architecture(), early=0)
-"""Of both: they are older than the default's early memory."""
+NO_EARLY = replace(Architecture(), early=0)
+"""Of those that ship: they are older than the default's early memory."""
 
 RECIPES = {
     "infrared": Recipe(
+        NO_EARLY,
         (
             Run(10090, batch=16, length=16, pieces=1, singles=1000),
             Run(7321, batch=16, length=16, pieces=1, rate=0.002, seed=1),
@@ -62,8 +67,12 @@ RECIPES = {
         modality="IR",
     ),
     "visible": Recipe(
-        (Run(7582, batch=16, length=16, pieces=1, singles=1000), Run(8497, rate=0.002)), kept=1, modality="V"
+        NO_EARLY,
+        (Run(7582, batch=16, length=16, pieces=1, singles=1000), Run(8497, rate=0.002)),
+        kept=1,
+        modality="V",
     ),
+    "both": Recipe(Architecture(), (Run(11500, batch=16, singles=700),), kept=1, modality=None),
 }
 
 
@@ -87,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
             trained = train(
                 out,
                 footage=a.footage,
-                architecture=None if left else replace(NETWORK, recurrent=not a.no_memory),
+                architecture=None if left else replace(recipe.network, recurrent=not a.no_memory),
                 start=left[-1] if left else None,
                 steps=max(1, round(run.steps * a.share)),
                 batch=run.batch,

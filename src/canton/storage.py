@@ -83,20 +83,21 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     not.
 
     It is written beside `path` (a rename is atomic only within one file system) and is on disk before the
-    rename.
+    rename. Where `path` is a link, it stays one, and what it points to is replaced.
 
     Raises: UserError for whatever the operating system says (OSError).
     """
     temporary = None
     try:
-        temporary = new_beside(path)
+        place = behind_link(path)
+        temporary = new_beside(place)
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(place)
         temporary = None
-        _sync_folder(path.parent)
+        _sync_folder(place.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     finally:
@@ -123,6 +124,11 @@ def new_beside(path: Path) -> Path:
     return Path(name)
 
 
+def behind_link(path: Path) -> Path:
+    """What a link points to, through however many; any other path itself."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def check_writable(path: Path) -> None:
     """Find out now, and not after an hour of training, that `path` cannot be written.
 
@@ -131,7 +137,7 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a directory")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=behind_link(path).parent):
             pass
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}") from error

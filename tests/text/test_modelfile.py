@@ -182,6 +182,19 @@ def test_an_error_while_writing_leaves_the_earlier_file(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
+    """What it points to is replaced, in its own folder; so is what two links in a row point to."""
+    (tmp_path / "links").mkdir()
+    link, second = tmp_path / "links" / "link", tmp_path / "second"
+    link.symlink_to(Path("..") / file.name)
+    second.symlink_to(link)
+    for way in (link, second):
+        save_model(way, ByteModel(TINY), HEADER | {"corpus": way.name})
+        assert way.is_symlink()
+        assert read_header(file)["corpus"] == way.name
+    assert [path.name for path in link.parent.iterdir()] == ["link"]
+
+
 def test_the_file_has_ordinary_permissions(file: Path) -> None:
     plain = file.parent / "plain"
     plain.touch()

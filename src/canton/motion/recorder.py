@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.errors import UserError, require
-from canton.storage import check_writable, new_beside, reason
+from canton.storage import behind_link, check_writable, new_beside, reason
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -56,7 +56,7 @@ class Recorder:
                 raise UserError(f"{name} is {value}: it lies between 1 and 16384 px")
         if not 0 < fps <= 1000 or not math.isfinite(fps):
             raise UserError(f"fps is {fps}: it lies above 0, and at most at 1000")
-        self._place = Path(os.path.realpath(self.path)) if self.path.is_symlink() else self.path
+        self._place = behind_link(self.path)
         earlier = self._place.is_file()
         if earlier or self._place.is_dir() or not self._place.exists():
             check_writable(self._place)

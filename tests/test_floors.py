@@ -15,7 +15,7 @@ FLOORS: list[tuple[str, dict[str, set[str]]]] = [
     ("blind", {"cells": {"cell", "cells", "lstm"}}),
     ("blind", {"recurrent": {"recurrent", "recompute", "sequences", "layers", "conv_layers"}}),
     ("open", {"weights": {"weights"}, "classic": {"classic"}}),
-    ("blind", {"training": {"training", "averaging"}}),
+    ("blind", {"training": {"training", "averaging", "learning_rate"}}),
     ("blind", {"modelfile": {"modelfile"}, "curve": {"curve"}}),
     ("blind", {"text": {"text"}, "motion": {"motion"}}),
     ("blind", {"bench": {"bench"}}),

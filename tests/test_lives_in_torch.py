@@ -163,6 +163,22 @@ def test_double_backward_on_the_readable_loop(name: str) -> None:
     assert torch.autograd.gradgradcheck(run, (xs, *weights), fast_mode=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layer", [canton.GRU, canton.LSTM, canton.MGU, canton.MinGRU])
+def test_double_backward_in_half_precision(
+    layer: Callable[[int, int], Recurrent], dtype: torch.dtype
+) -> None:
+    """Over many steps, along which the two ways round differently."""
+    rnn, xs = layer(16, 32).to(dtype), torch.randn(50, 4, 16).to(dtype).requires_grad_()
+    twice = []
+    for kernel in (rnn.kernel, "loop"):
+        rnn.kernel = kernel
+        (once,) = torch.autograd.grad(rnn(xs)[0].float().square().sum(), xs, create_graph=True)
+        twice.append(torch.autograd.grad(once.float().square().sum(), xs)[0].float())
+    apart = (twice[0] - twice[1]).norm() / twice[1].norm()
+    assert apart < 20 * torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("layer", [canton.GRU, canton.LSTM, canton.MGU])
 def test_double_backward_with_other_weights_is_refused(layer: Callable[[int, int], Recurrent]) -> None:
     rnn, xs = layer(3, 4), torch.randn(4, 2, 3, requires_grad=True)

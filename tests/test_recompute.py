@@ -108,6 +108,24 @@ def test_an_exchanged_parameter_is_an_error() -> None:
         ys.sum().backward()
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
+def test_lengths_of_any_whole_numbers(dtype: torch.dtype) -> None:
+    layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(100, 2, 3)
+    ys, end = layer(xs, lengths=torch.tensor([2, 100], dtype=dtype))
+    layer.recompute = False
+    plain, last = layer(xs, lengths=torch.tensor([2, 100]))
+    assert_close(ys, plain)
+    assert_close(end, last)
+    assert not ys[2:, 0].any()
+
+
+def test_within_a_transform_of_torch_func_nothing_is_computed_again() -> None:
+    layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(5, 2, 3)
+    found = torch.func.grad(lambda x: layer(x)[0].sum())(xs)
+    layer.recompute = False
+    assert_close(found, torch.func.grad(lambda x: layer(x)[0].sum())(xs))
+
+
 def test_gradients_of_gradients() -> None:
     layer = canton.GRU(3, 4, recompute=True).double()
     xs = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from canton.errors import UserError
 from canton.layers import GRU
-from canton.training import Checkpoint, Report, State, fit, make_fabric, schedule
+from canton.learning_rate import schedule
+from canton.training import Checkpoint, Report, State, fit, make_fabric
 
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
 
@@ -84,6 +85,18 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
     assert schedule(1.0, warm_up=0.1, floor=0.0) == pytest.approx(0.0, abs=1e-12)
     assert schedule(1.0, warm_up=0.1, floor=0.2) == pytest.approx(0.2)
     assert schedule(0.0, warm_up=0.0, floor=0.0) == 1.0
+
+
+def test_the_next_run_has_the_same_peak() -> None:
+    model = Small()
+    again = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        seen: list[Report] = []
+        fit(
+            model, again, batches, echo_loss, fabric=make_fabric(), steps=8, warm_up=0.25,
+            report=seen.append, report_seconds=0.0,
+        )  # fmt: skip
+        assert max(report.learning_rate for report in seen) > 0.08
 
 
 def test_it_learns() -> None:

@@ -18,8 +18,14 @@ from canton.norms import GateNorm
 State = tuple[Tensor, ...]
 
 
-def _look_up(index: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Columns of `weight`, plus `bias`; for many, the table is laid out and biased once for all."""
+def _look_up(dense: nn.Linear, index: Tensor) -> Tensor:
+    """Columns of the map's weight, plus its bias; for many, the table is laid out and biased once for all."""
+    weight: Tensor = dense.weight
+    bias: Tensor | None = dense.bias
+    if type(dense).forward is not nn.Linear.forward or kernels.is_watched(dense):  # it wants to be called
+        rows = nn.functional.one_hot(index.long(), dense.in_features)
+        called: Tensor = dense(rows.to(weight.dtype))
+        return called
     if len(index) < weight.shape[1]:
         rows = nn.functional.embedding(index, weight.t())
         return rows if bias is None else rows + bias
@@ -65,6 +71,10 @@ class Cell(nn.Module):
         maps.check_map(map)
         self.input_map = map(input_size, gates * hidden_size, bias)
         maps.init_input_(self.input_map, gates)
+        if hidden_size % (groups := maps.groups_of(self.input_map)):
+            raise ValueError(
+                f"hidden_size is {hidden_size}: the map's {groups} groups cannot share it evenly"
+            )
         self.input_norm = GateNorm(gates, hidden_size) if layer_norm else None
 
     @property
@@ -87,8 +97,7 @@ class Cell(nn.Module):
         else:
             if not isinstance(self.input_map, nn.Linear):
                 raise ValueError("x holds integers, which only a dense map can look up: give x as floats")
-            index = x if x.dtype in (torch.int32, torch.int64) else x.int()
-            gx = _look_up(index, self.input_map.weight, self.input_map.bias)
+            gx = _look_up(self.input_map, x if x.dtype in (torch.int32, torch.int64) else x.int())
         return gx if self.input_norm is None else self.input_norm(gx)
 
     def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
@@ -119,9 +128,15 @@ class Cell(nn.Module):
     ) -> Tensor | State:
         """One step: x (B, input_size, *space) and the last state give the next state, as torch.nn's cells do.
 
+        Without the batch axis throughout if x has none (dense maps and convolutions).
+
         Raises:
             ValueError: x has other channels than input_size, or the state has another shape than the cell's.
         """
+        if self.lacks_batch(x, lead=1):
+            parts = (state,) if isinstance(state, Tensor) else state
+            one = self(x.unsqueeze(0), None if parts is None else tuple(s.unsqueeze(0) for s in parts))
+            return one.squeeze(0) if isinstance(one, Tensor) else tuple(s.squeeze(0) for s in one)
         self.check_input(x, lead=1)
         gx = self.project(x)
         dtype = x.dtype if x.is_floating_point() else gx.dtype
@@ -136,6 +151,14 @@ class Cell(nn.Module):
         after = self.advance(gx, now)
         return after[0] if len(after) == 1 else after
 
+    def lacks_batch(self, x: Tensor, *, lead: int) -> bool:
+        """Whether one of the `lead` axes that lie before channels and space is missing, as far as the map
+        tells.
+        """
+        if not x.is_floating_point():
+            return x.ndim == lead - 1
+        return self.axes is not None and x.ndim == lead + self.axes
+
     def check_input(self, x: Tensor, *, lead: int, name: str = "x") -> None:
         """Raise a ValueError unless `x` is `lead` axes, then channels and space, or integers."""
         shape = tuple(x.shape)
@@ -143,7 +166,12 @@ class Cell(nn.Module):
             if x.ndim != lead or x.is_complex() or x.dtype == torch.bool:
                 raise ValueError(f"{name} is {shape} {x.dtype}: give floats, or integers with {lead} axes")
         elif x.ndim <= lead or x.shape[lead] != self.input_size:
-            found = f"{shape[lead]} channels on axis {lead}" if x.ndim > lead else f"the shape {shape}"
+            if x.ndim <= lead:
+                axes = "1 axis" if lead == 1 else f"{lead} axes"
+                raise ValueError(
+                    f"{name} has the shape {shape}: it has {axes}, then {self.input_size} channels"
+                )
+            found = f"{shape[lead]} channels on axis {lead}"
             raise ValueError(f"{name} has {found}, this cell takes {self.input_size}: check input_size")
         elif self.axes is not None and x.ndim != lead + 1 + self.axes:
             raise ValueError(f"{name} has the shape {shape}: here it needs {lead + 1 + self.axes} axes")

@@ -41,7 +41,8 @@ class LSTMCell(Cell):
     Args:
         proj_size: channels of the projected output, 0 for none.
         peephole: let i, f and o see the memory.
-        forget_bias: where the forget gate's bias starts (Jozefowicz et al. 2015 advise 1).
+        forget_bias: where the forget gate's bias starts (Jozefowicz et al. 2015 advise 1); a map of your own
+            keeps its own start.
         input_size, hidden_size, bias, map, layer_norm: see `canton.GRUCell`.
 
     Shapes:
@@ -85,7 +86,9 @@ class LSTMCell(Cell):
 
     @torch.no_grad()
     def _start_forgetting_(self, forget_bias: float) -> None:
-        owner = self.input_map if self.input_norm is None else self.input_norm
+        owner: nn.Module = self.input_map if self.input_norm is None else self.input_norm
+        if isinstance(owner, nn.Sequential):  # of a separable convolution the last part gives the gates
+            owner = owner[-1]
         bias = getattr(owner, "bias", None)
         # a grouped map has its bias group by group; every group holds its share of each gate in order
         if isinstance(bias, Tensor) and bias.numel() == 4 * self.hidden_size:

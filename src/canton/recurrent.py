@@ -68,7 +68,7 @@ class Recurrent(nn.Module):
         learn_initial_state: start from a learned state (one number per channel) instead of zeros.
         kernel: "auto" takes the fastest way that can run, "loop" the readable loop; see `kernels.NAMES`.
         recompute: save memory in training: keep for backward only the inputs and about sqrt(T) states, and
-            run forward once more in backward (see canton.recompute).
+            run forward once more in backward (see canton.recompute). Not within transforms of torch.func.
 
     Shapes:
         xs (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C,
@@ -144,23 +144,10 @@ class Recurrent(nn.Module):
         Raises:
             ValueError: a shape, length or dtype that does not fit; which one, and what was wanted.
         """
+        ys, after = self._forward(*self._laid_out(xs, state, lengths, reset))
         if isinstance(xs, PackedSequence):
-            if lengths is not None:
-                raise ValueError("lengths is given, but a PackedSequence has its own: leave it out")
-            padded, packed_lengths = unpack(xs)
-            turned = reset if reset is None or not self.batch_first else reset.t()
-            ys, after = self._forward(padded, state, packed_lengths, turned)
             return pack_like(ys, xs), after
-        lone = self._is_lone(xs)
-        if lone:
-            xs = xs.unsqueeze(1)
-            state = None if state is None else self._map(state, lambda s: s.unsqueeze(1))
-            reset = None if reset is None else reset.reshape(-1, 1)
-        elif self.batch_first:
-            xs = xs.transpose(0, 1)
-            reset = None if reset is None else reset.t()
-        ys, after = self._forward(xs, state, lengths, reset)
-        if lone:
+        if self._cells()[0].lacks_batch(xs, lead=2):
             return ys.squeeze(1), self._map(after, lambda s: s.squeeze(1))
         return (ys.transpose(0, 1) if self.batch_first else ys), after
 
@@ -187,36 +174,53 @@ class Recurrent(nn.Module):
             finals.append(final)
         return x, self._stack(finals)
 
-    def which(self, xs: Tensor, state: Tensor | State | None = None) -> str:
+    def which(self, xs: Tensor | PackedSequence, state: Tensor | State | None = None) -> str:
         """The name of the kernel that would run the first layer on `xs`; "loop" is the readable loop."""
-        xs = xs.transpose(0, 1) if self.batch_first else xs
+        steps, state, lengths, _ = self._laid_out(xs, state)
         cell = self._cells()[0]
-        gx = project(cell, xs, self.kernel)
-        states = None if state is None else self._unstack(state, xs.shape[1:2], xs.shape[3:])
-        return kernels.choose(self._job(0, cell, gx, states[0] if states else None, xs), self.kernel)
+        gx = project(cell, steps, self.kernel)
+        states = None if state is None else self._unstack(state, steps.shape[1:2], steps.shape[3:])
+        job = self._job(0, cell, gx, states[0] if states else None, steps, lengths=lengths)
+        return kernels.choose(job, self.kernel)
 
     def _cells(self) -> list[Cell]:
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
-    def _forward(
+    def _laid_out(
         self,
-        xs: Tensor,
+        xs: Tensor | PackedSequence,
         state: Tensor | State | None,
-        lengths: Tensor | Sequence[int] | None,
-        reset: Tensor | None,
-    ) -> tuple[Tensor, Tensor | State]:
-        self._cells()[0].check_input(xs, lead=2, name="xs")
-        if xs.shape[0] < 1:
-            raise ValueError(f"xs has the shape {tuple(xs.shape)}: a sequence has one step at least")
+        lengths: Tensor | Sequence[int] | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | State | None, Tensor | None, Tensor | None]:
+        """What `forward` was given, looked at, with time first, then the batch."""
+        first, turned, shape = self._cells()[0], self.batch_first, None
+        packed = isinstance(xs, PackedSequence)
+        if isinstance(xs, PackedSequence):
+            if lengths is not None:
+                raise ValueError("lengths is given, but a PackedSequence has its own: leave it out")
+            xs, lengths = unpack(xs)
+        elif first.lacks_batch(xs, lead=2):
+            turned, shape, xs = False, tuple(xs.shape[:1]), xs.unsqueeze(1)
+            state = None if state is None else self._map(state, lambda s: s.unsqueeze(1))
+        first.check_input(xs, lead=2, name="xs")
+        xs = xs.transpose(0, 1) if turned and not packed else xs
         steps, batch = xs.shape[:2]
-        states = None if state is None else self._unstack(state, (batch,), xs.shape[3:])
-        lengths = None if lengths is None else check_lengths(lengths, steps, batch, xs.device)
-        if reset is not None and (tuple(reset.shape) != (steps, batch) or reset.dtype != torch.bool):
-            raise ValueError(
-                f"reset is {tuple(reset.shape)} {reset.dtype}: it is ({steps}, {batch}) torch.bool"
-            )
-        if reset is not None and reset.device != xs.device:
-            raise ValueError(f"reset is on {reset.device}: it lies where xs does, on {xs.device}")
+        if steps < 1:
+            raise ValueError(f"xs has {steps} steps: a sequence has one at least")
+        if reset is not None:
+            shape = shape or ((batch, steps) if turned else (steps, batch))
+            if tuple(reset.shape) != shape or reset.dtype != torch.bool:
+                raise ValueError(f"reset is {tuple(reset.shape)} {reset.dtype}: it is {shape} torch.bool")
+            if reset.device != xs.device:
+                raise ValueError(f"reset is on {reset.device}: it lies where xs does, on {xs.device}")
+            reset = reset.t() if turned else reset.view(steps, batch)
+        return xs, state, None if lengths is None else check_lengths(lengths, steps, batch, xs.device), reset
+
+    def _forward(
+        self, xs: Tensor, state: Tensor | State | None, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, Tensor | State]:
+        states = None if state is None else self._unstack(state, xs.shape[1:2], xs.shape[3:])
         if (
             lengths is not None
         ):  # behind its end a row neither restarts nor reads: a NaN would reach gradients
@@ -270,14 +274,12 @@ class Recurrent(nn.Module):
         return Job(cell.plan(), gx, state, fresh, reset, lengths, drop, zone)
 
     def _recomputes(self) -> bool:
-        # a compiler decides for itself what it keeps
-        return self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-
-    def _is_lone(self, xs: Tensor) -> bool:
-        axes = self._cells()[0].axes
-        if not xs.is_floating_point():
-            return xs.ndim == 1
-        return axes is not None and xs.ndim == 2 + axes
+        if torch.compiler.is_compiling():  # which decides for itself what it keeps
+            return False
+        transformed = (
+            torch._C._functorch.peek_interpreter_stack() is not None
+        )  # torch.func knows no checkpoints
+        return self.recompute and torch.is_grad_enabled() and not transformed
 
     def _map(self, state: Tensor | State, change: Callable[[Tensor], Tensor]) -> Tensor | State:
         return change(state) if isinstance(state, Tensor) else tuple(change(s) for s in state)

@@ -47,15 +47,20 @@ def backward_reset(reset: Tensor) -> Tensor:
     return torch.cat([reset[1:], torch.zeros_like(reset[:1])])
 
 
+def _whole(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
 def check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, device: torch.device) -> Tensor:
-    """`lengths` as a tensor (batch,) on `device`.
+    """`lengths` as a tensor (batch,) of int64 on `device`.
 
     Raises:
         ValueError: it has another shape or dtype, or a length lies outside 0..steps.
     """
     lengths = torch.as_tensor(lengths)
-    if tuple(lengths.shape) != (batch,) or lengths.is_floating_point():
+    if tuple(lengths.shape) != (batch,) or not _whole(lengths.dtype):
         raise ValueError(f"lengths is {tuple(lengths.shape)} {lengths.dtype}: it is ({batch},) whole numbers")
+    lengths = lengths.long()  # of narrower ones a difference may not be told
     if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(
             f"lengths go from {int(lengths.min())} to {int(lengths.max())}: they lie in 0..{steps}"

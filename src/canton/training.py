@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from canton.averaging import Average
 from canton.errors import UserError, require
+from canton.learning_rate import peaks_of, schedule
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -122,10 +123,11 @@ def fit(
     """Train `model` until the budget is spent, or Ctrl-C (or SIGTERM) asks it to stop after the step it is
     at.
 
-    The learning rate each parameter group was made with is its peak: it is reached in a straight line after
-    the first `warm_up` of the budget and falls along half a cosine to `floor` times the peak at the budget's
-    end (Loshchilov & Hutter 2016, arXiv:1608.03983). A run with a budget in minutes depends on the machine's
-    speed, so only one with a budget in steps can be repeated to the bit.
+    The learning rate each parameter group comes with is its peak, and is there again at the end: it is
+    reached in a straight line after the first `warm_up` of the budget and falls along half a cosine to
+    `floor` times the peak at the budget's end (Loshchilov & Hutter 2016, arXiv:1608.03983). A run with a
+    budget in minutes depends on the machine's speed, so only one with a budget in steps can be repeated to
+    the bit.
 
     Args:
         batches: the batch of a step, by the step's number; this process's share, if there are several.
@@ -143,7 +145,6 @@ def fit(
     Raises: UserError if the budget is not one positive number, or the loss stops being finite.
     """
     check_budget(steps, minutes)
-    peaks = [float(group["lr"]) for group in optimizer.param_groups]
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     step, before, state = 0, 0.0, None
     if resume is not None:
@@ -153,7 +154,8 @@ def fit(
     wrapped, wrapped_optimizer = fabric.setup(model.train(), optimizer)
     began, saved, reported = clock(), before, before
     total, count = torch.zeros((), device=fabric.device), 0
-    with stop_signals() as stop, torch.random.fork_rng(_cuda_devices(fabric)):
+    forked = torch.random.fork_rng(_cuda_devices(fabric))
+    with stop_signals() as stop, forked, peaks_of(optimizer) as peaks:
         while True:
             seconds, stopped = _agree(before + clock() - began, stop.is_set(), fabric)
             spent = step / steps if steps is not None else seconds / (60 * (minutes or math.inf))
@@ -190,12 +192,6 @@ def fit(
             wrapped_optimizer.zero_grad(set_to_none=True)
             state = None if state is None else tuple(tensor.detach() for tensor in state)
             total, count, step = total + value.detach(), count + 1, step + 1
-
-
-def schedule(spent: float, *, warm_up: float, floor: float) -> float:
-    """The share of the peak learning rate to use when `spent`, in [0, 1], of the budget is gone."""
-    rising = min(1.0, (spent + 1e-3) / warm_up) if warm_up > 0 else 1.0  # the first step already moves
-    return rising * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * spent)))
 
 
 def check_budget(steps: int | None, minutes: float | None) -> None:

@@ -29,6 +29,8 @@ from canton.kernels.plan import (
     Plan,
     Product,
     Result,
+    is_watched,
+    misfit,
     product,
     tensors,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "check_name",
     "choose",
     "explain",
+    "is_watched",
     "product",
     "run",
     "run_step",
@@ -94,6 +97,8 @@ def _refuses(name: str, job: Job) -> str | None:
         return "a tensor on the meta device has no values"
     if job.plan is None:
         return "the cell has a step that no kernel knows (a map of its own, or layer normalisation)"
+    if misfit(job.plan, job.gx, job.state):
+        return "the shapes of the weights do not fit"
     seen = (job.gx, *job.state, *job.fresh, *tensors(job.plan))
     if any(torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in seen):
         return "forward-mode differentiation is at work"
@@ -129,7 +134,13 @@ def run(job: Job, loop: Loop, kernel: str = "auto") -> Result:
 
 
 def run_step(job: Job, loop: Loop, kernel: str = "auto") -> Result:
-    """Run a `job` of one step: natively where that is quicker than the loop, see `native.quick`."""
+    """Run a `job` of one step: natively where that is quicker than the loop, see `native.quick`.
+
+    Raises:
+        ValueError: `kernel` names one that cannot run the job.
+    """
+    if kernel not in ("auto", "loop"):
+        choose(job, kernel)  # for one step the loop is as quick as the others
     if kernel in ("auto", "native") and _refuses("native", job) is None and native.quick(job):
         return native.run(job, loop)
     return loop(job)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 
 class Dense(NamedTuple):
@@ -95,13 +96,53 @@ def tensors(plan: Plan) -> Iterator[Tensor]:
             yield part.weight
 
 
+def is_watched(module: nn.Module) -> bool:
+    """Whether calling the module does more than its class's forward: a hook waits for it, the module's own or
+    one for all, or the object has a forward of its own.
+
+    `torch.nn.utils.weight_norm`, `spectral_norm` and `prune` make the weight anew in such a hook.
+    """
+    own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    if own or module._backward_pre_hooks or "forward" in module.__dict__:
+        return True
+    return bool(torch_module._has_any_global_hook())
+
+
+def misfit(plan: Plan, gx: Tensor, state: tuple[Tensor, ...]) -> bool:
+    """Whether a weight of the plan has other channels than gx (T, B, G, *space) and the state need: kernels
+    that go by addresses would read beside it.
+    """
+    output, hidden = state[0].shape[1], state[-1].shape[1]
+    wanted: tuple[tuple[Product, int, int], ...]
+    match plan:
+        case RNN(whole, _):
+            gates, wanted = 1, ((whole, hidden, hidden),)
+        case GRUBefore(both, candidate) | GRUAfter(both, candidate, _):
+            gates, wanted = 3, ((both, 2 * hidden, hidden), (candidate, hidden, hidden))
+        case MGU(gate, candidate, _, gate_input, _):
+            gates, wanted = 1 + gate_input, ((gate, hidden, hidden), (candidate, hidden, hidden))
+        case LSTM(whole, _, projection):
+            gates, wanted = 4, ((whole, 4 * hidden, output),)
+            if projection is not None:
+                wanted = (*wanted, (projection, output, hidden))
+        case _:
+            gates, wanted = 2, ()
+    return gx.shape[2] != gates * hidden or any(
+        part.weight.shape[0] != out or part.weight.shape[1] * getattr(part, "groups", 1) != seen
+        for part, out, seen in wanted
+    )
+
+
 def product(module: nn.Module, *, biased: bool = False) -> Product | None:
     """The product that `module` computes, without its bias, or None if a kernel cannot know it.
 
-    A bias on it makes None too, unless `biased` says that the cell's plan carries it.
+    A bias on it makes None too, unless `biased` says that the cell's plan carries it; so does whatever else a
+    call of it does, see `is_watched`.
     """
     if getattr(module, "bias", None) is not None and not biased:
         return None  # a map of the user's that has a bias whether asked or not
+    if is_watched(module):
+        return None
     if type(module) is nn.Linear:
         return Dense(module.weight)
     if type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):

@@ -18,7 +18,7 @@ from canton.cell import Cell, State
 from canton.cells import GRUCell
 from canton.maps import conv2d
 from canton.recurrent import Recurrent
-from canton.weights.halves import NOTHING, Halves, cells_of, gru_cell, take_apart, tensor
+from canton.weights.halves import NOTHING, Halves, cells_of, gru_cell, stack, take_apart, tensor
 
 StateDict = Mapping[str, Any]
 
@@ -124,7 +124,7 @@ def robust_video_matting(state_dict: StateDict, prefix: str = "") -> Recurrent:
     c = _get(state_dict, f"{prefix}hh.0.weight")
     b_r, b_z = _get(state_dict, f"{prefix}ih.0.bias").chunk(2)
     hidden = c.shape[0]
-    weights = torch.cat([z, r, c])
+    weights = stack([z, r, c])
     x, h = weights.split((weights.shape[1] - hidden, hidden), dim=1)
     bias = torch.cat([b_z, b_r, _get(state_dict, f"{prefix}hh.0.bias")])
     return Recurrent(gru_cell(Halves(x, h, bias), reset="before"), batch_first=True)
@@ -221,10 +221,9 @@ def _to_rzn(t: Tensor) -> Tensor:
 
 
 def _raft_cell(state_dict: StateDict, prefix: str, way: str) -> GRUCell:
-    weights = [_get(state_dict, f"{prefix}conv{name}{way}.weight") for name in "zrq"]
+    joined = stack([_get(state_dict, f"{prefix}conv{name}{way}.weight") for name in "zrq"])
     bias = torch.cat([_get(state_dict, f"{prefix}conv{name}{way}.bias") for name in "zrq"])
-    hidden = weights[0].shape[0]
-    joined = torch.cat(weights)
+    hidden = joined.shape[0] // 3
     h, x = joined.split((hidden, joined.shape[1] - hidden), dim=1)
     return gru_cell(Halves(x, h, bias), reset="before")
 

@@ -24,6 +24,7 @@ from canton.weights.halves import (
     cells_of,
     gru_cell,
     lstm_cell,
+    stack,
     take_apart,
     tensor,
     turn,
@@ -45,8 +46,8 @@ def gru(params: Tree) -> Recurrent:
     """
     cell = _open(params)
     _check(cell, {**dict.fromkeys(("ir", "iz", "in", "hn"), True), "hr": False, "hz": False})
-    x = torch.cat([-_kernel(cell, "iz"), _kernel(cell, "ir"), _kernel(cell, "in")])
-    h = torch.cat([-_kernel(cell, "hz"), _kernel(cell, "hr"), _kernel(cell, "hn")])
+    x = stack([-_kernel(cell, "iz"), _kernel(cell, "ir"), _kernel(cell, "in")])
+    h = stack([-_kernel(cell, "hz"), _kernel(cell, "hr"), _kernel(cell, "hn")])
     bias = torch.cat([-_bias(cell, "iz"), _bias(cell, "ir"), _bias(cell, "in")])
     return Recurrent(gru_cell(Halves(x, h, bias, _bias(cell, "hn")), reset="after"), batch_first=True)
 
@@ -61,8 +62,8 @@ def lstm(params: Tree) -> Recurrent:
     """
     cell = _open(params)
     _check(cell, {**dict.fromkeys(("ii", "if", "ig", "io"), False), **dict.fromkeys(_HIDDEN, True)})
-    x = torch.cat([_kernel(cell, f"i{gate}") for gate in "ifgo"])
-    h = torch.cat([_kernel(cell, name) for name in _HIDDEN])
+    x = stack([_kernel(cell, f"i{gate}") for gate in "ifgo"])
+    h = stack([_kernel(cell, name) for name in _HIDDEN])
     return Recurrent(
         lstm_cell(Halves(x, h, torch.cat([_bias(cell, name) for name in _HIDDEN]))), batch_first=True
     )

@@ -7,6 +7,7 @@ of its weights and biases turned, and turning a sign loses no bit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -69,6 +70,18 @@ def turn_back(weight: Tensor) -> Tensor:
     return weight.movedim((0, 1), (-1, -2)).contiguous()
 
 
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """The weights of several gates as those of one map, outputs first.
+
+    Raises:
+        ValueError: they see different channels, or through kernels of different sizes.
+    """
+    if len({part.shape[1:] for part in parts}) > 1:
+        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
+        raise ValueError(f"the weights of the gates have the shapes {shapes}: they differ in outputs alone")
+    return torch.cat(list(parts))
+
+
 def gru_cell(halves: Halves, *, reset: str) -> GRUCell:
     """The cell of these weights; `reset` as in `GRUCell`."""
     _check(halves, gates=3)
@@ -85,8 +98,12 @@ def gru_cell(halves: Halves, *, reset: str) -> GRUCell:
 
 def lstm_cell(halves: Halves, projection: Tensor | None = None) -> LSTMCell:
     """The cell of these weights; `projection` is (proj_size, hidden)."""
-    _check(halves, gates=4)
     proj_size = 0 if projection is None else projection.shape[0]
+    _check(halves, gates=4, seen=proj_size)
+    if projection is not None and projection.shape != (proj_size, halves.x.shape[0] // 4):
+        raise ValueError(
+            f"the projection is {tuple(projection.shape)}: it sees {halves.x.shape[0] // 4} units"
+        )
     with torch.device("meta"):
         cell = LSTMCell(
             halves.x.shape[1],
@@ -160,10 +177,42 @@ def cells_of(layer: Recurrent, system: str) -> list[Cell]:
     return [cell for cell in layer.cells if isinstance(cell, Cell)]
 
 
-def _check(halves: Halves, *, gates: int) -> None:
+def alike(cells: Sequence[Cell], system: str) -> None:
+    """Make sure that `cells` differ in their weights alone, as the parts of one of the receiver's layers do.
+
+    Raises:
+        ValueError: they differ in more.
+    """
+    first, *rest = [_kind(cell, system) for cell in cells]
+    for k, kind in enumerate(rest, 1):
+        if kind != first:
+            found = f"cell 0 is a {' '.join(map(str, first))}, cell {k} a {' '.join(map(str, kind))}"
+            raise ValueError(f"{found}: in {system} the cells of a layer are of one kind")
+
+
+def _kind(cell: Cell, system: str) -> tuple[object, ...]:
+    told = [f"{name}={getattr(cell, name)!r}" for name in ("reset", "nonlinearity") if hasattr(cell, name)]
+    halves = take_apart(cell, system, peephole=True)
+    if getattr(cell, "peephole", None) is not None:
+        told.append("peephole=True")
+    kernels = (*halves.x.shape[2:], *halves.h.shape[2:], halves.dilation, halves.hidden_dilation)
+    return (
+        type(cell).__name__,
+        *told,
+        f"bias={halves.bias is not None}",
+        *(kernels if halves.x.ndim > 2 else ()),
+    )
+
+
+def _check(halves: Halves, *, gates: int, seen: int = 0) -> None:
+    """seen: channels of the state that the maps see, where it is not the hidden size."""
     x, h, bias = halves.x, halves.h, halves.bias
     fits = x.ndim == h.ndim >= 2 and x.shape[0] == h.shape[0] and x.shape[0] % gates == 0
-    if not fits or (bias is not None and bias.shape != x.shape[:1]):
+    if (
+        not fits
+        or h.shape[1] != (seen or x.shape[0] // gates)
+        or (bias is not None and bias.shape != x.shape[:1])
+    ):
         shapes = f"{tuple(x.shape)}, {tuple(h.shape)}" + ("" if bias is None else f", {tuple(bias.shape)}")
         raise ValueError(f"the weights have the shapes {shapes} (outputs first): no cell of {gates} gates")
 

@@ -29,6 +29,7 @@ from canton.recurrent import Recurrent
 from canton.weights.halves import (
     NOTHING,
     Halves,
+    alike,
     cells_of,
     gru_cell,
     lstm_cell,
@@ -162,6 +163,7 @@ def to_arrays(layer: Recurrent) -> list[numpy.ndarray]:
         raise ValueError(
             f"the layer has {len(cells) // layer.directions} layers: a Keras layer is one; convert one by one"
         )
+    alike(cells, SYSTEM)
     return [t.cpu().numpy() for cell in cells for t in _tensors(cell)]
 
 

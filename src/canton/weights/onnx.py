@@ -118,7 +118,7 @@ def run(
         stage = cells[first : first + each]
         bounds = [graph.constant([k]) for k in (first, first + each, 0)]
         now = [graph.op("Slice", [s, *bounds]) for s in states]
-        if standard:
+        if standard and onnx_standard.are_alike(stage):
             xs, after = onnx_standard.run(graph, stage, xs, now, integers and not first, rows.lengths)
         else:
             xs, after = _scan(graph, layer, first, xs, now, integers and not first, rows)

@@ -20,7 +20,7 @@ from canton.cell import Cell
 from canton.cells import GRUCell, RNNCell
 from canton.lstm import LSTMCell
 from canton.recurrent import Recurrent
-from canton.weights.halves import take_apart
+from canton.weights.halves import alike, take_apart
 from canton.weights.keras import turn_z
 from canton.weights.onnx_graph import Graph
 
@@ -37,6 +37,15 @@ def has_operator(layer: Recurrent) -> bool:
         if halves.x.ndim > 2:
             return False
     return not layer.zoneout
+
+
+def are_alike(cells: list[Cell]) -> bool:
+    """Whether one operator can hold the cells of both directions: it has one setting for both."""
+    try:
+        alike(cells, "ONNX")
+    except ValueError:
+        return False
+    return True
 
 
 def run(

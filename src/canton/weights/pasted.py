@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from canton.recurrent import Recurrent
-from canton.weights.halves import Halves, gru_cell, tensor
+from canton.weights.halves import Halves, gru_cell, stack, tensor
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
@@ -75,7 +75,7 @@ def by_convolutions(
     """
     if order not in ("rz", "zr"):
         raise ValueError(f"order is {order!r}: it is 'rz' or 'zr'")
-    convolutions = [*gates, candidate] if isinstance(gates, tuple) else [gates, candidate]
+    convolutions = [gates, candidate] if isinstance(gates, nn.Module) else [*gates, candidate]
     for conv in convolutions:
         _check(conv)
     if any(conv.dilation != candidate.dilation for conv in convolutions):
@@ -102,7 +102,7 @@ def _layer(
 ) -> Recurrent:
     """The layer of weights and biases, gates first, the candidate's last."""
     hidden = parts[-1][0].shape[0]
-    weight = torch.cat([weight for weight, _ in parts])
+    weight = stack([weight for weight, _ in parts])
     biases = [bias for _, bias in parts if bias is not None]
     if weight.shape[0] != 3 * hidden or len(biases) not in (0, len(parts)):
         raise ValueError(

@@ -21,7 +21,16 @@ from canton.cell import Cell
 from canton.cells import GRUCell, RNNCell
 from canton.lstm import LSTMCell
 from canton.recurrent import Recurrent
-from canton.weights.halves import NOTHING, Halves, cells_of, gru_cell, lstm_cell, rnn_cell, take_apart
+from canton.weights.halves import (
+    NOTHING,
+    Halves,
+    alike,
+    cells_of,
+    gru_cell,
+    lstm_cell,
+    rnn_cell,
+    take_apart,
+)
 
 SYSTEM = "torch.nn"
 
@@ -65,6 +74,7 @@ def to_torch(layer: Recurrent) -> nn.GRU | nn.LSTM | nn.RNN:
         ValueError: torch.nn has no such layer (a convolution, ``reset="before"``, layer normalisation, ...).
     """
     cells = cells_of(layer, SYSTEM)
+    alike(cells, SYSTEM)
     halves = [take_apart(cell, SYSTEM) for cell in cells]
     first = cells[0]
     if halves[0].x.ndim > 2:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from canton.kernels.native.binding import ConvolutionRun, convolve, convolve_weights, empty, why_not
+from canton.kernels.plan import is_watched
 
 
 def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str | None:
@@ -47,18 +47,6 @@ def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str |
     if is_transformed(tensors):
         return "a torch.func transform or forward-mode differentiation is at work"
     return None
-
-
-def is_watched(module: nn.Module) -> bool:
-    """Whether a hook, the module's own or one for all, waits for the module to be called."""
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
-    return any((*hooks, *everywhere, torch_module._global_backward_hooks))
 
 
 def is_transformed(tensors: list[Tensor]) -> bool:

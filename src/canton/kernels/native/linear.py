@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from canton.kernels.native.convolution import is_transformed, is_watched
+from canton.kernels.native.convolution import is_transformed
 from canton.kernels.native.matmul import multiply, product, serves
+from canton.kernels.plan import is_watched
 
 
 def refuses(module: nn.Module, x: Tensor) -> str | None:

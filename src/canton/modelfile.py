@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from canton import __version__
 from canton.errors import UserError
-from canton.storage import read_header, read_tensors, write_tensors
+from canton.storage import is_special, read_header, read_tensors, write_tensors
 from canton.training import Checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -91,6 +91,8 @@ def check_replaceable(path: Path, *, format: str, kind: str) -> None:
     """Raises: UserError if the file at `path` is not of this format, or a run that is not finished, so that a
     slip costs no one their work.
     """
+    if is_special(path):
+        raise UserError(f"{path} is no file: a {kind} is written to one")
     try:
         header = {"format": format} if path.stat().st_size == 0 else read_header(path)
     except UserError:

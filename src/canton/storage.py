@@ -83,12 +83,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     not.
 
     It is written beside `path` (a rename is atomic only within one file system) and is on disk before the
-    rename. Where `path` is a link, it stays one, and what it points to is replaced.
+    rename. Where `path` is a link, it stays one, and what it points to is replaced; a device or a pipe takes
+    what is written as it comes.
 
     Raises: UserError for whatever the operating system says (OSError).
     """
     temporary = None
     try:
+        if is_special(path):
+            with path.open("wb") as straight:
+                yield straight
+            return
         place = behind_link(path)
         temporary = new_beside(place)
         with temporary.open("wb") as file:
@@ -124,6 +129,11 @@ def new_beside(path: Path) -> Path:
     return Path(name)
 
 
+def is_special(path: Path) -> bool:
+    """Whether `path` is a device, a pipe or the like: nothing that another file could replace."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def behind_link(path: Path) -> Path:
     """What a link points to, through however many; any other path itself."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -136,6 +146,10 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a directory")
+    if is_special(path):
+        if not os.access(path, os.W_OK):
+            raise UserError(f"cannot write {path}: permission denied")
+        return
     try:
         with tempfile.TemporaryFile(dir=behind_link(path).parent):
             pass

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,6 +84,10 @@ def make_fabric(
     loggers = []
     if log is not None:
         require("tensorboard", extra="log")
+        try:
+            Path(log).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to the folder {log}: {error.strerror}") from error
         loggers = [fabric.loggers.TensorBoardLogger(log, name="", version="")]
     try:
         made: Fabric = fabric.Fabric(

@@ -99,6 +99,25 @@ def test_an_older_result_stays_where_nothing_can_be_written(
     assert list(Path().iterdir()) == [older]
 
 
+def test_a_film_that_will_not_do_leaves_earlier_lines(
+    canton: Canton, bright: Path, video: Path, tmp_path: Path
+) -> None:
+    lines = tmp_path / "seen.jsonl"
+    lines.write_text("earlier work\n")
+    words = ("--json", lines, "--out", tmp_path / "seen.avi", "-q")
+    assert "is written as .mp4" in canton.complains("track", "watch", bright, video, *words)
+    assert lines.read_text() == "earlier work\n"
+
+
+def test_a_film_of_many_frames_a_second_is_drawn_all_the_same(
+    canton: Canton, bright: Path, tmp_path: Path
+) -> None:
+    source = film(tmp_path / "fast.mp4", [frame.pixels for frame in flight(12)], fps=2000)
+    done = canton("track", "watch", bright, source, "--out", tmp_path / "out.mp4", "-q")
+    assert done.status == 0, done.err
+    assert len(moments(tmp_path / "out.mp4")) == 12
+
+
 def test_tracks_of_an_empty_sky_are_an_empty_file(
     canton: Canton, bright: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ there.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns: the exit status: 0, or 2 after one line on what the user can mend, or 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no UTF-8: it is shown as far as it is
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         require("typer", extra="text")
         from canton.cli.app import run

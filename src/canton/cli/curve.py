@@ -15,7 +15,7 @@ def draw_beside(model: Path, curve: Curve, *, unit: str) -> str:
 
     Without matplotlib nothing is drawn, and the line says what to install.
     """
-    path = model.with_suffix(".curve.png")
+    path = model.with_name(model.name.removesuffix(".safetensors") + ".curve.png")
     if find_spec("matplotlib") is None:
         return f"{path} was not drawn: it needs matplotlib (pip install 'canton-torch[plot]')"
     from canton.curve import draw_curve

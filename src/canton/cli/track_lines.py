@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from canton.errors import UserError
-from canton.storage import reason, replacing
+from canton.storage import is_special, reason, replacing
 
 
 class Lines:
@@ -57,7 +57,7 @@ class Lines:
             raise self._complaint(problem) from problem
 
     def _begin(self, content: bytes) -> None:
-        if self.path.exists() and not self.path.is_file():  # a pipe, say: nothing there to be replaced
+        if is_special(self.path):
             self._file = self.path.open("wb", buffering=0)
             self._append(self._file, content)
             return

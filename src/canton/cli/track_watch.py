@@ -89,9 +89,9 @@ def watch(
         stop = after.enter_context(stop_signals())
         sightings = watch(network, video, fps=rate, threshold=believed, width=most or None, live=video.live)
         for sighting in after.enter_context(closing(sightings)):
+            picture.write(sighting)  # first: it may refuse, and an earlier file of lines is then still there
             for write in writers:
                 write(sighting)
-            picture.write(sighting)
             screen.show(sighting)
             if stop.is_set():
                 break
@@ -146,12 +146,12 @@ class _Picture:
             return
         if self._painter is None or self._recorder is None:
             from canton.motion.drawing import Painter
-            from canton.motion.recorder import Recorder
+            from canton.motion.recorder import MOST_FPS, Recorder
 
             height, width, _ = sighting.frame.pixels.shape
             self._painter = Painter(width, height, stride=self._stride, offset=self._offset, fps=self._fps)
             self._recorder = self._open.enter_context(
-                Recorder(self._path, self._painter.width, self._painter.height, self._fps)
+                Recorder(self._path, self._painter.width, self._painter.height, min(self._fps, MOST_FPS))
             )
         self._recorder.write(self._painter.draw(sighting), sighting.frame.seconds)
 

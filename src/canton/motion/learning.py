@@ -148,7 +148,7 @@ def train(
     given = {name: value for name, value in given.items() if value is not None}
     held = _resumed(out, given, architecture) if resume else None
     chosen = dict(held.header["training"]) if held else complete(given)
-    check(chosen, processes, workers)
+    check(chosen, processes, workers, save_seconds)
     model = held.model if held else _new(architecture, start, chosen)
     source = open_source(chosen, prepare)
     fabric = make_fabric(

@@ -26,6 +26,7 @@ LONGEST_SECONDS = 3600.0
 """Between two frames; more than that is a camera's clock set anew."""
 FINE = 90_000
 """Ticks a second at least, by which frames are timed: as MPEG's clock."""
+MOST_FPS = 1000.0
 QUALITY = 23
 """x264's constant rate factor: its own default, which few eyes tell from the source."""
 
@@ -54,8 +55,8 @@ class Recorder:
         for name, value in (("width", width), ("height", height)):
             if not 1 <= value <= 16384:
                 raise UserError(f"{name} is {value}: it lies between 1 and 16384 px")
-        if not 0 < fps <= 1000 or not math.isfinite(fps):
-            raise UserError(f"fps is {fps}: it lies above 0, and at most at 1000")
+        if not 0 < fps <= MOST_FPS:
+            raise UserError(f"fps is {fps}: it lies above 0, and at most at {MOST_FPS:g}")
         self._place = behind_link(self.path)
         earlier = self._place.is_file()
         if earlier or self._place.is_dir() or not self._place.exists():

@@ -7,6 +7,8 @@ from typing import Any
 
 from canton.errors import UserError
 
+MOST_SEED = 2**63 - 1
+
 RECIPE: dict[str, Any] = {
     "batch": 8,
     "length": 8,
@@ -29,18 +31,31 @@ RECIPE: dict[str, Any] = {
 
 
 def complete(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a run to which these were `given`."""
+    """The settings of a run to which these were `given`.
+
+    Raises: UserError for one that is of footage or of made scenes where there is none.
+    """
     empty = dict.fromkeys(("start", "footage", "backgrounds", "scenes", "steps", "minutes"))
     chosen = {**RECIPE, **empty, **given}
     if chosen["scenes"] is None:
         chosen["scenes"] = chosen["footage"] is None
+    for name in ("scene_share", "scene_kind", "backgrounds"):
+        if name in given and not chosen["scenes"]:
+            raise UserError(f"{name} is {given[name]}: it is for made scenes, of which none are asked for")
+    for name in ("scene_share", "modality"):
+        if name in given and chosen["footage"] is None:
+            raise UserError(f"{name} is {given[name]}: it is for footage, of which none is given")
     if chosen["steps"] is None and chosen["minutes"] is None:
         chosen["minutes"] = 10.0
     return chosen
 
 
-def check(settings: dict[str, Any], processes: int, workers: int) -> None:
+def check(settings: dict[str, Any], processes: int, workers: int, save_seconds: float) -> None:
     """Raises: UserError if a number is out of its range."""
+    if not save_seconds >= 0:
+        raise UserError(f"save_seconds is {save_seconds}: it is a number of at least 0")
+    if settings["seed"] > MOST_SEED:
+        raise UserError(f"seed is {settings['seed']}: it is a whole number of at most {MOST_SEED}")
     for name in ("rate", "clip", "fps"):
         if not 0 < settings[name] < math.inf:
             raise UserError(f"{name} is {settings[name]}: it is a number above 0")

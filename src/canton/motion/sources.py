@@ -144,8 +144,6 @@ def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | Non
     folder, backgrounds, kind = settings["footage"], settings["backgrounds"], settings["scene_kind"]
     if kind not in KINDS:  # even where no scene is asked for: a word that means nothing is a slip
         raise UserError(f"scene_kind is {kind!r}: it is one of {', '.join(KINDS)}")
-    if backgrounds and not settings["scenes"]:
-        raise UserError(f"backgrounds is {backgrounds}: it is for made scenes, of which none are asked for")
     scenes = None
     if settings["scenes"]:
         scenes = FromScenes(

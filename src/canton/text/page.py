@@ -68,5 +68,5 @@ class PageWriter:
         page = Path(__file__).with_name("page.html").read_text("utf-8")
         for place, content in parts:
             before, _, page = page.partition(place)
-            self.file.write((before + content).encode())
+            self.file.write((before + content).encode(errors="replace"))  # names of files may be no UTF-8
         self.file.write(page.encode())

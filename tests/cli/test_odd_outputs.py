@@ -1,0 +1,103 @@
+"""Outputs that are no ordinary files, names that are no UTF-8, and what one output that will not do does to
+the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Canton
+
+TRAIN = ("--steps", "3", "--batch", "4", "--length", "16", "--hidden", "8", "--quiet")
+ODD = "caf\udce9.txt"
+"""As Python shows a name whose bytes are Latin-1."""
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_a_pipe_is_written_to(canton: Canton, model: Path, text: Path, pipe: Path) -> None:
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert canton("text", "score", model, text, "--json", pipe).status == 0
+    reader.join(timeout=60)
+    assert json.loads(got[0].splitlines()[0])
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [path.name for path in pipe.parent.iterdir()] == ["pipe"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a device made for the test: Linux has mknod")
+def test_a_device_stays_one(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        null.write_bytes(b"x")
+    except OSError as error:
+        pytest.skip(f"no device can be made here: {error}")
+    assert canton("text", "score", model, text, "--json", null).status == 0
+    assert "is no file" in canton.complains("text", "train", text, "--out", null, *TRAIN)
+    assert stat.S_ISCHR(null.stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["null"]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
+def test_an_open_file_may_be_named_by_its_number(canton: Canton, model: Path, text: Path) -> None:
+    """As a shell does in `--json >(wc -l)`."""
+    reader, writer = os.pipe()
+    got: list[bytes] = []
+    with os.fdopen(reader, "rb") as file:
+        thread = threading.Thread(target=lambda: got.append(file.read()), daemon=True)
+        thread.start()
+        done = canton("text", "score", model, text, "--json", f"/dev/fd/{writer}")
+        os.close(writer)
+        thread.join(timeout=60)
+    assert done.status == 0, done.err
+    assert json.loads(got[0].splitlines()[0])
+
+
+def test_names_that_are_no_utf8(model: Path, text: Path, tmp_path: Path) -> None:
+    """In a process of its own, whose standard output is strict as most terminals' are."""
+    odd = tmp_path / ODD
+    try:
+        odd.write_bytes(text.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    saved = tmp_path / ODD.replace("txt", "safetensors")
+    for words in (
+        ["score", model, odd, "--html", tmp_path / "page.html"],
+        ["train", odd, "--out", saved, *TRAIN],
+    ):
+        command = [sys.executable, "-m", "canton", "text", *map(os.fsencode, words)]
+        done = subprocess.run(command, capture_output=True, env=strict, check=False)
+        assert done.returncode == 0, done.stderr
+    assert rb"caf\udce9.safetensors" in done.stdout
+    assert "caf?.txt" in (tmp_path / "page.html").read_text("utf-8")
+    assert saved.is_file()
+
+
+def test_names_with_dots_have_curves_of_their_own(canton: Canton, text: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    for name in ("run.v1", "run.v2", "run.safetensors"):
+        assert canton("text", "train", text, "--out", tmp_path / name, *TRAIN).status == 0
+    drawn = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert drawn == ["run.curve.png", "run.v1.curve.png", "run.v2.curve.png"]
+
+
+def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not here (canton-torch[log])")
+    line = canton.complains("text", "train", text, "--out", tmp_path / "m", "--log", text, *TRAIN)
+    assert "cannot write to the folder" in line
+    assert list(tmp_path.iterdir()) == []

@@ -150,7 +150,7 @@ def test_a_clock_set_back_goes_on() -> None:
             yield Decoded(seconds, (WIDTH, HEIGHT), lambda gray: plain(0))
 
     def given(fps: float | None) -> list[float]:
-        source = Source(decoded(), 10.0, None, None, lambda: None)
+        source = Source(decoded(), 10.0, None, lambda: None)
         return [frame.seconds for frame in Video("camera", source, fps=fps, gray=False)]
 
     assert given(None)[:4] == [0, 0.5, 0.5, 1.0]
@@ -271,6 +271,11 @@ def test_what_is_no_video_costs_one_line(tmp_path: Path, name: str, says: str) -
         open_video(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_name_is_not_this_folder() -> None:
+    with pytest.raises(UserError, match="the video has an empty name"):
+        open_video("")
 
 
 def test_a_camera_that_is_not_there() -> None:

@@ -1,4 +1,4 @@
-"""What delivers frames: FFmpeg for files, cameras and addresses, OpenCV for folders of pictures."""
+"""What delivers the frames of files, cameras and addresses, which is FFmpeg; and what lies in folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -21,10 +20,17 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-FILMS = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".wmv")
+FILMS = (
+    *(".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
+    *(".3g2", ".3gp", ".asf", ".divx", ".f4v", ".flv", ".h264", ".ivf", ".m2ts", ".m2v", ".mjpeg", ".mts"),
+    *(".mxf", ".nut", ".ogv", ".rm", ".vob", ".y4m", ".gif"),
+)
+"""Endings of films. Of two with one name the earlier ending is meant: a .gif is a preview more often."""
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 ADDRESSES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
 CAMERAS = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}")}
+FROM_ZERO = ("matroska", "asf", "nut")
+"""Containers whose length counts from time 0, not from their first frame."""
 PICTURES_FPS = 30.0
 """Frames a second that a folder of pictures is taken to have."""
 LOST = 300
@@ -52,14 +58,13 @@ class Decoded(NamedTuple):
 
 
 class Source(NamedTuple):
-    """decoded: the frames, once. fps, frames, seconds: what it says of itself, or None. close: let it go.
-    live: it happens now and waits for nobody.
+    """decoded: the frames, once. fps, frames: what it says of itself, or None. close: let it go. live: it
+    happens now and waits for nobody.
     """
 
     decoded: Iterator[Decoded]
     fps: float | None
     frames: int | None
-    seconds: float | None
     close: Callable[[], None]
     live: bool = False
 
@@ -118,12 +123,12 @@ def _read(
     # A thread a frame is faster with big pictures, but tells of a broken one only some frames later.
     stream.thread_type = "SLICE"
     rate = stream.average_rate or stream.guessed_rate
-    alone = len(container.streams) == 1 and container.duration is not None
+    fps = float(rate) if rate else None
+    end = None if live else _End(av, container, stream, fps or PICTURES_FPS)
     return Source(
-        _decoded(av, container, stream, timeout, LOST if live else 0),
-        fps=float(rate) if rate else None,
+        _decoded(av, container, stream, timeout, end),
+        fps=fps,
         frames=stream.frames or None,
-        seconds=container.duration / av.time_base if alone and not live and container.duration else None,
         close=container.close,
         live=live,
     )
@@ -147,12 +152,72 @@ def _picture_stream(av: ModuleType, container: InputContainer) -> VideoStream | 
     return None
 
 
+class _End:
+    """Whether the frames of a film reach the end that it says it has; all times in seconds.
+
+    Those of a sound film may be fewer than it counts: where an edit list hides some, or an AVI dropped some.
+    """
+
+    def __init__(self, av: ModuleType, container: InputContainer, stream: VideoStream, fps: float) -> None:
+        self._stream, self._clock, self._frame = stream, float(stream.time_base or 0), 1 / fps
+        self._seen, self._reached, self._hidden = 0, 0.0, 0.0
+        form = container.format.name
+        self._avi = form == "avi"  # which knows when a packet is due, and guesses its own length
+        self._end: float | None = None
+        if stream.frames and self._avi:
+            self._end = stream.frames * self._clock
+        elif stream.frames and stream.duration:
+            self._end = ((stream.start_time or 0) + stream.duration) * self._clock
+        elif not stream.frames and len(container.streams) == 1 and container.duration:
+            start = 0 if form.startswith(FROM_ZERO) else container.start_time or 0
+            self._end = (start + container.duration) / av.time_base
+
+    def packet(self, packet: Packet[VideoStream]) -> None:
+        """This one came out of the file."""
+        start = self._stream.start_time or 0
+        if packet.is_discard and packet.pts is not None and packet.pts < start:
+            before = (start - packet.pts) * self._clock
+            self._hidden = min(self._hidden or before, before)
+        if self._avi and packet.dts is not None:
+            self._hidden = max(self._hidden, packet.dts * self._clock - self._reached)
+            self._reach(packet.dts, packet.duration)
+
+    def frame(self, frame: VideoFrame) -> None:
+        """This one was decoded."""
+        self._seen += 1
+        if not self._avi:
+            self._reach(frame.pts, frame.duration)
+
+    def check(self) -> None:
+        """To be asked when no more come. Raises: Broken if there should be more."""
+        promised = self._stream.frames
+        if not self._seen or 0 < promised <= self._seen:
+            return
+        if not self._end or not self._reached:
+            if promised:
+                raise Broken(f"there should be {promised}")
+            return
+        # FFmpeg begins early by a part of the last frame hidden; what an AVI drops, it may drop at its end.
+        allowed = self._hidden + self._frame / 2 if promised else max(1.0, 2 * self._frame)
+        missing = self._end - self._reached
+        if missing > allowed:
+            raise Broken(f"the last {round(missing, 3):g} s are missing")
+
+    def _reach(self, begins: int | None, duration: int | None) -> None:
+        if begins is not None:
+            length = duration * self._clock if duration else self._frame
+            self._reached = max(self._reached, begins * self._clock + length)
+
+
 def _decoded(
-    av: ModuleType, container: InputContainer, stream: VideoStream, timeout: float, may_lose: int
+    av: ModuleType, container: InputContainer, stream: VideoStream, timeout: float, end: _End | None
 ) -> Iterator[Decoded]:
-    lost = 0
+    """end: None for a live stream, which has none."""
+    lost, may_lose = 0, 0 if end else LOST
     try:
         for packet in container.demux(stream):
+            if end:
+                end.packet(packet)
             try:
                 frames = packet.decode()
                 lost = 0
@@ -163,9 +228,13 @@ def _decoded(
                     raise
                 continue
             for frame in frames:
+                if end:
+                    end.frame(frame)
                 yield _frame(frame, stream)
     except (av.error.FFmpegError, OSError) as error:
         raise Broken(_words(error, timeout)) from error
+    if end:
+        end.check()
 
 
 def _held_back(broken: Packet[VideoStream], stream: VideoStream) -> Iterator[Decoded]:
@@ -207,34 +276,9 @@ def _gray(frame: VideoFrame) -> Picture:
     return cast(Picture, looked_up)
 
 
-def open_folder(folder: Path) -> Source:
-    """A folder of pictures. Raises: UserError if there are none."""
-    cv2 = require("cv2", extra="track")
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
-    if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(ending[1:] for ending in PICTURES)})")
-
-    def decoded() -> Iterator[Decoded]:
-        for path in paths:
-            picture = cv2.imdecode(_bytes(path), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise Broken(f"{path.name} is no picture that can be read")
-            yield Decoded(None, (picture.shape[1], picture.shape[0]), partial(give, picture))
-
-    def give(picture: Picture, gray: bool) -> Picture:
-        if gray:
-            return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
-        return np.ascontiguousarray(picture[..., ::-1])
-
-    return Source(decoded(), PICTURES_FPS, len(paths), None, lambda: None)
-
-
-def _bytes(path: Path) -> Picture:
-    """Empty files become one zero, which OpenCV calls no picture; on nothing at all it raises."""
-    try:
-        return np.frombuffer(path.read_bytes() or b"\0", np.uint8)
-    except OSError as error:
-        raise Broken(f"{path.name} cannot be read: {_words(error, 0)}") from error
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, frame 9 before frame 10."""
+    return sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
 
 
 def _words(error: Exception, timeout: float) -> str:

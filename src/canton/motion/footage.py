@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import overload
 
 from canton.errors import UserError
-from canton.motion.decoding import FILMS
+from canton.motion.decoding import FILMS, PICTURES
 from canton.motion.labels import Box, ClipLabels, read_coco, read_labels, read_mot, with_splits
 from canton.motion.video import Frame, open_video
 
@@ -90,9 +90,10 @@ class Clip:
 class Footage(Sequence[Clip]):
     """The annotated clips of a folder, by name.
 
-    The folder holds the videos (in it or in its folder clips/; a folder of pictures is a video too) and their
-    labels in one of three forms: labels.csv, labels.json as COCO has it for video, or CLIP/gt/gt.txt beside
-    the pictures CLIP/img1/, as the MOT challenge has it; beside each of them splits.csv, if you like. See
+    The folder holds the videos (in it or in its folder clips/; a folder of pictures is a video too, a film
+    has one of the endings `canton.motion.decoding.FILMS`) and their labels in one of three forms: labels.csv,
+    labels.json as COCO has it for video, or CLIP/gt/gt.txt beside the pictures CLIP/img1/ or the film
+    CLIP.mp4, as the MOT challenge has it; beside each of them splits.csv, if you like. See
     `canton.motion.labels`.
 
     Args:
@@ -191,17 +192,33 @@ def _known(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
-    """Everything in the folder, or in its clips/, that may be a video, by the name of its clip."""
+    """All videos in the folder, or in its clips/, by the name of their clip."""
     found: dict[str, Path] = {}
     for place in (folder / "clips", folder):
         if place.is_dir():
-            for path in sorted(place.iterdir()):
+            for path in sorted(place.iterdir(), key=_preference):
                 if path.is_dir():
                     pictures = path / "img1"
-                    found.setdefault(path.name, pictures if pictures.is_dir() else path)
+                    if pictures.is_dir():
+                        found.setdefault(path.name, pictures)
+                    elif _holds_pictures(path):
+                        found.setdefault(path.name, path)
                 elif path.suffix.lower() in FILMS:
                     found.setdefault(path.stem, path)
     return found
+
+
+def _holds_pictures(folder: Path) -> bool:
+    try:
+        return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+    except OSError:  # not for us to read
+        return False
+
+
+def _preference(path: Path) -> tuple[int, Path]:
+    """Of several videos with one name the first is meant: a folder of pictures, or by its ending."""
+    ending = path.suffix.lower()
+    return (FILMS.index(ending) if ending in FILMS and not path.is_dir() else -1), path
 
 
 def _by_frame(clip: ClipLabels) -> tuple[dict[int, tuple[Box, ...]], dict[int, tuple[str, ...]]]:

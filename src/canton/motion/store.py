@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from canton.motion.decoding import pictures_in
 from canton.motion.labels import Box
 from canton.motion.pictures import narrowed
 from canton.motion.video import open_video
@@ -113,9 +114,18 @@ def _problem_file(path: Path) -> Path:
 
 
 def _key(path: Path, fps: float, width: int) -> str:
+    what = f"{path.resolve()} {_version(path)} {fps} {width}"
+    return hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def _version(path: Path) -> str:
+    """Another one for a film, or a picture of a folder, that was written anew; a folder's own time stays."""
+    if path.is_dir():
+        return " ".join(f"{picture.name}/{_version(picture)}" for picture in pictures_in(path))
+    if not path.exists():
+        return "missing"  # a link to nowhere, of which reading tells
     status = path.stat()
-    what = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {fps} {width}"
-    return hashlib.sha256(what.encode()).hexdigest()[:24]
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _cache() -> Path:

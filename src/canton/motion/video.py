@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from canton.errors import UserError
+from canton.errors import UserError, require
 from canton.motion.cuts import CutFinder
-from canton.motion.decoding import PICTURES_FPS, Broken, Decoded, Source, open_folder, open_stream
+from canton.motion.decoding import PICTURES, PICTURES_FPS, Broken, Decoded, Source, open_stream, pictures_in
 
 FAINT = 1.0
 """Of 255: channels that differ by no more, on average, are grey; a grey sky differs by four."""
@@ -107,13 +107,6 @@ class Video:
                     yield Frame(index, seconds, pixels, finder.is_cut(pixels))
         except Broken as error:
             self.problem = f"{self._name} breaks off after {_frames(seen)}: {error}"
-            return
-        if self.frames is not None and seen < self.frames:
-            self.problem = f"{self._name} breaks off after {seen} of {_frames(self.frames)}"
-        elif self._source.seconds is not None and self.frames is None:
-            missing = self._source.seconds - seconds
-            if missing > max(1.0, 3 / (self.fps or PICTURES_FPS)):
-                self.problem = f"{self._name} breaks off {missing:.1f} s before its end, at frame {seen}"
 
 
 class _Clock:
@@ -164,8 +157,40 @@ def open_video(
     if not 0 < timeout < math.inf:
         raise UserError(f"timeout is {timeout}: it is a positive number of seconds")
     name = str(source)
-    opened = open_folder(Path(name)) if Path(name).is_dir() else open_stream(name, timeout)
+    if not name:  # which as a folder would be this one
+        raise UserError("the video has an empty name: give a file, a folder, a camera or an address")
+    opened = _open_folder(Path(name)) if Path(name).is_dir() else open_stream(name, timeout)
     return Video(name, opened, fps=fps, gray=gray)
+
+
+def _open_folder(folder: Path) -> Source:
+    """A folder of pictures. Raises: UserError if there are none."""
+    cv2 = require("cv2", extra="track")
+    paths = pictures_in(folder)
+    if not paths:
+        raise UserError(f"{folder} holds no pictures ({', '.join(ending[1:] for ending in PICTURES)})")
+
+    def decoded() -> Iterator[Decoded]:
+        for path in paths:
+            picture = cv2.imdecode(_bytes(path), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise Broken(f"{path.name} is no picture that can be read")
+            yield Decoded(None, (picture.shape[1], picture.shape[0]), partial(give, picture))
+
+    def give(picture: NDArray[np.uint8], gray: bool) -> NDArray[np.uint8]:
+        if gray:
+            return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
+        return np.ascontiguousarray(picture[..., ::-1])
+
+    return Source(decoded(), PICTURES_FPS, len(paths), lambda: None)
+
+
+def _bytes(path: Path) -> NDArray[np.uint8]:
+    """Empty files become one zero, which OpenCV calls no picture; on nothing at all it raises."""
+    try:
+        return np.frombuffer(path.read_bytes() or b"\0", np.uint8)
+    except OSError as error:
+        raise Broken(f"{path.name} cannot be read: {error.strerror or error}") from error
 
 
 def _frames(count: int) -> str:

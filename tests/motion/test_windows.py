@@ -90,14 +90,17 @@ def widths_shown(film: Stored, *, far: float = 0.5, stretch: float = 1.0) -> np.
     return np.array([(box.w / 8, box.h / 6) for window in windows for _, box in window.named[0]])
 
 
-def test_wide_film_is_shown_smaller_too() -> None:
-    """A film of 640 px is scaled to half its size and less in `far` of the windows; one of 320 px in none."""
+def test_wide_film_is_shown_smaller_and_larger_too() -> None:
+    """A film of 640 px is scaled to half its size and less in `far` of the windows, to `near` in the others;
+    one of 320 px is not.
+    """
     narrow = clip("one", "drone", 1)
     wide = narrow._replace(frames=np.zeros((14, 512, 640, 1), np.uint8))
-    for film, far, least in ((narrow, 1.0, 0.75), (wide, 1.0, 1 / 2.8), (wide, 0.0, 1 / 1.4)):
+    rows = ((narrow, 1.0, 0.75, 1.4), (narrow, 0.0, 0.75, 1.4), (wide, 1.0, 1 / 2.8, 1.4))
+    for film, far, least, most in (*rows, (wide, 0.0, 1 / 1.4, 2.2)):
         shown = widths_shown(film, far=far)[:, 0]  # of 64 px height, the narrow one is never shown smaller
         assert least * 0.98 <= shown.min() < least * 1.2
-        assert 1.2 < shown.max() <= 1.43
+        assert most * 0.85 < shown.max() <= most * 1.03
     mixed = widths_shown(wide)[:, 0]
     assert 0.15 < (mixed < 0.69).mean() < 0.35  # about half of the half
 

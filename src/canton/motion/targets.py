@@ -74,7 +74,7 @@ def make_target(
 
 
 def motion_loss(
-    maps: Tensor, target: Target, *, focus: float = 1.0, others: float = 0.5, sizes: float = 0.3
+    maps: Tensor, target: Target, *, focus: float = 1.0, others: float = 0.5, sizes: float = 1.0
 ) -> Tensor:
     """Penalty-reduced focal loss of the heat, in nats a frame, and the error of the sizes.
 

@@ -43,6 +43,7 @@ def draw_window(
     hard: float = 0.5,
     zoom: float = 1.4,
     far: float = 0.5,
+    near: float = 2.2,
     flipped: float = 0.25,
     stretch: float = 1.15,
 ) -> Window:
@@ -60,6 +61,8 @@ def draw_window(
         zoom: the picture is scaled by 1 / zoom to zoom.
         far: of the windows of a film wider than `COMMON_PX`, in which it is scaled as far down as if it were
             so wide; were it all of them, sizes would be guessed too small at the film's own width.
+        near: in the other windows of such a film it is scaled up to so much, at most as far as it might have
+            been down; without it, what is near is guessed too small.
         flipped: of the windows of coloured film in which the thing is as much brighter than its surroundings
             as it was darker, or the other way round: a drone is black before the sky or shines in the sun.
         stretch: the picture is made wider by 1 / stretch to stretch, and its height as much lower.
@@ -79,8 +82,10 @@ def draw_window(
     if rng.random() < 0.5:
         times.reverse()
     height, width = clip.frames.shape[1:3]
-    least = 1 / (zoom * max(1.0, width / COMMON_PX if rng.random() < far else 1.0))
-    scale = math.exp(rng.uniform(math.log(least), math.log(zoom)))
+    wide_by = max(1.0, width / COMMON_PX)
+    nearer = min(zoom * wide_by, max(zoom, near))
+    smaller, larger = (zoom * wide_by, zoom) if rng.random() < far else (zoom, nearer)
+    scale = math.exp(rng.uniform(-math.log(smaller), math.log(larger)))
     wider = math.exp(rng.uniform(-1, 1) * math.log(stretch))
     side = min(height, width, size / scale)
     wide, high = min(width, round(side / wider)), min(height, round(side * wider))

@@ -1,6 +1,6 @@
 """Contact sheets of test clips, best, median and worst by F1: what a model saw, pointed at and missed.
 
-    python benchmarks/track_sheets.py MODEL FOOTAGE OUT [--modality IR] [--count 10] [--hard]
+    python benchmarks/track_sheets.py MODEL FOOTAGE OUT.png [--modality IR] [--count 10] [--hard]
 
 Every row is a clip, six frames of a window: a drone's true box is white, another thing's grey, hits are
 green, strays red, heat glows.

@@ -56,15 +56,19 @@ def main(argv: list[str] | None = None) -> None:
     left: list[Path] = []
     for k, run in enumerate(RUNS, 1):
         out = a.folder / f"run.{k}.safetensors"
-        begun = out.exists()
-        if not begun or load_model(out).checkpoint is not None:
+        steps = max(1, round(run.steps * a.share))
+        held = load_model(out) if out.exists() else None
+        asked = (not a.no_memory, steps)
+        if held and (held.model.architecture.recurrent, held.header["training"]["steps"]) != asked:
+            raise SystemExit(f"{out} is of another network or other steps: name another folder")
+        if held is None or held.checkpoint is not None:
             print(f"run {k} of {len(RUNS)}: {out}", flush=True)
             trained = train(
                 out,
                 footage=a.footage,
                 architecture=None if left else replace(Architecture(), recurrent=not a.no_memory),
                 start=left[-1] if left else None,
-                steps=max(1, round(run.steps * a.share)),
+                steps=steps,
                 batch=run.batch,
                 singles=None if run.singles is None else round(run.singles * a.share),
                 rate=run.rate,
@@ -72,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
                 workers=a.workers,
                 accelerator=a.accelerator,
                 precision="bf16-mixed" if a.accelerator == "cpu" else "32-true",
-                resume=begun,
+                resume=held is not None,
                 show=say,
                 show_seconds=20.0,
             )

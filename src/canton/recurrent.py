@@ -136,7 +136,8 @@ class Recurrent(nn.Module):
             xs: the sequence, see the class; or a PackedSequence, which then comes back.
             state: the state to start from, as a former call returned it; None starts afresh.
             lengths: (B,) how many steps of each row count, 0 to T; later outputs are 0, inputs not read.
-            reset: (T, B) booleans, (B, T) if batch_first; where true, the row starts afresh before the step.
+            reset: (T, B) booleans, (B, T) if batch_first, (T,) if xs has no batch axis; where true, the row
+                starts afresh before the step.
 
         Returns:
             The outputs of the last layer at all steps, and the state after the last one.
@@ -276,10 +277,8 @@ class Recurrent(nn.Module):
     def _recomputes(self) -> bool:
         if torch.compiler.is_compiling():  # which decides for itself what it keeps
             return False
-        transformed = (
-            torch._C._functorch.peek_interpreter_stack() is not None
-        )  # torch.func knows no checkpoints
-        return self.recompute and torch.is_grad_enabled() and not transformed
+        # transforms of torch.func know no checkpoints
+        return self.recompute and torch.is_grad_enabled() and not kernels.is_transformed()
 
     def _map(self, state: Tensor | State, change: Callable[[Tensor], Tensor]) -> Tensor | State:
         return change(state) if isinstance(state, Tensor) else tuple(change(s) for s in state)

@@ -29,6 +29,7 @@ from canton.kernels.plan import (
     Plan,
     Product,
     Result,
+    is_transformed,
     is_watched,
     misfit,
     product,
@@ -53,6 +54,7 @@ __all__ = [
     "check_name",
     "choose",
     "explain",
+    "is_transformed",
     "is_watched",
     "product",
     "run",
@@ -91,7 +93,7 @@ def _refuses(name: str, job: Job) -> str | None:
         return "the graph is being compiled or exported"
     if torch._C._get_tracing_state() is not None:
         return "torch.jit.trace records operations, and sees none inside a kernel"
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if is_transformed():
         return "a torch.func transform is at work"
     if job.gx.is_meta:
         return "a tensor on the meta device has no values"

@@ -7,9 +7,10 @@ and the readable loop runs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
@@ -106,6 +107,13 @@ def is_watched(module: nn.Module) -> bool:
     if own or module._backward_pre_hooks or "forward" in module.__dict__:
         return True
     return bool(torch_module._has_any_global_hook())
+
+
+def is_transformed(tensors: Iterable[Tensor] = ()) -> bool:
+    """Whether a transform of torch.func is at work, or forward-mode differentiation on `tensors`."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or any(
+        torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors
+    )
 
 
 def misfit(plan: Plan, gx: Tensor, state: tuple[Tensor, ...]) -> bool:

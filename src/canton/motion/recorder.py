@@ -59,8 +59,7 @@ class Recorder:
             raise UserError(f"fps is {fps}: it lies above 0, and at most at {MOST_FPS:g}")
         self._place = behind_link(self.path)
         earlier = self._place.is_file()
-        if earlier or self._place.is_dir() or not self._place.exists():
-            check_writable(self._place)
+        check_writable(self._place)
         self.width, self.height, self.fps = width, height, fps
         self.frames = 0
         """How many were written."""

@@ -58,7 +58,7 @@ def draw_window(
             tell a drone from a bird, and users film at rates of their own.
         hard: of the windows in which the thing's contrast is cut (to 0.12 to 0.5) and noise is added (sd 8 to
             28 of 255).
-        zoom: the picture is scaled by 1 / zoom to zoom.
+        zoom: the picture is scaled by 1 / zoom to zoom; of wide film see `far` and `near`.
         far: of the windows of a film wider than `COMMON_PX`, in which it is scaled as far down as if it were
             so wide; were it all of them, sizes would be guessed too small at the film's own width.
         near: in the other windows of such a film it is scaled up to so much, at most as far as it might have

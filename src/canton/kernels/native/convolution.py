@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from canton.kernels.native.binding import ConvolutionRun, convolve, convolve_weights, empty, why_not
-from canton.kernels.plan import is_watched
+from canton.kernels.plan import is_transformed, is_watched
 
 
 def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str | None:
@@ -47,13 +47,6 @@ def refuses(module: nn.Module, x: Tensor, *, whole_stage: bool = False) -> str |
     if is_transformed(tensors):
         return "a torch.func transform or forward-mode differentiation is at work"
     return None
-
-
-def is_transformed(tensors: list[Tensor]) -> bool:
-    """Whether a torch.func transform or forward-mode differentiation is at work on `tensors`."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or any(
-        torch.autograd.forward_ad.unpack_dual(t).tangent is not None for t in tensors
-    )
 
 
 def convolution(module: nn.Conv2d, x: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from canton.kernels.native.convolution import is_transformed
 from canton.kernels.native.matmul import multiply, product, serves
-from canton.kernels.plan import is_watched
+from canton.kernels.plan import is_transformed, is_watched
 
 
 def refuses(module: nn.Module, x: Tensor) -> str | None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 import canton
-from canton import weights
+from canton.weights.torch_nn import from_torch
 from tolerances import assert_close
 
 
@@ -38,7 +38,7 @@ def test_a_cell_takes_one_row(cell: canton.Cell, space: tuple[int, ...]) -> None
 
 def test_a_cell_takes_one_row_as_torchs_does() -> None:
     theirs, x, h = nn.GRU(4, 5), torch.randn(4), torch.randn(5)
-    ours = weights.torch_nn.from_torch(theirs).cells[0]
+    ours = from_torch(theirs).cells[0]
     assert_close(ours(x, h), theirs(x[None], h[None])[1][0])
     assert ours(torch.tensor(2)).shape == (5,)
 

@@ -52,7 +52,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         "x has 8 channels on axis 1, this cell takes 5: check input",
     ),
     "channels": (lambda: canton.GRU(5, 4)(XS), "xs has 8 channels on axis 2, this cell takes 5"),
-    "too few axes": (lambda: GRUCell(8, 4)(X[0]), "x has the shape (8,), this cell takes 8"),
+    "too few axes": (lambda: GRUCell(8, 4)(X[0, 0]), "x has the shape (): it has 1 axis, then 8 channels"),
     "dense, with space": (lambda: GRU(XS[..., None].expand(5, 2, 8, 8)), "xs has the shape (5, 2, 8, 8)"),
     "conv, without": (lambda: CONV.step(X), "x has the shape (2, 8): here it needs 4 axes"),
     "steps": (lambda: GRU(XS[:0]), "xs has the shape (0, 2, 8): a sequence has one step at least"),

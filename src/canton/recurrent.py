@@ -208,7 +208,7 @@ class Recurrent(nn.Module):
         xs = xs.transpose(0, 1) if turned and not packed else xs
         steps, batch = xs.shape[:2]
         if steps < 1:
-            raise ValueError(f"xs has {steps} steps: a sequence has one at least")
+            raise ValueError(f"xs has the shape {tuple(xs.shape)}: a sequence has one step at least")
         if reset is not None:
             shape = shape or ((batch, steps) if turned else (steps, batch))
             if tuple(reset.shape) != shape or reset.dtype != torch.bool:

@@ -1,6 +1,4 @@
-"""Outputs that are no ordinary files, names that are no UTF-8, and what one output that will not do does to
-the others.
-"""
+"""Outputs that are no ordinary files, names that are no UTF-8, and numbers out of all range."""
 
 from __future__ import annotations
 
@@ -100,4 +98,20 @@ def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_pat
     pytest.importorskip("tensorboard", reason="tensorboard is not here (canton-torch[log])")
     line = canton.complains("text", "train", text, "--out", tmp_path / "m", "--log", text, *TRAIN)
     assert "cannot write to the folder" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--modality", "IR", "it is for footage, of which none is given"),
+        ("--seed", str(2**64), "seed is 18446744073709551616: it is a whole number of at most"),
+        ("--save-every", "-5", "save_seconds is -5"),
+        ("--save-every", "nan", "save_seconds is nan"),
+    ],
+)
+def test_settings_that_would_do_nothing_or_harm(
+    canton: Canton, tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    assert said in canton.complains("track", "train", option, value, "--out", tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

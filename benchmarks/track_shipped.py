@@ -10,7 +10,9 @@ minutes on one thread of a processor. Both learn from all train clips. A command
 where it was; what each run leaves lies beside the models. --share X does a share of the steps, to try it out.
 --no-memory does the same steps with the memories emptied at every frame. `track_rows.py` measures what comes
 out, `track_compared.py` both. When the first run of those that ship was made, sizes weighed 0.3 of what they
-do now in the loss, and wide film was not shown larger than 1.4 times.
+do now in the loss, and wide film was not shown larger than 1.4 times; its weights are
+results/track_scratch_memory.safetensors, and from a copy of them, FOLDER/run.1.safetensors, the command goes
+on to the models that ship.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     assert held.checkpoint is None
     assert held.header["held_out_bits_per_byte"] == trained.held_out
     assert held.header["training"]["steps_done"] == 300
+    assert held.header["training"]["files"] == [text.name]
     assert held.header["training"]["batch"] == 4
     import hashlib
 

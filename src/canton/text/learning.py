@@ -195,7 +195,13 @@ def train(
     for logger in fabric.loggers:
         logger.finalize("success")
     header |= {"held_out_bits_per_byte": held_out, "held_out_bytes": end - corpus.split}
-    header["training"] = {**settings, "steps_done": report.step, "seconds": round(report.seconds, 3)}
+    names = [Path(file).name for file in settings["files"]]  # where they lie is nobody else's business
+    header["training"] = {
+        **settings,
+        "files": names,
+        "steps_done": report.step,
+        "seconds": round(report.seconds, 3),
+    }
     curve.held_out.append((report.step, held_out))
     header["curve"] = curve.to_json()
     save_model(out, model, header)

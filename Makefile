@@ -18,8 +18,8 @@ WORKERS ?= 2
 # Threads: Canton's products are small, and a spinning OpenMP thread starves its neighbours on a busy machine.
 export OMP_WAIT_POLICY ?= passive
 
-NATIVE := src/canton/kernels/native
-SETUP := tools/setup.sh pyproject.toml constraints.txt hatch_build.py $(wildcard $(NATIVE)/*.cpp $(NATIVE)/*.h)
+CPP := src/canton/kernels/cpu/src src/canton/text/engine
+SETUP := tools/setup.sh pyproject.toml constraints.txt hatch_build.py $(shell find $(CPP) -name "*.cpp" -o -name "*.h")
 DEMO_EXTRAS := text,plot
 setup_for = PYTHON='$(PYTHON)' PIP_FLAGS='$(PIP_FLAGS)' VENV='$(VENV)' tools/setup.sh $(1)
 
@@ -65,7 +65,7 @@ docs: $(VENV)/.ready-dev ## build site/ from docs/
 
 bench: $(VENV)/.ready-dev ## canton beside its peers, in one run (see benchmarks/)
 	$(VENV)/bin/pip install -q $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
-	env -u OMP_WAIT_POLICY OMP_NUM_THREADS=1 $(VENV)/bin/canton bench
+	env -u OMP_WAIT_POLICY OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(VENV)/bin/python -m compare $(BENCH)
 
 clean: ## remove what was made here, .venv too
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,8 @@ try:
 except ImportError:  # run by hand where hatchling is not installed
     BuildHookInterface = object  # type: ignore[assignment,misc]
 
-FOLDER = Path("src", "canton", "kernels", "native")
+FOLDER = Path("src", "canton", "kernels", "cpu")
+SOURCES = (FOLDER / "src", Path("src", "canton", "text", "engine"))
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 INSTRUCTIONS = {
@@ -43,10 +44,16 @@ def build(root: Path) -> Path:
     library = folder / f"libcanton{SUFFIX}"
     x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
     with tempfile.TemporaryDirectory() as made:
-        jobs: list[tuple[str, list[str]]] = [
-            ("cells.cpp", INSTRUCTIONS[name]) for name in (INSTRUCTIONS if x86 else ["portable"])
+        jobs: list[tuple[Path, list[str]]] = [
+            (folder / "src" / "kernels.cpp", INSTRUCTIONS[name])
+            for name in (INSTRUCTIONS if x86 else ["portable"])
         ]
-        jobs += [(source.name, []) for source in sorted(folder.glob("*.cpp")) if source.name != "cells.cpp"]
+        jobs += [
+            (source, [])
+            for sources in SOURCES
+            for source in sorted((root / sources).glob("*.cpp"))
+            if source.name != "kernels.cpp"
+        ]
         objects = []
         running = []
         for number, (source, flags) in enumerate(jobs):
@@ -56,8 +63,9 @@ def build(root: Path) -> Path:
                 *FLAGS,
                 *flags,
                 *(["-DCANTON_X86"] if x86 else []),
+                *(f"-I{root / sources}" for sources in SOURCES),
                 "-c",
-                str(folder / source),
+                str(source),
             ]
             running.append(_start([*command, "-o", objects[-1]]))
         for process in running:

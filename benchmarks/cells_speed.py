@@ -1,7 +1,7 @@
 """Every dense cell beside its nearest in torch.nn, forward and with all gradients, on one thread.
 
 Interleaved, medians of seven, in processor time, so that other work on the machine tells less. The sizes are
-those of W3a of `canton bench`: 128 steps, batch 64, 256 -> 256.
+those of W3a of `make bench`: 128 steps, batch 64, 256 -> 256.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import canton
-from canton.bench.runner import machine
+from compare.runner import machine
 
 STEPS, BATCH, SIZE = 128, 64, 256
 RESULTS = Path(__file__).parent / "results" / "cells_speed.json"

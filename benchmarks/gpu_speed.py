@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 import canton
 from canton import kernels
-from canton.bench.peers.shared_torch import detector_run
-from canton.bench.peers.torch_loop import UsualConvGRU
-from canton.bench.workloads import WORKLOADS
+from compare.peers.shared_torch import detector_run
+from compare.peers.torch_loop import UsualConvGRU
+from compare.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 DEVICE = "cuda"

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import canton
-from canton.bench.runner import machine
-from canton.recurrent import Recurrent
+from canton.core.recurrent import Recurrent
+from compare.runner import machine
 
 BATCH, HIDDEN = 8, 64
 LENGTHS = (128, 512, 2048)

@@ -26,8 +26,8 @@ import test_onnx_export  # noqa: E402
 from peers import RECORDED, peers, results  # noqa: E402
 
 import canton  # noqa: E402
-from canton.weights.onnx import export  # noqa: E402
-from canton.weights.torch_nn import from_torch  # noqa: E402
+from canton.interop.onnx.export import export  # noqa: E402
+from canton.interop.torch_nn import from_torch  # noqa: E402
 
 Worst = dict[str, float]
 

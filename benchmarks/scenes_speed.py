@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 
 import canton
-from canton.bench.runner import machine
-from canton.motion.scenes import KINDS, make_scene
+from canton.track.synthetic import KINDS, make_scene
+from compare.runner import machine
 
 FRAMES, COLD, WARM = 8, 400, 200
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.bench.runner import machine
+from compare.runner import machine
 
 COMMANDS = {
     "canton --help": [sys.executable, "-m", "canton", "--help"],

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.bench.runner import machine
 from canton.text import Adapter, Corpus, load_model, score
+from compare.runner import machine
 
 
 def main(model: str, file: str, *settings: str) -> None:

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.bench.runner import machine
 from canton.text import ARTICLE, generate, train
-from canton.text.learning import ARTICLE_RECIPE
+from canton.text.train import ARTICLE_RECIPE
+from compare.runner import machine
 
 
 def main(file: str, minutes: str) -> None:

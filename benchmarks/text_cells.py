@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.bench.runner import machine
 from canton.text import Architecture, ByteModel, train
+from compare.runner import machine
 
 TARGET = Path(__file__).parent / "results" / "text_cells.json"
 

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 import canton
-from canton.bench.runner import machine
 from canton.text import ARTICLE, Architecture, ByteModel, Corpus, load_model, score, train
 from canton.text.corpus import Bytes
-from canton.text.generation import read
-from canton.text.surprisal import BEFORE
-from canton.text.writing import native_writer
+from canton.text.engine.build import native_writer
+from canton.text.generate import read
+from canton.text.likelihood import BEFORE
+from compare.runner import machine
 
 SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
 RESULTS = Path(__file__).parent / "results" / "text_int8.json"

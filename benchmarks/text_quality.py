@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.bench.runner import machine
 from canton.text import Trained, train
+from compare.runner import machine
 
 TARGET = Path(__file__).parent / "results" / "text_quality.json"
 

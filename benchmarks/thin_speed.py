@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from canton import ConvGRU2d
-from canton.bench.runner import machine
-from canton.kernels import Job, Result, fused, native
-from canton.kernels.native import layout
-from canton.recurrent import loop
+from canton.core.recurrent import loop
+from canton.kernels import Job, Result, cpu
+from canton.kernels import steps as manual
+from canton.kernels.cpu import layout
+from compare.runner import machine
 
 RESULTS = Path(__file__).parent / "results" / "thin_speed.json"
 SPACE = (128, 160)
@@ -46,8 +47,8 @@ def milliseconds(hidden: int, kernel: int) -> dict[str, float]:
     job, across = job_of(layer), job_of(layer, torch.tensor([1]))
     assert layout.is_thin(job.plan.candidate, SPACE)
     ways = {
-        "along_lines": lambda: native.run(job, loop),
-        "across_channels": lambda: native.run(across, loop),
+        "along_lines": lambda: cpu.run(job, loop),
+        "across_channels": lambda: cpu.run(across, loop),
         "loop": lambda: loop(job, layer.cells[0]),
     }
     with torch.inference_mode():
@@ -61,7 +62,7 @@ def milliseconds_of_training(hidden: int) -> dict[str, float]:
     state = (torch.rand(rows, *space, hidden).movedim(-1, 1),)
     job = Job(layer.cells[0].plan(), gx, state, state)
     plain = partial(loop, cell=layer.cells[0])
-    assert native.refuses(job) is None
+    assert cpu.refuses(job) is None
 
     def back(run: Callable[[], Result]) -> None:
         ys, _ = run()
@@ -69,8 +70,8 @@ def milliseconds_of_training(hidden: int) -> dict[str, float]:
 
     return medians(
         {
-            "native": lambda: back(lambda: native.run(job, plain)),
-            "fused": lambda: back(lambda: fused.run(job, plain)),
+            "native": lambda: back(lambda: cpu.run(job, plain)),
+            "fused": lambda: back(lambda: manual.run(job, plain)),
             "loop": lambda: back(lambda: plain(job)),
         }
     )
@@ -92,11 +93,11 @@ def main(argv: list[str] | None = None) -> None:
     out = parser.parse_args(argv).out
     torch.set_num_threads(1)
     frames, windows = [], []
-    best = native.instruction_set()
-    for name, lanes in native.LANES.items():
-        if lanes > native.LANES[best]:
+    best = cpu.instruction_set()
+    for name, lanes in cpu.LANES.items():
+        if lanes > cpu.LANES[best]:
             continue
-        native.use_instruction_set(name)
+        cpu.use_instruction_set(name)
         for hidden in (1, 2, 4, 7):
             for kernel in (3, 5):
                 if 2 * hidden <= lanes:
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         for hidden in (4, 8, 12, 15, 16, 20):
             windows.append({"instructions": name, "channels": hidden, **milliseconds_of_training(hidden)})
             print(windows[-1], flush=True)
-    native.use_instruction_set(best)
+    cpu.use_instruction_set(best)
     figures = {"machine": machine(), "torch": torch.__version__, "picture": SPACE, "window": WINDOW}
     out.write_text(json.dumps({**figures, "frames": frames, "windows": windows}, indent=1))
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from track_rows import Looks, kinds_of, looks_of
 
-from canton.motion import Look, choose_threshold, load_model
-from canton.motion.evaluation import BETA, Hit, count, overlaps
+from canton.track import Look, choose_threshold, load_model
+from canton.track.metrics import BETA, Hit, count, overlaps
+from track_rows import Looks, kinds_of, looks_of
 
 RESAMPLINGS = 4000
 

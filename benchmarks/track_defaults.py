@@ -22,10 +22,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from track_rows import FPS
-from track_runs import add_arguments, flags, learn, machine
 
-from canton.motion import (
+from canton.track import (
     ARTICLE,
     Architecture,
     Footage,
@@ -36,8 +34,10 @@ from canton.motion import (
     score,
     store,
 )
-from canton.motion.evaluation import average_precision, overlaps
-from canton.motion.targets import motion_loss
+from canton.track.metrics import average_precision, overlaps
+from canton.track.targets import motion_loss
+from track_rows import FPS
+from track_runs import add_arguments, flags, learn, machine
 
 DEFAULT = Architecture()
 
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in a.only:
         out = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
         focal = partial(motion_loss, focus=LOSSES[name]) if name in LOSSES else motion_loss
-        with patch("canton.motion.learning.motion_loss", focal):
+        with patch("canton.track.train.motion_loss", focal):
             network = NETWORKS.get(name, DEFAULT)
             trained = learn(a, out, network, footage=a.footage, precision="bf16-mixed")
         figures[name] = {"steps": trained.report.step, **measured(trained.model.eval(), clips)}

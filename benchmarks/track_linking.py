@@ -25,8 +25,9 @@ import supervision
 from trackers import ByteTrackTracker, CBIoUTracker, OCSORTTracker
 from trackers.utils.iou import BIoU, DIoU, IoU
 
-from canton.motion import tracks
-from canton.motion.labels import Box, ClipLabels, read_labels
+from canton.track import tracker
+from canton.track.boxes import Box
+from canton.track.data.labels import ClipLabels, read_labels
 
 CLIPS, FALSE_ALARMS, SHAKEN_SIDES = 60, 0.1, 0.15
 SETTINGS = {
@@ -90,8 +91,8 @@ def linkers() -> dict[str, Callable[[float], Any]]:
             frame_rate=fps,
             buffer_ratio_first=first,
             buffer_ratio_second=second,
-            minimum_iou_threshold_first_assoc=tracks.LEAST_OVERLAP,
-            minimum_iou_threshold_unconfirmed_assoc=tracks.LEAST_OVERLAP,
+            minimum_iou_threshold_first_assoc=tracker.LEAST_OVERLAP,
+            minimum_iou_threshold_unconfirmed_assoc=tracker.LEAST_OVERLAP,
             instant_first_frame_activation=False,
             **all_count,
         )
@@ -108,7 +109,7 @@ def linkers() -> dict[str, Callable[[float], Any]]:
         "OC-SORT, BIoU 1.5": ocsort(BIoU(1.5), 0.05),
         "OC-SORT, DIoU -0.7": ocsort(DIoU(), -0.7),
         "C-BIoU 0.5, 1": cbiou(0.5, 1.0),
-        "C-BIoU 1, 2 (canton)": cbiou(*tracks.BUFFERS),
+        "C-BIoU 1, 2 (canton)": cbiou(*tracker.BUFFERS),
     }
 
 

@@ -19,19 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from track_runs import add_arguments, begun, flags, learn, machine
 
-from canton.motion import (
-    Footage,
-    MotionModel,
-    choose_threshold,
-    evaluate,
-    load_model,
-    look,
-    score,
-    store,
-)
-from canton.motion.sources import FromScenes
+from canton.track import Footage, MotionModel, choose_threshold, evaluate, load_model, look, score, store
+from canton.track.train_sources import FromScenes
+from track_runs import add_arguments, begun, flags, learn, machine
 
 SCENES = 200
 

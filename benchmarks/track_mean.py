@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from canton.motion import load_model
-from canton.motion.learning import measure
-from canton.motion.modelfile import save_model
-from canton.motion.sources import open_source
+from canton.track import load_model
+from canton.track.checkpoint import save_model
+from canton.track.train import measure
+from canton.track.train_sources import open_source
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+
+from canton.track import load_model
 from track_rows import rows
 from track_runs import add_arguments, begun, flags, learn, machine
-
-from canton.motion import load_model
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from canton.motion import Footage, Look, MotionModel, choose_threshold, load_model, look, score, store
-from canton.motion.evaluation import (
+from canton.track import Footage, Look, MotionModel, choose_threshold, load_model, look, score, store
+from canton.track.metrics import (
     BETA,
     average_precision,
     enlarged,

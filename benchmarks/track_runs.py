@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from canton.motion import Architecture, load_model, train
-from canton.motion.learning import Progress, Trained
+from canton.track import Architecture, load_model, train
+from canton.track.train import Progress, Trained
 
 BY_RECIPE = ("batch", "length", "pieces", "seed")
 """Settings that are the recipe's where nothing is said."""

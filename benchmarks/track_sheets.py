@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import torch
 
-from canton.motion import Footage, Look, MotionModel, Stored, load_model, look, score, store
-from canton.motion.evaluation import WINDOW, in_box, to_frames
-from canton.motion.harder import harden
+from canton.track import Footage, Look, MotionModel, Stored, load_model, look, score, store
+from canton.track.data.degrade import harden
+from canton.track.metrics import WINDOW, in_box, to_frames
 
 SHOWN = (0, 2, 4, 6, 8, 11)
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from canton.track import Architecture, load_model, train
 from track_mean import mean
 from track_runs import say
-
-from canton.motion import Architecture, load_model, train
 
 
 class Run(NamedTuple):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from canton.motion import Frame, load_model, open_video, watch
+from canton.track import Frame, load_model, open_video, watch
 
 
 def frames_per_second(path: Path, model: torch.nn.Module, threshold: float, width: int) -> float:

@@ -69,7 +69,7 @@ def write(folder: Path) -> None:
     import torch
 
     from canton import classic
-    from canton.weights import keras_files
+    from canton.interop import keras_files
 
     torch.manual_seed(0)
     for name, (layer, size) in keras_layers().items():

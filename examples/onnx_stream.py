@@ -9,9 +9,9 @@ import onnxruntime
 import torch
 
 import canton
-from canton.motion import Architecture, MotionModel
-from canton.motion.export import export_model
-from canton.weights.onnx import export_step
+from canton.interop.onnx.export import export_step
+from canton.track import Architecture, MotionModel
+from canton.track.onnx import export_model
 
 FRAMES = 20
 

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 import torch
 
-from canton.kernels import native
+from canton.kernels import cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,15 +28,15 @@ def seeded() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=native.INSTRUCTION_SETS)
+@pytest.fixture(params=cpu.INSTRUCTION_SETS)
 def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
     """The native kernels in every instruction set this processor has, one after the other."""
-    best = native.instruction_set()
-    if native.INSTRUCTION_SETS.index(request.param) > native.INSTRUCTION_SETS.index(best):
+    best = cpu.instruction_set()
+    if cpu.INSTRUCTION_SETS.index(request.param) > cpu.INSTRUCTION_SETS.index(best):
         pytest.skip(f"this processor has no {request.param}")
-    native.use_instruction_set(request.param)
+    cpu.use_instruction_set(request.param)
     yield request.param
-    native.use_instruction_set(best)
+    cpu.use_instruction_set(best)
 
 
 @pytest.fixture(scope="session")

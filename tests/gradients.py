@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from canton.recurrent import Recurrent
+from canton.core.recurrent import Recurrent
 from cases import given, parts
 from tolerances import assert_close
 

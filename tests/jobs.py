@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from canton import Cell
+from canton.core.packing import within
+from canton.core.recurrent import loop
 from canton.kernels import Job, Result
-from canton.recurrent import loop
-from canton.sequences import within
 from cases import C_IN, CELLS, MAPS, Place, shake_
 
 STEPS, BATCH = 6, 3

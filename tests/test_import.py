@@ -25,7 +25,7 @@ def test_the_library_asks_for_nothing_but_torch_and_jaxtyping() -> None:
     torch_alone = modules_after("import torch, torch.nn")
     with_canton = modules_after("import canton; [getattr(canton, name) for name in canton.__all__]")
     assert "torch" in with_canton
-    assert "canton.recurrent" in with_canton
+    assert "canton.core.recurrent" in with_canton
     new = with_canton - torch_alone
     assert not {name.partition(".")[0] for name in new} & APPLICATIONS
     assert "numpy" not in new  # torch itself loads it where it is installed

@@ -16,8 +16,8 @@ needs_cli = pytest.mark.skipif(find_spec("typer") is None, reason="typer is not 
 
 MODELS = (
     "text/models/text.safetensors",
-    "motion/models/visible.safetensors",
-    "motion/models/infrared.safetensors",
+    "track/models/visible.safetensors",
+    "track/models/infrared.safetensors",
 )
 BESIDE_THE_CODE = ("py.typed", "text/page.html", "ui/page.css", "ui/page.js", *MODELS)
 """Files a wheel must hold that no import would miss."""

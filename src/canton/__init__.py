@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from canton import gates, maps
-    from canton.cell import Cell
-    from canton.cells import GRUCell, MGUCell, MinGRUCell, RNNCell
-    from canton.conv_layers import (
+    from canton.cells.conv import (
         ConvGRU1d,
         ConvGRU2d,
         ConvGRU3d,
@@ -22,9 +20,13 @@ if TYPE_CHECKING:
         ConvRNN2d,
         ConvRNN3d,
     )
-    from canton.layers import GRU, LSTM, MGU, RNN, MinGRU
-    from canton.lstm import LSTMCell
-    from canton.recurrent import Recurrent, detach
+    from canton.cells.gru import GRU, GRUCell
+    from canton.cells.lstm import LSTM, LSTMCell
+    from canton.cells.mgu import MGU, MGUCell
+    from canton.cells.min_gru import MinGRU, MinGRUCell
+    from canton.cells.rnn import RNN, RNNCell
+    from canton.core.cell import Cell
+    from canton.core.recurrent import Recurrent, detach
 
 __version__ = "0.2.0"
 
@@ -56,12 +58,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "cell": ("Cell",),
-    "cells": ("GRUCell", "MGUCell", "MinGRUCell", "RNNCell"),
-    "layers": ("GRU", "LSTM", "MGU", "RNN", "MinGRU"),
-    "lstm": ("LSTMCell",),
-    "recurrent": ("Recurrent", "detach"),
-    "conv_layers": tuple(name for name in __all__ if name.startswith("Conv")),
+    "core.cell": ("Cell",),
+    "core.recurrent": ("Recurrent", "detach"),
+    "cells.gru": ("GRU", "GRUCell"),
+    "cells.lstm": ("LSTM", "LSTMCell"),
+    "cells.mgu": ("MGU", "MGUCell"),
+    "cells.min_gru": ("MinGRU", "MinGRUCell"),
+    "cells.rnn": ("RNN", "RNNCell"),
+    "cells.conv": tuple(name for name in __all__ if name.startswith("Conv")),
 }
 
 

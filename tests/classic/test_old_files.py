@@ -17,9 +17,9 @@ pytest.importorskip("safetensors", reason="canton.classic needs safetensors (can
 import torch
 
 from canton.classic import GRU, BatchNorm, Can, Conv2D, Dense, LayerNorm, LayerNormDense
+from canton.classic.pickle_arrays import arrays_of, pickle_of
+from canton.classic.weights_2017 import read_canton01, write_canton01
 from canton.errors import UserError
-from canton.weights.canton01 import read_canton01, write_canton01
-from canton.weights.pickle_arrays import arrays_of, pickle_of
 
 
 def objects(arrays: list[Any]) -> np.ndarray:

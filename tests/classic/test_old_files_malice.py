@@ -16,9 +16,9 @@ np = pytest.importorskip("numpy", reason="canton.classic needs numpy (canton-tor
 pytest.importorskip("safetensors", reason="canton.classic needs safetensors (canton-torch[classic])")
 
 from canton.classic import Dense
+from canton.classic.pickle_arrays import arrays_of, pickle_of
+from canton.classic.weights_2017 import read_canton01
 from canton.errors import UserError
-from canton.weights.canton01 import read_canton01
-from canton.weights.pickle_arrays import arrays_of, pickle_of
 from classic.test_old_files import npy_of, npz_of, objects
 
 

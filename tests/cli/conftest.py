@@ -86,8 +86,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Whatever file is named holds a network that sees what is bright."""
-    from motion.watching_stub import Bright
+    from track.pipeline_stub import Bright
 
     stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
-    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
+    monkeypatch.setattr("canton.track.checkpoint.load_model", lambda path: stub)
     return Path("bright.safetensors")

@@ -107,9 +107,9 @@ def test_a_model_file_that_was_spoilt(canton: Canton, model: Path, text: Path, t
 def test_a_model_of_another_kind(canton: Canton, text: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    from canton.storage import write_tensors
+    from canton.io.tensor_file import write_tensors
     from canton.text import Architecture, ByteModel
-    from canton.text.modelfile import FORMAT
+    from canton.text.checkpoint import FORMAT
 
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign")
     small, large = Architecture(hidden=4), Architecture(hidden=5)

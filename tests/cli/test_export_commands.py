@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from canton.cli.shipped import load_shipped
+from canton.cli.models import load_shipped
 from cli.conftest import Canton
 from tolerances import assert_close
 
@@ -34,7 +34,7 @@ def stream(
 
 @pytest.mark.parametrize("which", ["shipped", pytest.param("trained", marks=pytest.mark.slow)])
 def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) -> None:
-    from canton.text.modelfile import load_model
+    from canton.text.checkpoint import load_model
 
     out, named = tmp_path / "m.onnx", []
     if which == "trained":
@@ -58,7 +58,7 @@ def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) ->
 def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("av", reason="av is not here (canton-torch[track])")
     pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-    from canton.motion.modelfile import load_model
+    from canton.track.checkpoint import load_model
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     out, named = tmp_path / "m.onnx", []

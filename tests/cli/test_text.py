@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from canton.cli.shipped import SHIPPED
+from canton.cli.models import SHIPPED
 from cli.conftest import Canton
 
 

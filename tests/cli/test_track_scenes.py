@@ -17,8 +17,8 @@ SMALL = ("--frames", "4", "--size", "48", "--seed", "3", "-q")
 
 
 def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
-    from canton.motion.footage import Footage
-    from canton.motion.scenes.stream import Scenes
+    from canton.track.data.dataset import Footage
+    from canton.track.synthetic.dataset import Scenes
 
     done = canton("track", "scenes", "--out", tmp_path / "a", "--clips", "12", *SMALL)
     assert done.status == 0, done
@@ -62,19 +62,19 @@ def test_what_is_broken_off_is_taken_up(canton: Canton, tmp_path: Path) -> None:
 def test_a_failing_write_leaves_no_half_clip(
     canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from canton.motion import recorder
+    from canton.track.video import writer
 
-    written = recorder.Recorder.write
+    written = writer.Recorder.write
     count = 0
 
-    def interrupted(self: recorder.Recorder, pixels: np.ndarray) -> None:
+    def interrupted(self: writer.Recorder, pixels: np.ndarray) -> None:
         nonlocal count
         count += 1
         if count == 10:
             raise KeyboardInterrupt
         written(self, pixels)
 
-    monkeypatch.setattr(recorder.Recorder, "write", interrupted)
+    monkeypatch.setattr(writer.Recorder, "write", interrupted)
     assert canton("track", "scenes", "--out", tmp_path / "a", "--clips", "6", *SMALL).status == 130
     assert sorted(p.name for p in (tmp_path / "a" / "clips").iterdir()) == [
         "scene_000000.mp4",

@@ -14,10 +14,10 @@ import torch
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
-from canton.cli.shipped import LIGHTS, load_shipped
-from canton.motion.modelfile import load_model
-from canton.motion.scenes import make_scene
-from canton.motion.sources import FromScenes
+from canton.cli.models import LIGHTS, load_shipped
+from canton.track.checkpoint import load_model
+from canton.track.synthetic import make_scene
+from canton.track.train_sources import FromScenes
 from cli.conftest import Canton
 
 TINY = ("--batch", "1", "--length", "2", "--size", "48", "--workers", "0", "--memory", "4", "--quiet")
@@ -26,7 +26,7 @@ TINY = ("--batch", "1", "--length", "2", "--size", "48", "--workers", "0", "--me
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made clips, written as filmed ones are: a drone in every one but the last of a split."""
-    from canton.motion.recorder import Recorder
+    from canton.track.video.writer import Recorder
 
     folder = tmp_path_factory.mktemp("footage")
     labels, splits = ["clip,modality,class,frame,x,y,w,h"], ["clip,modality,class,split"]
@@ -75,7 +75,7 @@ def test_train_says_what_it_reached(canton: Canton, footage: Path, tmp_path: Pat
 def test_train_from_scenes_alone_without_memory(
     canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("canton.motion.sources.HELD_OUT_SCENES", 2)
+    monkeypatch.setattr("canton.track.train_sources.HELD_OUT_SCENES", 2)
     out = tmp_path / "m.safetensors"
     done = canton(
         "track", "train", "--no-memory", "--scene-kind", "thermal", "--steps", "1", "--out", out, *TINY
@@ -118,7 +118,7 @@ def test_without_a_model_the_shipped_one_is_taken(
     assert figures["threshold"] == shipped.header["threshold"]
     opened: list[str] = []
     monkeypatch.setattr(
-        "canton.motion.modelfile.load_model", lambda path: opened.append(path.name) or load_model(path)
+        "canton.track.checkpoint.load_model", lambda path: opened.append(path.name) or load_model(path)
     )
     for kind in ("thermal", "article"):
         assert canton("track", "figure", "--out", drawn, "--frames", "1", "--scene-kind", kind).status == 0
@@ -135,7 +135,7 @@ def test_without_a_model_the_shipped_one_is_taken(
 def test_evaluate_asks_which_model_where_some_clips_have_colours(
     canton: Canton, footage: Path, tmp_path: Path
 ) -> None:
-    from canton.motion.recorder import Recorder
+    from canton.track.video.writer import Recorder
 
     mixed = tmp_path / "mixed"
     shutil.copytree(footage, mixed)
@@ -184,7 +184,7 @@ def test_what_is_asked_for_changes_the_model_begun_with(
 def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path) -> None:
     import cv2
 
-    from canton.motion.figure import GAP, LEFT, TOP
+    from canton.track.render.figure import GAP, LEFT, TOP
 
     out = tmp_path / "figure.png"
     assert canton("track", "figure", trained, "--out", out, "--frames", "5", "--scene", "1").status == 0
@@ -204,7 +204,7 @@ def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, but those to measure on are shorter than a window."""
-    from canton.motion.recorder import Recorder
+    from canton.track.video.writer import Recorder
 
     folder = tmp_path_factory.mktemp("brief") / "footage"
     shutil.copytree(footage, folder)
@@ -218,7 +218,7 @@ def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_wrong_with_some_clips_is_said(
     canton: Canton, trained: Path, footage: Path, brief: Path, tmp_path: Path
 ) -> None:
-    from motion.films import film, noise
+    from track.films import film, noise
 
     folder = tmp_path / "footage"
     shutil.copytree(footage, folder)

@@ -18,11 +18,11 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from canton.cli.shipped import LIGHTS, SHIPPED
-from canton.motion.recorder import Recorder
-from canton.training import Checkpoint
+from canton.cli.models import LIGHTS, SHIPPED
+from canton.track.video.writer import Recorder
+from canton.training.checkpoint import Checkpoint
 from cli.conftest import Canton, disk_of
-from motion.watching_stub import HEIGHT, WIDTH, Bright, flight
+from track.pipeline_stub import HEIGHT, WIDTH, Bright, flight
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def frames_in(path: Path) -> int:
 
 
 def test_every_output(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
-    from canton.motion.labels import read_mot
+    from canton.track.data.labels import read_mot
 
     out, lines, rows = tmp_path / "out.mp4", tmp_path / "seen.jsonl", tmp_path / "gt.txt"
     done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows)
@@ -99,8 +99,8 @@ def test_live_without_a_terminal_is_lines(canton: Canton, bright: Path, video: P
 
 
 def test_a_real_model_from_a_file(canton: Canton, video: Path, tmp_path: Path) -> None:
-    from canton.motion.model import Architecture, MotionModel
-    from canton.motion.modelfile import save_model
+    from canton.track.checkpoint import save_model
+    from canton.track.model import Architecture, MotionModel
 
     path = tmp_path / "model.safetensors"
     save_model(path, MotionModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
@@ -138,7 +138,7 @@ def test_the_model_that_fits_the_film_is_taken(
         opened.append(path.name)
         return SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)
 
-    monkeypatch.setattr("canton.motion.modelfile.load_model", load)
+    monkeypatch.setattr("canton.track.checkpoint.load_model", load)
     done = canton("track", "watch", film)
     assert done.status == 0, done.err
     assert f"the {name} model that ships" in done.out
@@ -241,8 +241,8 @@ def test_a_disk_that_is_full(canton: Canton, bright: Path, video: Path, tmp_path
 INTERRUPTED = """
 import sys, time
 from types import SimpleNamespace
-import canton.motion.modelfile
-from motion.watching_stub import Bright
+import canton.track.checkpoint
+from track.pipeline_stub import Bright
 from canton.cli import main
 
 class Slow(Bright):
@@ -252,7 +252,7 @@ class Slow(Bright):
             print("under way", flush=True)
         return super().step(frame, state)
 
-canton.motion.modelfile.load_model = lambda path: SimpleNamespace(model=Slow(), header={}, checkpoint=None)
+canton.track.checkpoint.load_model = lambda path: SimpleNamespace(model=Slow(), header={}, checkpoint=None)
 sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
 """
 
@@ -290,7 +290,7 @@ def test_a_run_that_is_not_finished_is_taken_and_said_so(
     finished = canton("track", "watch", bright, video)
     assert "finished" not in finished.err
     held = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=Checkpoint({}, 7, 1.0))
-    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: held)
+    monkeypatch.setattr("canton.track.checkpoint.load_model", lambda path: held)
     done = canton("track", "watch", bright, video)
     assert done.status == 0, done.err
     assert "not finished, saved at step 7" in done.err

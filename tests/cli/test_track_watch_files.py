@@ -16,8 +16,8 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
 from cli.conftest import Canton, disk_of
-from motion.films import film
-from motion.watching_stub import flight
+from track.films import film
+from track.pipeline_stub import flight
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +149,8 @@ def test_lines_into_a_pipe(canton: Canton, bright: Path, video: Path, tmp_path: 
 KILLED = """
 import os, signal, sys
 from types import SimpleNamespace
-import canton.motion.modelfile
-from motion.watching_stub import Bright
+import canton.track.checkpoint
+from track.pipeline_stub import Bright
 from canton.cli import main
 
 class Kills(Bright):
@@ -159,7 +159,7 @@ class Kills(Bright):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step(frame, state)
 
-canton.motion.modelfile.load_model = lambda path: SimpleNamespace(model=Kills(), header={}, checkpoint=None)
+canton.track.checkpoint.load_model = lambda path: SimpleNamespace(model=Kills(), header={}, checkpoint=None)
 sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
 """
 

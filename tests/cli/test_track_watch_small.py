@@ -11,8 +11,8 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from canton.motion.model import ARTICLE, Architecture, MotionModel
-from canton.motion.modelfile import save_model
+from canton.track.checkpoint import save_model
+from canton.track.model import ARTICLE, Architecture, MotionModel
 from cli.conftest import Canton
 
 

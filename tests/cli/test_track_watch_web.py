@@ -18,10 +18,10 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from canton.motion.video import open_video
+from canton.track.video.reader import open_video
 from cli.conftest import Canton
-from motion.films import HEIGHT, WIDTH, film, noise
-from motion.watching_stub import Bright
+from track.films import HEIGHT, WIDTH, film, noise
+from track.pipeline_stub import Bright
 
 FRAMES = 60
 
@@ -81,7 +81,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Path:
             return super().step(frame, state)  # type: ignore[arg-type]
 
     stub = SimpleNamespace(model=Slow(), header={}, checkpoint=None)
-    monkeypatch.setattr("canton.motion.modelfile.load_model", lambda path: stub)
+    monkeypatch.setattr("canton.track.checkpoint.load_model", lambda path: stub)
     return Path("slow.safetensors")
 
 

@@ -34,7 +34,7 @@ SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from canton.text import Architecture, train
-    from canton.ui.page import serve
+    from canton.ui.app import serve
 
     folder = tmp_path_factory.mktemp("models")
     small = Architecture(hidden=24, embedding=12, contexts=(), counts=(), words=())
@@ -46,7 +46,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of a bright square that flies over a dull sky, under a name that would lead elsewhere."""
-    from canton.motion.recorder import Recorder
+    from canton.track.video.writer import Recorder
 
     path = tmp_path_factory.mktemp("film") / "..%2F..%2Fetc passwd;.mp4"
     sky = np.random.default_rng(0).integers(60, 80, (256, 320, 3)).astype(np.uint8)

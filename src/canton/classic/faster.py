@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from canton import kernels
-from canton.cell import Cell
-from canton.cells import GRUCell, MGUCell, RNNCell
+from canton.cells.gru import GRUCell
+from canton.cells.mgu import MGUCell
+from canton.cells.rnn import RNNCell
 from canton.classic.convolutions import Conv2D
 from canton.classic.dense import Dense
 from canton.classic.pointwise import Act
+from canton.core.cell import Cell
+from canton.core.recurrent import loop
 from canton.maps import Map, conv2d, dense
-from canton.recurrent import loop
 
 WORTH_IT = 8
 """Steps from which on the kernels make up for tying the weights in."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from canton.classic.registry import Registry
+from canton.classic.weights_2017 import read_canton01, write_canton01
 from canton.errors import UserError
-from canton.storage import read_tensors, reason, write_tensors
-from canton.weights.canton01 import read_canton01, write_canton01
+from canton.io.atomic import reason
+from canton.io.tensor_file import read_tensors, write_tensors
 
 FORMATS = ("safetensors", "canton-0.1")
 KIND = "canton-classic"

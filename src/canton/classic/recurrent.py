@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from canton import gates
-from canton.cell import Cell
 from canton.classic import faster
 from canton.classic.can import Can
 from canton.classic.convolutions import Conv2D
 from canton.classic.dense import Dense, LayerNormDense
 from canton.classic.pointwise import Act
 from canton.classic.scanning import OnePass, rnn_gen
+from canton.core.cell import Cell
 
 
 class GatedOnepass(OnePass):

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from canton.cell import Cell
 from canton.classic import faster
 from canton.classic.can import Can
+from canton.core.cell import Cell
 
 Step = Callable[[Tensor, Tensor], Tensor]
 StateShaper = Callable[[Tensor, int], Sequence[int]]

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import typer
 
-from canton.cli.bench import bench
 from canton.cli.info import info
-from canton.cli.text_export import export
-from canton.cli.text_generate import generate
-from canton.cli.text_score import score
-from canton.cli.text_train import train
-from canton.cli.track_evaluate import evaluate
-from canton.cli.track_export import export as track_export
-from canton.cli.track_figure import figure
-from canton.cli.track_scenes import scenes
-from canton.cli.track_train import train as track_train
-from canton.cli.track_watch import watch
+from canton.cli.text.export import export
+from canton.cli.text.generate import generate
+from canton.cli.text.score import score
+from canton.cli.text.train import train
+from canton.cli.track.evaluate import evaluate
+from canton.cli.track.export import export as track_export
+from canton.cli.track.figure import figure
+from canton.cli.track.scenes import scenes
+from canton.cli.track.train import train as track_train
+from canton.cli.track.watch import watch
 from canton.cli.ui import ui
 from canton.errors import UserError
 
@@ -34,7 +33,6 @@ track = typer.Typer(help="Find and follow the small thing that moves.", **PLAIN)
 app.add_typer(text, name="text")
 app.add_typer(track, name="track")
 app.command()(info)
-app.command()(bench)
 app.command()(ui)
 text.command()(train)
 text.command()(generate)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from canton.curve import Curve
+    from canton.training.curve import Curve
 
 
 def draw_beside(model: Path, curve: Curve, *, unit: str) -> str:
@@ -18,7 +18,7 @@ def draw_beside(model: Path, curve: Curve, *, unit: str) -> str:
     path = model.with_name(model.name.removesuffix(".safetensors") + ".curve.png")
     if find_spec("matplotlib") is None:
         return f"{path} was not drawn: it needs matplotlib (pip install 'canton-torch[plot]')"
-    from canton.curve import draw_curve
+    from canton.training.curve import draw_curve
 
     draw_curve(path, curve, unit=unit)
     return f"how it went is drawn in {path}"

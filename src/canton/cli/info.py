@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from canton.modelfile import ModelFile
-    from canton.motion.model import MotionModel
     from canton.text.model import ByteModel
+    from canton.track.model import MotionModel
+    from canton.training.model_file import ModelFile
 
 TRACK = ("av", "opencv-python", "trackers")
 
@@ -23,7 +23,7 @@ def info(
     ] = None,
 ) -> None:
     """Say what MODEL is; without one, what this installation can do."""
-    from canton.cli.shipped import motion_model
+    from canton.cli.models import motion_model
 
     path = motion_model(model)
     for name, value in (_installation() if path is None else _model(path)).items():
@@ -38,8 +38,8 @@ def _installation() -> dict[str, object]:
     import torch
 
     from canton import __version__, kernels
-    from canton.cli.shipped import SHIPPED, describe_shipped
-    from canton.kernels import native
+    from canton.cli.models import SHIPPED, describe_shipped
+    from canton.kernels import cpu
 
     def found(package: str) -> str:
         try:
@@ -55,23 +55,23 @@ def _installation() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "devices": ", ".join(devices),
         "kernels": ", ".join(kernels.NAMES[1:]),
-        "native kernel": native.why_not() or f"built, runs {native.instruction_set()}",
+        "native kernel": cpu.why_not() or f"built, runs {cpu.instruction_set()}",
         **{f"shipped {name} model": describe_shipped(name) for name in SHIPPED},
         **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard", *TRACK)},
     }
 
 
 def _load(path: Path) -> ModelFile[ByteModel] | ModelFile[MotionModel]:
-    from canton.motion import modelfile as motion
-    from canton.storage import read_header
-    from canton.text import modelfile as text
+    from canton.io.tensor_file import read_header
+    from canton.text import checkpoint as text
+    from canton.track import checkpoint as motion
 
     of_motion = read_header(path).get("format") == motion.FORMAT
     return motion.load_model(path) if of_motion else text.load_model(path)
 
 
 def _model(path: Path) -> dict[str, object]:
-    from canton.cli.progress import sparkline
+    from canton.cli.console.training_bar import sparkline
 
     held = _load(path)
     count = sum(parameter.numel() for parameter in held.model.parameters())

@@ -16,7 +16,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *, inputs: Iterable[str]) 
 
     Raises: UserError if an output is another's, or an input, or cannot be written.
     """
-    from canton.storage import check_writable
+    from canton.io.atomic import check_writable
 
     read = {Path(name).resolve() for name in inputs}
     taken, straight = set[Path](), list[str]()

@@ -16,10 +16,10 @@ def ui(
 ) -> int:
     """Open a page on this machine: write and score text, watch videos. Ctrl-C ends it."""
     from canton.errors import require
-    from canton.training import stop_signals
+    from canton.training.signals import stop_signals
 
     require("gradio", extra="ui")
-    from canton.ui.page import serve
+    from canton.ui.app import serve
 
     with stop_signals() as stop, serve(Path.cwd(), host=host, port=port) as url:
         typer.echo(f"Canton is at {url} (Ctrl-C ends it)")

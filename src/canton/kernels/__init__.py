@@ -14,9 +14,9 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from canton.kernels import fused, graphs, native, scan, triton_gru
-from canton.kernels.native import convolution, linear
-from canton.kernels.plan import (
+from canton.kernels import associative_scan, cpu, cuda_graphs, steps
+from canton.kernels.cpu import conv2d, linear
+from canton.kernels.spec import (
     LSTM,
     MGU,
     RNN,
@@ -35,6 +35,7 @@ from canton.kernels.plan import (
     product,
     tensors,
 )
+from canton.kernels.triton import gru as triton_gru
 
 __all__ = [
     "LSTM",
@@ -66,10 +67,10 @@ Loop = Callable[[Job], Result]
 
 _KERNELS: dict[str, ModuleType] = {
     "triton": triton_gru,
-    "native": native,
-    "graphs": graphs,
-    "scan": scan,
-    "fused": fused,
+    "native": cpu,
+    "graphs": cuda_graphs,
+    "scan": associative_scan,
+    "fused": steps,
 }
 """Fastest first."""
 
@@ -143,8 +144,8 @@ def run_step(job: Job, loop: Loop, kernel: str = "auto") -> Result:
     """
     if kernel not in ("auto", "loop"):
         choose(job, kernel)  # for one step the loop is as quick as the others
-    if kernel in ("auto", "native") and _refuses("native", job) is None and native.quick(job):
-        return native.run(job, loop)
+    if kernel in ("auto", "native") and _refuses("native", job) is None and cpu.quick(job):
+        return cpu.run(job, loop)
     return loop(job)
 
 
@@ -153,9 +154,9 @@ def apply(module: nn.Module, x: Tensor) -> Tensor:
     if linear.refuses(module, x) is None:
         assert isinstance(module, nn.Linear)
         return linear.linear(module, x)
-    if convolution.refuses(module, x) is None:
+    if conv2d.refuses(module, x) is None:
         assert isinstance(module, nn.Conv2d)
-        return convolution.convolution(module, x)
+        return conv2d.convolution(module, x)
     y: Tensor = module(x)
     return y
 
@@ -166,8 +167,8 @@ def stage(conv: nn.Module, x: Tensor, *, halve: bool, slope: float) -> Tensor:
     The maximum, there if `halve` is true, comes before the rectifier: the same numbers for a quarter of the
     work. Where no gradient is asked for, the native convolution does all three in one pass.
     """
-    if not torch.is_grad_enabled() and convolution.refuses(conv, x, whole_stage=True) is None:
+    if not torch.is_grad_enabled() and conv2d.refuses(conv, x, whole_stage=True) is None:
         assert isinstance(conv, nn.Conv2d)
-        return convolution.stage(conv, x, halve=halve, slope=slope)
+        return conv2d.stage(conv, x, halve=halve, slope=slope)
     y = apply(conv, x)
     return nn.functional.leaky_relu(nn.functional.max_pool2d(y, 2) if halve else y, slope)

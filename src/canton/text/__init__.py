@@ -8,15 +8,15 @@ model = load_model(Path("model.safetensors")).model
 print(b"".join(generate(model, 600)).decode())
 """
 
-from canton.text.adapt import Adapter
+from canton.text.checkpoint import ModelFile, load_model, save_model
 from canton.text.corpus import Corpus, map_file
-from canton.text.generation import generate
-from canton.text.learning import Trained, train
+from canton.text.dynamic_eval import Adapter
+from canton.text.generate import generate
+from canton.text.likelihood import Scored, bits_per_byte, surprisals
 from canton.text.model import ARTICLE, Architecture, ByteModel
-from canton.text.modelfile import ModelFile, load_model, save_model
-from canton.text.scoring import Totals, score
-from canton.text.surprisal import Scored, bits_per_byte, surprisals
-from canton.text.watch import Progress
+from canton.text.progress import Progress
+from canton.text.score import Totals, score
+from canton.text.train import Trained, train
 
 __all__ = [
     "ARTICLE",

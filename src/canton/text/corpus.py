@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from canton.errors import UserError
-from canton.storage import reason
-from canton.text.evidence import Evidence
+from canton.io.atomic import reason
+from canton.text.types import Evidence
 
 Bytes = npt.NDArray[np.uint8]
 
 FOLDS = 8
-"""Into how many stretches the counted part is cut, see `canton.text.counts`."""
+"""Into how many stretches the counted part is cut, see `canton.text.ngram.table`."""
 
 COUNTED_MOST = 1 << 23
 """No more than this many bytes of the training part are counted, the first ones."""
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     `fresh`: the lanes have moved, so that the carried state no longer belongs to them. `folds`: (T, B), which
     of the `FOLDS` stretches of the counted part each answer lies in; `FOLDS` or more behind it. `recent`:
-    what followed earlier in the text, if somebody looked (`canton.text.recent.Reminded`).
+    what followed earlier in the text, if somebody looked (`canton.text.ngram.history.Reminded`).
     """
 
     window: Tensor

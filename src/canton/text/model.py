@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from canton.cells.gru import GRU
+from canton.cells.lstm import LSTM
+from canton.cells.mgu import MGU
+from canton.cells.rnn import RNN
+from canton.core.recurrent import Recurrent
 from canton.errors import UserError
-from canton.layers import GRU, LSTM, MGU, RNN
-from canton.recurrent import Recurrent
-from canton.text.counts import Counts
-from canton.text.evidence import Evidence
-from canton.text.recent import Recall
-from canton.text.runs import LONGEST, Run, scrambled
-from canton.text.votes import Votes, counted, latest
+from canton.text.ngram.history import Recall
+from canton.text.ngram.keys import LONGEST, Run, scrambled
+from canton.text.ngram.mixer import Votes, counted, latest
+from canton.text.ngram.table import Counts
+from canton.text.types import Evidence
 
 State = tuple[Tensor, ...]
 """What a byte model carries: the bytes it still looks back at (n, B), then each layer's state (1, B, H)."""
@@ -43,12 +46,12 @@ class Architecture:
             so many, found by hashing, and added to the embedding (Joulin et al. 2016, arXiv:1607.01759, do so
             for words). Needs an embedding.
         counts: for each n, it is counted in the training part which bytes followed the last n bytes; a place
-            in a text is told what was counted for it (`canton.text.counts`, `canton.text.votes`).
+            in a text is told what was counted for it (`canton.text.ngram.table`, `canton.text.ngram.mixer`).
         words: for each n, the same for the word under way with the n words before it.
         rows: no more than so many runs of each kind are kept, the most frequent.
         recent: for each n, the last n bytes are looked for in what was read just before, and what followed
         there is
-            told as well (`canton.text.recent`).
+            told as well (`canton.text.ngram.history`).
         recent_words: for each n, the same for the word under way with the n words before it.
         memory: in how many of the last bytes they are looked for; the state carries these.
         head: width of a hidden layer (elu) before the logits, 0 for none.
@@ -162,9 +165,8 @@ ARTICLE = Architecture(
 class ByteModel(nn.Module):
     """Guesses the next byte. State goes in and comes out; nothing is kept in the module.
 
-    counts: what the training part said, see `canton.text.counts`; None before it was counted, and the network
-    then
-    guesses alone.
+    counts: what the training part said, see `canton.text.ngram.table`; None before it was counted, and the
+    network then guesses alone.
 
     Shapes: bytes (T, B) whole numbers of any integer type; logits (T, B, 256); state: see `State`.
     """

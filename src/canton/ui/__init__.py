@@ -1,1 +1,1 @@
-"""One local page for both applications; `canton.ui.page.serve` opens it."""
+"""One local page for both applications; `canton.ui.app.serve` opens it."""

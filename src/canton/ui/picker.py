@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from canton.ui.shelf import Shelf
+from canton.ui.model_store import Shelf
 from canton.ui.visitors import told, visitor
 
 

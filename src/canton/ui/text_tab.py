@@ -12,19 +12,19 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
-from canton.text.generation import check_sampling, generate
+from canton.text.generate import check_sampling, generate
+from canton.text.html_report import ALTERNATIVES, PageWriter
+from canton.text.likelihood import Scored
 from canton.text.model import ByteModel
-from canton.text.page import ALTERNATIVES, PageWriter
-from canton.text.scoring import score
-from canton.text.surprisal import Scored
+from canton.text.score import score
+from canton.ui.components import Changed, Work
 from canton.ui.jobs import Jobs
-from canton.ui.paper import Meter, Paper, legend
+from canton.ui.model_store import Shelf
 from canton.ui.picker import picker
 from canton.ui.seeds import seed_box, seed_of
-from canton.ui.shelf import Shelf
+from canton.ui.surprisal_html import Meter, Paper, legend
 from canton.ui.uploads import PROMPT_BYTES, SCORED_BYTES, WRITTEN_BYTES, to_bytes
 from canton.ui.visitors import told, visitor
-from canton.ui.work import Changed, Work
 
 SHOW_SECONDS = 0.05
 """Between two looks at the text while it is written."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from canton.motion.drawing import colour_of
-from canton.motion.watching import Sighting
+from canton.track.pipeline import Sighting
+from canton.track.render.overlay import colour_of
 
 LANES = 8
 """Tracks that get a line of their own: those seen longest."""

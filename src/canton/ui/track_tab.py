@@ -12,17 +12,17 @@ from typing import Any
 import gradio as gr
 
 from canton.errors import UserError
-from canton.motion.model import MotionModel
-from canton.motion.video import Frame, Video, open_video
+from canton.track.model import MotionModel
+from canton.track.video.reader import Frame, Video, open_video
+from canton.ui.components import Changed, Work
 from canton.ui.jobs import Jobs
+from canton.ui.model_store import Shelf
 from canton.ui.picker import picker
-from canton.ui.screening import SCENE_FPS, SCENE_FRAMES, Shown, scene, screen, threshold_of
 from canton.ui.seeds import seed_box, seed_of
-from canton.ui.shelf import Shelf
 from canton.ui.timeline import BLANK
 from canton.ui.uploads import FRAMES, VIDEO_BYTES, check_film, check_frame, take
 from canton.ui.visitors import told, visitor
-from canton.ui.work import Changed, Work
+from canton.ui.watch_video import SCENE_FPS, SCENE_FRAMES, Shown, scene, screen, threshold_of
 
 USUAL_FPS = 30.0
 """Frames a second of a video that does not say."""

@@ -1,0 +1,151 @@
+"""Gated recurrent unit: cell and layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from canton import gates, kernels, maps
+from canton.core.cell import Cell, State, bias_of, dropped, normed
+from canton.core.norms import GateNorm
+from canton.core.recurrent import Recurrent
+from canton.core.stack import Device, stack
+from canton.maps import Map, dense
+
+
+class GRUCell(Cell):
+    """A gated recurrent unit over any map; z takes the new.
+
+    Equations, ``reset="before"``: the article's and the 2017 Canton's; in Keras 3 ``reset_after=False``::
+
+        z = sigmoid(X_z(x) + H_z(h))
+        r = sigmoid(X_r(x) + H_r(h))
+        c = tanh(X_c(x) + H_c(r * h))
+        h = (1 - z) * h + z * c
+
+    Equations, ``reset="after"``: torch.nn.GRU's and cuDNN's (they write 1 - z for z), b_c its own bias::
+
+        z = sigmoid(X_z(x) + H_z(h))
+        r = sigmoid(X_r(x) + H_r(h))
+        c = tanh(X_c(x) + r * (H_c(h) + b_c))
+        h = (1 - z) * h + z * c
+
+    Source: Cho et al. 2014, arXiv:1406.1078v3 (reset before; v1 has it after), z as in Chung et al. 2014,
+    arXiv:1412.3555. With a convolution: Ballas et al. 2016, arXiv:1511.06432. `layer_norm` normalises the two
+    halves apart, LN(X(x)) + LN(H(h)), after Ba et al. 2016, arXiv:1607.06450; but where theirs takes the
+    gates of a half together, here each gate is normalised by itself, over its channels.
+
+    Args:
+        input_size: channels of x.
+        hidden_size: channels of the state.
+        bias: whether the map is affine (True) or linear (the article's cell).
+        reset: "before" or "after" the map.
+        map: what makes the affine maps, such as `maps.dense` or ``maps.conv2d(3)``.
+        layer_norm: normalise the pre-activations of each gate.
+
+    Shapes:
+        x (B, input_size, *space), or integers (B,) with a dense map; state and result
+        (B, hidden_size, *space).
+
+    Raises:
+        ValueError: a size below 1 or an unknown `reset`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset: str = "before",
+        map: Map = dense,
+        layer_norm: bool = False,
+    ) -> None:
+        if reset not in ("before", "after"):
+            raise ValueError(
+                f"reset is {reset!r}: it is 'before' (the article's) or 'after' (torch.nn.GRU's)"
+            )
+        super().__init__(
+            input_size,
+            hidden_size,
+            gates=3,
+            state_sizes=(hidden_size,),
+            map=map,
+            bias=bias,
+            layer_norm=layer_norm,
+        )
+        self.reset = reset
+        self.hidden_map = self._hidden(map, hidden_size, 2)
+        self.candidate_map = self._hidden(map, hidden_size, 1, bias=bias and reset == "after")
+        self.hidden_norm = GateNorm(2, hidden_size, bias=False) if layer_norm else None
+        self.candidate_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
+
+    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
+        h, seen = state[0], dropped(state[0], drop)
+        gx_zr, gx_c = gx.split((2 * self.hidden_size, self.hidden_size), dim=1)
+        a = maps.regroup(self.hidden_map(seen), 2, maps.groups_of(self.hidden_map))
+        z, r = gates.gru_gates(gx_zr + normed(self.hidden_norm, a))
+        if self.reset == "before":
+            a = normed(self.candidate_norm, self.candidate_map(r * seen))
+        else:
+            a = r * normed(self.candidate_norm, self.candidate_map(seen))
+        return (gates.take(h, z, gates.candidate(gx_c + a)),)
+
+    def plan(self) -> kernels.Plan | None:
+        gate = kernels.product(self.hidden_map)
+        cand = kernels.product(self.candidate_map, biased=self.reset == "after")
+        if gate is None or cand is None or self.hidden_norm:
+            return None
+        if self.reset == "before":
+            return kernels.GRUBefore(gate, cand)
+        return kernels.GRUAfter(gate, cand, bias_of(self.candidate_map))
+
+
+def GRU(
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    bias: bool = True,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    bidirectional: bool = False,
+    *,
+    reset: str = "before",
+    map: Map = dense,
+    layer_norm: bool = False,
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    learn_initial_state: bool = False,
+    kernel: str = "auto",
+    recompute: bool = False,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+) -> Recurrent:
+    """Gated recurrent layers.
+
+    ``reset="before"`` is the article's GRU, ``reset="after"`` the function of torch.nn.GRU; see `GRUCell`.
+
+    Example:
+        >>> ys, h_n = GRU(8, 16)(torch.randn(5, 2, 8))
+        >>> ys.shape, h_n.shape
+        (torch.Size([5, 2, 16]), torch.Size([1, 2, 16]))
+    """
+
+    def make(c_in: int) -> Cell:
+        return GRUCell(c_in, hidden_size, bias, reset=reset, map=map, layer_norm=layer_norm)
+
+    return stack(
+        make,
+        input_size,
+        num_layers,
+        batch_first,
+        dropout,
+        bidirectional,
+        recurrent_dropout,
+        zoneout,
+        learn_initial_state,
+        kernel,
+        recompute,
+        device,
+        dtype,
+    )

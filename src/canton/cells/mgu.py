@@ -1,0 +1,127 @@
+"""Minimal gated unit: cell and layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from canton import gates, kernels
+from canton.core.cell import Cell, State, bias_of, dropped, normed
+from canton.core.norms import GateNorm
+from canton.core.recurrent import Recurrent
+from canton.core.stack import Device, stack
+from canton.maps import Map, dense
+
+
+class MGUCell(Cell):
+    """A minimal gated unit: one gate f does the work of two; f takes the new.
+
+    Equations::
+
+        f = sigmoid(X_f(x) + H_f(h))
+        c = tanh(X_c(x) + H_c(f * h))
+        h = (1 - f) * h + f * c
+
+    Equations, ``gate_input=False, reset=False``: the 2017 Canton's GRU2, b_f the gate's bias::
+
+        f = sigmoid(H_f(h) + b_f)
+        c = tanh(X_c(x) + H_c(h))
+        h = (1 - f) * h + f * c
+
+    Source: Zhou et al. 2016, "Minimal Gated Unit for Recurrent Neural Networks", arXiv:1603.09420.
+
+    Args:
+        gate_input: whether the gate sees the input as well as the state.
+        reset: whether the candidate sees f * h, or all of h.
+        input_size, hidden_size, bias, map, layer_norm: see `GRUCell`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        gate_input: bool = True,
+        reset: bool = True,
+        map: Map = dense,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            gates=2 if gate_input else 1,
+            state_sizes=(hidden_size,),
+            map=map,
+            bias=bias,
+            layer_norm=layer_norm,
+        )
+        self.gate_input, self.reset = gate_input, reset
+        self.hidden_map = self._hidden(map, hidden_size, 1, bias=bias and not gate_input)
+        self.candidate_map = self._hidden(map, hidden_size, 1)
+        self.hidden_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
+        self.candidate_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
+
+    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
+        h, seen = state[0], dropped(state[0], drop)
+        a, gx_c = normed(self.hidden_norm, self.hidden_map(seen)), gx
+        if self.gate_input:
+            gx_f, gx_c = gx.chunk(2, dim=1)
+            a = a + gx_f
+        f = gates.gate(a)
+        c = gates.candidate(
+            gx_c + normed(self.candidate_norm, self.candidate_map(f * seen if self.reset else seen))
+        )
+        return (gates.take(h, f, c),)
+
+    def plan(self) -> kernels.Plan | None:
+        gate = kernels.product(self.hidden_map, biased=not self.gate_input)
+        cand = kernels.product(self.candidate_map)
+        if gate is None or cand is None or self.hidden_norm:
+            return None
+        return kernels.MGU(gate, cand, bias_of(self.hidden_map), self.gate_input, self.reset)
+
+
+def MGU(
+    input_size: int,
+    hidden_size: int,
+    num_layers: int = 1,
+    bias: bool = True,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+    bidirectional: bool = False,
+    *,
+    gate_input: bool = True,
+    reset: bool = True,
+    map: Map = dense,
+    layer_norm: bool = False,
+    recurrent_dropout: float = 0.0,
+    zoneout: float = 0.0,
+    learn_initial_state: bool = False,
+    kernel: str = "auto",
+    recompute: bool = False,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
+) -> Recurrent:
+    """Minimal gated layers; ``gate_input=False, reset=False`` is the 2017 Canton's GRU2. See `MGUCell`."""
+
+    def make(c_in: int) -> Cell:
+        return MGUCell(
+            c_in, hidden_size, bias, gate_input=gate_input, reset=reset, map=map, layer_norm=layer_norm
+        )
+
+    return stack(
+        make,
+        input_size,
+        num_layers,
+        batch_first,
+        dropout,
+        bidirectional,
+        recurrent_dropout,
+        zoneout,
+        learn_initial_state,
+        kernel,
+        recompute,
+        device,
+        dtype,
+    )

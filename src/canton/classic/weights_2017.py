@@ -1,0 +1,115 @@
+"""Weight files of the 2017 library: read without running anything in them, and written so that it loads them.
+
+0.1.22 writes an npz (a zip) with one array ``w`` of arrays, deflated; before, np.save wrote an npy: an
+array of arrays, or one plain array of floats where all weights had the same shape. The order is that of
+`Can.get_weights`, then the variables.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from canton.classic.pickle_arrays import Array, arrays_of, pickle_of, shown
+from canton.errors import UserError
+from canton.io.atomic import reason, replacing
+
+# NumPy takes the header for Python: what it says may be wrong in any of Python's ways.
+_HEADER_ERRORS = (
+    *(ValueError, SyntaxError, TypeError, OverflowError, KeyError, IndexError, AttributeError),
+    *(RecursionError, MemoryError, tokenize.TokenError),
+)
+
+
+def read_canton01(path: Path, *, max_bytes: int = 2**30) -> list[Array]:
+    """The arrays of a 2017 weight file, npz or npy, in order.
+
+    Args:
+        path: the file.
+        max_bytes: how much it may unpack to; a zip of a few kilobytes can unpack to gigabytes. Eight times
+            the file's own size is allowed in any case: trained weights hardly shrink.
+
+    Raises:
+        UserError: it cannot be read, is damaged, too large, or holds anything but arrays of numbers.
+            Nothing was run.
+    """
+    try:
+        room = max(max_bytes, 8 * path.stat().st_size)
+        with path.open("rb") as file:
+            if file.read(2) == b"PK":
+                return _npz(path, room)
+            file.seek(0)
+            return _npy(_at_most(file, room, path), str(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}") from error
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into memory") from error
+
+
+def write_canton01(path: Path, arrays: list[Array]) -> None:
+    """Write `arrays` as 0.1.22 does, for it and for ``np.load(path, allow_pickle=True)["w"]``.
+
+    Raises:
+        UserError: it cannot be written; an earlier file at `path` is then untouched.
+        ValueError: an array holds something else than numbers.
+    """
+    for index, array in enumerate(arrays):
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"weight {index} holds {array.dtype}: a 2017 file holds numbers")
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (len(arrays),)})
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", header.getvalue() + pickle_of(arrays))
+
+
+def _npz(path: Path, max_bytes: int) -> list[Array]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if "w.npy" not in archive.namelist():
+                raise UserError(f"{path} is no weight file of the 2017 library: it holds no array w")
+            entry = archive.getinfo("w.npy")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(f"{path} is packed in a way that the 2017 library did not use")
+            with archive.open(entry) as file:
+                content = _at_most(file, max_bytes, path)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is a damaged npz file: {shown(error)}") from error
+    return _npy(content, str(path))
+
+
+def _at_most(file: IO[bytes], max_bytes: int, path: Path) -> bytes:
+    content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes that it may have")
+    return content
+
+
+def _npy(content: bytes, what: str) -> list[Array]:
+    file = io.BytesIO(content)
+    try:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except _HEADER_ERRORS as error:
+        raise UserError(f"{what} is a damaged npy file: {shown(error)}") from error
+    rest = content[file.tell() :]
+    if dtype.hasobject:
+        return arrays_of(rest, what)
+    if dtype.kind not in "biuf" or not shape or any(size < 0 for size in shape):
+        raise UserError(f"{what} holds one array of type {dtype} and shape {shape}: no weights")
+    if math.prod(shape) * dtype.itemsize != len(rest):
+        raise UserError(f"{what} says shape {shape} and type {dtype}, and has {len(rest)} bytes")
+    if math.prod(shape) == 0 and shape[0] > 0:
+        raise UserError(f"{what} says shape {shape}: that is no weight")
+    array = np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
+    return list(array.astype(dtype.newbyteorder("="), order="C"))

@@ -1,0 +1,1 @@
+"""Progress bars and live views in the terminal."""

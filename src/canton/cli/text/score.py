@@ -1,0 +1,77 @@
+"""`canton text score`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] FILE",
+            help="The text to score, any bytes, - for standard input; before it, if you like, a model file: "
+            "left out, the one shipped reads.",
+        ),
+    ],
+    html: Annotated[Path | None, typer.Option(help="Write a page: hover for a byte's alternatives.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every byte's bits; - for standard output.")] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Also let the model learn while it reads.")] = False,
+    rate: Annotated[float | None, typer.Option(help="--adapt: how fast it learns.")] = None,
+    decay: Annotated[float | None, typer.Option(help="--adapt: how strongly it is drawn back.")] = None,
+    colour: Annotated[
+        bool | None, typer.Option("--colour/--no-colour", help="Show the text coloured (in a terminal: yes).")
+    ] = None,
+) -> None:
+    """Score FILE in bits per byte, and show the surprise of every byte."""
+    from canton.cli.console.ansi_heat import Painter, legend
+    from canton.cli.models import TEXT, model_and, open_model
+    from canton.cli.outputs import check_outputs
+    from canton.errors import UserError
+    from canton.io.atomic import replacing
+    from canton.text import Adapter, load_model, map_file
+    from canton.text.dynamic_eval import DECAY, RATE
+    from canton.text.html_report import ALTERNATIVES, PageWriter
+    from canton.text.score import JSONWriter, Sink
+    from canton.text.score import score as score_text
+
+    if not adapt and (rate is not None or decay is not None):
+        raise UserError("--rate and --decay belong to --adapt")
+    model, file = model_and(what, plural="texts", command="score")
+    inputs = [file, *([str(model)] if model else [])]
+    check_outputs({"html": html, "json": json}, inputs=inputs)
+    reader = open_model(model, TEXT, load_model).model
+    text = map_file(Path(file))
+    adapter = None
+    if adapt:
+        adapter = Adapter(
+            reader, rate=RATE if rate is None else rate, decay=DECAY if decay is None else decay
+        )
+    painted = sys.stdout.isatty() and str(json) != "-" if colour is None else colour
+    writers: list[JSONWriter | PageWriter] = []
+    with ExitStack() as open_files:
+        if html is not None:
+            writers.append(PageWriter(open_files.enter_context(replacing(html)), name=file))
+        if json is not None:
+            out = sys.stdout.buffer if str(json) == "-" else open_files.enter_context(replacing(json))
+            writers.append(JSONWriter(out, name=file))
+        painter = Painter(sys.stdout) if painted else None
+        if painter is not None:
+            typer.echo(legend())
+        sinks: list[Sink] = [*writers, *([painter] if painter else [])]
+        totals = score_text(
+            reader, text, adapter=adapter, alternatives=ALTERNATIVES if html else 0, sinks=sinks
+        )
+        if painter is not None:
+            painter.end()
+        for writer in writers:
+            writer.end(totals)
+    to_error = str(json) == "-"
+    typer.echo(f"{totals.bits_per_byte:.4f} bits per byte on {totals.bytes:,} bytes", err=to_error)
+    if totals.adapted is not None:
+        typer.echo(f"{totals.adapted:.4f} bits per byte when it learns while it reads", err=to_error)

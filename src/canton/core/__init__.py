@@ -1,0 +1,1 @@
+"""What every cell and layer shares."""

@@ -1,0 +1,1 @@
+"""Export of layers and models to ONNX."""

@@ -1,0 +1,262 @@
+"""Published convolutional GRUs by the names of their weights: RAFT, Robust Video Matting, MXNet.
+
+RAFT's ConvGRU and SepConvGRU and Robust Video Matting's ConvGRU are Canton's GRU with ``reset="before"``:
+their z takes the new and the reset stands before the map. They convolve the state and the input as one image,
+so each kernel is cut on its input channels into the half that sees the state and the half that sees the
+input. MXNet's Conv1D/2D/3DGRUCell resets after the map, and its z keeps the old. No code of theirs is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from canton.cells.gru import GRUCell
+from canton.core.cell import Cell, State
+from canton.core.recurrent import Recurrent
+from canton.interop.gate_matrices import NOTHING, Halves, cells_of, gru_cell, stack, take_apart, tensor
+from canton.maps import conv2d
+
+StateDict = Mapping[str, Any]
+
+
+class SepConvGRUCell(Cell):
+    """RAFT's SepConvGRU: a GRU step along the rows, then one along the columns, of the same input.
+
+    ::
+
+        h = GRU_1x5(x, h);  h = GRU_5x1(x, h)
+
+    Source: Teed & Deng 2020, arXiv:2003.12039, "Update" in appendix A and the published code.
+
+    Args:
+        input_size: channels of x.
+        hidden_size: channels of the state.
+        bias: whether the maps are affine.
+        kernel_size: pixels along the row, then along the column.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, *, kernel_size: int = 5) -> None:
+        def of_the_two(c_in: int, c_out: int, bias: bool) -> nn.Module:
+            return nn.Identity()  # the input halves are in `across` and `down`
+
+        super().__init__(
+            input_size, hidden_size, gates=6, state_sizes=(hidden_size,), map=of_the_two, bias=bias
+        )
+        self.across = GRUCell(input_size, hidden_size, bias, map=conv2d((1, kernel_size)))
+        self.down = GRUCell(input_size, hidden_size, bias, map=conv2d((kernel_size, 1)))
+
+    def project(self, x: Tensor, *, fast: bool = False) -> Tensor:
+        return torch.cat([self.across.project(x, fast=fast), self.down.project(x, fast=fast)], dim=1)
+
+    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
+        across, down = gx.chunk(2, dim=1)
+        return self.down.advance(down, self.across.advance(across, state, drop), drop)
+
+
+def raft(state_dict: StateDict, prefix: str = "") -> Recurrent:
+    """The layer of RAFT's ConvGRU (convz, convr, convq) or SepConvGRU (convz1 ... convq2).
+
+    ::
+
+        z, r = sigmoid(conv([h, x]));  q = tanh(convq([r h, x]));  h' = (1 - z) h + z q
+
+    is ``reset="before"``, q its c; each kernel is cut on its input channels, the state's first. SepConvGRU is
+    such a step with 1x5 kernels, then one with 5x1 (`SepConvGRUCell`). Every bit is kept.
+
+    Args:
+        state_dict: the module's, or a whole model's.
+        prefix: what stands before the names, such as "update_block.gru.".
+
+    Raises:
+        ValueError: a name is missing, or shapes do not fit.
+    """
+    if f"{prefix}convz1.weight" not in state_dict:
+        return Recurrent(_raft_cell(state_dict, prefix, ""))
+    across, down = (_raft_cell(state_dict, prefix, way) for way in "12")
+    with torch.device("meta"):
+        cell = SepConvGRUCell(across.input_size, across.hidden_size)
+    cell.across, cell.down = across, down
+    return Recurrent(cell)
+
+
+def to_raft(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
+    """The state_dict that RAFT's ConvGRU or SepConvGRU of the same size loads.
+
+    The halves of Canton's map are joined on the input channels again, [h, x]; c is called q. Every bit is
+    kept.
+
+    Raises:
+        ValueError: the layer is another than RAFT's.
+    """
+    (cell,) = _only_cell(layer, "RAFT")
+    parts = [("1", cell.across), ("2", cell.down)] if isinstance(cell, SepConvGRUCell) else [("", cell)]
+    out = {}
+    for way, part in parts:
+        weights, bias = _joined(part, "RAFT", state_first=True)
+        for name, weight, b in zip("zrq", weights.chunk(3), bias.chunk(3), strict=True):
+            out[f"{prefix}conv{name}{way}.weight"] = weight.contiguous()
+            out[f"{prefix}conv{name}{way}.bias"] = b.clone()
+    return out
+
+
+def robust_video_matting(state_dict: StateDict, prefix: str = "") -> Recurrent:
+    """The layer of Robust Video Matting's ConvGRU (ih.0, hh.0); takes (B, T, C, H, W) as theirs does.
+
+    ::
+
+        r, z = sigmoid(ih([x, h]));  c = tanh(hh([x, r h]));  h' = (1 - z) h + z c
+
+    is ``reset="before"``; the kernels are cut on their input channels, the input's first, and r and z change
+    places. Every bit is kept.
+
+    Args:
+        state_dict: the module's, or a whole model's.
+        prefix: what stands before the names, such as "decoder.decode1.gru.".
+
+    Raises:
+        ValueError: a name is missing, or shapes do not fit.
+    """
+    r, z = _get(state_dict, f"{prefix}ih.0.weight").chunk(2)
+    c = _get(state_dict, f"{prefix}hh.0.weight")
+    b_r, b_z = _get(state_dict, f"{prefix}ih.0.bias").chunk(2)
+    hidden = c.shape[0]
+    weights = stack([z, r, c])
+    x, h = weights.split((weights.shape[1] - hidden, hidden), dim=1)
+    bias = torch.cat([b_z, b_r, _get(state_dict, f"{prefix}hh.0.bias")])
+    return Recurrent(gru_cell(Halves(x, h, bias), reset="before"), batch_first=True)
+
+
+def to_robust_video_matting(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
+    """The state_dict that Robust Video Matting's ConvGRU of the same size loads.
+
+    The halves of Canton's map are joined on the input channels again, [x, h], r before z. Every bit is kept.
+
+    Raises:
+        ValueError: the layer is another than theirs, whose input has as many channels as its state.
+    """
+    system = "Robust Video Matting"
+    (cell,) = _only_cell(layer, system)
+    if cell.input_size != cell.state_sizes[0]:
+        raise ValueError(
+            f"the cell takes {cell.input_size} channels and keeps {cell.state_sizes[0]}:"
+            f" {system} has one number for both"
+        )
+    weights, bias = _joined(cell, system, state_first=False)
+    (z, r, c), (b_z, b_r, b_c) = weights.chunk(3), bias.chunk(3)
+    return {
+        f"{prefix}ih.0.weight": torch.cat([r, z]),
+        f"{prefix}ih.0.bias": torch.cat([b_r, b_z]),
+        f"{prefix}hh.0.weight": c.contiguous(),
+        f"{prefix}hh.0.bias": b_c.clone(),
+    }
+
+
+def mxnet(
+    params: StateDict, *, i2h_dilate: int | tuple[int, ...] = 1, h2h_dilate: int | tuple[int, ...] = 1
+) -> Recurrent:
+    """The layer of an MXNet gluon Conv1D/2D/3DGRUCell (NCHW) whose i2h_pad keeps the size of the image.
+
+    Its algebra, gates in the order r, z, n::
+
+        r, z = sigmoid(i2h(x) + h2h(h));  n = tanh(i2h_n(x) + r h2h_n(h));  h' = (1 - z) n + z h
+
+    is ``reset="after"`` with a z that keeps the old, which so changes its sign; both biases of r and z add
+    up, h2h's of n is b_c. The two kernels may differ.
+
+    Args:
+        params: i2h_weight, h2h_weight, i2h_bias, h2h_bias; the names may have a prefix, such as "conv_gru_".
+        i2h_dilate, h2h_dilate: the cell's arguments of these names.
+
+    Raises:
+        ValueError: a name is missing or there are two, or shapes do not fit.
+    """
+    x, h, b_x, b_h = (_ending(params, name) for name in _MXNET)
+    b_r, b_z, _ = (b_x + b_h).chunk(3)
+    halves = Halves(
+        _from_rzn(x),
+        _from_rzn(h),
+        torch.cat([-b_z, b_r, b_x.chunk(3)[2]]),
+        b_h.chunk(3)[2],
+        i2h_dilate,
+        h2h_dilate,
+    )
+    return Recurrent(gru_cell(halves, reset="after"), batch_first=True)
+
+
+def to_mxnet(layer: Recurrent) -> dict[str, Tensor]:
+    """The four arrays of the MXNet cell, named without a prefix; what `mxnet` does, backwards.
+
+    z, r, c become r, z, n with the sign of z turned; h2h_bias is -0.0 (nothing to add) but for n, where it is
+    b_c, so that `mxnet` gives back every bit.
+
+    Raises:
+        ValueError: the layer is no convolutional GRU with ``reset="after"`` and a bias.
+    """
+    (cell,) = _only_cell(layer, "MXNet")
+    halves = take_apart(cell, "MXNet")
+    if not isinstance(cell, GRUCell) or cell.reset == "before" or halves.bias is None or halves.x.ndim == 2:
+        raise ValueError("MXNet's cell is a convolutional GRU that resets after the map and has a bias")
+    on_state = torch.full_like(halves.bias, NOTHING)
+    assert halves.candidate_bias is not None
+    on_state[2 * cell.hidden_size :] = halves.candidate_bias
+    arrays = (_to_rzn(halves.x), _to_rzn(halves.h), _to_rzn(halves.bias), on_state)
+    return dict(zip(_MXNET, arrays, strict=True))
+
+
+_MXNET = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+
+
+def _from_rzn(t: Tensor) -> Tensor:
+    r, z, n = t.chunk(3)
+    return torch.cat([-z, r, n])
+
+
+def _to_rzn(t: Tensor) -> Tensor:
+    z, r, c = t.chunk(3)
+    return torch.cat([r, -z, c])
+
+
+def _raft_cell(state_dict: StateDict, prefix: str, way: str) -> GRUCell:
+    joined = stack([_get(state_dict, f"{prefix}conv{name}{way}.weight") for name in "zrq"])
+    bias = torch.cat([_get(state_dict, f"{prefix}conv{name}{way}.bias") for name in "zrq"])
+    hidden = joined.shape[0] // 3
+    h, x = joined.split((hidden, joined.shape[1] - hidden), dim=1)
+    return gru_cell(Halves(x, h, bias), reset="before")
+
+
+def _joined(cell: Cell, system: str, *, state_first: bool) -> tuple[Tensor, Tensor]:
+    """Both halves as kernels over the joined channels, and the bias, zero if there is none."""
+    halves = take_apart(cell, system)
+    same = halves.x.shape[2:] == halves.h.shape[2:] and halves.dilation == halves.hidden_dilation == (1, 1)
+    if not isinstance(cell, GRUCell) or cell.reset == "after" or halves.x.ndim != 4 or not same:
+        raise ValueError(
+            f"{system}'s cell is a GRU over images that resets before the map, with one undilated kernel size"
+        )
+    bias = torch.zeros_like(halves.x[:, 0, 0, 0]) if halves.bias is None else halves.bias
+    return torch.cat([halves.h, halves.x] if state_first else [halves.x, halves.h], dim=1), bias
+
+
+def _only_cell(layer: Recurrent, system: str) -> list[Cell]:
+    cells = cells_of(layer, system)
+    if len(cells) != 1:
+        raise ValueError(f"the layer has {len(cells)} cells, {system}'s is one: convert one by one")
+    return cells
+
+
+def _get(state_dict: StateDict, name: str) -> Tensor:
+    if name not in state_dict:
+        raise ValueError(
+            f"state_dict has no {name!r}: check prefix; it has {', '.join(list(state_dict)[:8])}"
+        )
+    return tensor(state_dict[name], name)
+
+
+def _ending(params: StateDict, ending: str) -> Tensor:
+    found = [name for name in params if name.endswith(ending)]
+    if len(found) != 1:
+        raise ValueError(f"params has {len(found)} names that end in {ending!r}: there must be one")
+    return tensor(params[found[0]], found[0])

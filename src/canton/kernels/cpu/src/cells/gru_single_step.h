@@ -1,0 +1,79 @@
+// One step of a dense GRU for a few rows: the weights are read once, as they lie. Packing them would cost more than
+// the step does.
+#pragma once
+#include "padded_image.h"
+
+namespace {
+
+struct DenseStep {
+    static constexpr int64_t MOST_ROWS = 4;
+
+    // A run without gradients, so short that packing would not pay.
+    static bool serves(const Sequence& q) {
+        if (q.acts || q.order || q.reset) return false;
+        return q.dense() && q.steps == 1 && q.images * q.depth * q.height == 1 && q.width <= MOST_ROWS;
+    }
+
+    // sums[row * outputs + i] = weight[i] . x[row]; x's rows are `depth` floats, contiguous.
+    template <int R>
+    static void dots(const float* weight, int64_t outputs, int64_t depth, const float* x, float* sums) {
+        constexpr int64_t SIDE = R == 1 ? 4 : 2;  // outputs at once, so that enough sums are under way
+        for (int64_t i = 0; i < outputs; i += SIDE) {
+            const int64_t side = outputs - i < SIDE ? outputs - i : SIDE;
+            V sum[SIDE][R] = {};
+            for (int64_t k = 0; k < depth; k += W) {
+                const int n = int(depth - k < W ? depth - k : W);
+                V seen[R];
+                for (int r = 0; r < R; ++r) seen[r] = load(x + r * depth + k, n);
+                for (int64_t s = 0; s < SIDE; ++s) {
+                    const V w = load(weight + (i + (s < side ? s : 0)) * depth + k, n);
+                    for (int r = 0; r < R; ++r) sum[s][r] += w * seen[r];
+                }
+            }
+            for (int64_t s = 0; s < side; ++s)
+                for (int r = 0; r < R; ++r) {
+                    float total = 0;
+                    for (int lane = 0; lane < W; ++lane) total += sum[s][r][lane];
+                    sums[r * outputs + i + s] = total;
+                }
+        }
+    }
+
+    static void dots(int64_t rows, const float* weight, int64_t outputs, int64_t depth, const float* x, float* sums) {
+        switch (rows) {
+            case 1: return dots<1>(weight, outputs, depth, x, sums);
+            case 2: return dots<2>(weight, outputs, depth, x, sums);
+            case 3: return dots<3>(weight, outputs, depth, x, sums);
+            default: dots<4>(weight, outputs, depth, x, sums);
+        }
+    }
+
+    static void run(const Sequence& q) {
+        Memory memory;
+        const int64_t H = q.hidden, rows = q.width;
+        float *zr = memory.floats(rows * 2 * H), *c = memory.floats(rows * H), *rh = memory.floats(rows * H);
+        const float* before = q.hs;
+        float* after = q.hs + rows * H;
+        dots(rows, q.first, 2 * H, H, before, zr);
+        for (int64_t row = 0; row < rows; ++row) {
+            const float* gx = q.gx + row * 3 * H;
+            for (int64_t i = 0; i < H; i += W) {
+                const int n = int(H - i < W ? H - i : W);
+                float* z = zr + row * 2 * H + i;
+                store(z, sigmoid(load(z, n) + load(gx + i, n)), n);
+                V r = sigmoid(load(z + H, n) + load(gx + H + i, n));
+                store(rh + row * H + i, r * load(before + row * H + i, n), n);
+            }
+        }
+        dots(rows, q.second, H, H, rh, c);
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t i = 0; i < H; i += W) {
+                const int n = int(H - i < W ? H - i : W);
+                V z = load(zr + row * 2 * H + i, n);
+                V fresh = tanh(load(c + row * H + i, n) + load(q.gx + row * 3 * H + 2 * H + i, n));
+                store(after + row * H + i, (1.0f - z) * load(before + row * H + i, n) + z * fresh, n);
+            }
+    }
+};
+
+}  // namespace

@@ -1,0 +1,1 @@
+"""The C++ byte generator and its Python side."""

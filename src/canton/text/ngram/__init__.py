@@ -1,0 +1,1 @@
+"""N-gram tables, history and mixing for byte models."""

@@ -1,0 +1,1 @@
+"""Export of byte models to ONNX."""

@@ -1,0 +1,50 @@
+"""Video: find a small flying thing by its motion, frame by frame, with a belief that sharpens.
+
+The command `canton track` does from the shell what these functions do from Python.
+"""
+
+from canton.track.boxes import Box
+from canton.track.checkpoint import load_model, save_model
+from canton.track.data.dataset import Clip, Footage
+from canton.track.data.frame_cache import Stored, store
+from canton.track.evaluate import evaluate
+from canton.track.metrics import Look, Scores, choose_threshold, look, score
+from canton.track.model import ARTICLE, Architecture, MotionModel
+from canton.track.peaks import Peak, find_peaks
+from canton.track.pipeline import Sighting, watch
+from canton.track.tracker import Tracked, Tracker
+from canton.track.train import Progress, Trained, train
+from canton.track.video.reader import Frame, Video, open_video
+from canton.track.video.writer import Recorder
+
+__all__ = [
+    "ARTICLE",
+    "Architecture",
+    "Box",
+    "Clip",
+    "Footage",
+    "Frame",
+    "Look",
+    "MotionModel",
+    "Peak",
+    "Progress",
+    "Recorder",
+    "Scores",
+    "Sighting",
+    "Stored",
+    "Tracked",
+    "Tracker",
+    "Trained",
+    "Video",
+    "choose_threshold",
+    "evaluate",
+    "find_peaks",
+    "load_model",
+    "look",
+    "open_video",
+    "save_model",
+    "score",
+    "store",
+    "train",
+    "watch",
+]

@@ -1,0 +1,1 @@
+"""Annotated footage: labels, clips, frame cache, augmentation and batches."""

@@ -1,0 +1,1 @@
+"""Overlays, figures and plots."""

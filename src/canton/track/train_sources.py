@@ -1,0 +1,167 @@
+"""Where the windows of a training run come from: footage, made scenes, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from canton.errors import UserError
+from canton.track.boxes import Named
+from canton.track.data.augment import Window, draw_window
+from canton.track.data.dataset import Footage
+from canton.track.data.frame_cache import Stored, problems, store
+from canton.track.metrics import WINDOW, too_short
+
+if TYPE_CHECKING:
+    from canton.track.synthetic import Scene
+
+HELD_OUT_SCENES = 96
+FIRST_HELD_OUT = 1 << 40
+"""Seeds of the held-out scenes begin here; those of training stay below."""
+
+
+class Source(Protocol):
+    """Draws windows to learn from, and has clips held out to score on."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """A line each of what is wrong with some of the clips."""
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window: ...
+
+    def held_out(self) -> list[Stored]: ...
+
+
+class FromFootage:
+    """Annotated clips: of the train split windows of `steps` frames are drawn, the val split is held out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sought: str,
+        modality: str | None,
+        fps: float,
+        width: int,
+        steps: int,
+        show: Callable[[int, int], None] | None = None,
+    ) -> None:
+        train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
+        train.check_labelled(sought)
+        clips = store([*train, *val], fps=fps, width=width, show=show)
+        self.sought, self.clips, self.val = sought, clips[: len(train)], clips[len(train) :]
+        longest = max(len(clip.frames) for clip in self.clips)
+        if longest < steps:
+            raise UserError(
+                f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, and length "
+                f"times pieces is {steps}: take fewer"
+            )
+        short = too_short(self.val)
+        if len(short) == len(self.val):
+            raise UserError(
+                f"{folder}: no val clip has {WINDOW} frames at {fps:g} a second, the least that the model is "
+                "measured on: put a longer one into the val split"
+            )
+        self.problems = problems([*self.clips, *self.val])
+        if short:
+            many = "1 val clip is" if len(short) == 1 else f"{len(short)} val clips are"
+            self.problems += [f"{many} left out: shorter than {WINDOW} frames, such as {short[0]}"]
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        return draw_window(self.clips, rng, sought=self.sought, steps=steps, size=size)
+
+    def held_out(self) -> list[Stored]:
+        return self.val
+
+
+class FromScenes:
+    """Scenes made as they are needed; see `canton.track.synthetic`."""
+
+    problems = ()
+
+    def __init__(self, *, kind: str, sought: str, backgrounds: Path | None = None) -> None:
+        self.kind, self.sought, self.backgrounds = kind, sought, backgrounds
+        try:
+            self._scene(0, 1, 32)  # what is wrong is said now, not by a worker later
+        except ValueError as error:
+            raise UserError(f"no such scenes can be made: {error}") from error
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
+        named = [[Named(*thing) for thing in here] for here in scene.things(self.sought)]
+        return Window(scene.frames, named, np.zeros(steps, bool))
+
+    def held_out(self) -> list[Stored]:
+        return [self.held_out_scene(k) for k in range(HELD_OUT_SCENES)]
+
+    def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> Stored:
+        """The k-th scene that training never sees."""
+        scene = self._scene(FIRST_HELD_OUT + k, frames, size)
+        things = scene.things(self.sought)
+        boxes = tuple(tuple(box for _, box in here) for here in things)
+        kinds = tuple(tuple(kind for kind, _ in here) for here in things)
+        kind = self.sought if scene.present else "none"
+        return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool), kinds)
+
+    def _scene(self, seed: int, frames: int, size: int) -> Scene:
+        from canton.track.synthetic import make_scene  # its drawings are loaded by those who ask for scenes
+
+        return make_scene(
+            seed,
+            frames=frames,
+            size=size,
+            kind=self.kind,
+            backgrounds=self.backgrounds,
+            target=self.sought,
+        )
+
+
+class Mixed:
+    """Some windows of the one, some of the other; the footage is scored on."""
+
+    def __init__(self, footage: FromFootage, scenes: FromScenes, scene_share: float) -> None:
+        self.footage, self.scenes, self.scene_share = footage, scenes, scene_share
+        self.problems = footage.problems
+
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        made = rng.random() < self.scene_share
+        return (self.scenes if made else self.footage).draw(rng, steps, size)
+
+    def held_out(self) -> list[Stored]:
+        return self.footage.held_out()
+
+
+def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | None = None) -> Source:
+    """The source that a run's settings ask for.
+
+    Raises: UserError for a folder that will not do, or neither footage nor scenes.
+    """
+    from canton.track.synthetic import KINDS
+
+    folder, backgrounds, kind = settings["footage"], settings["backgrounds"], settings["scene_kind"]
+    if kind not in KINDS:  # even where no scene is asked for: a word that means nothing is a slip
+        raise UserError(f"scene_kind is {kind!r}: it is one of {', '.join(KINDS)}")
+    scenes = None
+    if settings["scenes"]:
+        scenes = FromScenes(
+            kind=kind,
+            sought=settings["sought"],
+            backgrounds=Path(backgrounds) if backgrounds else None,
+        )
+        if folder is None:
+            return scenes
+    if folder is None:
+        raise UserError("there is nothing to learn from: give footage, or scenes, or both")
+    footage = FromFootage(
+        Path(folder),
+        sought=settings["sought"],
+        modality=settings["modality"],
+        fps=settings["fps"],
+        width=settings["width"],
+        steps=settings["length"] * settings["pieces"],
+        show=show,
+    )
+    return Mixed(footage, scenes, settings["scene_share"]) if scenes else footage

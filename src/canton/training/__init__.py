@@ -1,0 +1,1 @@
+"""Training: the loop, checkpoints, learning rate, weight average, curve and model file."""

@@ -1,0 +1,133 @@
+"""recompute=True: the same outputs and gradients from a fraction of the memory, or an error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import canton
+from canton.core.recurrent import Recurrent
+from gradients import results
+from tolerances import assert_close
+
+LAYERS = {
+    "gru": lambda **o: canton.GRU(3, 8, num_layers=2, bidirectional=True, learn_initial_state=True, **o),
+    "gru-after": lambda **o: canton.GRU(3, 8, reset="after", layer_norm=True, **o),
+    "lstm": lambda **o: canton.LSTM(
+        3, 8, peephole=True, proj_size=2, zoneout=0.2, recurrent_dropout=0.2, **o
+    ),
+    "mgu": lambda **o: canton.MGU(3, 8, num_layers=2, dropout=0.4, **o),
+    "mingru": lambda **o: canton.MinGRU(3, 8, zoneout=0.2, **o),
+    "convgru": lambda **o: canton.ConvGRU2d(3, 8, 3, **o),
+}
+
+
+def both(name: str, **options: object) -> tuple[Recurrent, Recurrent]:
+    """The same layer without and with recompute."""
+    plain, again = LAYERS[name](**options), LAYERS[name](recompute=True, **options)
+    again.load_state_dict(plain.state_dict())
+    return plain, again
+
+
+def sequence(name: str, steps: int) -> Tensor:
+    return torch.randn(steps, 4, 3, *((4, 5) if name == "convgru" else ()))
+
+
+@pytest.mark.parametrize("kernel", ["auto", "loop"])
+@pytest.mark.parametrize("options", ["plain", "lengths", "reset"])
+@pytest.mark.parametrize("steps", [1, 2, 17])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_same_gradients(name: str, steps: int, options: str, kernel: str) -> None:
+    plain, again = both(name, kernel=kernel)
+    xs, given = sequence(name, steps), {}
+    if options == "lengths":
+        given["lengths"] = torch.tensor([steps, 0, 1, steps // 2])
+    if options == "reset":
+        given["reset"] = torch.rand(steps, 4) < 0.3
+    truth, found = results(plain, xs, **given), results(again, xs, **given)
+    assert found.keys() == truth.keys()
+    for what, value in truth.items():
+        assert_close(found[what], value, what=what)
+
+
+def test_bytes() -> None:
+    plain, again = (canton.GRU(256, 8, recompute=r) for r in (False, True))
+    again.load_state_dict(plain.state_dict())
+    data = torch.randint(256, (17, 4), dtype=torch.uint8)
+    truth, found = results(plain, data), results(again, data)
+    for what, value in truth.items():
+        assert_close(found[what], value, what=what)
+
+
+def kept(layer: nn.Module, xs: Tensor) -> int:
+    """Bytes that forward keeps for backward, parameters and the input itself left out."""
+    known = {t.untyped_storage().data_ptr() for t in (xs, *layer.parameters())}
+    found: dict[int, int] = {}
+    alive: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        if t.untyped_storage().data_ptr() not in known:
+            found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            alive.append(t)  # lest its place be given to another
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        layer(xs)
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("name", ["gru-after", "mingru", "convgru"])
+@pytest.mark.parametrize("kernel", ["auto", "loop"])
+def test_the_bytes_kept(name: str, kernel: str) -> None:
+    plain, again = both(name, kernel=kernel)
+    plain.zoneout = again.zoneout = 0.0
+    steps, xs = 100, sequence(name, 100).requires_grad_()
+    state = 4 * xs[0, :, 0].numel() * 8  # bytes of one state
+    assert kept(plain, xs) >= 3 * steps * state
+    # the states between the pieces, and no more than as much again for what joins them
+    assert kept(again, xs) <= 2 * 10 * state
+    with torch.no_grad():
+        assert kept(again, xs) == 0
+
+
+def test_a_changed_parameter_is_an_error() -> None:
+    layer = canton.GRU(3, 4, recompute=True)
+    ys, _ = layer(torch.randn(5, 2, 3))
+    with torch.no_grad():
+        layer.cells[0].hidden_map.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="changed or exchanged between forward and backward"):
+        ys.sum().backward()
+
+
+def test_an_exchanged_parameter_is_an_error() -> None:
+    layer = canton.GRU(3, 4, recompute=True)
+    others = {name: (p * 2).detach().requires_grad_() for name, p in layer.named_parameters()}
+    ys, _ = torch.func.functional_call(layer, others, (torch.randn(5, 2, 3),))
+    with pytest.raises(RuntimeError, match="changed or exchanged between forward and backward"):
+        ys.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
+def test_lengths_of_any_whole_numbers(dtype: torch.dtype) -> None:
+    layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(100, 2, 3)
+    ys, end = layer(xs, lengths=torch.tensor([2, 100], dtype=dtype))
+    layer.recompute = False
+    plain, last = layer(xs, lengths=torch.tensor([2, 100]))
+    assert_close(ys, plain)
+    assert_close(end, last)
+    assert not ys[2:, 0].any()
+
+
+def test_within_a_transform_of_torch_func_nothing_is_computed_again() -> None:
+    layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(5, 2, 3)
+    found = torch.func.grad(lambda x: layer(x)[0].sum())(xs)
+    layer.recompute = False
+    assert_close(found, torch.func.grad(lambda x: layer(x)[0].sum())(xs))
+
+
+def test_gradients_of_gradients() -> None:
+    layer = canton.GRU(3, 4, recompute=True).double()
+    xs = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x)[0], xs)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], xs)

@@ -1,0 +1,94 @@
+"""Types as a user's checker sees them: py.typed is there, and strict pyright is content with a program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import canton
+
+PROGRAM = """\
+import torch
+from torch import Tensor, nn
+
+from canton import GRU, LSTM, MGU, RNN, Cell, ConvGRU2d, ConvLSTM2d, GRUCell, LSTMCell, MinGRU
+from canton import Recurrent, detach, gates
+from canton.maps import conv2d, dense, separable2d
+from canton.track import Architecture, MotionModel, Tracker, find_peaks
+
+
+def mine(c_in: int, c_out: int, bias: bool) -> nn.Module:
+    return nn.Linear(c_in, c_out, bias=bias)
+
+
+class Leaky(Cell):
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, gates=1, state_sizes=(hidden_size,), map=mine)
+
+    def advance(
+        self, gx: Tensor, state: tuple[Tensor, ...], drop: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        (h,) = state
+        return (gates.take(h, gates.gate(gx), gates.candidate(gx)),)
+
+
+layers: list[Recurrent] = [
+    GRU(3, 4, num_layers=2, map=mine), LSTM(3, 4, proj_size=2, map=dense), MGU(3, 4), RNN(3, 4), MinGRU(3, 4),
+    ConvGRU2d(3, 4, 3), ConvLSTM2d(3, 4, 3), GRU(3, 4, map=conv2d(3)), GRU(3, 4, map=separable2d(3)),
+    Recurrent([GRUCell(3, 4), LSTMCell(4, 4)]), Recurrent([Leaky(3, 4)], dropout=0.1),
+]
+xs = torch.randn(5, 2, 3)
+ys, state = layers[0](xs, lengths=torch.tensor([5, 2]))
+y, state = layers[0].step(xs[0], state)
+cut = detach(state)
+name: str = layers[0].which(xs)
+model = MotionModel(Architecture(memory=8))
+maps, memory = model.step(torch.rand(1, 3, 32, 32))
+tracks = Tracker(10.0).update(find_peaks(torch.rand(4, 4), stride=8, offset=3.5))
+places: list[tuple[float, float]] = [track.box.centre for track in tracks]
+"""
+
+
+def check(folder: Path, program: str) -> list[str]:
+    """What strict pyright says of `program`, a file of its own that knows Canton as an installed package."""
+    (folder / "program.py").write_text(program, "utf-8")
+    settings = {"include": ["program.py"], "typeCheckingMode": "strict", "pythonVersion": "3.10"}
+    # canton.__file__ is the source tree of an editable install, which pyright does not find through its hook
+    settings["extraPaths"] = [str(Path(canton.__file__).parents[1])]
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    try:
+        said = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        pytest.skip(f"pyright does not run here: {done.stderr[-300:]}")
+    return [
+        f"{found['range']['start']['line'] + 1}: {found['message']}" for found in said["generalDiagnostics"]
+    ]
+
+
+def test_the_types_are_shipped() -> None:
+    assert (Path(canton.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not here")
+def test_strict_pyright_is_content(tmp_path: Path) -> None:
+    assert check(tmp_path, PROGRAM) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not here")
+def test_strict_pyright_sees_a_wrong_argument(tmp_path: Path) -> None:
+    (found,) = check(tmp_path, 'from canton import GRU\n\nGRU("3", 4)\n')
+    assert found.startswith("3:")

@@ -1,0 +1,75 @@
+"""Input without a batch axis, as torch.nn takes it: cells, `which`; and what is said of other shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_sequence
+
+import canton
+from canton.interop.torch_nn import from_torch
+from tolerances import assert_close
+
+
+@pytest.mark.parametrize(
+    ("cell", "space"),
+    [
+        (canton.GRUCell(4, 5), ()),
+        (canton.LSTMCell(4, 5), ()),
+        (canton.MinGRUCell(4, 5), ()),
+        (canton.GRUCell(4, 5, map=canton.maps.conv2d(3)), (6, 7)),
+    ],
+)
+def test_a_cell_takes_one_row(cell: canton.Cell, space: tuple[int, ...]) -> None:
+    x = torch.randn(3, 4, *space)
+    state = tuple(torch.randn(3, size, *space) for size in cell.state_sizes)
+    whole, fresh = cell(x, state), cell(x)
+    for row in range(3):
+        given = tuple(s[row] for s in state)
+        for one, rows in ((cell(x[row], given), whole), (cell(x[row]), fresh)):
+            for s, all_rows in zip(
+                (one,) if isinstance(one, torch.Tensor) else one,
+                (rows,) if isinstance(rows, torch.Tensor) else rows,
+                strict=True,
+            ):
+                assert_close(s, all_rows[row])
+
+
+def test_a_cell_takes_one_row_as_torchs_does() -> None:
+    theirs, x, h = nn.GRU(4, 5), torch.randn(4), torch.randn(5)
+    ours = from_torch(theirs).cells[0]
+    assert_close(ours(x, h), theirs(x[None], h[None])[1][0])
+    assert ours(torch.tensor(2)).shape == (5,)
+
+
+def test_which_takes_what_forward_takes() -> None:
+    layer = canton.GRU(4, 5)
+    name = layer.which(torch.randn(7, 2, 4))
+    assert layer.which(torch.randn(7, 4)) == name
+    assert layer.which(pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])) == name
+    # a minGRU of unequal lengths goes another way than one of equal ones
+    minimal = canton.MinGRU(4, 5)
+    uneven = pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
+    minimal.kernel = minimal.which(uneven)
+    minimal(uneven)
+    turned = canton.GRU(4, 5, batch_first=True)
+    assert turned.which(torch.randn(2, 7, 4), torch.randn(1, 2, 5)) == name
+
+
+def test_shapes_are_told_as_they_were_given() -> None:
+    turned = canton.GRU(4, 5, batch_first=True)
+    with pytest.raises(ValueError, match=r"reset is \(6, 2\) torch.bool: it is \(2, 6\) torch.bool"):
+        turned(torch.randn(2, 6, 4), reset=torch.zeros(6, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"reset is \(5,\) torch.bool: it is \(6,\) torch.bool"):
+        turned(torch.randn(6, 4), reset=torch.zeros(5, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"xs has the shape \(4,\): it has 2 axes, then 4 channels"):
+        turned(torch.randn(4))
+    with pytest.raises(ValueError, match="hidden_size is 3: the map's 2 groups cannot share it"):
+        canton.MinGRU(4, 3, map=canton.maps.conv1d(3, groups=2))
+
+
+def test_a_kernel_that_cannot_step_is_told() -> None:
+    layer = canton.GRU(4, 5, reset="after", kernel="native")
+    with pytest.raises(ValueError, match="kernel is 'native', which cannot run this"):
+        layer.step(torch.randn(2, 4))

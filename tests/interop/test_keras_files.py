@@ -1,0 +1,273 @@
+"""Keras files: read what Keras wrote, write what Keras reads, refuse what Canton cannot compute."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peers import RECORDED
+
+import canton
+from canton.errors import UserError
+from canton.interop import keras_files
+from tolerances import assert_close
+
+h5py = pytest.importorskip("h5py", reason="h5py is not here (canton-torch[weights])")
+
+
+def recorded(name: str, system: str = "keras") -> tuple[torch.Tensor, torch.Tensor]:
+    with np.load(RECORDED / f"{system}.npz") as table:
+        return torch.from_numpy(table[f"{name}/x"]), torch.from_numpy(table[f"{name}/y"])
+
+
+def edited(tmp_path: Path, source: str, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a recorded .keras file whose recurrent layers' settings went through `change`."""
+
+    def walk(node: Any) -> None:
+        for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            walk(child)
+        if isinstance(node, dict) and node.get("class_name") in (
+            "GRU",
+            "LSTM",
+            "ConvLSTM2D",
+            "Bidirectional",
+        ):
+            change(node["config"])
+
+    path = tmp_path / source
+    with zipfile.ZipFile(RECORDED / source) as old, zipfile.ZipFile(path, "w") as new:
+        config = json.loads(old.read("config.json"))
+        walk(config)
+        new.writestr("config.json", json.dumps(config))
+        new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    return path
+
+
+@pytest.mark.parametrize(("file", "system"), [("text.keras", "keras"), ("text_30.keras", "keras_30")])
+def test_a_text_model_layer_by_layer(file: str, system: str) -> None:
+    x, expected = recorded("text_file", system)
+    for name in ("first", "second", "third"):
+        x, _ = keras_files.read(RECORDED / file, name)(x)
+    assert_close(x, expected)
+
+
+def test_a_weights_file_of_the_first_releases_counts_its_layers(tmp_path: Path) -> None:
+    path = tmp_path / "text.weights.h5"
+    with zipfile.ZipFile(RECORDED / "text_30.keras") as archive:
+        path.write_bytes(archive.read("model.weights.h5"))
+    with pytest.raises(ValueError, match="name is one of bidirectional, gru, gru_1"):
+        keras_files.read(path)
+    assert keras_files.read(path, "gru_1").cells[0].reset == "before"
+
+
+def test_a_video_model_needs_no_name() -> None:
+    x, expected = recorded("video_file")
+    y, _ = keras_files.read(RECORDED / "video.keras")(x.movedim(-1, 2))
+    assert_close(y.movedim(2, -1), expected)
+
+
+def test_a_weights_file_gives_the_same_layer() -> None:
+    alone = keras_files.read(RECORDED / "first.weights.h5")
+    for name, value in keras_files.read(RECORDED / "text.keras", "first").state_dict().items():
+        assert torch.equal(alone.state_dict()[name], value)
+
+
+def test_the_name_is_asked_for_and_checked() -> None:
+    with pytest.raises(ValueError, match="several recurrent layers: name is one of first, second, third"):
+        keras_files.read(RECORDED / "text.keras")
+    with pytest.raises(ValueError, match="no recurrent layer 'fourth'"):
+        keras_files.read(RECORDED / "text.keras", "fourth")
+
+
+REFUSED = {
+    "hard_sigmoid": ("video.keras", {"recurrent_activation": "hard_sigmoid"}, "'hard_sigmoid'"),
+    "relu": ("video.keras", {"activation": "relu"}, "activation='relu'"),
+    "valid": ("video.keras", {"padding": "valid"}, "padding='valid'"),
+    "strides": ("video.keras", {"strides": [2, 2]}, r"strides=\[2, 2\]"),
+    "backwards": ("video.keras", {"go_backwards": True}, "go_backwards=True"),
+    "merge_mode": ("text.keras", {"merge_mode": "sum"}, "merge_mode='sum'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_canton_does_not_have_is_refused(case: str, tmp_path: Path) -> None:
+    source, setting, reason = REFUSED[case]
+    key = next(iter(setting))
+    path = edited(tmp_path, source, lambda config: config.update(setting if key in config else {}))
+    with pytest.raises(ValueError, match=reason) as caught:
+        keras_files.read(path, "third" if source == "text.keras" else None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gru_without_bias_does_not_tell_its_reset(tmp_path: Path) -> None:
+    path, layer = tmp_path / "gru.weights.h5", canton.GRU(3, 4, bias=False)
+    keras_files.write(path, layer)
+    with pytest.raises(ValueError, match="give reset_after"):
+        keras_files.read(path)
+    xs = torch.randn(2, 5, 3)
+    again = keras_files.read(path, reset_after=False)
+    assert_close(again(xs)[0], layer(xs.transpose(0, 1))[0].transpose(0, 1))
+
+
+def packed(path: Path, config: str, weights: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights)
+
+
+def stripped(path: Path) -> None:
+    """A sound file whose layers' settings are gone."""
+    with zipfile.ZipFile(RECORDED / "video.keras") as archive:
+        packed(path, json.dumps({"config": {}}), archive.read("model.weights.h5"))
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "nothing": (lambda path: None, "no such file"),
+    "a folder": (Path.mkdir, "is a directory"),
+    "no zip": (lambda path: path.write_bytes(b"PK is not enough"), "no file of Keras 3"),
+    "cut short": (lambda path: path.write_bytes((RECORDED / "text.keras").read_bytes()[:9000]), "damaged"),
+    "no config": (lambda path: zipfile.ZipFile(path, "w").close(), "no file of Keras 3"),
+    "config of no JSON": (lambda path: packed(path, "{", b""), "no file of Keras 3"),
+    "brackets": (lambda path: packed(path, "[" * 10**5, b""), "damaged"),
+    "config of a list": (lambda path: packed(path, "[]", b""), "no file of Keras 3"),
+    "no numbers": (lambda path: packed(path, '{"config": {}}', b"none"), "no file of Keras 3"),
+    "bomb": (lambda path: packed(path, '{"config": {}}', b"0" * 10**7), "unpacks to 10,000,014 bytes"),
+    "settings gone": (stripped, "layer 'watch', of which its settings know nothing"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_file_is_told_in_one_line(case: str, tmp_path: Path) -> None:
+    make, words = DAMAGED[case]
+    path = tmp_path / "model.keras"
+    make(path)
+    with pytest.raises(UserError, match=words) as caught:
+        keras_files.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_weights_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    for content in (b"", b"no HDF5", (RECORDED / "first.weights.h5").read_bytes()[:3000]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="no file of Keras 3"):
+            keras_files.read(path)
+
+
+def test_a_weights_file_that_promises_too_much_or_holds_itself_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("layers/gru/cell/vars/0", shape=(10**6, 10**6), dtype="f4")  # not a byte of it
+    with pytest.raises(UserError, match="promises 4,000,000,000,000 bytes"):
+        keras_files.read(path)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers")
+        group["again"] = group
+    with pytest.raises(UserError, match="no file of Keras 3"):
+        keras_files.read(path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_changed_bytes_are_told_in_one_line_or_do_no_harm(seed: int, tmp_path: Path) -> None:
+    chance, path = np.random.default_rng(seed), tmp_path / "model.weights.h5"
+    content = bytearray((RECORDED / "first.weights.h5").read_bytes())
+    for place in chance.integers(len(content), size=8):
+        content[place] = chance.integers(256)
+    path.write_bytes(content)
+    said = ""
+    try:
+        keras_files.read(path)
+    except ValueError as error:  # UserError among them
+        said = str(error)
+    assert "\n" not in said
+
+
+def test_a_setting_that_is_missing_is_told(tmp_path: Path) -> None:
+    path = edited(tmp_path, "video.keras", lambda config: config.pop("padding"))
+    with pytest.raises(UserError, match="it says no 'padding'"):
+        keras_files.read(path)
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "gru.keras"
+    keras_files.write(path, canton.GRU(3, 4))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="no such file"):
+        keras_files.write(tmp_path / "none" / "gru.keras", canton.GRU(3, 4))
+    with pytest.raises(ValueError, match="MGUCell"):
+        keras_files.write(path, canton.MGU(3, 4))
+    assert path.read_bytes() == before
+
+
+def test_the_file_says_which_reset(tmp_path: Path) -> None:
+    path = edited(tmp_path, "text.keras", lambda c: c.update({"reset_after": False} if "units" in c else {}))
+    with pytest.raises(ValueError, match="row for the state"):
+        keras_files.read(path, "first")
+
+
+LAYERS = {
+    "gru": (lambda: canton.GRU(3, 4, 2, bidirectional=True), None),
+    "gru after": (lambda: canton.GRU(3, 4, reset="after"), None),
+    "gru without bias": (lambda: canton.GRU(3, 4, bias=False, reset="after"), None),
+    "lstm": (lambda: canton.LSTM(3, 4, 2), None),
+    "rnn": (lambda: canton.RNN(3, 4, nonlinearity="relu"), None),
+    "line": (lambda: canton.ConvLSTM1d(3, 4, 3, bidirectional=True), (7,)),
+    "video": (lambda: canton.ConvLSTM2d(3, 4, (3, 2), 2), (5, 6)),
+    "volume": (lambda: canton.ConvLSTM3d(3, 4, 3, bias=False), (3, 4, 5)),
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_what_is_written_is_read_back(case: str, tmp_path: Path) -> None:
+    make, size = LAYERS[case]
+    layer = make()
+    path = tmp_path / "layer.keras"
+    keras_files.write(path, layer, image_size=size)
+    keras_files.write(tmp_path / "layer.weights.h5", layer)
+    each = layer.directions
+    for k in range(len(layer.cells) // each):
+        stage = layer.cells[k * each : (k + 1) * each]
+        for name, value in keras_files.read(path, f"layer_{k}").cells.state_dict().items():
+            assert torch.equal(value, stage.state_dict()[name])
+    if case not in ("rnn", "gru without bias"):  # a file of numbers alone cannot tell relu, nor the reset
+        read = keras_files.read(tmp_path / "layer.weights.h5", "layer_0")
+        assert torch.equal(read.cells[0].hidden_map.weight, layer.cells[0].hidden_map.weight)
+
+
+def names_of(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    file.visititems(lambda name, thing: found.update({name: getattr(thing, "shape", None)}))
+    return found
+
+
+def test_what_is_written_lies_as_keras_lays_it(tmp_path: Path) -> None:
+    """The same groups and shapes as a file of Keras's own (3.15.1 loads what is written here)."""
+    path = tmp_path / "first.weights.h5"
+    keras_files.write(path, keras_files.read(RECORDED / "first.weights.h5"))
+    with h5py.File(path) as ours, h5py.File(RECORDED / "first.weights.h5") as theirs:
+        assert names_of(ours) == names_of(theirs)
+    with zipfile.ZipFile(RECORDED / "text.keras") as archive:
+        content = BytesIO(archive.read("model.weights.h5"))
+    third = keras_files.read(RECORDED / "text.keras", "third")
+    keras_files.write(tmp_path / "third.weights.h5", third)
+    with h5py.File(tmp_path / "third.weights.h5") as ours, h5py.File(content) as theirs:
+        wanted = {k: v for k, v in names_of(theirs["layers/bidirectional"]).items() if "_layer/vars" not in k}
+        assert names_of(ours["layers/bidirectional"]) == wanted
+
+
+def test_writing_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in .keras or .weights.h5"):
+        keras_files.write(tmp_path / "layer.h5", canton.GRU(3, 4))
+    with pytest.raises(ValueError, match="image_size is None"):
+        keras_files.write(tmp_path / "layer.keras", canton.ConvLSTM2d(3, 4, 3))
+    with pytest.raises(ValueError, match="MGUCell"):
+        keras_files.write(tmp_path / "layer.keras", canton.MGU(3, 4))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,147 @@
+"""Keras, Flax, MXNet, RAFT and Robust Video Matting: outputs, states and gradients as they recorded them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from peers import RECORDED, Peer, peers, results
+
+from canton.interop import flax, keras, raft
+from tolerances import assert_close
+
+CASES = list(peers())
+NAMES = [f"{peer.system}-{peer.case}" for peer in CASES]
+# Two biases that are added up, and Flax's f + 1, do not come back as they were; see the modules' docstrings.
+CHANGED = {
+    "keras-gru_after": {"w2"},
+    "mxnet-gru2d": {"w_i2h_bias", "w_h2h_bias"},
+    "mxnet-gru1d_two_kernels": {"w_i2h_bias", "w_h2h_bias"},
+    "flax-conv_lstm": {"w_cell.ih.bias", "w_cell.hh.bias"},
+}
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).view(np.uint32)
+
+
+def test_every_system_is_recorded_with_its_version() -> None:
+    versions = json.loads((RECORDED / "versions.json").read_text("utf-8"))
+    assert {peer.system for peer in CASES} == {"keras", "flax", "mxnet", "raft", "rvm"}
+    assert {path.stem for path in RECORDED.glob("*.npz")} == set(versions)
+    assert len(CASES) == 22
+
+
+def test_the_recordings_stay_small() -> None:
+    assert sum(path.stat().st_size for path in RECORDED.iterdir()) < 350_000
+
+
+@pytest.mark.parametrize("peer", CASES, ids=NAMES)
+def test_outputs_states_and_gradients(peer: Peer) -> None:
+    ours, expected = results(peer)
+    assert set(ours) == set(expected)
+    for name, value in expected.items():
+        assert_close(ours[name], value, f"{peer.case} {name}")
+
+
+@pytest.mark.parametrize("peer", CASES, ids=NAMES)
+def test_weights_come_back_bit_for_bit(peer: Peer) -> None:
+    back = peer.unload(peer.load(peer.weights))
+    for name, value in peer.weights.items():
+        if name not in CHANGED.get(f"{peer.system}-{peer.case}", ()):
+            assert np.array_equal(bits(back[name]), bits(value)), name
+
+
+@pytest.mark.parametrize("peer", CASES, ids=NAMES)
+def test_ours_there_and_back_changes_no_bit(peer: Peer) -> None:
+    layer = peer.load(peer.weights)
+    again = peer.load(peer.unload(layer))
+    before, after = layer.state_dict(), again.state_dict()
+    assert list(before) == list(after)
+    for name, value in before.items():
+        if peer.case.startswith("conv_lstm") and peer.system == "flax" and "bias" in name:
+            assert_close(after[name], value, name)  # f is b - 1 there
+        else:
+            assert torch.equal(value.view(torch.int32), after[name].view(torch.int32)), name
+
+
+def test_loading_draws_no_numbers() -> None:
+    before = torch.get_rng_state()
+    for peer in CASES:
+        peer.load(peer.weights)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_in_another_order_are_seen() -> None:
+    """The comparison itself: gates swapped in the file give other numbers."""
+    peer = next(p for p in CASES if p.case == "gru_before")
+    swapped = {k: np.roll(v, 4, axis=-1) for k, v in peer.weights.items()}
+    wrong = peer._replace(arrays={**peer.arrays, **swapped})
+    ours, expected = results(wrong)
+    with pytest.raises(AssertionError, match="error"):
+        assert_close(ours["y"], expected["y"])
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+class TestKerasRefusals:
+    def test_a_bias_of_the_other_reset(self) -> None:
+        with pytest.raises(ValueError, match=r"row for the state.*no place"):
+            keras.gru([zeros(3, 12), zeros(4, 12), zeros(2, 12)], reset_after=False)
+        with pytest.raises(ValueError, match="one row"):
+            keras.gru([zeros(3, 12), zeros(4, 12), zeros(12)], reset_after=True)
+
+    def test_the_kind_of_reset_is_asked_for(self) -> None:
+        with pytest.raises(ValueError, match="give reset_after"):
+            keras.gru([zeros(3, 12), zeros(4, 12)])
+        assert keras.gru([zeros(3, 12), zeros(4, 12), zeros(2, 12)]).cells[0].reset == "after"
+        assert keras.gru([zeros(3, 12), zeros(4, 12), zeros(12)]).cells[0].reset == "before"
+
+    def test_shapes_that_do_not_fit(self) -> None:
+        with pytest.raises(ValueError, match="no cell of 4 gates"):
+            keras.lstm([zeros(3, 16), zeros(4, 12)])
+        with pytest.raises(ValueError, match="5 arrays"):
+            keras.lstm([zeros(3, 16)] * 5)
+        with pytest.raises(ValueError, match="int64"):
+            keras.lstm([np.zeros((3, 16), np.int64), zeros(4, 16)])
+        with pytest.raises(ValueError, match="3, 4 or 5 axes"):
+            keras.conv_lstm([zeros(3, 16), zeros(4, 16)])
+
+
+class TestFlaxRefusals:
+    def test_another_cells_tree(self) -> None:
+        peer = next(p for p in CASES if p.case == "lstm" and p.system == "flax")
+        tree = flax.to_params(peer.load(peer.weights))
+        with pytest.raises(ValueError, match=r"missing.*hn/bias"):
+            flax.gru(tree)
+
+    def test_the_dict_around_a_tree_is_opened(self) -> None:
+        peer = next(p for p in CASES if p.case == "gru")
+        tree = flax.to_params(peer.load(peer.weights))
+        assert flax.gru({"params": {"cell": tree}}).cells[0].hidden_size == 4
+
+
+class TestConvGRURefusals:
+    def test_a_missing_name_says_which(self) -> None:
+        with pytest.raises(ValueError, match=r"no 'gru.convz.weight': check prefix"):
+            raft.raft({"convz.weight": zeros(3, 5, 3, 3)}, prefix="gru.")
+
+    def test_mxnets_names_may_have_a_prefix(self) -> None:
+        peer = next(p for p in CASES if p.case == "gru2d")
+        named = {f"conv_gru0_{k[2:]}": v for k, v in peer.weights.items()}
+        assert raft.mxnet(named).cells[0].reset == "after"
+        with pytest.raises(ValueError, match="2 names that end in 'i2h_weight'"):
+            raft.mxnet({**named, "conv_gru1_i2h_weight": named["conv_gru0_i2h_weight"]})
+
+    def test_a_prefix_stands_before_the_names(self) -> None:
+        peer = next(p for p in CASES if p.case == "sep_conv_gru")
+        layer = peer.load(peer.weights)
+        named = raft.to_raft(layer, "update_block.gru.")
+        assert set(named) == {f"update_block.gru.{k[2:]}" for k in peer.weights}
+        again = raft.raft({**named, "other.weight": torch.zeros(1)}, "update_block.gru.")
+        for name, value in layer.state_dict().items():
+            assert torch.equal(again.state_dict()[name], value)

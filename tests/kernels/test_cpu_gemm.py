@@ -1,0 +1,200 @@
+"""The native product of large matrices, and the dense map made of it, against torch in float64."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from canton import kernels
+from canton.kernels import cpu
+from canton.kernels.cpu import gemm, linear
+from tolerances import assert_close
+
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+
+SHAPES = [(1, 1, 1), (2, 3, 5), (14, 32, 64), (15, 33, 65), (113, 31, 1025), (64, 96, 2050), (300, 7, 40)]
+
+
+@pytest.mark.parametrize(("rows", "columns", "depth"), SHAPES)
+@pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_the_product(
+    instructions: str,
+    rows: int,
+    columns: int,
+    depth: int,
+    turned: str,
+    levels: int,
+) -> None:
+    a = torch.randn(depth, rows).t() if turned in ("a", "both") else torch.randn(rows, depth)
+    b = torch.randn(columns, depth).t() if turned in ("b", "both") else torch.randn(depth, columns)
+    bias = torch.randn(columns)
+    expected = a.double() @ b.double()
+    assert_close(gemm.multiply(a, b, None, levels), expected, "product")
+    assert_close(gemm.multiply(a, b, bias, levels), expected + bias.double(), "product and bias")
+
+
+def test_strided_matrices(instructions: str) -> None:
+    a, b = torch.randn(50, 3 * 70)[:, 70:140], torch.randn(140, 90)[::2, 10:50]
+    assert_close(gemm.multiply(a, b), a.double() @ b.double())
+    assert_close(gemm.multiply(a[:, ::2], b[::2, ::3]), a[:, ::2].double() @ b[::2, ::3].double())
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_threads_do_not_change_a_bit(levels: int, turned: bool) -> None:
+    a, b = torch.randn(1030, 1029), torch.randn(1029, 77)
+    a = a.t().contiguous().t() if turned else a
+    alone, again = gemm.multiply(a, b, None, levels), gemm.multiply(a, b, None, levels)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = gemm.multiply(a, b, None, levels)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(alone, again)
+    assert torch.equal(alone, together)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir() or len(os.sched_getaffinity(0)) < 2,
+    reason="no Linux, or one processor",
+)
+def test_threads_may_run_where_they_might_before() -> None:
+    """One that was woken on the first one's processor leaves it, and may come back."""
+    a, b, allowed = torch.randn(300, 300), torch.randn(300, 300), os.sched_getaffinity(0)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gemm.multiply(a, b)  # now there are two
+        tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        for _ in range(20):
+            for where in ({min(allowed)}, allowed):  # all on one processor, then free to go
+                for task in tasks:
+                    os.sched_setaffinity(task, where)
+            gemm.multiply(a, b)
+            assert all(os.sched_getaffinity(task) == allowed for task in tasks)
+    finally:
+        torch.set_num_threads(usual)
+
+
+@pytest.mark.parametrize(("levels", "partners"), [(0, [3]), (1, [2, 3]), (2, [0, 1, 2, 3])])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_bad_number_stays_with_its_partners(bad: float, levels: int, partners: list[int]) -> None:
+    a, b = torch.randn(40, 64), torch.randn(64, 40)
+    a[3, 5] = bad
+    rows = gemm.multiply(a, b, None, levels).isfinite().all(1)
+    assert not rows[3]
+    assert rows[[row for row in range(40) if row not in partners]].all()
+
+
+@pytest.mark.parametrize(("levels", "most"), [(0, 1e-6), (1, 2e-6), (2, 4e-6)])
+def test_how_much_is_rounded(levels: int, most: float) -> None:
+    """Relative to the largest output, at this size; docs/speed.md has more of them."""
+    a, b = torch.randn(256, 2048), torch.randn(2048, 256)
+    expected = a.double() @ b.double()
+    error = (gemm.multiply(a, b, None, levels) - expected).abs().max() / expected.abs().max()
+    assert error < most
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth", "levels"),
+    [
+        (16384, 3072, 1024, 2),
+        (3072, 1024, 16384, 2),
+        (8192, 768, 256, 1),
+        (4096, 256, 256, 0),
+        (16384, 3072, 64, 0),
+    ],
+)
+def test_only_large_products_go_by_strassen(rows: int, columns: int, depth: int, levels: int) -> None:
+    assert gemm.levels_for(rows, columns, depth) == levels
+
+
+def test_strassen_is_for_what_is_summed_over_all_rows() -> None:
+    """A weight's gradient goes by it; where a row of the result is a row of the batch, nothing does."""
+    a, b = torch.randn(1024, 512), torch.randn(512, 1024)
+    assert gemm.levels_for(1024, 1024, 512) == 1
+    plain, quick = gemm.multiply(a, b), gemm.multiply(a, b, None, 1)
+    assert not torch.equal(plain, quick)
+    assert torch.equal(gemm.product(a, b), plain)
+    assert torch.equal(gemm.product(a, b, summed=True), quick)
+
+
+def test_rows_of_large_products_do_not_see_each_other() -> None:
+    """Forward and backward: neither in a last bit, nor through a number that is not finite."""
+    module, x = nn.Linear(512, 1536), torch.randn(1203, 512)
+    assert gemm.levels_for(1203, 1536, 512) > 0
+    changed = x.clone()
+    changed[5] = float("nan")
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.clone().requires_grad_()
+        y = kernels.apply(module, x)
+        return y.detach(), torch.autograd.grad(y.square().sum(), x)[0]
+
+    others = [row for row in range(1203) if row != 5]
+    for value, other in zip(both(x), both(changed), strict=True):
+        assert torch.equal(value[others], other[others])
+        assert not other[5].isfinite().any()
+
+
+def gradients(module: nn.Linear, x: Tensor, weigh: Tensor, fast: bool) -> dict[str, Tensor]:
+    x = x.detach().requires_grad_()
+    y = kernels.apply(module, x) if fast else module(x)
+    names = ["y", "x", *dict(module.named_parameters())]
+    found = torch.autograd.grad((y * weigh).sum(), [x, *module.parameters()])
+    return dict(zip(names, [y.detach(), *found], strict=True))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_dense_map(bias: bool) -> None:
+    module, x, weigh = nn.Linear(129, 200, bias=bias), torch.randn(257, 129), torch.randn(257, 200)
+    assert linear.refuses(module, x) is None
+    found = gradients(module, x, weigh, fast=True)
+    for name, value in gradients(module.double(), x.double(), weigh.double(), fast=False).items():
+        assert_close(found[name], value, name)
+
+
+def test_a_gradient_of_a_gradient() -> None:
+    module, x = nn.Linear(129, 200), torch.randn(257, 129).requires_grad_()
+
+    def twice(y: Tensor) -> Tensor:
+        (d,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(d.square().sum(), module.weight)[0]
+
+    assert_close(twice(kernels.apply(module, x)), twice(module(x)))
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "reason"),
+    [
+        (nn.Linear(129, 200), torch.randn(3, 129), "too small"),
+        (nn.Linear(129, 200).double(), torch.randn(257, 129).double(), "float32"),
+        (nn.Conv2d(3, 4, 1), torch.randn(1, 3, 4, 4), "no nn.Linear"),
+        (nn.Bilinear(129, 1, 200), torch.randn(257, 129), "no nn.Linear"),
+    ],
+)
+def test_what_it_refuses(module: nn.Module, x: Tensor, reason: str) -> None:
+    assert reason in (linear.refuses(module, x) or "")
+
+
+def test_hooks_and_transforms_see_torchs_product() -> None:
+    module, x, seen = nn.Linear(129, 200), torch.randn(257, 129), []
+    handle = module.register_forward_hook(lambda *_: seen.append(1))
+    kernels.apply(module, x)
+    assert seen
+    handle.remove()
+    tangent = torch.func.jvp(lambda x: kernels.apply(module, x), (x,), (x,))[1]
+    assert_close(tangent, (x.double() @ module.weight.detach().double().t()))
+
+
+def test_a_bias_may_lie_anywhere() -> None:
+    a, b = torch.randn(300, 160), torch.randn(160, 200)
+    spread, same = torch.arange(400.0)[::2], torch.full((1,), 3.0).expand(200)
+    for bias in (spread, same):
+        assert_close(gemm.multiply(a, b, bias), a.double() @ b.double() + bias.double(), "product and bias")

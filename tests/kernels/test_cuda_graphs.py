@@ -1,0 +1,299 @@
+"""The recorded loop without a GPU: what is recorded and when, and that a recording sees nothing but its own.
+
+In place of a CUDA graph stands one that does the same work again, from the same memory into the same memory:
+what a real one cannot see, it does not see either. `test_cuda.py` has the real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from threading import RLock
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import canton
+from canton import kernels
+from canton.core.recurrent import loop
+from canton.kernels import Dense, Job, cuda_graphs
+from canton.kernels.cuda_graphs import cache, capture
+from cases import MAPS, shake_
+from jobs import OPTIONS, RUNS, draw, make_cell, outcome, setting
+from tolerances import assert_close
+
+
+class Again:
+    """Stands in for `recording.Graph`."""
+
+    replays = 0
+    fails: RuntimeError | None = None
+
+    def __init__(self, work: Callable[[], Any], device: torch.device) -> None:
+        if Again.fails is not None:
+            raise Again.fails
+        self.work, self.made = work, work()
+
+    def take_turn(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def replay(self) -> None:
+        Again.replays += 1
+        places: list[Tensor] = []
+        made: list[Tensor] = []
+        capture.form(self.made, places)
+        capture.form(self.work(), made)
+        for place, new in zip(places, made, strict=True):
+            place.copy_(new)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> cache.Cache:
+    """An empty cache, on a processor that passes for a GPU."""
+    monkeypatch.setattr(capture, "Graph", Again)
+    monkeypatch.setattr(cuda_graphs, "_on", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(cuda_graphs, "_capturing", lambda device: False)
+    monkeypatch.setattr(Again, "replays", 0)
+    monkeypatch.setattr(Again, "fails", None)
+    cuda_graphs.clear()
+    place = cuda_graphs.Place(cache.Cache(), RLock())
+    monkeypatch.setattr(cuda_graphs, "_PLACES", {torch.device("cpu"): place})
+    return place.cache
+
+
+@pytest.mark.parametrize(("cell", "place", "options"), RUNS)
+def test_played_back_it_is_the_loop(cell: str, place: str, options: str, kept: cache.Cache) -> None:
+    made = make_cell(cell, place)
+    first: dict[str, Tensor] = {}
+    for turn in range(3):
+        shake_(made)
+        job = draw(made, MAPS[place], OPTIONS[options])
+        truth = outcome(job, made, lambda job, loop: loop(job))
+        found = outcome(job, made, cuda_graphs.run)
+        assert Again.replays == 2 * turn, "first it is run, then recorded: one way there and one back"
+        assert found.keys() == truth.keys()
+        for name, value in truth.items():
+            assert_close(found[name], value, what=f"turn {turn}: {name}")
+        if turn == 1:
+            first, copies = found, {name: value.clone() for name, value in found.items()}
+    assert len(kept) == 2
+    assert all(torch.equal(first[name], copies[name]) for name in first), "a later run wrote to what it gave"
+
+
+def job_of(cell: canton.Cell, steps: int = 5, batch: int = 2) -> Job:
+    gx = cell.project(torch.randn(steps * batch, 3)).unflatten(0, (steps, batch))
+    return Job(cell.plan(), gx, *(cell.start(gx[0], gx.dtype),) * 2)
+
+
+def run(cell: canton.Cell, **sizes: int) -> Tensor:
+    return cuda_graphs.run(job_of(cell, **sizes), partial(loop, cell=cell))[0]
+
+
+def test_two_runs_under_way_at_once(kept: cache.Cache) -> None:
+    """As in a stack of layers of one shape: the second forward comes before the first backward."""
+    cells = [canton.GRUCell(3, 4) for _ in range(2)]
+    for _ in range(3):
+        grads = []
+        jobs = [job_of(cell) for cell in cells]
+        for play in (cuda_graphs.run, lambda job, loop: loop(job)):
+            outs = [play(job, partial(loop, cell=cell))[0] for job, cell in zip(jobs, cells, strict=True)]
+            loss = outs[0].square().sum() + 3 * outs[1].square().sum()
+            grads.append(torch.autograd.grad(loss, [cell.candidate_map.weight for cell in cells]))
+        for found, truth in zip(*grads, strict=True):
+            assert_close(found, truth)
+    assert len(kept) == 2, "both cells share one recording each way"
+
+
+def test_without_gradients_and_in_inference_mode(kept: cache.Cache) -> None:
+    cell = canton.LSTMCell(3, 4)
+    for mode in (torch.no_grad, torch.inference_mode, torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with mode():
+            job = job_of(cell)
+            found, state = cuda_graphs.run(job, partial(loop, cell=cell))
+            truth, last = loop(job, cell)
+        assert_close(found, truth)
+        for s, wanted in zip(state, last, strict=True):
+            assert_close(s, wanted)
+    assert len(kept) == 1
+    assert Again.replays == 3
+
+
+def test_gradients_of_gradients(kept: cache.Cache) -> None:
+    cell = canton.GRUCell(3, 4).double()
+    state = cell.start(torch.zeros(2, 12, dtype=torch.float64), torch.float64)
+    gx = torch.randn(4, 2, 12, dtype=torch.float64, requires_grad=True)
+
+    def ys(gx: Tensor) -> Tensor:
+        return cuda_graphs.run(Job(cell.plan(), gx, state, state), partial(loop, cell=cell))[0]
+
+    assert torch.autograd.gradcheck(ys, gx)
+    assert torch.autograd.gradgradcheck(ys, gx)
+    assert Again.replays > 10
+
+
+def test_what_is_recorded_anew(kept: cache.Cache) -> None:
+    """Whatever shapes the work makes a recording of its own; what does not, shares one."""
+    cell = canton.GRUCell(3, 4)
+    with torch.no_grad():
+        for sizes in ({"steps": 5}, {"steps": 6}, {"batch": 3}):
+            for _ in range(3):
+                run(cell, **sizes)
+        assert len(kept) == 3
+        for other in (canton.GRUCell(3, 4), canton.GRUCell(3, 4, reset="after"), canton.RNNCell(3, 4)):
+            for _ in range(2):
+                run(other)
+        assert len(kept) == 5, "the first of them has the shape of one that is there"
+    for _ in range(2):
+        run(cell)
+    assert len(kept) == 6, "what is kept for the way back is another matter"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        (torch.backends.cuda.matmul, "allow_tf32", True),
+        (torch.backends.cuda.matmul, "allow_fp16_accumulation", True),
+        (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
+        (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+        (torch.backends.cudnn.conv, "fp32_precision", "ieee"),
+        (torch.backends.cudnn, "enabled", False),
+        (torch.backends.cudnn, "benchmark", True),
+        (torch.backends.cudnn, "deterministic", True),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_recording_keeps_to_torchs_settings(
+    owner: object, name: str, value: object, kept: cache.Cache
+) -> None:
+    """They decide which operations run: with others, work of the same shape is recorded anew."""
+    cell = canton.GRUCell(3, 4)
+    assert getattr(owner, name) != value
+    with torch.no_grad():
+        for _ in range(2):
+            run(cell)
+        with setting(owner, name, value):
+            for _ in range(2):
+                run(cell)
+            assert len(kept) == 2
+        run(cell)
+    assert len(kept) == 2
+
+
+def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
+    """The gradients of weights are another recording: one without them must not serve where they count."""
+    cell = canton.GRUCell(3, 4)
+    for wanted in (False, False, True, True, False, True):
+        cell.requires_grad_(wanted)
+        job = job_of(cell)
+        job = job._replace(gx=job.gx.detach().requires_grad_())
+        leaves = [job.gx, *([cell.hidden_map.weight, cell.candidate_map.weight] if wanted else [])]
+        grads = []
+        for play in (cuda_graphs.run, lambda job, loop: loop(job)):
+            ys, _ = play(job, partial(loop, cell=cell))
+            grads.append(torch.autograd.grad(ys.square().sum(), leaves))
+        for found, truth in zip(*grads, strict=True):
+            assert_close(found, truth)
+    assert len(kept) == 3
+
+
+def test_short_and_empty_work_is_refused(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda job: True)
+    cell = canton.GRUCell(3, 4)
+    for sizes in ({"steps": cuda_graphs.LEAST_STEPS - 1}, {"batch": 0}):
+        assert cuda_graphs.refuses(job_of(cell, **sizes)) == "it records work of 4 steps or more"
+    assert cuda_graphs.refuses(job_of(cell, steps=cuda_graphs.LEAST_STEPS)) is None
+
+
+def test_inside_a_capture_it_is_run(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backward pass may be captured whose forward pass was not."""
+    cell = canton.GRUCell(3, 4)
+    for _ in range(3):
+        run(cell).sum().backward()
+    assert Again.replays == 4
+    monkeypatch.setattr(cuda_graphs, "_capturing", lambda device: True)
+    run(cell).sum().backward()
+    assert Again.replays == 4
+
+
+def test_what_cannot_be_recorded_is_said_once(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = canton.GRUCell(3, 4)
+    monkeypatch.setattr(Again, "fails", RuntimeError("operation not permitted when stream is capturing"))
+    with torch.no_grad():
+        run(cell)
+        with pytest.warns(RuntimeWarning, match="cannot be recorded.*not permitted"):
+            run(cell)
+        job = job_of(cell)
+        assert_close(cuda_graphs.run(job, partial(loop, cell=cell))[0], loop(job, cell)[0])
+    assert len(kept) == 0
+
+
+def test_short_of_memory_it_is_run_and_recorded_later(
+    kept: cache.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded goes: it may hold the memory that is wanted."""
+    cell = canton.GRUCell(3, 4)
+    with torch.no_grad():
+        for _ in range(2):
+            run(cell, steps=6)
+        assert len(kept) == 1
+        monkeypatch.setattr(Again, "fails", torch.OutOfMemoryError("CUDA out of memory"))
+        for _ in range(2):
+            job = job_of(cell)
+            assert_close(cuda_graphs.run(job, partial(loop, cell=cell))[0], loop(job, cell)[0])
+        assert len(kept) == 0
+        monkeypatch.setattr(Again, "fails", None)
+        for _ in range(65):
+            assert len(kept) == 0
+            run(cell)
+        assert len(kept) == 1
+
+
+def test_the_form_tells_apart() -> None:
+    def formed(thing: object) -> object:
+        return capture.form(thing, [])
+
+    a = torch.zeros(2, 3)
+    assert formed((a, None)) == formed((torch.ones(2, 3), None))
+    different = (
+        (a,),
+        (None, a),
+        (a.t(),),
+        (a.t().contiguous(),),
+        (a.double(),),
+        (a[:1].expand(2, 3),),
+        [a],
+        Dense(a),
+        (a, 1),
+        (a, True),
+        (a.to("meta"),),
+    )
+    assert len({formed(thing) for thing in different}) == len(different)
+
+
+class Own(Tensor):
+    """Somebody's."""
+
+
+def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = canton.GRUCell(3, 4)
+    job = job_of(cell)
+    assert kernels.explain(job)["graphs"] == "it needs a GPU"
+    with pytest.raises(ValueError, match="kernel is 'graphs', which cannot run this: it needs a GPU"):
+        canton.GRU(3, 4, kernel="graphs")(torch.randn(5, 2, 3))
+    huge = job._replace(gx=torch.zeros(()).expand(1 << 20, 64, 12), state=(torch.zeros(64, 4),))
+    monkeypatch.setattr(cuda_graphs, "_capturing", lambda device: True)
+    monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda job: True)
+    assert cuda_graphs.refuses(huge) == "its buffers would take 12.0 GiB of memory, and 2 is the most"
+    assert cuda_graphs.refuses(job) == "a CUDA graph is being captured already"
+    with torch.autocast("cpu"):
+        assert str(cuda_graphs.refuses(job)).startswith("autocast")
+    assert (
+        cuda_graphs.refuses(job._replace(gx=job.gx.as_subclass(Own)))
+        == "one of its tensors is of a class of its own"
+    )
+    mixed = job._replace(gx=job.gx.double())
+    assert "one floating dtype" in str(cuda_graphs.refuses(mixed))

@@ -1,0 +1,136 @@
+"""Kernels against the readable loop: outputs, final states and every gradient, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+import canton
+from canton import maps
+from canton.core.recurrent import Recurrent
+from canton.kernels import cpu
+from gradients import held_to_the_loop, results
+from tolerances import assert_close
+
+CELLS = {
+    "rnn-relu": lambda m: canton.RNNCell(4, 6, nonlinearity="relu", map=m),
+    "gru-before": lambda m: canton.GRUCell(4, 6, map=m),
+    "gru-after": lambda m: canton.GRUCell(4, 6, reset="after", map=m),
+    "mgu": lambda m: canton.MGUCell(4, 6, map=m),
+    "gru2": lambda m: canton.MGUCell(4, 6, gate_input=False, reset=False, map=m),
+    "lstm": lambda m: canton.LSTMCell(4, 6, map=m),
+    "lstm-peephole": lambda m: canton.LSTMCell(4, 6, peephole=True, map=m),
+}
+MAPS = {
+    "dense": (maps.dense, ()),
+    "conv2d-circular": (maps.conv2d((3, 2), padding_mode="circular"), (5, 4)),
+    "conv1d-groups": (maps.conv1d(3, dilation=2, groups=2), (7,)),
+}
+NATIVE = pytest.param("native", marks=pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not())))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("options", ["plain", "lengths", "reset", "noisy"])
+@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_fused(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    made, space = MAPS[kind]
+    xs = torch.randn(5, 3, 4, *space, dtype=dtype)
+    noise = {"recurrent_dropout": 0.3, "zoneout": 0.2} if options == "noisy" else {}
+    given = {}
+    if options == "lengths":
+        given["lengths"] = torch.tensor([5, 0, 2])
+    if options == "reset":
+        given["reset"] = torch.rand(5, 3) < 0.4
+    held_to_the_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "fused", **given)
+
+
+# What is odd about an input, as (steps, batch, a change of xs, whether all lengths are zero).
+Odd = tuple[int, int, Callable[[Tensor], Tensor], bool]
+ODD: dict[str, Odd] = {
+    "one-step": (1, 3, lambda xs: xs, False),
+    "one-row": (5, 1, lambda xs: xs, False),
+    "one-of-each": (1, 1, lambda xs: xs, False),
+    "no-rows": (4, 0, lambda xs: xs, False),
+    "no-steps-count": (4, 3, lambda xs: xs, True),
+    "turned": (5, 3, lambda xs: xs.transpose(0, 2).contiguous().transpose(0, 2), False),
+    "every-second": (5, 3, lambda xs: xs.repeat_interleave(2, 0).repeat_interleave(2, 1)[::2, 1::2], False),
+    "expanded": (5, 3, lambda xs: xs[:1, :1].expand_as(xs), False),
+    "channels-last": (5, 3, lambda xs: xs.movedim(2, -1).contiguous().movedim(-1, 2), False),
+}
+
+
+@pytest.mark.parametrize("kernel", ["fused", NATIVE, "auto"])
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(
+    "map_and_space", [(maps.dense, ()), (maps.conv2d((3, 5)), (4, 6))], ids=["dense", "conv"]
+)
+def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, kernel: str) -> None:
+    made, space = map_and_space
+    steps, batch, change, empty = ODD[odd]
+    layer = Recurrent(canton.GRUCell(4, 6, map=made))
+    xs = change(torch.randn(steps, batch, 4, *space))
+    options = {"lengths": torch.zeros(batch, dtype=torch.int64)} if empty else {}
+    layer.kernel = kernel
+    if kernel == "native" and batch == 0:
+        with pytest.raises(ValueError, match="kernel is 'native', which cannot run this"):
+            layer(xs, **options)
+        return
+    found = held_to_the_loop(layer, xs, kernel, **options)
+    if empty:
+        assert not found["ys"].any()
+
+
+@pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not()))
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("kind", MAPS)
+def test_auto_takes_the_fastest_that_can(kind: str, cell: str) -> None:
+    made, space = MAPS[kind]
+    layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
+    native_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
+    assert layer.which(xs) == ("native" if native_can else "fused")
+    held_to_the_loop(layer, xs, "auto")
+    assert layer.double().which(xs.double()) == "fused"
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("cell", ["gru-before", "lstm-peephole"])
+def test_fused_gradients_of_gradients(cell: str, steps: int) -> None:
+    layer = Recurrent(CELLS[cell](maps.dense), kernel="fused").double()
+    xs = torch.randn(steps, 2, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: layer(x)[0], xs)
+    assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], xs)
+
+
+@pytest.mark.parametrize("kernel", ["loop", "fused", NATIVE, "auto"])
+@pytest.mark.parametrize("kind", ["dense", "conv2d-circular"])
+def test_the_same_bits_twice(kind: str, kernel: str) -> None:
+    made, space = MAPS[kind]
+    layer = Recurrent([canton.GRUCell(4, 33, map=made), canton.GRUCell(33, 33, map=made)], kernel=kernel)
+    xs = torch.randn(9, 3, 4, *space)
+    first, second = results(layer, xs), results(layer, xs)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("where", ["xs", "state", "initial.0", "cells.0.candidate_map.weight"])
+def test_forward_mode_takes_the_loop(where: str) -> None:
+    """Wherever the tangent sits: a kernel would drop it in silence."""
+    layer = canton.GRU(3, 5, learn_initial_state=True)
+    reset = torch.zeros(4, 2, dtype=torch.bool)
+    reset[2] = True
+    given = {"xs": torch.randn(4, 2, 3), "state": torch.randn(1, 2, 5), **dict(layer.named_parameters())}
+    tangents = []
+    with torch.no_grad(), forward_ad.dual_level():
+        given[where] = forward_ad.make_dual(given[where].detach(), torch.ones_like(given[where]))
+        xs, state = given.pop("xs"), given.pop("state")
+        for kernel in ("auto", "loop"):
+            layer.kernel = kernel
+            ys, _ = torch.func.functional_call(layer, given, (xs, state), {"reset": reset})
+            tangents.append(forward_ad.unpack_dual(ys).tangent)
+    assert_close(*tangents)

@@ -1,0 +1,177 @@
+"""Scores against the definition: the model's probability of each byte, given all before it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from canton.errors import UserError
+from canton.text import Adapter, Architecture, ByteModel, Corpus, bits_per_byte, score, surprisals
+from canton.text.html_report import PageWriter
+from canton.text.score import JSONWriter
+
+TEXT = np.frombuffer(
+    ("What <b>is</b> & what is not: Ä 漢 </script> " * 40).encode() + b"\xff\x00\x1b[2J", np.uint8
+)
+
+
+@pytest.fixture
+def model() -> ByteModel:
+    torch.manual_seed(2)
+    model = ByteModel(
+        Architecture(
+            hidden=12,
+            embedding=6,
+            contexts=((3, 16),),
+            counts=(),
+            words=(),
+            recent=(),
+            recent_words=(),
+            dropout=0.5,
+        )
+    )
+    with torch.no_grad():
+        model.logits.weight.mul_(5)
+    return model
+
+
+def definition(model: ByteModel, text: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        logits, _ = model.eval()(torch.tensor([0x0A, *text[:-1].tolist()])[:, None])
+    chance = logits[:, 0].double().softmax(-1)[torch.arange(len(text)), torch.tensor(text.tolist())]
+    return -chance.log2().numpy()
+
+
+@pytest.mark.parametrize("stretch", [1, 7, 1024])
+def test_bits_are_what_the_definition_says(model: ByteModel, stretch: int) -> None:
+    got = list(surprisals(model, TEXT, alternatives=5, stretch=stretch))
+    bits = np.concatenate([scored.bits for scored in got])
+    assert np.abs(bits - definition(model, TEXT)).max() < 1e-4
+    assert np.array_equal(np.concatenate([scored.text for scored in got]), TEXT)
+    assert score(model, TEXT).bits_per_byte == pytest.approx(bits.mean(), abs=1e-5)
+    likeliest, chance = (np.concatenate([getattr(s, n) for s in got]) for n in ("likeliest", "chance"))
+    assert (np.diff(chance, axis=1) <= 0).all()
+    hit = likeliest == TEXT[:, None]
+    assert hit.any()
+    assert np.abs(-np.log2(chance[hit]) - bits[hit.any(1)]).max() < 1e-3
+
+
+def test_one_lane_is_exact_and_many_are_near(model: ByteModel, tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(np.random.default_rng(0).choice(TEXT, 9000).tobytes())
+    corpus = Corpus([file], share=0.2)
+    whole = definition(model, corpus.read(0, 9000))
+    exact = bits_per_byte(model, corpus, 1800, 9000, lanes=1, run_up=1800)
+    assert exact == pytest.approx(whole[1800:].mean(), abs=1e-5)
+    for lanes in (2, 7):
+        near = bits_per_byte(model, corpus, 1800, 9000, lanes=lanes, run_up=60)
+        assert near == pytest.approx(exact, abs=1e-3)
+    assert bits_per_byte(model, corpus, 0, 100, lanes=1) == pytest.approx(whole[:100].mean(), abs=1e-5)
+    model.train()
+    bits_per_byte(model, corpus, 0, 100)
+    assert model.training  # it was only borrowed
+
+
+def test_adapting_follows_its_equations(model: ByteModel) -> None:
+    rate, decay, memory, epsilon, stretch = 0.02, 0.3, 0.5, 1e-3, 11
+    adapter = Adapter(model, rate=rate, decay=decay, memory=memory, epsilon=epsilon, stretch=stretch)
+    before = [p.detach().clone() for p in model.parameters()]
+    got = np.concatenate(
+        [s.bits for s in surprisals(adapter.model, TEXT[:66], stretch=stretch, learn=adapter)]
+    )
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+
+    twin = ByteModel(model.architecture).eval()
+    twin.load_state_dict(model.state_dict())
+    names = [name for name, _ in twin.named_parameters()]
+    trained = {name: p.detach().clone() for name, p in twin.named_parameters()}
+    squares = {name: torch.zeros_like(p) for name, p in trained.items()}
+    state, last, expected = None, 0x0A, []
+    for k in range(6):
+        here = TEXT[k * stretch : (k + 1) * stretch].tolist()
+        logits, state = twin(torch.tensor([last, *here[:-1]])[:, None], state)
+        state, last = tuple(t.detach() for t in state), here[-1]
+        nats = torch.nn.functional.cross_entropy(logits[:, 0], torch.tensor(here), reduction="none")
+        expected += (nats / math.log(2)).tolist()
+        gradients = dict(zip(names, torch.autograd.grad(nats.mean(), list(twin.parameters())), strict=True))
+        for name in names:
+            squares[name] = memory * squares[name] + (1 - memory) * gradients[name] ** 2
+        sizes = {name: torch.sqrt(squares[name] / (1 - memory ** (k + 1))) for name in names}
+        mean = torch.cat([size.flatten() for size in sizes.values()]).mean()
+        with torch.no_grad():
+            for name, p in twin.named_parameters():
+                back = torch.clamp(decay * sizes[name] / mean, max=1.0) * (trained[name] - p)
+                p += back - rate * gradients[name] / (sizes[name] + epsilon)
+    assert np.abs(got - np.array(expected)).max() < 2e-3
+    assert np.abs(got - definition(model, TEXT[:66])).max() > 0.1  # it did learn something
+
+
+def test_adapting_helps_on_a_text_that_repeats_itself(model: ByteModel) -> None:
+    totals = score(model, TEXT, adapter=Adapter(model, rate=2e-2))
+    assert totals.adapted is not None
+    assert totals.adapted < 0.7 * totals.bits_per_byte
+
+
+def test_a_byte_is_scored_before_it_is_learned_from(model: ByteModel) -> None:
+    adapter = Adapter(model, rate=0.1, stretch=50)
+    first = next(iter(surprisals(adapter.model, TEXT, stretch=50, learn=adapter)))
+    assert np.abs(first.bits - definition(model, TEXT[:50])).max() < 1e-4
+
+
+def test_json_is_json(model: ByteModel) -> None:
+    file = io.BytesIO()
+    writer = JSONWriter(file, name='a"b')
+    writer.end(score(model, TEXT, adapter=Adapter(model), sinks=[writer]))
+    table = json.loads(file.getvalue())
+    assert table["file"] == 'a"b'
+    assert [row[0] for row in table["rows"]] == TEXT.tolist()
+    assert np.mean([row[1] for row in table["rows"]]) == pytest.approx(table["bits_per_byte"], abs=1e-3)
+    assert np.mean([row[2] for row in table["rows"]]) == pytest.approx(
+        table["adapted_bits_per_byte"], abs=1e-3
+    )
+
+
+def test_the_page_holds_the_text_and_none_of_it_is_markup(model: ByteModel) -> None:
+    file = io.BytesIO()
+    writer = PageWriter(file, name="<script>alert(1)</script>")
+    totals = score(model, TEXT, alternatives=5, sinks=[writer])
+    writer.end(totals)
+    page = file.getvalue().decode()
+    assert "<script>alert" not in page
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    assert not re.search(r"(?:src|href)\s*=|https?://|@import|url\(", page)  # nothing is fetched
+    assert not re.search(r"@[A-Z]+@", page)
+    data = json.loads(re.search(r"const data = (.*);", page)[1])  # type: ignore[index]
+    arrays = {name: base64.b64decode(value) for name, value in data.items()}
+    assert arrays["text"] == TEXT.tobytes()
+    bits = np.frombuffer(arrays["bits"], "<u2") / 256
+    assert bits.mean() == pytest.approx(totals.bits_per_byte, abs=0.01)
+    assert len(arrays["likeliest"]) * 2 == len(arrays["chance"]) == 10 * len(TEXT)
+
+
+def test_a_text_too_long_for_a_page_is_said(model: ByteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canton.text.html_report.MOST", 100)
+    with pytest.raises(UserError, match="100 bytes at most"):
+        score(model, TEXT, alternatives=5, sinks=[PageWriter(io.BytesIO(), name="x")])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": -1.0}, {"rate": math.nan}, {"decay": 2.0}, {"memory": 1.0}, {"stretch": 0}]
+)
+def test_an_adapter_that_will_not_do(model: ByteModel, wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Adapter(model, **wrong)  # type: ignore[arg-type]
+
+
+def test_nothing_to_score(model: ByteModel) -> None:
+    with pytest.raises(UserError, match="empty"):
+        score(model, TEXT[:0])

@@ -1,0 +1,262 @@
+"""Training from end to end: it learns, it can be stopped and killed, and processes share the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from canton.errors import UserError
+from canton.io.tensor_file import read_header
+from canton.text import Architecture, ByteModel, Progress, Trained, load_model, train
+
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
+pytest.importorskip("safetensors", reason="safetensors is not here (canton-torch[text])")
+
+TINY = Architecture(cell="gru", hidden=16, layers=2, embedding=8, contexts=((2, 64),), dropout=0.1)
+SETTINGS = {"batch": 4, "length": 8, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "text"
+    words = ["the", "loop", "of", "time", "returns", "where", "a", "word", "began", "and", "reads"]
+    chosen = torch.randint(0, len(words), (3000,), generator=torch.Generator().manual_seed(0)).tolist()
+    file.write_text(" ".join(words[k] for k in chosen))
+    return file
+
+
+def go(out: Path, text: Path, **more: object) -> Trained:
+    architecture = None if more.get("resume") else more.pop("architecture", TINY)
+    settings = {} if more.get("resume") else {**SETTINGS, "steps": 40}
+    trained = train(out, [text], architecture=architecture, **{**settings, **more})  # type: ignore[arg-type]
+    assert trained is not None
+    return trained
+
+
+def same(a: ByteModel, b: ByteModel) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
+    seen: list[Progress] = []
+    trained = go(tmp_path / "m", text, steps=300, rate=2e-2, show=seen.append, show_seconds=0.0, looks=4)
+    assert trained.finished
+    assert trained.held_out is not None
+    assert trained.held_out < 2.5 < 2.7 < seen[0].bits_per_byte
+    held = load_model(tmp_path / "m")
+    assert same(held.model, trained.model)
+    assert held.checkpoint is None
+    assert held.header["held_out_bits_per_byte"] == trained.held_out
+    assert held.header["training"]["steps_done"] == 300
+    assert held.header["training"]["files"] == [text.name]
+    assert held.header["training"]["batch"] == 4
+    import hashlib
+
+    assert held.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
+    assert [step for step, *_ in trained.curve.points] == [now.step for now in seen][
+        : len(trained.curve.points)
+    ]
+    assert held.header["curve"] == trained.curve.to_json()
+    assert trained.curve.held_out[-1] == (300, trained.held_out)
+    assert [now.sample is not None for now in seen].count(True) == 3
+    assert [now.held_out is not None for now in seen].count(True) == 3
+    assert all(a.fraction <= b.fraction for a, b in pairwise(seen))
+    assert abs(seen[-1].seconds_left) < 1e-6
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mgu", "rnn"])
+def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Path, cell: str) -> None:
+    a = Architecture(cell=cell, hidden=8, layers=2, embedding=8, contexts=((2, 64),), dropout=0.1)
+    whole = go(tmp_path / "whole", text, architecture=a)
+
+    def interrupt(now: Progress) -> None:
+        if now.step == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    part = go(tmp_path / "part", text, architecture=a, show=interrupt, show_seconds=0.0, looks=0)
+    assert not part.finished
+    assert read_header(tmp_path / "part")["step"] == part.report.step
+    assert load_model(tmp_path / "part").model.architecture == a  # what is saved can be used
+    rest = go(tmp_path / "part", text, resume=True)
+    kept = part.curve.to_json()["points"]
+    assert rest.curve.to_json()["points"][: len(kept)] == kept  # the picture begins where the run began
+    assert rest.curve.points[-1][0] == whole.curve.points[-1][0] == 40
+    assert same(rest.model, whole.model)
+    assert rest.held_out == whole.held_out
+
+
+def test_ctrl_c_while_it_is_measured_keeps_the_run(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = go(tmp_path / "whole", text)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["canton.text.train"], "bits_per_byte", interrupt)
+        stopped = go(tmp_path / "part", text)
+    assert (stopped.finished, stopped.held_out, stopped.report.step) == (False, None, 40)
+    rest = go(tmp_path / "part", text, resume=True)
+    assert rest.finished
+    assert same(rest.model, whole.model)
+    assert rest.held_out == whole.held_out
+
+
+def test_looking_and_saving_change_nothing(tmp_path: Path, text: Path) -> None:
+    plain = go(tmp_path / "a", text)
+    busy = go(tmp_path / "b", text, show=lambda now: None, show_seconds=0.0, looks=10, save_seconds=0.0)
+    assert same(plain.model, busy.model)
+
+
+def test_another_seed_is_another_run(tmp_path: Path, text: Path) -> None:
+    assert not same(go(tmp_path / "a", text).model, go(tmp_path / "b", text, seed=4).model)
+
+
+def test_the_callers_random_state_is_left_alone(tmp_path: Path, text: Path) -> None:
+    before = torch.random.get_rng_state()
+    go(tmp_path / "a", text)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+KILLED = [
+    "--batch", "4", "--length", "8", "--hidden", "16", "--layers", "2", "--dropout", "0.1",
+    "--preset", "article", "--steps", "400", "--seed", "3", "--quiet",
+]  # fmt: skip
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "canton", "text", "train", *words]
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, text: Path) -> None:
+    from canton.cli import main
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["text", "train", str(text), "--out", str(whole), *KILLED]) == 0
+    process = subprocess.Popen(command(str(text), "--out", str(killed), "--save-every", "0", *KILLED))
+    try:
+        deadline = time.monotonic() + 60
+        while not (killed.exists() and read_header(killed).get("step", 400) >= 20):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    finally:
+        process.kill()
+        process.wait()
+    at = read_header(killed)["step"]
+    assert 20 <= at < 400
+    left_over = [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    assert main(["text", "train", "--resume", "--out", str(killed), "--quiet"]) == 0
+    assert same(load_model(whole).model, load_model(killed).model)
+    assert len(left_over) <= 1  # a kill between opening and renaming leaves at most its own scrap
+
+
+TWO = """
+import json, sys
+from pathlib import Path
+import torch
+from canton.text import Architecture, train
+torch.set_num_threads(1)
+losses = []
+a = Architecture(hidden=16, embedding=8, contexts=((2, 64),), dropout=0.0)
+processes = int(sys.argv[3])
+train(Path(sys.argv[2]), [Path(sys.argv[1])], architecture=a, batch=4, length=8, steps=25,
+      processes=processes, show=lambda now: losses.append(now.bits_per_byte), show_seconds=0.0, looks=0)
+if losses:
+    Path(sys.argv[2] + ".json").write_text(json.dumps(losses))
+"""
+
+
+def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, text: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TWO)
+    curves, models = [], []
+    for processes in ("1", "2"):
+        out = tmp_path / f"m{processes}"
+        done = subprocess.run(
+            [sys.executable, str(script), str(text), str(out), processes],
+            capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        curves.append(json.loads(Path(f"{out}.json").read_text()))
+        models.append(load_model(out).model)
+    assert len(curves[0]) >= 25
+    assert max(abs(a - b) for a, b in zip(*curves, strict=True)) < 1e-3, curves
+    assert curves[0][0] - curves[0][-1] > 1  # and it is a curve
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-3)
+
+
+def test_tensorboard_gets_the_curves(tmp_path: Path, text: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not here"
+    )
+    go(tmp_path / "m", text, log=tmp_path / "log", show_seconds=0.0)
+    events = accumulator.EventAccumulator(str(tmp_path / "log"))
+    events.Reload()
+    assert {"bits_per_byte", "learning_rate", "held_out_bits_per_byte"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("bits_per_byte")) == 40
+
+
+def test_what_cannot_be_resumed(tmp_path: Path, text: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        go(tmp_path / "none", text, resume=True)
+    go(tmp_path / "done", text)
+    with pytest.raises(UserError, match="finished model"):
+        go(tmp_path / "done", text, resume=True)
+
+    def interrupt(now: Progress) -> None:
+        if now.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    go(tmp_path / "part", text, show=interrupt, show_seconds=0.0, looks=0)
+    before = (tmp_path / "part").read_bytes()
+    with pytest.raises(UserError, match="begun with steps 40, not 50"):
+        go(tmp_path / "part", text, resume=True, steps=50)
+    with pytest.raises(UserError, match="begun with files"):
+        go(tmp_path / "part", tmp_path / "done", resume=True)
+    content = text.read_bytes()
+    try:
+        text.write_bytes(content[:-1] + b"?")
+        with pytest.raises(UserError, match="other bytes than these"):
+            go(tmp_path / "part", text, resume=True)
+    finally:
+        text.write_bytes(content)
+    assert (tmp_path / "part").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rate": -1.0}, {"rate": float("nan")}, {"clip": 0.0}, {"share": 1.0}, {"batch": 0}, {"length": 10**6},
+     {"steps": 0}, {"steps": None, "minutes": -1.0}],
+)  # fmt: skip
+def test_a_setting_that_will_not_do_writes_nothing(
+    tmp_path: Path, text: Path, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(UserError):
+        go(tmp_path / "m", text, **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_budget_is_said_as_it_was_given(tmp_path: Path, text: Path) -> None:
+    with pytest.raises(UserError, match=r"minutes is -1\.0: it is a number above 0"):
+        go(tmp_path / "m", text, steps=None, minutes=-1.0)
+
+
+def test_a_file_that_is_no_model_is_not_overwritten(tmp_path: Path, text: Path) -> None:
+    precious = tmp_path / "thesis.txt"
+    precious.write_text("chapter one")
+    with pytest.raises(UserError, match="left alone"):
+        go(precious, text)
+    assert precious.read_text() == "chapter one"

@@ -1,0 +1,83 @@
+"""Video from an address: one that does not answer costs one line, one that stops keeps what it gave."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+
+from canton.errors import UserError
+from canton.track.video.reader import open_video
+from track.films import film, noise
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+
+        def accept() -> None:
+            try:
+                while True:
+                    taken.append(server.accept()[0])
+            except OSError:
+                pass
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        for connection in taken:
+            connection.close()
+
+
+@pytest.mark.parametrize("protocol", ["http", "rtsp", "tcp"])
+def test_an_address_that_does_not_answer(silent: int, protocol: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=r"no answer for 0\.5 seconds") as caught:
+        open_video(f"{protocol}://127.0.0.1:{silent}/sky.mp4", timeout=0.5)
+    assert time.monotonic() - begun < 5
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_where_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(UserError, match="cannot be opened as a video"):
+        open_video(f"http://127.0.0.1:{port}/sky.mp4", timeout=2)
+
+
+def test_an_address_that_falls_silent_keeps_the_frames_before(tmp_path: Path) -> None:
+    content = film(tmp_path / "live.ts", noise(100)).read_bytes()
+    quiet = threading.Event()
+
+    class Stalls(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            quiet.wait(20)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalls) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with open_video(f"http://127.0.0.1:{server.server_port}/live.ts", timeout=1.0) as video:
+                kept = len(list(video))
+        finally:
+            quiet.set()
+            server.shutdown()
+    assert 20 < kept < 80
+    assert video.problem is not None
+    assert video.problem.endswith("no answer for 1 seconds")

@@ -1,0 +1,149 @@
+"""Windows of clips to learn from: changed in many ways, their truth with them."""
+
+from __future__ import annotations
+
+import numpy as np
+from spots import clip
+
+from canton.track.boxes import Box
+from canton.track.data.augment import draw_window
+from canton.track.data.frame_cache import Stored
+
+
+def test_windows_keep_the_truth_with_the_picture() -> None:
+    """Wherever a window is cut out, turned or zoomed, the bright spot is in its box."""
+    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
+    seen = 0
+    for k in range(60):
+        draw = np.random.default_rng(k)
+        window = draw_window(clips, draw, sought="drone", steps=4, size=48, hard=0.0)
+        assert window.frames.shape == (4, 48, 48, 3)
+        for picture, named in zip(window.frames, window.named, strict=True):
+            for kind, box in named:
+                cx, cy = (round(value) for value in box.centre)
+                if 3 <= cx < 45 and 3 <= cy < 45:
+                    seen += 1
+                    here, sky = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean(), np.median(picture)
+                    assert (here - sky) * (1 if kind == "drone" else -1) > 20
+    assert seen > 60
+
+
+def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
+    film = clip("one", "drone", 1)
+    film = film._replace(kinds=(("bird",),) * len(film.frames))
+    window = draw_window([film], np.random.default_rng(0), sought="drone", steps=4, size=48)
+    assert [kind for named in window.named for kind, _ in named] == ["bird"] * 4
+
+
+def test_every_box_of_a_window_keeps_its_kind() -> None:
+    """Backwards, twice as fast, zoomed: the tall box is every second frame's bird, else its drone."""
+    film = clip("one", "drone", 1)
+    boxes = tuple((box, Box(box.x, box.y, box.w, 4 * box.h)) for (box,) in film.boxes)
+    kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))
+    film = film._replace(boxes=boxes, kinds=kinds)
+    film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
+    for k in range(20):
+        draw = np.random.default_rng(k)
+        window = draw_window([film], draw, sought="drone", steps=3, size=48, hard=0.0)
+        tall = [max(named, key=lambda thing: thing.box.h).kind for named in window.named]
+        first, second, third = (float(picture.mean()) for picture in window.frames)
+        assert abs(third - first) > 5
+        fast = abs(second - first) > 13.5
+        assert (len(set(tall)) == 1) == fast, "every second frame has it the same way, neighbours do not"
+    still = draw_window(
+        [film._replace(kinds=(("drone", "bird"),) * 14)],
+        np.random.default_rng(0),
+        sought="drone",
+        steps=3,
+        size=48,
+    )
+    assert [max(named, key=lambda thing: thing.box.h).kind for named in still.named] == ["bird"] * 3
+
+
+def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
+    """It stays where its box is; grey film, which shows heat, is left as it is."""
+    grey = clip("one", "drone", 1)
+    coloured = grey._replace(frames=grey.frames.repeat(3, -1))
+    for film, flipped, both in ((coloured, 0.5, True), (coloured, 0.0, False), (grey, 0.5, False)):
+        brighter = set()
+        for k in range(40):
+            draw = np.random.default_rng(k)
+            window = draw_window([film], draw, sought="drone", steps=1, size=48, hard=0.0, flipped=flipped)
+            for _, box in window.named[0]:
+                cx, cy = (round(value) for value in box.centre)
+                if 4 <= cx < 44 and 4 <= cy < 44:
+                    picture = window.frames[0]
+                    apart = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean() - np.median(picture)
+                    assert abs(apart) > 20
+                    brighter.add(bool(apart > 0))
+        assert brighter == ({True, False} if both else {True})
+
+
+def widths_shown(film: Stored, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
+    """How much wider and how much higher than in the film the thing is, in 400 windows of it."""
+    windows = (
+        draw_window(
+            [film], np.random.default_rng(k), sought="drone", steps=1, size=48, far=far, stretch=stretch
+        )
+        for k in range(400)
+    )
+    return np.array([(box.w / 8, box.h / 6) for window in windows for _, box in window.named[0]])
+
+
+def test_wide_film_is_shown_smaller_and_larger_too() -> None:
+    """A film of 640 px is scaled to half its size and less in `far` of the windows, to `near` in the others;
+    one of 320 px is not.
+    """
+    narrow = clip("one", "drone", 1)
+    wide = narrow._replace(frames=np.zeros((14, 512, 640, 1), np.uint8))
+    rows = ((narrow, 1.0, 0.75, 1.4), (narrow, 0.0, 0.75, 1.4), (wide, 1.0, 1 / 2.8, 1.4))
+    for film, far, least, most in (*rows, (wide, 0.0, 1 / 1.4, 2.2)):
+        shown = widths_shown(film, far=far)[:, 0]  # of 64 px height, the narrow one is never shown smaller
+        assert least * 0.98 <= shown.min() < least * 1.2
+        assert most * 0.85 < shown.max() <= most * 1.03
+    mixed = widths_shown(wide)[:, 0]
+    assert 0.15 < (mixed < 0.69).mean() < 0.35  # about half of the half
+
+
+def test_windows_are_stretched() -> None:
+    """What is made wider is made lower by as much."""
+    shown = widths_shown(clip("one", "drone", 1), stretch=1.2)
+    ratio = shown[:, 0] / shown[:, 1]
+    assert 1.3 < ratio.max() < 1.2**2 * 1.03
+    assert 1 / (1.2**2 * 1.03) < ratio.min() < 1 / 1.3
+    assert widths_shown(clip("one", "drone", 1)).std(0).min() > 0.1, "and zoomed besides"
+
+
+def test_windows_know_where_the_film_is_cut() -> None:
+    cut = clip("one", "drone", 1, frames=6)
+    cut.cuts[3] = True
+    found = set()
+    for k in range(20):  # some forwards, some backwards
+        window = draw_window([cut], np.random.default_rng(k), sought="drone", steps=6, size=48)
+        found.add(tuple(np.flatnonzero(window.cuts)))
+    assert found == {(3,)}, "between frames 2 and 3, whichever way it is played"
+    found = set()
+    for k in range(20):  # of frames 0, 2, 4 or 1, 3, 5, either way
+        window = draw_window([cut], np.random.default_rng(k), sought="drone", steps=3, size=48, fast=1.0)
+        found.add(tuple(np.flatnonzero(window.cuts)))
+    assert found == {(2,), (1,)}, "a cut in a frame that is left out is a cut"
+
+
+def test_windows_may_be_twice_as_fast() -> None:
+    """Every second frame is taken, where the clip is long enough."""
+    film = clip("one", "drone", 1)
+    film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
+
+    def strides(steps: int, fast: float) -> set[int]:
+        found = set[int]()
+        for k in range(30):
+            draw = np.random.default_rng(k)
+            window = draw_window([film], draw, sought="drone", steps=steps, size=48, fast=fast, hard=0.0)
+            gain = np.abs(np.diff(window.frames[:, 0, 0, 0].astype(float))).mean()
+            found.add(1 if gain < 13.5 else 2)  # 10 a frame, times 0.7 to 1.3
+        return found
+
+    assert strides(7, 1.0) == {2}
+    assert strides(7, 0.5) == {1, 2}
+    assert strides(7, 0.0) == {1}
+    assert strides(8, 1.0) == {1}, "16 frames are more than it has"

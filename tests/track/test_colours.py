@@ -1,0 +1,42 @@
+"""Whether a film has colours, by which a model that ships is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+
+from canton.track.video.reader import open_video
+
+
+def test_whether_a_film_has_colours(tmp_path: Path) -> None:
+    """By its first frame, whatever is taken of it, with a little room for what compression adds; asked in
+    time.
+    """
+    grey = np.random.default_rng(0).integers(60, 200, (64, 96, 1), np.uint8).repeat(3, -1)
+    tinted = grey.copy()
+    tinted[:32, :16, 2] += 6
+    sky = grey + np.array([0, 2, 4], np.uint8)
+    for name, picture, coloured in (
+        ("grey", grey, False),
+        ("tinted", tinted, False),
+        ("sky", sky, True),
+        ("black", grey // 16, True),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        for k in range(2):
+            cv2.imwrite(str(folder / f"{k}.png"), picture)
+        for gray in (False, True):
+            with open_video(folder, gray=gray) as video:
+                assert video.coloured == coloured, name
+                assert len(list(video)) == 2
+                assert video.coloured == coloured, "once asked it is known"
+    with open_video(tmp_path / "sky") as video:
+        next(iter(video))
+        with pytest.raises(RuntimeError, match="before"):
+            _ = video.coloured

@@ -1,0 +1,260 @@
+"""Annotated clips of a folder: which are chosen, and that each box lies on its frame."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+
+from canton.errors import UserError
+from canton.track.boxes import Box
+from canton.track.data.dataset import Clip, Footage
+from canton.track.data.frame_cache import problems, store
+from track.films import HEIGHT, WIDTH, film, noise, number, plain
+
+LABELS = """clip,modality,class,frame,x,y,w,h
+A,IR,DRONE,0,1,2,3,4
+A,IR,BIRD,0,5,6,7,8
+A,IR,DRONE,6,9,9,3,4
+B,V,BIRD,2,1,2,3,4
+C,V,DRONE,2,1,2,3,4
+"""
+SPLITS = "clip,split,place\nA,train,north\nB,train,south\nC,test,north\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips of ten frames: two films, one folder of pictures."""
+    folder = tmp_path_factory.mktemp("footage")
+    (folder / "clips" / "C").mkdir(parents=True)
+    film(folder / "clips" / "A.mp4", (plain(k) for k in range(10)))
+    film(folder / "clips" / "B.mkv", (plain(k, 32, 32) for k in range(10)))
+    for k in range(10):
+        cv2.imwrite(str(folder / "clips" / "C" / f"{k}.png"), plain(k))
+    (folder / "labels.csv").write_text(LABELS)
+    (folder / "splits.csv").write_text(SPLITS)
+    return folder
+
+
+def test_what_a_clip_says_of_itself(folder: Path) -> None:
+    a, b, c = Footage(folder)
+    assert (a.name, a.kind, a.modality, a.split) == ("A", "drone", "IR", "train")
+    assert (a.width, a.height) == (WIDTH, HEIGHT)
+    assert (b.width, b.height) == (32, 32)
+    assert a.labels_by_frame == {0: (Box(1, 2, 3, 4), Box(5, 6, 7, 8)), 6: (Box(9, 9, 3, 4),)}
+    assert a.kinds_by_frame == {0: ("drone", "bird"), 6: ("drone",)}, (
+        "what flies by is not what the clip is of"
+    )
+    assert c.path.is_dir()
+    assert [number(frame.pixels) for frame in c.frames(None)] == list(range(10))
+
+
+def test_frames_keep_their_number_in_the_file(folder: Path) -> None:
+    frames = list(Footage(folder)[0].frames(fps=5))
+    assert [frame.index for frame in frames] == [0, 2, 4, 6, 8]
+    assert [number(frame.pixels) for frame in frames] == [0, 2, 4, 6, 8]
+    (gray,) = (frame for frame in Footage(folder)[0].frames(fps=5, gray=True) if frame.index == 6)
+    assert gray.pixels.shape == (HEIGHT, WIDTH, 1)
+    assert number(gray.pixels) == 6
+
+
+def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
+    folder: Path, tmp_path: Path
+) -> None:
+    clips = list(Footage(folder))[:1]
+    (slow,) = store(clips, fps=5.0, width=WIDTH, folder=tmp_path / "slow")
+    assert [slow.kinds_at(t) for t in range(5)] == [("drone", "bird"), (), (), ("drone",), ()], (
+        "of 0, 2, 4 ..."
+    )
+    for width, files in ((WIDTH, 1), (10 * WIDTH, 1), (WIDTH // 2, 2)):
+        (one,) = store(clips, fps=30.0, width=width, folder=tmp_path)
+        assert one.frames.shape[:3] == (10, HEIGHT * min(width, WIDTH) // WIDTH, min(width, WIDTH))
+        assert one.kinds_at(0) == ("drone", "bird")
+        assert one.kinds_at(1) == ()
+        assert one.kinds_at(6) == ("drone",)
+        assert one.boxes[0][1].w == 7 * min(width, WIDTH) / WIDTH
+        assert len(list(tmp_path.glob("*.npy"))) == 2 * files, "frames, and their numbers"
+
+
+def test_which_clips_are_chosen(folder: Path) -> None:
+    def names(**chosen: object) -> str:
+        return "".join(clip.name for clip in Footage(folder, **chosen))  # type: ignore[arg-type]
+
+    assert names() == "ABC"
+    assert names(split="train") == "AB"
+    assert names(split="north", split_column="place") == "AC"
+    assert names(modality="V") == "BC"
+    assert names(kinds=["DRONE"]) == "AC"
+    assert names(kinds={"drone", "bird"}, modality="v", split="train") == "B"
+    assert [clip.name for clip in Footage(folder)[1:]] == ["B", "C"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"split": "tests"}, "no clip whose split is 'tests': there are test, train"),
+        ({"modality": "X"}, "no clip whose modality is 'x': there are IR, V"),
+        ({"kinds": ["drone", "kite"]}, "no clip whose kind is 'kite': there are bird, drone"),
+        (
+            {"kinds": ["bird"], "split": "test"},
+            "no clip that is all .* split='test', modality=None, kinds=.*bird",
+        ),
+        ({"kinds": "drone"}, "kinds is 'drone': it is a list"),
+        ({"split_column": "fold"}, "no column fold"),
+    ],
+)
+def test_what_no_clip_has(folder: Path, chosen: dict[str, str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Footage(folder, **chosen)  # type: ignore[arg-type]
+
+
+def test_a_folder_that_will_not_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it is no folder"):
+        Footage(tmp_path / "missing")
+    with pytest.raises(UserError, match=r"has no labels: labels\.csv"):
+        Footage(tmp_path)
+    (tmp_path / "labels.csv").write_text(LABELS)
+    film(tmp_path / "A.mp4", [plain(0)])
+    with pytest.raises(UserError, match="has no video of 2 of 3 clips, such as B"):
+        Footage(tmp_path)
+    assert len(Footage(tmp_path, modality="IR")) == 1
+    (tmp_path / "labels.csv").write_text(LABELS.splitlines()[0])
+    with pytest.raises(UserError, match="no clip is labelled"):
+        Footage(tmp_path)
+
+
+def test_a_clip_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("clip,frame,x,y,w,h\nA,0,1,2,3,4\n")
+    (tmp_path / "A.mp4").write_text("no video")
+    (clip,) = Footage(tmp_path)
+    with pytest.raises(UserError, match=r"A\.mp4 cannot be opened"):
+        next(clip.frames())
+    with pytest.raises(UserError, match=r"A\.mp4 cannot be opened"):
+        _ = clip.width
+
+
+def test_a_folder_of_the_mot_challenge(tmp_path: Path) -> None:
+    (tmp_path / "sky" / "gt").mkdir(parents=True)
+    (tmp_path / "sky" / "img1").mkdir()
+    (tmp_path / "sky" / "gt" / "gt.txt").write_text("3,1,10,20,6,4,1,-1,-1,-1\n")
+    for k in range(1, 4):
+        cv2.imwrite(str(tmp_path / "sky" / "img1" / f"{k:06}.png"), plain(k))
+    (clip,) = Footage(tmp_path)
+    assert (clip.name, clip.kind, clip.split) == ("sky", "", "")
+    (tmp_path / "splits.csv").write_text("clip,class,split\nsky,DRONE,val\n")
+    (clip,) = Footage(tmp_path, split="val", kinds=["drone"])
+    assert clip.kinds_at(2) == ("drone",), "MOT does not say what its boxes are, splits.csv does"
+    assert {number(f.pixels): clip.labels_by_frame.get(f.index) for f in clip.frames(None)} == {
+        1: None,
+        2: None,
+        3: (Box(10, 20, 6, 4),),
+    }
+
+
+def test_a_folder_with_coco_labels(tmp_path: Path) -> None:
+    film(tmp_path / "A.mp4", [plain(0)])
+    tables = {
+        "videos": [{"id": 1, "name": "A.mp4"}],
+        "categories": [{"id": 1, "name": "drone"}, {"id": 2, "name": "bird"}],
+        "images": [{"id": 1, "video_id": 1, "frame_id": 0}, {"id": 2, "video_id": 1, "frame_id": 1}],
+        "annotations": [
+            {"image_id": 1, "category_id": 2, "bbox": [5, 6, 7, 8]},
+            {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]},
+            {"image_id": 2, "category_id": 1, "bbox": [1, 2, 3, 4]},
+        ],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(tables))
+    (clip,) = Footage(tmp_path, kinds=["drone"])
+    assert clip.labels_by_frame == {0: (Box(5, 6, 7, 8), Box(1, 2, 3, 4)), 1: (Box(1, 2, 3, 4),)}
+    assert clip.kinds_by_frame == {0: ("bird", "drone"), 1: ("drone",)}
+    with pytest.raises(UserError, match="no clip whose split is 'train': there are none"):
+        Footage(tmp_path, split="train")
+    (tmp_path / "splits.csv").write_text("clip,split\nA,train\n")
+    assert len(Footage(tmp_path, split="train")) == 1
+
+
+def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
+    boxes = {0: (Box(1, 2, 3, 4), Box(5, 6, 7, 8))}
+    film = folder / "clips" / "A.mp4"
+    (one,) = store([Clip("A", film, "drone", "", "", boxes)], fps=30.0, width=WIDTH, folder=tmp_path)
+    assert one.kinds_at(0) == ("drone", "drone"), "all are the clip's where nothing else is said"
+    with pytest.raises(UserError, match="A, frame 0: 2 boxes have 1 kinds"):
+        Clip("A", film, "drone", "", "", boxes, {0: ("drone",)})
+
+
+def test_a_clip_as_flat_as_a_line_is_scaled(tmp_path: Path) -> None:
+    (tmp_path / "A").mkdir()
+    cv2.imwrite(str(tmp_path / "A" / "0.png"), np.zeros((1, 600, 3), np.uint8))
+    (one,) = store([Clip("A", tmp_path / "A", "", "", "", {})], fps=10.0, width=64, folder=tmp_path / "kept")
+    assert one.frames.shape == (1, 1, 64, 1)
+
+
+def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
+    clips = [Clip("A", film(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
+    first = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+    (told,) = (tmp_path / "kept").glob("*.problem.txt")
+    told.unlink()
+    (again,) = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+    assert told.read_bytes() == b""
+    assert again.problem is None
+    assert np.array_equal(again.frames, first[0].frames)
+
+
+def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
+    path = film(tmp_path / "A.mp4", noise(40), options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    whole = film(tmp_path / "B.mp4", (plain(k) for k in range(5)))
+    clips = [Clip(film.stem, film, "drone", "", "", {}) for film in (path, whole)]
+    for _ in range(2):  # the second time nothing is decoded
+        broken, fine = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+        assert 5 <= len(broken.frames) < 40
+        assert broken.problem is not None
+        assert "A.mp4 breaks off after" in broken.problem
+        assert fine.problem is None
+        assert problems([broken, fine]) == [f"{broken.problem}; what is before it is used"]
+
+
+def test_a_kind_that_nobody_labelled(folder: Path) -> None:
+    Footage(folder, kinds=["drone"]).check_labelled("bird")  # it crosses A
+    with pytest.raises(UserError, match="no kite is labelled in these clips: there are bird, drone"):
+        Footage(folder).check_labelled("kite")
+
+
+def test_the_real_set(shared: Path) -> None:
+    with (shared / "drone" / "splits.csv").open() as file:
+        rows = {row["clip"]: row for row in csv.DictReader(file)}
+    footage = Footage(shared / "drone", split="test", modality="IR")
+    wanted = [n for n, row in rows.items() if row["split"] == "test" and row["modality"] == "IR"]
+    assert [clip.name for clip in footage] == sorted(wanted)
+    clip = next(clip for clip in footage if clip.kind == "drone")
+    frames = list(clip.frames(fps=10))
+    row = rows[clip.name]
+    assert len(frames) == -(-int(row["frames"]) // 3)
+    assert frames[1].index == 3
+    assert (clip.width, clip.height) == (float(row["width"]), float(row["height"]))
+
+
+@pytest.mark.parametrize("modality", ["IR", "V"])
+def test_the_boxes_lie_on_what_stands_out(shared: Path, modality: str) -> None:
+    """Brightness spreads more inside a drone's box than three of its widths away."""
+    contrast = {0.0: 0.0, 3.0: 0.0}
+    for clip in Footage(shared / "drone", split="test", modality=modality, kinds=["drone"])[::4]:
+        for frame in clip.frames(fps=0.5, gray=True):
+            picture = frame.pixels[..., 0].astype(float)
+            for box in clip.labels_by_frame.get(frame.index, ()):
+                for shift in contrast:
+                    contrast[shift] += _spread(picture, box, shift)
+    assert contrast[0.0] > 1.5 * contrast[3.0]
+
+
+def _spread(picture: np.ndarray, box: Box, shift: float) -> float:
+    """How far brightness spreads in the box, moved by so many of its widths towards the middle."""
+    side = shift * box.w * (1 if box.centre[0] < picture.shape[1] / 2 else -1)
+    left, top = round(box.x + side), round(box.y)
+    return float(picture[max(top, 0) : round(top + box.h) + 1, left : round(left + box.w) + 1].std())

@@ -1,0 +1,189 @@
+"""Counting: what is a hit, a stray, a false alarm, and what the curves say; all by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from canton.errors import UserError
+from canton.track.boxes import Box
+from canton.track.data.frame_cache import Stored
+from canton.track.evaluate import evaluate, tabulate
+from canton.track.metrics import (
+    Look,
+    average_precision,
+    choose_threshold,
+    count,
+    enlarged,
+    frames_to_first,
+    in_box,
+    look,
+    overlaps,
+    recall_by_frame,
+    score,
+)
+from canton.track.model import ARTICLE, Architecture, MotionModel
+from canton.track.peaks import Peak
+
+HERE = Box(100, 50, 20, 10)
+RIGHT = Peak(110, 55, 0.9, 20, 10)
+AWAY = Peak(200, 200, 0.6, 20, 10)
+
+
+def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> Look:
+    return Look("clip", kind, t, 320, truth, list(peaks))
+
+
+def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
+    bird = Box(190, 190, 20, 20)
+    both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(kinds=("drone", "bird"))
+    alone = seen(1, (bird,), AWAY)._replace(kinds=("bird",))
+    scores = score([both, alone], 0.5, sought="drone")
+    assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
+    assert score([both], 0.5, sought="bird").recall == 1.0
+    hotter = [one._replace(peaks=[AWAY._replace(score=0.95), *one.peaks[:-1]]) for one in (both, alone)]
+    assert average_precision(hotter, sought="drone") == 1 / 3, "the bird was taken for a drone twice"
+    assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, sought="drone") == [math.inf]
+    assert frames_to_first([alone._replace(seen=0)], 0.5, sought="drone") == [], "no drone was in sight"
+
+
+def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> None:
+    crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(kinds=("drone",))
+    figures = tabulate(
+        [crossed, seen(0, (), kind="plane")._replace(clip="other")], threshold=0.5, sought="drone", fps=10
+    )
+    assert figures["own"]["f1"] == 1.0
+    assert (figures["own"]["frames"], figures["all"]["frames"]) == (1, 2)
+    assert (figures["seconds_to_first"], figures["never_found"]) == (0.1, 0)
+
+
+def test_what_is_never_found_has_no_time() -> None:
+    looks = [seen(0, (HERE,)), seen(1, (HERE,)), seen(0, (HERE,), RIGHT), seen(0, (HERE,))]
+    figures = tabulate(looks, threshold=0.5, sought="drone", fps=10)
+    assert figures["seconds_to_first"] is None
+    assert figures["never_found"] == pytest.approx(2 / 3)
+    nothing = tabulate([seen(0, ())], threshold=0.5, sought="drone", fps=10)
+    assert (nothing["seconds_to_first"], nothing["never_found"]) == (None, None)
+
+
+def test_false_alarms_a_minute_are_of_clips_that_never_show_it() -> None:
+    own = [seen(0, (HERE,), RIGHT), seen(1, (), AWAY)]
+    assert tabulate(own, threshold=0.5, sought="drone", fps=10)["false_alarms_per_minute"] is None
+    bird = [seen(t, (), *[AWAY] * (t % 2), kind="bird")._replace(clip="bird") for t in range(4)]
+    figures = tabulate([*own, *bird], threshold=0.5, sought="drone", fps=10)
+    assert figures["false_alarms_per_minute"] == pytest.approx(0.5 * 600)
+    assert figures["all"]["false_alarms_per_frame"] == pytest.approx(3 / 5)
+
+
+def test_clips_too_short_to_look_at_are_named() -> None:
+    model = MotionModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
+    clip = Stored("long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool))
+    short = clip._replace(name="short", frames=clip.frames[:11], boxes=clip.boxes[:11], cuts=clip.cuts[:11])
+    figures = evaluate(model, [clip, short], threshold=0.5, sought="drone", fps=10)
+    assert (figures["clips"], figures["too_short"]) == (1, ["short"])
+    with pytest.raises(UserError, match="no clip has 12 frames at 10 a second"):
+        evaluate(model, [short], threshold=0.5, sought="drone", fps=10)
+
+
+def test_pictures_too_small_for_the_model_are_named() -> None:
+    clip = Stored("small", "drone", np.zeros((12, 20, 20, 1), np.uint8), ((),) * 12, np.zeros(12, bool))
+    with pytest.raises(UserError, match="pictures of 20 x 20 px are too small for this model: it needs 32"):
+        look(MotionModel(ARTICLE), [clip])
+
+
+def test_looks_know_what_is_in_every_box() -> None:
+    """Of the frame they are of, in whichever window, in the order of the boxes."""
+    kinds = tuple(("drone", "bird") if t % 5 else ("bird", "drone") for t in range(24))
+    film = Stored(
+        "one", "drone", np.zeros((24, 64, 64, 1), np.uint8), ((HERE, HERE),) * 24, np.zeros(24, bool), kinds
+    )
+    torch.manual_seed(0)
+    model = MotionModel(Architecture(stem=((4, 3, True),), memory=4, head=0, context=0))
+    assert [one.kinds for one in look(model, [film])] == list(kinds)
+
+
+def test_a_hit_lies_in_the_box() -> None:
+    hit = in_box(320)
+    assert hit(Peak(119.9, 50.1, 1, 1, 1), HERE)
+    assert not hit(Peak(120.5, 55, 1, 1, 1), HERE)
+    tiny = Box(10, 10, 2, 2)
+    assert hit(Peak(14.9, 7.1, 1, 1, 1), tiny), "a tiny box is grown to 8 px"
+    assert not hit(Peak(15.1, 11, 1, 1, 1), tiny)
+    assert in_box(640)(Peak(18.9, 11, 1, 1, 1), tiny), "and to 16 in a frame twice as wide"
+
+
+def test_a_box_overlaps_by_half() -> None:
+    assert overlaps(RIGHT, HERE)
+    assert overlaps(Peak(110, 55, 1, 20, 5), HERE)  # half of it: exactly 0.5
+    assert not overlaps(Peak(110, 55, 1, 20, 4.9), HERE)
+    assert not overlaps(AWAY, HERE)
+
+
+def test_scores_by_hand() -> None:
+    looks = [
+        seen(0, (HERE,), RIGHT, AWAY),  # a hit and a stray
+        seen(1, (HERE,), Peak(109, 54, 0.8, 9, 9), Peak(111, 56, 0.7, 9, 9)),  # the second finds no box left
+        seen(2, (HERE,)),  # a miss
+        seen(3, (), AWAY),  # a false alarm
+        seen(0, (HERE,), RIGHT, kind="bird"),  # a trap, fallen into
+    ]
+    assert count(looks, 0.5, sought="drone") == (2, 4, 3, 2, 2)
+    scores = score(looks, 0.5, sought="drone")
+    assert scores.precision == pytest.approx(2 / 6)
+    assert scores.recall == pytest.approx(2 / 3)
+    assert scores.f1 == pytest.approx(2 * 2 / (2 * 2 + 4 + 1))
+    assert scores.false_alarms == pytest.approx(2 / 2)
+    strict = score(looks, 0.85, sought="drone")
+    assert (strict.precision, strict.recall) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
+
+
+def test_the_best_threshold_is_chosen() -> None:
+    looks = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), Peak(110, 55, 0.7, 9, 9), AWAY)]
+    assert 0.6 < choose_threshold(looks, sought="drone") <= 0.7
+    stray = Peak(200, 200, 0.8, 20, 10)
+    nearer = [seen(0, (HERE,), RIGHT, stray, stray._replace(x=260))]
+    assert choose_threshold(nearer, sought="drone") > 0.8
+    assert 0.8 < choose_threshold(looks, nearer, sought="drone") <= 0.9, "the worse of the two counts"
+
+
+def test_a_false_alarm_may_count_more_than_a_thing_missed() -> None:
+    """Above 0.5 six of ten things and no stray, below all ten and four strays: F1 0.75 and 0.83."""
+    faint, stray = Peak(110, 55, 0.4, 20, 10), Peak(200, 200, 0.45, 20, 10)
+    looks = [seen(t, (HERE,), RIGHT) if t < 6 else seen(t, (HERE,), faint, stray) for t in range(10)]
+    assert choose_threshold(looks, sought="drone", beta=1.0) <= 0.4
+    assert choose_threshold(looks, sought="drone") > 0.45
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_an_enlarged_clip_keeps_its_truth(colours: int) -> None:
+    pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+    frames = np.full((2, 40, 60, colours), 90, np.uint8)
+    frames[:, 10:16, 20:30] = 200
+    clip = Stored("one", "drone", frames, ((Box(20, 10, 10, 6),),) * 2, np.zeros(2, bool))
+    nearer = enlarged(clip, 1.5)
+    assert nearer.frames.shape == (2, 60, 90, colours)
+    assert nearer.frames.dtype == np.uint8
+    assert nearer.boxes == ((Box(30, 15, 15, 9),),) * 2
+    assert (nearer.frames[:, 17:22, 32:43] == 200).all()
+    assert (nearer.frames[:, :13] == 90).all()
+
+
+def test_average_precision_by_hand() -> None:
+    looks = [seen(0, (HERE,), RIGHT), seen(1, (HERE,), AWAY), seen(2, (HERE,), Peak(110, 55, 0.5, 9, 9))]
+    # in order of score: hit (P 1), stray, hit (P 2/3); three boxes
+    assert average_precision(looks, sought="drone") == pytest.approx((1 + 2 / 3) / 3)
+    assert average_precision([], sought="drone") == 0
+
+
+def test_evidence_over_time() -> None:
+    looks = [
+        seen(0, (HERE,)), seen(1, (HERE,)), seen(2, (HERE,), RIGHT),
+        seen(0, (HERE,), RIGHT), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
+        seen(0, (HERE,), AWAY), seen(1, (HERE,)), seen(2, (HERE,)),
+        seen(0, ()), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
+    ]  # fmt: skip
+    assert recall_by_frame(looks, 0.5, sought="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
+    assert frames_to_first(looks, 0.5, sought="drone") == [3, 1, math.inf]

@@ -1,0 +1,228 @@
+"""Watching: order, state and cuts, what runs ahead, what is left out, what ends it; memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+
+from canton.track.pipeline import watch
+from canton.track.video.preprocess import to_picture
+from canton.track.video.reader import Frame
+from track.pipeline_stub import Bright, flight, picture
+
+
+def decoders() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "canton-decode"]
+
+
+def test_every_frame_in_order_with_its_thing_in_it() -> None:
+    seen = list(watch(Bright(), flight(30), fps=10))
+    assert [s.frame.index for s in seen] == list(range(30))
+    for k, sighting in enumerate(seen):
+        (peak,) = sighting.peaks
+        assert (peak.x, peak.y) == pytest.approx((8 + 2 * k, 30), abs=1.01)  # the pooling stub is coarse
+        assert sighting.belief == pytest.approx(peak.score, abs=1e-6) == sighting.heat.max()
+        assert [track.id for track in sighting.tracks] == ([1] if k else [])
+        assert sighting.latency_ms > 0
+        assert sighting.heat.shape == (16, 24)
+    assert not decoders()
+
+
+def test_the_network_gets_rgb_between_0_and_1() -> None:
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 15
+    given = to_picture(pixels)
+    assert given.shape == (1, 3, 2, 3)
+    assert given.dtype == torch.float32
+    np.testing.assert_array_equal((given[0] * 255).round().numpy(), pixels.transpose(2, 0, 1))
+    assert float(given.max()) == 1.0
+
+
+def test_a_cut_empties_the_memory_and_ends_tracks() -> None:
+    model = Bright()
+    seen = list(watch(model, flight(12, cuts=(0, 5)), fps=10))
+    assert model.empty == [0, 5]
+    assert [[t.id for t in s.tracks] for s in seen] == [[]] + [[1]] * 4 + [[]] + [[2]] * 6
+
+
+def test_decoding_runs_in_a_thread_of_its_own_and_not_far_ahead() -> None:
+    decoded, threads = 0, set()
+
+    def video() -> Iterator[Frame]:
+        nonlocal decoded
+        for frame in flight(40):
+            decoded += 1
+            threads.add(threading.current_thread().name)
+            yield frame
+
+    ahead = []
+    for k, _ in enumerate(watch(Bright(), video(), fps=10, ahead=3)):
+        time.sleep(0.005)
+        ahead.append(decoded - k - 1)
+    assert threads == {"canton-decode"}
+    assert max(ahead) in (3, 4)  # what waits, and the one in the reader's hand
+    assert decoded == 40
+
+
+def test_what_reading_raises_comes_after_the_frames_before_it() -> None:
+    def video() -> Iterator[Frame]:
+        yield from flight(7)
+        raise OSError("the disk is gone")
+
+    seen = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        seen.extend(sighting.frame.index for sighting in watch(Bright(), video(), fps=10))
+    assert seen == list(range(7))
+    assert not decoders()
+
+
+def test_what_the_network_raises_ends_the_reader() -> None:
+    class Broken(Bright):
+        def step(self, frame: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
+            if self.steps == 3:
+                raise RuntimeError("broken")
+            return super().step(frame, state)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        list(watch(Broken(), flight(1000), fps=10))
+    assert not decoders()
+
+
+def test_who_stops_early_ends_the_reader() -> None:
+    sightings = watch(Bright(), flight(10_000), fps=10)
+    next(sightings)
+    assert decoders()
+    sightings.close()
+    assert not decoders()
+    watch(Bright(), flight(5), fps=10).close()  # not even begun
+
+
+def test_a_camera_is_not_shown_late() -> None:
+    """A network that takes 30 ms a frame, before a camera that gives one every 5 ms."""
+
+    class Slow(Bright):
+        def step(self, frame: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
+            time.sleep(0.03)
+            return super().step(frame, state)
+
+    latest = -1
+
+    def camera() -> Iterator[Frame]:
+        nonlocal latest
+        for frame in flight(120, cuts=(0, 61)):
+            time.sleep(0.005)
+            latest = frame.index
+            yield frame
+
+    model = Slow()
+    late = []
+    seen = []
+    for sighting in watch(model, camera(), fps=200, live=True):
+        late.append(latest - sighting.frame.index)
+        seen.append(sighting.frame.index)
+    assert 10 < len(seen) < 60
+    assert seen == sorted(set(seen))
+    assert np.median(late) <= 16  # two times the network's time, where a queue of all would grow to a hundred
+    assert len(model.empty) == 2  # the cut counts though its frame may have been left out
+
+
+def test_a_weak_peak_is_no_peak_but_keeps_a_track() -> None:
+    def video() -> Iterator[Frame]:
+        for k, bright in enumerate([255, 255, 100, 255]):
+            yield Frame(k, k / 10, picture([(40, 32)], bright), k == 0)
+
+    seen = list(watch(Bright(), video(), fps=10, threshold=0.6))
+    assert [len(s.peaks) for s in seen] == [1, 1, 0, 1]
+    assert [[t.id for t in s.tracks] for s in seen] == [[], [1], [1], [1]]
+
+
+def test_an_empty_video_and_an_empty_sky() -> None:
+    assert list(watch(Bright(), [], fps=10)) == []
+    (sighting,) = watch(Bright(), [Frame(0, 0.0, picture(), True)], fps=10)
+    assert sighting.peaks == []
+    assert sighting.tracks == []
+
+
+def test_the_callers_code_runs_outside_inference_mode() -> None:
+    for _ in watch(Bright(), flight(2), fps=10):
+        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()
+
+
+def test_memory_stays_flat() -> None:
+    """Of 500 frames no more than a few are alive at once, and nothing else piles up."""
+    alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
+
+    def video() -> Iterator[Frame]:
+        for frame in flight(500):
+            pixels = frame.pixels.view(Kept)
+            alive.add(pixels)
+            yield frame._replace(pixels=pixels)
+
+    most, early, late = 0, 0, 0
+    tracemalloc.start()
+    for k, _ in enumerate(watch(Bright(), video(), fps=10, ahead=4)):
+        most = max(most, len(alive))
+        if k == 100:
+            early = tracemalloc.get_traced_memory()[0]
+        if k == 499:
+            late = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert most <= 9, most
+    assert late - early < 50_000, late - early  # the heat of 400 frames would be 600 kB, their pixels 7 MB
+
+
+class Kept(np.ndarray):
+    """An array that can be weakly referred to and hashed by identity."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return self is other
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"threshold": 0.001}, "threshold is 0.001"),
+        ({"threshold": 1.1}, "threshold is 1.1"),
+        ({"ahead": 0}, "ahead is 0"),
+        ({"fps": 0.0}, "fps is 0.0"),
+    ],
+)
+def test_what_will_not_do(wrong: dict[str, float], complaint: str) -> None:
+    """It is said at once, not at the first frame."""
+    with pytest.raises(ValueError, match=complaint):
+        watch(Bright(), [], **{"fps": 10, **wrong})
+
+
+def test_a_wide_video_is_scaled_for_the_network_and_places_are_given_in_its_own_pixels() -> None:
+    class Small(Bright):
+        widths: ClassVar[set[int]] = set()
+
+        def step(self, frame: Tensor, state: object, /) -> tuple[Tensor, object]:
+            self.widths.add(frame.shape[-1])
+            return super().step(frame, state)
+
+    whole = list(watch(Bright(), flight(6), fps=10))
+    wide = [frame._replace(pixels=frame.pixels.repeat(2, 0).repeat(2, 1)) for frame in flight(6)]
+    width = whole[0].frame.pixels.shape[1]
+    seen = list(watch(Small(), wide, fps=10, width=width))
+    assert Small.widths == {width}
+    for a, b in zip(whole, seen, strict=True):
+        assert a.peaks
+        for one, other in zip(a.peaks, b.peaks, strict=True):
+            assert [2 * v for v in (one.x, one.y, one.w, one.h)] == pytest.approx(
+                [other.x, other.y, other.w, other.h]
+            )

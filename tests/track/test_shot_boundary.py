@@ -1,0 +1,55 @@
+"""A new shot is seen as one; what moves, flickers or pans within a shot is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from canton.track.video.shot_boundary import CutFinder
+
+
+def cuts(pictures: Iterable[np.ndarray]) -> list[int]:
+    finder = CutFinder()
+    return [k for k, picture in enumerate(pictures) if finder.is_cut(picture)]
+
+
+def scene(seed: int, width: int = 640) -> np.ndarray:
+    """Broad patches of brightness, (96, width, 3)."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (4, width // 32), np.uint8)
+    return np.repeat(np.repeat(coarse, 24, 0), 32, 1)[..., None].repeat(3, 2)
+
+
+def test_a_new_shot() -> None:
+    assert cuts(scene(k // 10) for k in range(30)) == [0, 10, 20]
+    assert cuts(scene(k // 10)[..., :1] for k in range(30)) == [0, 10, 20]
+
+
+def test_no_cut_while_something_moves() -> None:
+    def pictures() -> Iterable[np.ndarray]:
+        for k in range(40):
+            picture = scene(0, 160).copy()
+            picture[30:60, 3 * k : 3 * k + 30] = 255 - picture[30:60, 3 * k : 3 * k + 30]
+            yield picture
+
+    assert cuts(pictures()) == [0]
+
+
+def test_no_cut_while_the_camera_pans() -> None:
+    """Eight px a frame: the whole picture changes, and goes on doing so."""
+    wide = scene(0, 1280)
+    assert cuts(wide[:, 8 * k : 8 * k + 160] for k in range(100)) == [0]
+
+
+def test_no_cut_for_noise() -> None:
+    rng = np.random.default_rng(0)
+    assert cuts(
+        np.clip(scene(0) + rng.normal(0, 25, (96, 640, 1)), 0, 255).astype(np.uint8) for _ in range(9)
+    ) == [0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (17, 5)])
+def test_any_size(size: tuple[int, int]) -> None:
+    dark, bright = np.zeros((*size, 3), np.uint8), np.full((*size, 3), 255, np.uint8)
+    assert cuts([dark, dark, bright, bright]) == [0, 2]

@@ -1,0 +1,52 @@
+"""A trained network that is given an early memory: the same at first, and open to be taught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from canton.errors import UserError
+from canton.track.model import Architecture, MotionModel
+from canton.track.surgery import add_early_memory
+
+SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, others=("bird",))
+
+
+def test_it_gives_what_it_gave() -> None:
+    small = MotionModel(SMALL)
+    large = add_early_memory(small, 4)
+    assert large.architecture == replace(SMALL, early=4)
+    frames = torch.rand(5, 2, 3, 32, 48)
+    for one in (small.train(), large.train()):  # so that the normalisations of both have seen something
+        one(frames)
+    with torch.inference_mode():
+        expected, (state,) = small.eval()(frames)
+        found, (fine, after) = large.eval()(frames)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(after, state)
+    assert fine.abs().max() > 0, "the early memory remembers, unheard as yet"
+
+
+def test_training_can_make_use_of_it() -> None:
+    torch.manual_seed(0)
+    large = add_early_memory(MotionModel(SMALL), 4).train()
+    frames = torch.rand(4, 1, 3, 32, 48)
+    step = torch.optim.SGD(large.parameters(), lr=0.1)
+    for _ in range(2):  # the first opens the way to the early memory, the second goes it
+        step.zero_grad()
+        large(frames)[0].square().mean().backward()
+        step.step()
+    assert large.stem[1].conv.weight[:, 6:].abs().max() > 0
+    gradients = [p.grad for p in large.early.parameters()]
+    assert all(grad is not None and grad.abs().max() > 0 for grad in gradients)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(replace(SMALL, early=2), "early is 2"), (replace(SMALL, stem=((6, 5, True),)), "stem has 1 block")],
+)
+def test_what_cannot_take_one(wrong: Architecture, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        add_early_memory(MotionModel(wrong), 4)

@@ -1,0 +1,88 @@
+"""Targets lie where the boxes are, and the loss is least where the maps say so."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from canton.track.boxes import Box, Named
+from canton.track.model import MAPS, Architecture
+from canton.track.peaks import find_peaks
+from canton.track.targets import Target, make_target, motion_loss
+
+NETWORK = Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, others=("bird",))
+CELLS = (16, 20)
+
+
+def test_the_summit_is_the_middle_of_the_box() -> None:
+    box = Box(30.0, 22.0, 14.0, 9.0)
+    target = make_target([[Named("drone", box)], []], CELLS, NETWORK, sought="drone")
+    assert target.heat.shape == (2, 2, *CELLS)
+    (peak,) = find_peaks(target.heat[0, 0], stride=NETWORK.stride, offset=NETWORK.offset)
+    assert math.dist((peak.x, peak.y), box.centre) < 0.5 * NETWORK.stride
+    assert target.heat[0, 0].max() == 1
+    assert not target.heat[0, 1].any()
+    assert not target.heat[1].any()
+    row, column = np.unravel_index(int(target.heat[0, 0].argmax()), CELLS)
+    np.testing.assert_allclose(target.sizes[0, :, row, column].exp(), [14, 9], rtol=1e-5)
+    assert target.near[0].sum() == 9
+
+
+def test_what_is_sought_is_not_among_the_others() -> None:
+    with pytest.raises(ValueError, match="bird is sought and among the others"):
+        make_target([[]], (4, 4), Architecture(), sought="bird")
+    assert Architecture().seeking("bird").others == ("drone", "airplane", "helicopter")
+    assert Architecture(others=("drone", "bird")).seeking("bird").others == ("drone",)
+    assert Architecture().seeking("drone") == Architecture()
+
+
+def test_others_have_maps_of_their_own_and_strangers_none() -> None:
+    named = [[Named("bird", Box(10, 10, 8, 8)), Named("kite", Box(40, 40, 8, 8))]]
+    target = make_target(named, CELLS, NETWORK, sought="drone")
+    assert not target.heat[0, 0].any()
+    assert target.heat[0, 1].max() == 1
+    assert target.heat[0, 1, 8:].max() < 1e-3, "the kite is not on the birds' map"
+
+
+def test_a_box_outside_counts_as_nothing_at_the_summit() -> None:
+    target = make_target([[Named("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, sought="drone")
+    assert target.heat.max() < 1
+    assert not target.near.any()
+
+
+def maps_of(target: Target) -> torch.Tensor:
+    """The maps of a model that knows."""
+    heat = torch.logit(target.heat.clamp(1e-4, 1 - 1e-4))
+    return torch.cat([heat[:, :, :1], target.sizes, heat[:, :, 1:]], 2)
+
+
+def test_the_loss_prefers_the_truth() -> None:
+    named = [[Named("drone", Box(30, 22, 14, 9))], [Named("bird", Box(50, 30, 9, 9))]]
+    target = make_target(named, CELLS, NETWORK, sought="drone")
+    target = Target(*(part[:, None] for part in target))
+    right = maps_of(target)
+    assert right.shape == (2, 1, MAPS + 1, *CELLS)
+    best = motion_loss(right, target)
+    assert best < 0.1
+    moved = right.roll(3, -1)
+    assert motion_loss(moved, target) > best + 1
+    wrong_size = right.clone()
+    wrong_size[:, :, 1] += 1
+    assert math.isclose(motion_loss(wrong_size, target) - best, (9 + 9) / 9 / 2, rel_tol=1e-4)
+    swapped = right[:, :, [3, 1, 2, 0]]
+    assert motion_loss(swapped, target) > best + 1
+
+
+def test_the_loss_by_hand() -> None:
+    """One cell, one summit: (1 - p)^focus * -log p; one empty cell: p^focus * -log(1 - p)."""
+    for heat in (1.0, 0.0):
+        target = Target(
+            torch.full((1, 1, 1, 1, 1), heat), torch.zeros(1, 1, 2, 1, 1), torch.zeros(1, 1, 1, 1, 1)
+        )
+        maps = torch.tensor([0.7, 0.0, 0.0]).view(1, 1, 3, 1, 1)
+        p = 1 / (1 + math.exp(-0.7))
+        wanted = (1 - p) ** 2 * -math.log(p) if heat else p**2 * -math.log(1 - p)
+        assert math.isclose(float(motion_loss(maps, target, focus=2.0)), wanted, rel_tol=1e-5)

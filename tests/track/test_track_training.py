@@ -1,0 +1,261 @@
+"""Training on filmed clips, end to end: it learns, it resumes to the same bits; what it lacks without
+memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from spots import clip
+
+from canton.errors import UserError
+from canton.track.checkpoint import load_model, save_model
+from canton.track.data.augment import draw_window
+from canton.track.data.batches import Batches, ahead
+from canton.track.metrics import look, score
+from canton.track.model import Architecture
+from canton.track.train import train
+from canton.track.train_sources import FromScenes
+from canton.training.checkpoint import Checkpoint
+
+SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, others=("bird",))
+SETTINGS = {"batch": 2, "length": 3, "pieces": 2, "size": 48, "fps": 10.0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips in files, with labels.csv and splits.csv."""
+    from canton.track.video.writer import Recorder
+
+    folder = tmp_path_factory.mktemp("footage")
+    labels, splits = ["clip,modality,class,frame,x,y,w,h"], ["clip,split"]
+    for k in range(8):
+        made = clip(f"clip{k}", "drone" if k % 2 else "bird", k)
+        with Recorder(folder / f"{made.name}.mp4", 80, 64, 10.0) as film:
+            for picture in made.frames:
+                film.write(picture.repeat(3, 2))
+        for t, (box,) in enumerate(made.boxes):
+            labels.append(f"{made.name},IR,{made.kind.upper()},{t},{box.x},{box.y},{box.w},{box.h}")
+        splits.append(f"{made.name},{'val' if k < 2 else 'train'}")
+    (folder / "labels.csv").write_text("\n".join(labels))
+    (folder / "splits.csv").write_text("\n".join(splits))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    settings = {**SETTINGS, "batch": 8, "pieces": 1, "rate": 1e-2}
+    trained = train(out, footage=footage, **settings, architecture=SMALL, steps=150, workers=0)
+    assert trained is not None
+    assert trained.finished
+    held = load_model(out)
+    assert held.header["held_out"]["f1"] == trained.held_out["f1"]
+    clips = [clip("new drone", "drone", 100), clip("new bird", "bird", 101)]
+    scores = score(look(held.model, clips), held.header["threshold"], sought="drone")
+    assert scores.f1 > 0.9, scores
+
+
+def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    train(whole, footage=footage, **SETTINGS, architecture=SMALL, steps=7, workers=0)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        if getattr(progress, "step", 0) == 5:  # in the middle of a block of two pieces
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(
+            broken, footage=footage, **SETTINGS, architecture=SMALL, steps=7, workers=0,
+            show=stop, show_seconds=0.0, save_seconds=0.0,
+        )  # fmt: skip
+    assert load_model(broken).checkpoint is not None
+    train(broken, resume=True, workers=1)
+    a, b = load_model(whole).model.state_dict(), load_model(broken).model.state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_ctrl_c_while_it_is_measured_keeps_the_run(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    train(whole, footage=footage, **SETTINGS, architecture=SMALL, steps=5, workers=0)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["canton.track.train"], "measure", interrupt)
+        stopped = train(broken, footage=footage, **SETTINGS, architecture=SMALL, steps=5, workers=0)
+    assert stopped is not None
+    assert (stopped.finished, stopped.held_out, stopped.report.step) == (False, None, 5)
+    trained = train(broken, resume=True, workers=0)
+    assert trained is not None
+    assert (trained.finished, trained.report.step) == (True, 5)
+    wanted = load_model(whole).model.state_dict()
+    for name, value in load_model(broken).model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+
+
+def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train(first, footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0)
+    train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
+    a, b = load_model(first), load_model(second)
+    for name, weight in a.model.named_parameters():
+        assert torch.allclose(weight, b.model.get_parameter(name), atol=1e-6), name
+    assert b.header["training"]["start"] == "first.safetensors"
+    still = replace(SMALL, recurrent=False)
+    train(second, footage=footage, **SETTINGS, start=first, architecture=still, steps=1, rate=1e-9, workers=0)
+    assert load_model(second).model.architecture == still, "the same network, its memory emptied"
+    fine = replace(SMALL, early=4)
+    train(second, footage=footage, **SETTINGS, start=first, architecture=fine, steps=1, rate=1e-9, workers=0)
+    grown = load_model(second).model
+    assert grown.architecture == fine, "an early memory is added"
+    assert torch.allclose(grown.maps.weight, a.model.maps.weight, atol=1e-6), "what was learned is kept"
+    train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
+    with pytest.raises(UserError, match="another network"):
+        train(second, footage=footage, start=first, architecture=replace(SMALL, memory=7), steps=1)
+    broken = tmp_path / "broken.safetensors"
+    save_model(broken, a.model, {"training": {}, "curve": []}, Checkpoint({}, 3, 1.0))
+    with pytest.raises(UserError, match="not finished"):
+        train(second, footage=footage, start=broken, steps=1)
+    with pytest.raises(UserError, match="stopped at step 3: go on with it"):
+        train(broken, footage=footage, steps=1)
+    assert load_model(broken).checkpoint is not None, "a run that was stopped is not written over"
+    older = {name: value for name, value in a.header["training"].items() if name != "start"}
+    save_model(broken, a.model, {"training": older, "curve": []}, Checkpoint({}, 3, 1.0))
+    with pytest.raises(UserError, match="another version"):
+        train(broken, resume=True)
+
+
+def test_what_is_sought_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
+    """The drone is then what the bird is to be told from, in footage and in made scenes."""
+    out = tmp_path / "bird.safetensors"
+    settings = {**SETTINGS, "batch": 8, "pieces": 1, "rate": 1e-2}
+    train(out, footage=footage, sought=" Bird", **settings, architecture=SMALL, steps=150, workers=0)
+    held = load_model(out)
+    assert held.model.architecture.others == ("drone",)
+    assert held.header["training"]["sought"] == "bird"
+    looks = look(held.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
+    scores = score(looks, held.header["threshold"], sought="bird")
+    assert scores.f1 > 0.9, scores
+    with pytest.raises(UserError, match="learned what a drone is not"):
+        train(tmp_path / "drone.safetensors", footage=footage, start=out, steps=1)
+    scenes = FromScenes(kind="thermal", sought="bird")
+    named = [
+        kind
+        for k in range(20)
+        for here in scenes.draw(np.random.default_rng(k), 1, 48).named
+        for kind, _ in here
+    ]
+    assert {"bird", "drone"} <= set(named)
+    held_out = [scenes.held_out_scene(k, frames=1, size=48) for k in range(20)]
+    assert {"bird", "drone"} <= {kind for one in held_out for kind in one.kinds_at(0)}
+    assert {one.kind for one in held_out} == {"bird", "none"}
+
+
+def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "still.safetensors"
+    network = replace(SMALL, recurrent=False)
+    train(out, footage=footage, **SETTINGS, architecture=network, steps=2, workers=0)
+    model = load_model(out).model
+    frames = torch.rand(3, 1, 3, 64, 80)
+    with torch.no_grad():
+        assert torch.allclose(model(frames)[0][2], model(frames[2:])[0][0], atol=1e-5)
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match="no kite is labelled in these clips: there are bird, drone"):
+        train(out, footage=footage, sought="kite", steps=1)
+    with pytest.raises(UserError, match="target is 'kite': it is one of drone, bird"):
+        train(out, sought="kite", steps=1)
+    with pytest.raises(UserError, match="nothing to learn from"):
+        train(out, scenes=False, steps=1)
+    with pytest.raises(UserError, match="rate is -1"):
+        train(out, footage=footage, rate=-1.0, steps=1)
+    assert not out.exists()
+    out.write_text("a text of somebody's")
+    with pytest.raises(UserError, match="left alone"):
+        train(out, footage=footage, steps=1)
+
+
+def test_batches_are_functions_of_the_step() -> None:
+    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
+
+    def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        return draw_window(clips, chance, sought="drone", steps=steps, size=size)
+
+    def batches(rank: int = 0, world: int = 1) -> Batches:
+        return Batches(
+            draw, SMALL, sought="drone", size=48, rows=4, length=3, pieces=2, seed=5, rank=rank, world=world
+        )
+
+    plain = ahead(batches(), 0, workers=0)
+    run = [plain(step) for step in range(6)]
+    later = ahead(batches(), 3, workers=1)
+    for step in range(3, 6):
+        assert torch.equal(later(step).frames, run[step].frames)
+    assert [batch.fresh for batch in run] == [True, False] * 3
+    shares = [ahead(batches(rank, 2), 0, workers=0)(0).frames for rank in range(2)]
+    assert torch.equal(torch.stack(shares, 2).flatten(1, 2), run[0].frames)
+
+
+def test_the_first_blocks_may_be_of_single_frames() -> None:
+    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
+
+    def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        return draw_window(clips, chance, sought="drone", steps=steps, size=size)
+
+    def batches(rank: int = 0, world: int = 1, singles: int = 2) -> Batches:
+        return Batches(
+            draw, SMALL, sought="drone", size=48, rows=4, length=3, pieces=2, seed=5, singles=singles,
+            rank=rank, world=world,
+        )  # fmt: skip
+
+    get, plain = ahead(batches(), 0, workers=0), ahead(batches(singles=0), 0, workers=0)
+    run, whole = [get(step) for step in range(6)], [plain(step) for step in range(6)]
+    for batch in run[:4]:  # two blocks of two pieces: each frame is a row of its own
+        assert batch.fresh
+        assert batch.reset is None
+        assert batch.frames.shape[:2] == (1, 12)
+        assert batch.target.heat.shape[:2] == (1, 12)
+        assert len({frame.numpy().tobytes() for frame in batch.frames[0]}) == 12
+    for batch, other in zip(run[4:], whole[4:], strict=True):
+        assert torch.equal(batch.frames, other.frames)
+    shares = [ahead(batches(rank, 2), 0, workers=0)(0).frames[0] for rank in range(2)]
+    both = {frame.numpy().tobytes() for share in shares for frame in share}
+    assert both == {frame.numpy().tobytes() for frame in run[0].frames[0]}
+
+
+def test_what_is_kept_is_the_average(footage: Path, tmp_path: Path) -> None:
+    kept = {}
+    for average in (0.0, 0.9):
+        out = tmp_path / f"{average}.safetensors"
+        train(out, footage=footage, **SETTINGS, architecture=SMALL, steps=4, workers=0, average=average)
+        kept[average] = load_model(out).model.state_dict()
+    assert not torch.equal(kept[0.0]["maps.weight"], kept[0.9]["maps.weight"])
+    with pytest.raises(UserError, match=r"average is 1.0: it lies in \[0, 1\)"):
+        train(tmp_path / "x.safetensors", footage=footage, steps=1, average=1.0)
+
+
+def test_reports_are_told(footage: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+    train(
+        tmp_path / "m.safetensors", footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0,
+        show=lambda now: seen.append(now.fraction), show_seconds=0.0,
+    )  # fmt: skip
+    assert seen[-1] == 1.0

@@ -1,0 +1,142 @@
+"""Tracks: a number is kept in flight, over a gap, at a crossing; none is given twice."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+
+from canton.errors import MissingExtra
+from canton.track.peaks import Peak
+from canton.track.tracker import Tracked, Tracker
+
+
+def follow(
+    tracker: Tracker,
+    paths: dict[int, list[tuple[float, float]]],
+    *,
+    size: float = 10,
+    gaps: tuple[int, ...] = (),
+) -> dict[int, list[int | None]]:
+    """The number that each path's thing has in each frame. In the frames of `gaps` nothing is seen."""
+    numbers: dict[int, list[int | None]] = {name: [] for name in paths}
+    frames = max(map(len, paths.values()))
+    for k in range(frames):
+        places = {} if k in gaps else {name: path[k] for name, path in paths.items()}
+        tracks = tracker.update([Peak(x, y, 0.9, size, size) for x, y in places.values()])
+        for name in paths:
+            at = places.get(name)
+            found = [t.id for t in tracks if at and math.dist(t.box.centre, at) < 1e-6]
+            numbers[name].append(found[0] if found else None)
+    return numbers
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+@pytest.mark.parametrize("speed", [2, 8, 14])  # px a frame, boxes of ten
+def test_one_number_in_flight(fps: float, speed: float) -> None:
+    path = [(20 + speed * k, 100 + 3 * math.sin(k / 3)) for k in range(12)]
+    assert follow(Tracker(fps), {0: path})[0] == [None] + [1] * 11
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+@pytest.mark.parametrize("speed", [2, 8])
+def test_one_number_over_a_gap(fps: float, speed: float) -> None:
+    path = [(20 + speed * k, 100.0) for k in range(16)]
+    assert follow(Tracker(fps), {0: path}, gaps=(8, 9))[0] == [None] + [1] * 7 + [None] * 2 + [1] * 6
+
+
+def test_two_that_cross_keep_their_numbers() -> None:
+    paths = {
+        0: [(40 + 6 * k, 40 + 4 * k) for k in range(20)],
+        1: [(151 - 6 * k, 43 + 4 * k) for k in range(20)],  # within five px of each other half-way
+    }
+    numbers = follow(Tracker(10), paths)
+    closest = min(math.dist(a, b) for a, b in zip(paths[0], paths[1], strict=True))
+    assert closest < 5
+    assert {tuple(set(numbers[0][1:])), tuple(set(numbers[1][1:]))} == {(1,), (2,)}
+
+
+def test_the_first_sight_has_no_number_and_age_counts_it() -> None:
+    tracker = Tracker(10)
+    peak = Peak(50, 40, 0.8, 12, 6)
+    assert tracker.update([peak]) == []
+    assert tracker.update([peak]) == [Tracked(1, (44, 37, 12, 6), 0.8, 2)]
+    assert tracker.update([peak])[0].age == 3
+    assert tracker.update([]) == []
+    assert tracker.update([peak])[0].age == 4  # frames in which it was seen
+
+
+def test_what_is_gone_for_long_gets_a_new_number() -> None:
+    for fps in (10, 30):
+        tracker = Tracker(fps)
+        peak = Peak(50, 40, 0.8, 12, 6)
+        for _ in range(3):
+            tracker.update([peak])
+        for _ in range(2 * fps):
+            tracker.update([])
+        assert tracker.update([peak]) == []
+        assert tracker.update([peak])[0].id == 2
+
+
+def test_after_a_cut_numbers_go_on() -> None:
+    tracker = Tracker(10)
+    peak = Peak(50, 40, 0.8, 12, 6)
+    seen = []
+    for _ in range(3):
+        for _ in range(3):
+            seen += [track.id for track in tracker.update([peak])]
+        tracker.reset()
+    assert seen == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_weak_peak_carries_on_but_does_not_begin() -> None:
+    tracker = Tracker(10, threshold=0.5)
+    weak, strong = Peak(50, 40, 0.3, 12, 6), Peak(50, 40, 0.8, 12, 6)
+    assert [tracker.update([weak]) for _ in range(4)] == [[]] * 4
+    tracker.update([strong])
+    assert [t.id for t in tracker.update([strong])] == [1]
+    assert [(t.id, t.score) for t in tracker.update([weak])] == [(1, 0.3)]
+
+
+def test_one_false_alarm_is_no_track() -> None:
+    tracker = Tracker(10)
+    draw = np.random.default_rng(0)
+    for k in range(60):
+        x, y = draw.uniform(0, 320, 2)
+        assert tracker.update([Peak(x, y, 0.9, 8, 8)] if k % 3 == 0 else []) == []
+
+
+def test_memory_stays_flat() -> None:
+    """A new thing every eleven frames; the first three thousand fill whatever the libraries keep."""
+    tracker = Tracker(30)
+
+    def run(begin: int, end: int) -> None:
+        for k in range(begin, end):
+            thing, step = divmod(k, 11)
+            tracker.update([Peak(37 * thing % 300 + step, 53 * thing % 250, 0.9, 10, 10)])
+
+    tracemalloc.start()
+    run(0, 3000)
+    before = tracemalloc.get_traced_memory()[0]
+    run(3000, 5500)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 5_000, grown  # a number remembered for each of them would be four times that
+    assert tracker.update([Peak(1, 1, 0.9, 10, 10)]) == []
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_an_fps_that_is_no_rate(fps: float) -> None:
+    with pytest.raises(ValueError, match="fps is"):
+        Tracker(fps)
+
+
+def test_without_the_package_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    with pytest.raises(MissingExtra, match=r"canton-torch\[track\]"):
+        Tracker(10)

@@ -1,0 +1,289 @@
+"""Reading video: every frame in its place, and what is wrong with a source said in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+
+from canton.errors import UserError
+from canton.track.video.ffmpeg import Decoded, Source
+from canton.track.video.reader import Video, open_video
+from track.films import HEIGHT, WIDTH, film, noise, number, plain, resized, sound
+
+
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of ten frames each."""
+    return film(tmp_path_factory.mktemp("films") / "thirty.mp4", (plain(k) for k in range(30)))
+
+
+def seen(video: Video) -> list[int]:
+    return [number(frame.pixels) for frame in video]
+
+
+def test_every_frame_in_its_place(thirty: Path) -> None:
+    with open_video(thirty) as video:
+        assert (video.width, video.height, video.fps, video.frames) == (WIDTH, HEIGHT, 10, 30)
+        frames = list(video)
+    assert [frame.index for frame in frames] == list(range(30))
+    assert [number(frame.pixels) for frame in frames] == list(range(30))
+    assert [frame.seconds for frame in frames] == pytest.approx([k / 10 for k in range(30)])
+    assert frames[3].pixels.shape == (HEIGHT, WIDTH, 3)
+    assert frames[3].pixels.dtype == np.uint8
+    assert [frame.cut for frame in frames] == [True] + 29 * [False]
+    assert video.problem is None
+
+
+def test_colours_stand_in_the_order_red_green_blue(tmp_path: Path) -> None:
+    picture = plain(0)
+    picture[:] = (200, 100, 30)
+    with open_video(film(tmp_path / "c.mp4", [picture])) as video:
+        (frame,) = video
+    assert frame.pixels.reshape(-1, 3).mean(0) == pytest.approx([200, 100, 30], abs=4)
+
+
+def test_fps_picks_frames_by_time(thirty: Path) -> None:
+    with open_video(thirty, fps=5) as video:
+        frames = list(video)
+    assert [frame.index for frame in frames] == list(range(0, 30, 2))
+    assert [number(frame.pixels) for frame in frames] == list(range(0, 30, 2))
+    with open_video(thirty, fps=4) as video:
+        assert [frame.index for frame in video][:5] == [0, 3, 5, 8, 10]  # at 0, 0.25, 0.5, 0.75 and 1 s
+    with open_video(thirty, fps=1000) as video:
+        assert len(list(video)) == 30
+
+
+def test_a_rate_that_varies(tmp_path: Path) -> None:
+    times = [0, 100, 130, 160, 500, 900, 910, 920]
+    path = film(tmp_path / "v.mp4", (plain(k) for k in range(8)), times=times)
+    with open_video(path) as video:
+        assert [frame.seconds for frame in video] == pytest.approx([t / 1000 for t in times], abs=2e-3)
+    with open_video(path, fps=10) as video:
+        assert seen(video) == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("rotation", "corner"), [(90, "lower left"), (180, "lower right"), (270, "upper right")]
+)
+def test_a_rotation_is_carried_out(tmp_path: Path, rotation: int, corner: str) -> None:
+    """The upper left corner is bright; turned against the clock, it goes to the lower left."""
+    if not hasattr(av.VideoStream, "set_display_rotation"):
+        pytest.skip(f"PyAV {av.__version__} cannot write a rotated video")
+    picture = plain(0)
+    picture[:16, :16] = 250
+    path = film(tmp_path / "turned.mp4", [picture, picture], rotation=rotation)
+    with open_video(path) as video:
+        size = (HEIGHT, WIDTH) if rotation != 180 else (WIDTH, HEIGHT)
+        assert (video.width, video.height) == size
+        frame = next(iter(video))
+    assert frame.pixels.shape == (*size[::-1], 3)
+    top, left = np.unravel_index(np.argmax(cv2.blur(frame.pixels[..., 1], (9, 9))), size[::-1])
+    found = f"{'upper' if top < size[1] / 2 else 'lower'} {'left' if left < size[0] / 2 else 'right'}"
+    assert found == corner
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg", "ffv1"])
+def test_gray_is_what_colour_shows(tmp_path: Path, codec: str) -> None:
+    ramp = np.repeat(np.arange(20, 20 + 2 * WIDTH, 2, dtype=np.uint8)[None, :, None], HEIGHT, 0).repeat(3, 2)
+    path = film(tmp_path / "ramp.mkv", [ramp], codec=codec) if codec != "mjpeg" else tmp_path / "ramp.avi"
+    if codec == "mjpeg":
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+        writer.write(ramp)
+        writer.release()
+    with open_video(path) as video:
+        (colour,) = video
+    with open_video(path, gray=True) as video:
+        (gray,) = video
+    assert gray.pixels.shape == (HEIGHT, WIDTH, 1)
+    assert np.abs(gray.pixels[..., 0].astype(int) - ramp[..., 0]).mean() < 4
+    assert np.abs(gray.pixels[..., 0].astype(int) - colour.pixels.mean(-1)).max() < 4
+    assert gray.cut
+
+
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.93])
+def test_cut_off_keeps_the_frames_before(tmp_path: Path, share: float) -> None:
+    """The index is at the front, so that the rest still opens."""
+    path = film(tmp_path / "cut.mp4", noise(60), options={"movflags": "faststart"})
+    with open_video(path) as video:
+        whole = list(video)
+    content = path.read_bytes()
+    start = content.index(b"mdat")
+    path.write_bytes(content[: start + int(share * (len(content) - start))])
+    with open_video(path) as video:
+        kept = list(video)
+    assert share * 60 - 9 < len(kept) < share * 60 + 3
+    for one, other in zip(kept, whole, strict=False):
+        assert one.index == other.index
+        assert np.array_equal(one.pixels, other.pixels)
+    assert video.problem is not None
+    assert f"breaks off after {len(kept)} " in video.problem
+    assert "\n" not in video.problem
+
+
+def test_frames_that_wait_for_their_turn_are_kept(tmp_path: Path) -> None:
+    """H.264 stores frames out of order; those the decoder still holds are kept if they come before."""
+    path = film(tmp_path / "broken.mp4", noise(60), options={"movflags": "faststart"})
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
+    place, size, broken = packets[31]
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = bytes(size)
+    path.write_bytes(content)
+    with open_video(path) as video:
+        seconds = [frame.seconds for frame in video]
+    kept = sorted(pts for _, _, pts in packets[:31] if pts < broken)
+    assert len(seconds) == len(kept)
+    assert np.allclose(seconds, np.subtract(kept, kept[0]) / kept[1] * 0.1)
+    assert video.problem is not None
+
+
+def test_a_clock_set_back_goes_on() -> None:
+    def decoded() -> Iterator[Decoded]:
+        for seconds in (100.0, 100.5, 50.0, 50.5, math.nan, None):
+            yield Decoded(seconds, (WIDTH, HEIGHT), lambda gray: plain(0))
+
+    def given(fps: float | None) -> list[float]:
+        source = Source(decoded(), 10.0, None, lambda: None)
+        return [frame.seconds for frame in Video("camera", source, fps=fps, gray=False)]
+
+    assert given(None)[:4] == [0, 0.5, 0.5, 1.0]
+    assert all(math.isfinite(seconds) for seconds in given(None))
+    assert given(2.0)[:3] == [0, 0.5, 1.0]
+
+
+def test_cut_off_where_no_index_counts_the_frames(tmp_path: Path) -> None:
+    path = film(tmp_path / "whole.mkv", noise(50))
+    with open_video(path) as video:
+        assert len(list(video)) == 50
+        assert video.problem is None
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with open_video(path) as video:
+        kept = len(list(video))
+    assert 10 < kept < 40
+    assert video.problem is not None
+    assert "breaks off" in video.problem
+
+
+def test_a_broken_stretch_ends_it(tmp_path: Path) -> None:
+    path = film(tmp_path / "broken.mp4", noise(30), options={"movflags": "faststart"})
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(content)
+    with open_video(path) as video:
+        frames = list(video)
+    assert 5 <= len(frames) < 30
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert video.problem is not None
+
+
+def test_a_size_that_changes_ends_it(tmp_path: Path) -> None:
+    with open_video(resized(tmp_path / "two.h264")) as video:
+        assert seen(video) == [0, 1, 2, 3, 4]
+        assert (video.width, video.height) == (WIDTH, HEIGHT)
+    assert video.problem is not None
+    assert "changes from 64 x 48 to 32 x 48 px at frame 5" in video.problem
+    with open_video(tmp_path / "two.h264") as video:  # a bare stream, which has no clock
+        assert [frame.seconds for frame in video] == pytest.approx([k / video.fps for k in range(5)])
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    for k in range(12):
+        cv2.imwrite(str(tmp_path / f"f{k}.png"), plain(k))
+    (tmp_path / "notes.txt").write_text("no picture")
+    with open_video(tmp_path) as video:
+        assert (video.width, video.height, video.frames) == (WIDTH, HEIGHT, 12)
+        assert seen(video) == list(range(12))  # f9 before f10
+    with open_video(tmp_path, gray=True, fps=10) as video:
+        frames = list(video)
+    assert [number(frame.pixels) for frame in frames] == [0, 3, 6, 9]
+    assert frames[0].pixels.shape == (HEIGHT, WIDTH, 1)
+    cv2.imwrite(str(tmp_path / "f5.png"), plain(0) * 0 + np.array([40, 56, 0], np.uint8))
+    with open_video(tmp_path) as video:
+        assert list(video)[5].pixels[0, 0].tolist() == [0, 56, 40]
+    (tmp_path / "f7.png").write_bytes(b"")
+    with open_video(tmp_path) as video:
+        assert len(seen(video)) == 7
+    assert video.problem is not None
+    assert "f7.png" in video.problem
+    cv2.imwrite(str(tmp_path / "f3.png"), plain(3, 20, 30))
+    with open_video(tmp_path) as video:
+        assert seen(video) == [0, 1, 2]
+    assert "64 x 48 to 20 x 30 px at frame 3" in str(video.problem)
+
+
+def test_a_cut_is_noted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    shots = [cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), (WIDTH, HEIGHT)) for _ in range(3)]
+    path = film(tmp_path / "shots.mp4", [shots[k // 10] for k in range(30)])
+    with open_video(path) as video:
+        assert [frame.index for frame in video if frame.cut] == [0, 10, 20]
+
+
+def bad(folder: Path, name: str) -> Path:
+    """A source that is none."""
+    path = folder / name
+    match name:
+        case "text.mp4":
+            path.write_text("this is no video\n" * 100)
+        case "text.txt":
+            path.write_text("FFmpeg would draw this on a terminal\n" * 100)
+        case "nothing.mp4":
+            path.write_bytes(b"")
+        case "sound.mp4":
+            sound(path)
+        case "frameless.mp4":
+            content = film(
+                path, [plain(k) for k in range(3)], options={"movflags": "frag_keyframe+empty_moov"}
+            )
+            path.write_bytes(content.read_bytes()[: content.read_bytes().index(b"moof") - 4])
+        case "headless.mp4":
+            content = film(path, [plain(k) for k in range(30)]).read_bytes()
+            path.write_bytes(content[: content.index(b"moov") - 4])
+        case "empty":
+            path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("text.mp4", "cannot be opened as a video"),
+        ("text.txt", "no picture"),
+        ("nothing.mp4", "is empty"),
+        ("sound.mp4", "only sound"),
+        ("frameless.mp4", "no frames|cannot be opened"),
+        ("headless.mp4", "cannot be opened as a video"),
+        ("empty", "holds no pictures"),
+        ("missing.mp4", "no such file"),
+    ],
+)
+def test_what_is_no_video_costs_one_line(tmp_path: Path, name: str, says: str) -> None:
+    path = bad(tmp_path, name)
+    with pytest.raises(UserError, match=says) as caught:
+        open_video(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_name_is_not_this_folder() -> None:
+    with pytest.raises(UserError, match="the video has an empty name"):
+        open_video("")
+
+
+def test_a_camera_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="camera 87 cannot be opened"):
+        open_video("87")
+
+
+@pytest.mark.parametrize(("name", "value"), [("fps", 0), ("fps", float("nan")), ("timeout", -1)])
+def test_numbers_out_of_range(thirty: Path, name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{name} is {value}"):
+        open_video(thirty, **{name: value})  # type: ignore[arg-type]

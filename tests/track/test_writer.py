@@ -1,0 +1,220 @@
+"""Writing a video: what goes in comes out, and what was written plays however it ended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+
+from canton.errors import UserError
+from canton.track.video.reader import open_video
+from canton.track.video.writer import Recorder
+from track.films import HEIGHT, WIDTH, number, plain
+
+
+def read(path: Path) -> list[np.ndarray]:
+    with open_video(path) as video:
+        frames = [frame.pixels for frame in video]
+    assert video.problem is None
+    return frames
+
+
+@pytest.mark.parametrize("fps", [10, 29.97, 0.5])
+def test_what_goes_in_comes_out(tmp_path: Path, fps: float) -> None:
+    path = tmp_path / "out.mp4"
+    with Recorder(path, WIDTH, HEIGHT, fps) as recorder:
+        for k in range(50):
+            recorder.write(plain(k))
+        assert recorder.frames == 50
+    with open_video(path) as video:
+        frames = list(video)
+        assert video.fps == pytest.approx(fps, rel=1e-3)
+    assert [number(frame.pixels) for frame in frames] == list(range(50))
+    assert frames[-1].seconds == pytest.approx(49 / fps, rel=1e-3)
+
+
+def timed(path: Path, times: Sequence[float | None], fps: float) -> tuple[list[float], float]:
+    """When a film of frames with these times shows them, and how long it is, in seconds."""
+    with Recorder(path, WIDTH, HEIGHT, fps) as recorder:
+        for k, seconds in enumerate(times):
+            recorder.write(plain(k), seconds)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        moments = [float(packet.pts * packet.time_base) for packet in packets]
+        assert all(packet.pts == packet.dts for packet in packets)
+        lasting = [float(packet.duration * packet.time_base) for packet in packets]
+        assert lasting[:-1] == pytest.approx(np.diff(moments), abs=1e-4)
+        keys = [moment for moment, packet in zip(moments, packets, strict=True) if packet.is_keyframe]
+        for key, following in pairwise(keys):
+            between = [moment for moment in moments if key < moment < following]
+            assert all(moment - key < 1 for moment in between), "more than a second would be lost by a kill"
+        assert all(moment - keys[-1] < 1 for moment in moments)
+        return moments, container.duration / av.time_base
+
+
+def test_frames_are_shown_at_their_own_times(tmp_path: Path) -> None:
+    times = [0, 0.04, 0.08, 0.4, 0.44, 1.5, 1.54, 2.9, 2.933, 2.967, 3, 3.4, 3.8, 4.2, 4.6, 9, 9.04]
+    moments, duration = timed(tmp_path / "out.mp4", [100 + seconds for seconds in times], 25)
+    assert moments == pytest.approx(times, abs=1e-4)
+    assert duration == pytest.approx(9.08, abs=1e-3)
+    assert [number(frame) for frame in read(tmp_path / "out.mp4")] == list(range(len(times)))
+
+
+def test_a_constant_rate_stays_one_to_the_tick(tmp_path: Path) -> None:
+    for fps in (24, 30000 / 1001):
+        by_rate, long = timed(tmp_path / "rate.mp4", [None] * 50, fps)
+        by_time, as_long = timed(tmp_path / "time.mp4", [k / fps for k in range(50)], fps)
+        assert by_rate == by_time
+        assert long == as_long == pytest.approx(50 / fps, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        ([None, None, 7.0, 7.1, None, 7.3], [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        ([0.0, 0.0, 0.0, 0.3], [0, 0.1, 0.2, 0.5]),
+        ([0.0, 0.5, 0.2, 0.4], [0, 0.5, 0.6, 0.8]),
+        ([0.0, 0.1, 1.7e9, 1.7e9 + 0.2], [0, 0.1, 0.2, 0.4]),
+        ([0.0, float("nan"), float("inf"), 0.35], [0, 0.1, 0.2, 0.35]),
+        ([5.0, 5.0 + 1e-9, 5.3], [0, 0.1, 0.4]),
+    ],
+)
+def test_a_time_that_cannot_be_is_one_period_after_the_last(
+    tmp_path: Path, times: list[float | None], shown: list[float]
+) -> None:
+    moments, _ = timed(tmp_path / "out.mp4", times, 10)
+    assert moments == pytest.approx(shown, abs=1e-4)
+
+
+@pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 17), (1, 1)])
+def test_odd_sizes(tmp_path: Path, width: int, height: int) -> None:
+    picture = np.full((height, width, 3), (200, 60, 30), np.uint8)
+    with Recorder(tmp_path / "odd.mp4", width, height, 10) as recorder:
+        recorder.write(picture)
+    (frame,) = read(tmp_path / "odd.mp4")
+    assert frame.shape == (height + height % 2, width + width % 2, 3)
+    assert np.abs(frame.astype(int) - (200, 60, 30)).max() < 12  # no black edge
+
+
+def test_part_of_a_picture_may_be_given(tmp_path: Path) -> None:
+    wide = np.concatenate([plain(3), plain(9)], 1)
+    with Recorder(tmp_path / "half.mp4", WIDTH, HEIGHT, 10) as recorder:
+        recorder.write(wide[:, ::-1][:, :WIDTH])
+    assert number(read(tmp_path / "half.mp4")[0]) == 9
+
+
+def test_wrong_pixels(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as recorder:
+        recorder.write(plain(0))
+        for wrong in (plain(0, 32), plain(0)[..., :1], plain(0).astype(np.float32)):
+            with pytest.raises(ValueError, match=r"they are uint8 \(48, 64, 3\)"):
+                recorder.write(wrong)
+    assert len(read(tmp_path / "out.mp4")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("out.avi", 64, 48, 10), "a video is written as .mp4"),
+        (("missing/out.mp4", 64, 48, 10), "cannot write .*no such file or folder"),
+        (("folder.mp4", 64, 48, 10), "it is a directory"),
+        (("out.mp4", 0, 48, 10), "width is 0"),
+        (("out.mp4", 64, 99999, 10), "height is 99999"),
+        (("out.mp4", 64, 48, 0), "fps is 0"),
+        (("out.mp4", 64, 48, float("nan")), "fps is nan"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path: Path, arguments: tuple[str, int, int, float], says: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(UserError, match=says):
+        Recorder(tmp_path / arguments[0], *arguments[1:])
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.mp4"]
+
+
+def test_an_error_in_the_block_leaves_what_was_written(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as recorder:
+            for k in range(25):
+                recorder.write(plain(k))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [number(frame) for frame in read(tmp_path / "out.mp4")] == list(range(25))
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from canton.errors import UserError
+from canton.track.video.writer import Recorder
+rng = np.random.default_rng(0)
+try:
+    with Recorder(Path(sys.argv[1]), 64, 48, 10) as recorder:
+        for k in range(int(sys.argv[2])):
+            recorder.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+        print("written", flush=True)
+        time.sleep(float(sys.argv[3]))
+except UserError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def test_a_kill_leaves_a_video_that_plays(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), "100", "60"], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        writer.send_signal(signal.SIGKILL)
+    with open_video(path) as video:
+        kept = len(list(video))
+    assert 90 <= kept <= 100
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on the size of files here")
+def test_a_full_disk_says_so_and_leaves_a_video_that_plays(tmp_path: Path) -> None:
+    """A limit on the size of a file stands in for the disk; it too makes write() fail."""
+    path = tmp_path / "out.mp4"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(path), "400", "0"],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.startswith(f"cannot write {path}: file too large")
+    assert path.stat().st_size <= 200_000
+    with open_video(path) as video:
+        kept = len(list(video))
+    assert kept >= 20
+    assert video.problem is None
+
+
+def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10)
+    recorder.write(plain(1))
+    recorder.close()
+    recorder.close()
+    assert len(read(tmp_path / "out.mp4")) == 1

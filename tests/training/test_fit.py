@@ -1,0 +1,250 @@
+"""The training loop: its schedule, its budget, and that a run broken off and resumed is the same run."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from canton.cells.gru import GRU
+from canton.errors import UserError
+from canton.training.checkpoint import Checkpoint
+from canton.training.fabric import make_fabric
+from canton.training.fit import Report, State, fit
+from canton.training.schedule import schedule
+
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
+
+
+class Small(nn.Module):
+    """A GRU that is to repeat its input of one step before; dropout makes it draw random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.drop, self.out = GRU(2, 6), nn.Dropout(0.2), nn.Linear(6, 2)
+
+    def forward(self, xs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        ys, after = self.rnn(xs, state)
+        return self.out(self.drop(ys)), after
+
+
+def batches(step: int) -> Tensor:
+    return torch.randn(8, 4, 2, generator=torch.Generator().manual_seed(step // 5))
+
+
+def echo_loss(model: nn.Module, batch: Tensor, state: State | None) -> tuple[Tensor, State]:
+    ys, after = model(batch, None if state is None else state[0])
+    return nn.functional.mse_loss(ys[1:], batch[:-1]), (after,)
+
+
+def run(
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    model: Small | None = None,
+    resume: Checkpoint | None = None,
+    save: Callable[[Checkpoint], None] | None = None,
+    save_seconds: float = 1e9,
+    report: Callable[[Report], None] | None = None,
+    clock: Callable[[], float] | None = None,
+    clip: float | None = 1.0,
+    rate: float = 1e-2,
+    sgd: bool = False,
+) -> Small:
+    if model is None:
+        torch.manual_seed(1)
+        model = Small()
+    made = torch.optim.SGD if sgd else torch.optim.AdamW
+    extra = {} if clock is None else {"clock": clock}
+    fit(
+        model, made(model.parameters(), lr=rate), batches, echo_loss, fabric=make_fabric(), steps=steps,
+        minutes=minutes, warm_up=0.25, clip=clip, resume=resume, save=save, save_seconds=save_seconds,
+        report=report, report_seconds=0.0, **extra,
+    )  # fmt: skip
+    return model
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_the_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
+    assert schedule(0.0, warm_up=0.1, floor=0.0) == pytest.approx(0.01)
+    assert schedule(0.05, warm_up=0.1, floor=0.0) == pytest.approx(
+        0.51 * 0.5 * (1 + math.cos(0.05 * math.pi))
+    )
+    assert schedule(0.5, warm_up=0.1, floor=0.0) == pytest.approx(0.5)
+    assert schedule(1.0, warm_up=0.1, floor=0.0) == pytest.approx(0.0, abs=1e-12)
+    assert schedule(1.0, warm_up=0.1, floor=0.2) == pytest.approx(0.2)
+    assert schedule(0.0, warm_up=0.0, floor=0.0) == 1.0
+
+
+def test_the_next_run_has_the_same_peak() -> None:
+    model = Small()
+    again = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        seen: list[Report] = []
+        fit(
+            model, again, batches, echo_loss, fabric=make_fabric(), steps=8, warm_up=0.25,
+            report=seen.append, report_seconds=0.0,
+        )  # fmt: skip
+        assert max(report.learning_rate for report in seen) > 0.08
+
+
+def test_it_learns() -> None:
+    seen: list[Report] = []
+    run(steps=150, report=seen.append, rate=3e-2)
+    assert seen[-1].step == 150
+    first, last = (sum(r.loss for r in part) / 10 for part in (seen[:10], seen[-10:]))
+    assert last < 0.8 * first
+
+
+def test_a_budget_in_minutes_follows_the_clock() -> None:
+    seen: list[Report] = []
+    ticks = iter(range(10_000))
+    run(minutes=2.0, report=seen.append, clock=lambda: 3.0 * next(ticks))
+    assert seen[-1].fraction == 1.0
+    assert seen[-1].step == 39  # 120 seconds, three a step, and three before the first
+    for report in seen[:-1]:
+        expected = 1e-2 * schedule(3.0 * (report.step + 1) / 120, warm_up=0.25, floor=0.0)
+        assert report.learning_rate == pytest.approx(expected)
+
+
+def test_a_resumed_run_in_minutes_has_the_rest_of_them() -> None:
+    ticks = iter(range(10_000))
+    seen: list[Report] = []
+    run(
+        minutes=1.0,
+        resume=Checkpoint({}, step=10, seconds=45.0),
+        report=seen.append,
+        clock=lambda: float(next(ticks)),
+    )
+    assert seen[-1].step == 10 + 14
+
+
+def test_no_limit_on_gradients_moves_further_than_a_small_one() -> None:
+    torch.manual_seed(1)
+    start = weights(Small())
+    moved = []
+    for clip in (None, 1e-3):
+        after = weights(run(steps=1, sgd=True, rate=1.0, clip=clip))
+        moved.append(math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(after, start, strict=True))))
+    factor = schedule(0.0, warm_up=0.25, floor=0.0)
+    assert moved[1] == pytest.approx(1e-3 * factor, rel=1e-2)
+    assert moved[0] > 5 * moved[1]
+
+
+def test_the_callers_random_state_is_left_alone() -> None:
+    torch.manual_seed(1)
+    model = Small()
+    before = torch.random.get_rng_state()
+    run(steps=3, model=model)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("at", [1, 7, 13])
+def test_a_resumed_run_ends_with_the_same_bits(at: int) -> None:
+    whole = weights(run(steps=20))
+    held: list[tuple[Checkpoint, list[Tensor]]] = []
+    torch.manual_seed(1)
+    model = Small()
+
+    def keep(checkpoint: Checkpoint) -> None:
+        if checkpoint.step == at:
+            copied = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
+            held.append((Checkpoint(copied, checkpoint.step, checkpoint.seconds), weights(model)))
+
+    assert same(weights(run(steps=20, model=model, save=keep, save_seconds=0.0)), whole)
+    checkpoint, then = held[0]
+    torch.manual_seed(99)
+    again = Small()
+    with torch.no_grad():
+        for parameter, tensor in zip(again.parameters(), then, strict=True):
+            parameter.copy_(tensor)
+    assert same(weights(run(steps=20, model=again, resume=checkpoint)), whole)
+    for name in checkpoint.tensors:  # each of them matters
+        if name.startswith(("carried", "optimizer.exp_avg.out", "optimizer.exp_avg_sq.out")):
+            spoilt = {**checkpoint.tensors, name: checkpoint.tensors[name] * 1.5 + 0.01}
+            with torch.no_grad():
+                for parameter, tensor in zip(again.parameters(), then, strict=True):
+                    parameter.copy_(tensor)
+            wrong = Checkpoint(spoilt, at, checkpoint.seconds)
+            assert not same(weights(run(steps=20, model=again, resume=wrong)), whole), name
+
+
+def test_a_run_that_is_over_is_saved_and_resumes_without_a_step() -> None:
+    saved: list[Checkpoint] = []
+    model = run(steps=6, save=saved.append)
+    assert [checkpoint.step for checkpoint in saved] == [6]
+    before = [tensor.clone() for tensor in weights(model)]
+    reports: list[Report] = []
+    assert same(weights(run(steps=6, model=model, resume=saved[0], report=reports.append)), before)
+    assert [report.step for report in reports] == [6]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_after_the_step_and_saves(number: signal.Signals) -> None:
+    seen: list[Report] = []
+    saved: list[Checkpoint] = []
+
+    def interrupt(report: Report) -> None:
+        seen.append(report)
+        if report.step == 5:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    run(steps=50, report=interrupt, save=saved.append)
+    assert seen[-1].stopped
+    assert [checkpoint.step for checkpoint in saved] == [seen[-1].step]
+    assert 5 <= seen[-1].step <= 6
+    assert signal.getsignal(number) is before
+
+
+def test_a_loss_that_is_not_finite_is_said() -> None:
+    model = Small()
+    with torch.no_grad():
+        model.out.bias.fill_(math.nan)
+    with pytest.raises(UserError, match="loss is nan at step 1"):
+        run(steps=5, model=model)
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes"), [(None, None), (1, 1.0), (0, None), (None, 0.0), (None, math.nan), (None, math.inf)]
+)
+def test_a_budget_that_will_not_do(steps: int | None, minutes: float | None) -> None:
+    with pytest.raises(UserError, match=r"steps|minutes"):
+        run(steps=steps, minutes=minutes)
+
+
+def test_a_precision_that_does_not_exist() -> None:
+    with pytest.raises(UserError, match="17-true"):
+        make_fabric(precision="17-true")
+
+
+def test_bf16_mixed_trains() -> None:
+    torch.manual_seed(1)
+    model = Small()
+    before = weights(model)
+    fit(
+        model, torch.optim.AdamW(model.parameters(), lr=1e-2), batches, echo_loss,
+        fabric=make_fabric(precision="bf16-mixed"), steps=3,
+    )  # fmt: skip
+    assert not same(weights(model), before)
+    assert all(torch.isfinite(w).all() for w in weights(model))
+
+
+@pytest.mark.parametrize(("device", "there"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
+def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch, device: str, there: Any) -> None:
+    monkeypatch.setattr(there, "is_available", lambda: False)
+    with pytest.raises(UserError, match=f"^accelerator is {device}, and torch finds none here: take cpu$"):
+        make_fabric(accelerator=device)

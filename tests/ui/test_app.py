@@ -1,0 +1,26 @@
+"""`canton ui` answers on loopback, and its page holds both tabs."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="gradio is not here (canton-torch[ui])")
+
+
+def test_the_page_is_served_on_loopback(tmp_path: Path) -> None:
+    from canton.ui.app import serve
+
+    with serve(tmp_path, port=7871) as address:
+        assert address.startswith("http://127.0.0.1:7871")
+        with urllib.request.urlopen(f"{address}config", timeout=30) as answer:
+            config = json.load(answer)
+    labels = {str(part["props"].get("label")) for part in config["components"]}
+    assert {"Text", "Track", "Prompt", "Temperature", "Top-p", "Threshold"} <= labels
+    assert not config["analytics_enabled"]
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(address, timeout=2)

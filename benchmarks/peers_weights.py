@@ -2,7 +2,7 @@
 
     python benchmarks/peers_weights.py [--write benchmarks/results/peers_weights.json]
 
-Outputs and gradients. Keras, Flax, MXNet, RAFT and Robust Video Matting are compared with what they recorded
+Outputs and gradients. Keras, Flax, RAFT and Robust Video Matting are compared with what they recorded
 (record_peers.py); torch.nn and onnxruntime run here.
 """
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "weights")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "interop")]
 
 import test_from_torch  # noqa: E402
 import test_onnx_export  # noqa: E402

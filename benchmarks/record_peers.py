@@ -7,8 +7,6 @@ Every system wants an environment of its own, so the script runs once in each:
     peers/bin/python benchmarks/record_peers.py flax
     python -m venv old && old/bin/pip install keras==3.0.5 jax==0.4.26 'numpy<2' 'scipy<1.13' packaging
     KERAS_BACKEND=jax old/bin/python benchmarks/record_peers.py keras_30
-    python -m venv mx && mx/bin/pip install mxnet==1.9.1 'numpy<1.24'
-    mx/bin/python benchmarks/record_peers.py mxnet
     python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
     python benchmarks/record_peers.py rvm --source RobustVideoMatting     (of PeterL1n/RobustVideoMatting)
 
@@ -34,7 +32,7 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 Arrays = dict[str, np.ndarray]
-RECORDED = Path(__file__).resolve().parents[1] / "tests" / "weights" / "recorded"
+RECORDED = Path(__file__).resolve().parents[1] / "tests" / "interop" / "recorded"
 
 
 class Case:
@@ -168,40 +166,6 @@ def flax(folder: Path, source: Path | None) -> dict[str, str]:
     return {"flax": version("flax"), "jax": version("jax")}
 
 
-def mxnet(folder: Path, source: Path | None) -> dict[str, str]:
-    np.bool = bool  # type: ignore[attr-defined]  # MXNet 1.9 still asks NumPy for it
-    import mxnet as mx
-    from mxnet.gluon.contrib.rnn import Conv1DGRUCell, Conv2DGRUCell
-
-    table: Arrays = {}
-
-    def record(name: str, cell: Any, x_shape: tuple[int, ...], state: tuple[int, ...]) -> None:
-        case = Case(table, name)
-        cell.initialize()
-        x, start = (mx.nd.array(case.draw(s)) for s in ((2, *x_shape), (2, *state)))
-        cell.unroll(x.shape[1], x, begin_state=[start], layout="NTC", merge_outputs=True)
-        params = {p.name[len(cell.prefix) :]: p for p in cell.collect_params().values()}
-        for p in params.values():
-            p.set_data(mx.nd.array(case.draw(p.shape, 0.5)))
-        x.attach_grad()
-        start.attach_grad()
-        probe = mx.nd.array(case.draw((2, x_shape[0], *state)))
-        with mx.autograd.record():
-            y, (after,) = cell.unroll(x.shape[1], x, begin_state=[start], layout="NTC", merge_outputs=True)
-            loss = (y * probe).sum() + after.sum()
-        loss.backward()
-        case.keep(**{f"w_{key}": p.data().asnumpy() for key, p in params.items()})
-        case.keep(**{f"g_w_{key}": p.grad().asnumpy() for key, p in params.items()})
-        case.keep(x=x.asnumpy(), s0=start.asnumpy(), g_x=x.grad.asnumpy(), g_s0=start.grad.asnumpy())
-        case.keep(y=y.asnumpy(), t0=after.asnumpy(), probe=probe.asnumpy())
-
-    record("gru2d", Conv2DGRUCell((2, 5, 6), 3, 3, 3, i2h_pad=1), (3, 2, 5, 6), (3, 5, 6))
-    wide = Conv1DGRUCell((2, 8), 3, 5, 3, i2h_pad=2, h2h_dilate=2)
-    record("gru1d_two_kernels", wide, (3, 2, 8), (3, 8))
-    np.savez_compressed(folder / "mxnet.npz", **table)
-    return {"mxnet": mx.__version__, "numpy with mxnet": np.__version__}
-
-
 def _torch_cell(table: Arrays, name: str, cell: Any, run: Callable[..., Any], c_in: int, hidden: int) -> None:
     import torch
 
@@ -249,7 +213,7 @@ def rvm(folder: Path, source: Path | None) -> dict[str, str]:
     return {"RobustVideoMatting": "model/decoder.py at 0feebf4af3a6d53e57871ffca74d0062587da227"}
 
 
-SYSTEMS = {"keras": keras, "keras_30": keras_30, "flax": flax, "mxnet": mxnet, "raft": raft, "rvm": rvm}
+SYSTEMS = {"keras": keras, "keras_30": keras_30, "flax": flax, "raft": raft, "rvm": rvm}
 
 
 def main(argv: list[str] | None = None) -> None:

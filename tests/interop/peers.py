@@ -84,11 +84,8 @@ def _conversions(system: str, case: str) -> tuple[Any, Any]:
         return _flax(kinds.get(case, flax.conv_lstm))
     if system == "raft":
         return _named(raft.raft, raft.to_raft)
-    if system == "rvm":
-        return _named(raft.robust_video_matting, raft.to_robust_video_matting)
-    if case == "gru1d_two_kernels":
-        return _named(lambda p: raft.mxnet(p, h2h_dilate=2), raft.to_mxnet)
-    return _named(raft.mxnet, raft.to_mxnet)
+    assert system == "rvm"
+    return _named(raft.robust_video_matting, raft.to_robust_video_matting)
 
 
 def peers() -> Iterator[Peer]:
@@ -151,9 +148,6 @@ def _weight_gradients(peer: Peer, layer: Recurrent) -> Arrays:
     if peer.system == "keras" and peer.case == "gru_after":
         third = found["w2"].shape[1] // 3
         found["w2"][1, : 2 * third] = found["w2"][0, : 2 * third]
-    if peer.system == "mxnet":
-        third = found["w_i2h_bias"].shape[0] // 3
-        found["w_h2h_bias"][: 2 * third] = found["w_i2h_bias"][: 2 * third]
     if peer.system == "flax" and peer.case == "conv_lstm":
         bias = found["w_cell.ih.bias"]
         bias[2 * len(bias) // 4 : 3 * len(bias) // 4] += 1  # f is the third of i, g, f, o

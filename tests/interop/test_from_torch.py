@@ -149,7 +149,6 @@ OTHERS = {
     "raft dense": (raft.to_raft, lambda: canton.GRU(3, 4), "over images"),
     "raft stack": (raft.to_raft, lambda: canton.ConvGRU2d(3, 4, 3, 2), "2 cells"),
     "rvm sizes": (raft.to_robust_video_matting, lambda: canton.ConvGRU2d(3, 4, 3), "one number"),
-    "mxnet before": (raft.to_mxnet, lambda: canton.ConvGRU2d(3, 4, 3), "resets after"),
 }
 
 

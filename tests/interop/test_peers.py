@@ -1,4 +1,4 @@
-"""Keras, Flax, MXNet, RAFT and Robust Video Matting: outputs, states and gradients as they recorded them."""
+"""Keras, Flax, RAFT and Robust Video Matting: outputs, states and gradients as they recorded them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ NAMES = [f"{peer.system}-{peer.case}" for peer in CASES]
 # Two biases that are added up, and Flax's f + 1, do not come back as they were; see the modules' docstrings.
 CHANGED = {
     "keras-gru_after": {"w2"},
-    "mxnet-gru2d": {"w_i2h_bias", "w_h2h_bias"},
-    "mxnet-gru1d_two_kernels": {"w_i2h_bias", "w_h2h_bias"},
     "flax-conv_lstm": {"w_cell.ih.bias", "w_cell.hh.bias"},
 }
 
@@ -29,9 +27,9 @@ def bits(array: np.ndarray) -> np.ndarray:
 
 def test_every_system_is_recorded_with_its_version() -> None:
     versions = json.loads((RECORDED / "versions.json").read_text("utf-8"))
-    assert {peer.system for peer in CASES} == {"keras", "flax", "mxnet", "raft", "rvm"}
+    assert {peer.system for peer in CASES} == {"keras", "flax", "raft", "rvm"}
     assert {path.stem for path in RECORDED.glob("*.npz")} == set(versions)
-    assert len(CASES) == 22
+    assert len(CASES) == 20
 
 
 def test_the_recordings_stay_small() -> None:
@@ -129,13 +127,6 @@ class TestConvGRURefusals:
     def test_a_missing_name_says_which(self) -> None:
         with pytest.raises(ValueError, match=r"no 'gru.convz.weight': check prefix"):
             raft.raft({"convz.weight": zeros(3, 5, 3, 3)}, prefix="gru.")
-
-    def test_mxnets_names_may_have_a_prefix(self) -> None:
-        peer = next(p for p in CASES if p.case == "gru2d")
-        named = {f"conv_gru0_{k[2:]}": v for k, v in peer.weights.items()}
-        assert raft.mxnet(named).cells[0].reset == "after"
-        with pytest.raises(ValueError, match="2 names that end in 'i2h_weight'"):
-            raft.mxnet({**named, "conv_gru1_i2h_weight": named["conv_gru0_i2h_weight"]})
 
     def test_a_prefix_stands_before_the_names(self) -> None:
         peer = next(p for p in CASES if p.case == "sep_conv_gru")

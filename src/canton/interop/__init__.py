@@ -1,8 +1,8 @@
-"""Weights from and to other systems; every conversion says its algebra in its docstring.
+"""Weights and graphs from and to other systems.
 
-One module per system, each imported on its own so that none of their packages is needed for another:
-`torch_nn`, `keras` and `keras_files`, `flax`, `convgru` (RAFT, Robust Video Matting, MXNet), `pasted` (a
-ConvGRU of unknown origin), `onnx`.
+Each module is imported on its own, so that one system's packages are not needed for another:
+`torch_nn`, `keras`, `keras_files`, `flax`, `raft` (RAFT and Robust Video Matting), `custom_convgru` (any
+other ConvGRU) and `onnx`.
 """
 
-__all__ = ["convgru", "flax", "keras", "keras_files", "onnx", "pasted", "torch_nn"]
+__all__ = ["custom_convgru", "flax", "keras", "keras_files", "onnx", "raft", "torch_nn"]

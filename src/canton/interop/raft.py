@@ -1,9 +1,9 @@
-"""Published convolutional GRUs by the names of their weights: RAFT, Robust Video Matting, MXNet.
+"""Published convolutional GRUs by the names of their weights: RAFT and Robust Video Matting.
 
 RAFT's ConvGRU and SepConvGRU and Robust Video Matting's ConvGRU are Canton's GRU with ``reset="before"``:
 their z takes the new and the reset stands before the map. They convolve the state and the input as one image,
 so each kernel is cut on its input channels into the half that sees the state and the half that sees the
-input. MXNet's Conv1D/2D/3DGRUCell resets after the map, and its z keeps the old. No code of theirs is here.
+input. No code of theirs is here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from canton.cells.gru import GRUCell
 from canton.core.cell import Cell, State
 from canton.core.recurrent import Recurrent
-from canton.interop.gate_matrices import NOTHING, Halves, cells_of, gru_cell, stack, take_apart, tensor
+from canton.interop.gate_matrices import Halves, cells_of, gru_cell, stack, take_apart, tensor
 from canton.maps import conv2d
 
 StateDict = Mapping[str, Any]
@@ -155,71 +155,6 @@ def to_robust_video_matting(layer: Recurrent, prefix: str = "") -> dict[str, Ten
     }
 
 
-def mxnet(
-    params: StateDict, *, i2h_dilate: int | tuple[int, ...] = 1, h2h_dilate: int | tuple[int, ...] = 1
-) -> Recurrent:
-    """The layer of an MXNet gluon Conv1D/2D/3DGRUCell (NCHW) whose i2h_pad keeps the size of the image.
-
-    Its algebra, gates in the order r, z, n::
-
-        r, z = sigmoid(i2h(x) + h2h(h));  n = tanh(i2h_n(x) + r h2h_n(h));  h' = (1 - z) n + z h
-
-    is ``reset="after"`` with a z that keeps the old, which so changes its sign; both biases of r and z add
-    up, h2h's of n is b_c. The two kernels may differ.
-
-    Args:
-        params: i2h_weight, h2h_weight, i2h_bias, h2h_bias; the names may have a prefix, such as "conv_gru_".
-        i2h_dilate, h2h_dilate: the cell's arguments of these names.
-
-    Raises:
-        ValueError: a name is missing or there are two, or shapes do not fit.
-    """
-    x, h, b_x, b_h = (_ending(params, name) for name in _MXNET)
-    b_r, b_z, _ = (b_x + b_h).chunk(3)
-    halves = Halves(
-        _from_rzn(x),
-        _from_rzn(h),
-        torch.cat([-b_z, b_r, b_x.chunk(3)[2]]),
-        b_h.chunk(3)[2],
-        i2h_dilate,
-        h2h_dilate,
-    )
-    return Recurrent(gru_cell(halves, reset="after"), batch_first=True)
-
-
-def to_mxnet(layer: Recurrent) -> dict[str, Tensor]:
-    """The four arrays of the MXNet cell, named without a prefix; what `mxnet` does, backwards.
-
-    z, r, c become r, z, n with the sign of z turned; h2h_bias is -0.0 (nothing to add) but for n, where it is
-    b_c, so that `mxnet` gives back every bit.
-
-    Raises:
-        ValueError: the layer is no convolutional GRU with ``reset="after"`` and a bias.
-    """
-    (cell,) = _only_cell(layer, "MXNet")
-    halves = take_apart(cell, "MXNet")
-    if not isinstance(cell, GRUCell) or cell.reset == "before" or halves.bias is None or halves.x.ndim == 2:
-        raise ValueError("MXNet's cell is a convolutional GRU that resets after the map and has a bias")
-    on_state = torch.full_like(halves.bias, NOTHING)
-    assert halves.candidate_bias is not None
-    on_state[2 * cell.hidden_size :] = halves.candidate_bias
-    arrays = (_to_rzn(halves.x), _to_rzn(halves.h), _to_rzn(halves.bias), on_state)
-    return dict(zip(_MXNET, arrays, strict=True))
-
-
-_MXNET = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-
-
-def _from_rzn(t: Tensor) -> Tensor:
-    r, z, n = t.chunk(3)
-    return torch.cat([-z, r, n])
-
-
-def _to_rzn(t: Tensor) -> Tensor:
-    z, r, c = t.chunk(3)
-    return torch.cat([r, -z, c])
-
-
 def _raft_cell(state_dict: StateDict, prefix: str, way: str) -> GRUCell:
     joined = stack([_get(state_dict, f"{prefix}conv{name}{way}.weight") for name in "zrq"])
     bias = torch.cat([_get(state_dict, f"{prefix}conv{name}{way}.bias") for name in "zrq"])
@@ -253,10 +188,3 @@ def _get(state_dict: StateDict, name: str) -> Tensor:
             f"state_dict has no {name!r}: check prefix; it has {', '.join(list(state_dict)[:8])}"
         )
     return tensor(state_dict[name], name)
-
-
-def _ending(params: StateDict, ending: str) -> Tensor:
-    found = [name for name in params if name.endswith(ending)]
-    if len(found) != 1:
-        raise ValueError(f"params has {len(found)} names that end in {ending!r}: there must be one")
-    return tensor(params[found[0]], found[0])

@@ -27,7 +27,7 @@ class Peer(NamedTuple):
     case: str
     arrays: Arrays
     load: Callable[[Arrays], Recurrent]
-    unload: Callable[[Recurrent], Arrays]
+    unload: Callable[[Recurrent], Arrays] | None  # None where Canton only reads
     channels_last: bool
     memory_first: bool  # Flax's carry is (c, h)
 
@@ -61,13 +61,13 @@ def _flax(load: Callable[[Any], Recurrent]) -> tuple[Any, Any]:
     return lambda w: load(tree(w)), flat
 
 
-def _named(load: Callable[[Any], Recurrent], unload: Callable[[Recurrent], Any]) -> tuple[Any, Any]:
+def _named(load: Callable[[Any], Recurrent]) -> tuple[Any, None]:
     def loaded(weights: Arrays) -> Recurrent:
         layer = load({name[2:]: value for name, value in weights.items()})
         layer.batch_first = True  # RAFT's own has no time; the recordings are (B, T, ...)
         return layer
 
-    return loaded, lambda layer: {f"w_{k}": v.numpy() for k, v in unload(layer).items()}
+    return loaded, None
 
 
 def _conversions(system: str, case: str) -> tuple[Any, Any]:
@@ -83,9 +83,9 @@ def _conversions(system: str, case: str) -> tuple[Any, Any]:
         kinds = {"gru": flax.gru, "lstm": flax.lstm, "optimized_lstm": flax.lstm}
         return _flax(kinds.get(case, flax.conv_lstm))
     if system == "raft":
-        return _named(raft.raft, raft.to_raft)
+        return _named(raft.raft)
     assert system == "rvm"
-    return _named(raft.robust_video_matting, raft.to_robust_video_matting)
+    return _named(raft.robust_video_matting)
 
 
 def peers() -> Iterator[Peer]:
@@ -104,7 +104,10 @@ def peers() -> Iterator[Peer]:
 
 
 class Results(NamedTuple):
-    """What Canton computed, in the peer's names and layout; `expected` is what the peer did."""
+    """What Canton computed, and what the peer did: outputs, states and gradients by name.
+
+    Weight gradients have Canton's names and layout, everything else the peer's.
+    """
 
     ours: dict[str, Tensor]
     expected: dict[str, Tensor]
@@ -130,29 +133,33 @@ def results(peer: Peer) -> Results:
     for k, name in enumerate(names):
         ours[f"g_{name}"] = _channels_back(_gradient(start[k]), peer, lead=1)
         ours[f"t{k}"] = _channels_back(after[k % kinds][k // kinds].detach(), peer, lead=1)
-    ours |= {f"g_{name}": torch.from_numpy(g) for name, g in _weight_gradients(peer, layer).items()}
-    expected = {k: v for k, v in arrays.items() if k[0] in "ty" or k.startswith("g_")}
+    expected = {k: v for k, v in arrays.items() if k[0] in "ty" or k == "g_x" or k.startswith("g_s")}
+    weight_gradients = _weight_gradients(peer)
+    expected |= weight_gradients
+    ours |= {name: _gradient(layer.get_parameter(name[2:])) for name in weight_gradients}
     return Results(ours, expected)
 
 
-def _weight_gradients(peer: Peer, layer: Recurrent) -> Arrays:
-    """Canton's gradients by the peer's weights: the conversion turns them as it turns the weights.
+def _weight_gradients(peer: Peer) -> dict[str, Tensor]:
+    """The peer's weight gradients by Canton's names.
 
-    That holds for turns and signs. A sum of two biases gives both the same gradient, and a constant added
-    to a bias (Flax's f + 1) gives none; these are put right by hand.
+    An import moves numbers and changes signs, so it maps gradients as it maps weights. The two exceptions:
+    biases that are added have the same gradient each, and Flax's f + 1 adds nothing to a gradient.
     """
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.copy_(_gradient(p))
-    found = {k: v.copy() for k, v in peer.unload(layer).items()}
+    gradients = {k[2:]: v.copy() for k, v in peer.arrays.items() if k.startswith("g_w")}
     if peer.system == "keras" and peer.case == "gru_after":
-        third = found["w2"].shape[1] // 3
-        found["w2"][1, : 2 * third] = found["w2"][0, : 2 * third]
+        on_input, on_state = gradients["w2"]
+        shared = slice(None, 2 * len(on_input) // 3)
+        assert np.array_equal(on_input[shared], on_state[shared])
+        on_state[shared] = 0
+    found = {f"g_{name}": p.detach() for name, p in peer.load(gradients).named_parameters()}
     if peer.system == "flax" and peer.case == "conv_lstm":
-        bias = found["w_cell.ih.bias"]
-        bias[2 * len(bias) // 4 : 3 * len(bias) // 4] += 1  # f is the third of i, g, f, o
-        found["w_cell.hh.bias"] = bias
-    return {k: v for k, v in found.items() if k in peer.arrays}
+        assert np.array_equal(gradients["w_cell.ih.bias"], gradients["w_cell.hh.bias"])
+        found["g_cells.0.input_map.bias"] /= 2
+        found["g_cells.0.input_map.bias"].chunk(4)[1].sub_(0.5)
+    if peer.system == "flax" and peer.case == "conv_lstm_nobias":
+        found.pop("g_cells.0.input_map.bias")  # a bias that is there for f + 1 alone
+    return found
 
 
 def _gradient(t: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import canton
-from canton.interop import flax, keras, raft
+from canton.interop import flax, keras
 from canton.interop.torch_nn import from_torch, to_torch
 from tolerances import assert_close
 
@@ -145,10 +145,6 @@ OTHERS = {
     "flax rnn": (flax.to_params, lambda: canton.RNN(3, 4), "RNNCell"),
     "flax conv gru": (flax.to_params, lambda: canton.ConvGRU2d(3, 4, 3, reset="after"), "convolutional"),
     "flax dilated": (flax.to_params, lambda: canton.ConvLSTM2d(3, 4, 3, dilation=2), "dilated"),
-    "raft after": (raft.to_raft, lambda: canton.ConvGRU2d(3, 4, 3, reset="after"), "resets before"),
-    "raft dense": (raft.to_raft, lambda: canton.GRU(3, 4), "over images"),
-    "raft stack": (raft.to_raft, lambda: canton.ConvGRU2d(3, 4, 3, 2), "2 cells"),
-    "rvm sizes": (raft.to_robust_video_matting, lambda: canton.ConvGRU2d(3, 4, 3), "one number"),
 }
 
 

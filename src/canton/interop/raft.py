@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from canton.cells.gru import GRUCell
 from canton.core.cell import Cell, State
 from canton.core.recurrent import Recurrent
-from canton.interop.gate_matrices import Halves, cells_of, gru_cell, stack, take_apart, tensor
+from canton.interop.gate_matrices import Halves, gru_cell, stack, tensor
 from canton.maps import conv2d
 
 StateDict = Mapping[str, Any]
@@ -83,26 +83,6 @@ def raft(state_dict: StateDict, prefix: str = "") -> Recurrent:
     return Recurrent(cell)
 
 
-def to_raft(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
-    """The state_dict that RAFT's ConvGRU or SepConvGRU of the same size loads.
-
-    The halves of Canton's map are joined on the input channels again, [h, x]; c is called q. Every bit is
-    kept.
-
-    Raises:
-        ValueError: the layer is another than RAFT's.
-    """
-    (cell,) = _only_cell(layer, "RAFT")
-    parts = [("1", cell.across), ("2", cell.down)] if isinstance(cell, SepConvGRUCell) else [("", cell)]
-    out = {}
-    for way, part in parts:
-        weights, bias = _joined(part, "RAFT", state_first=True)
-        for name, weight, b in zip("zrq", weights.chunk(3), bias.chunk(3), strict=True):
-            out[f"{prefix}conv{name}{way}.weight"] = weight.contiguous()
-            out[f"{prefix}conv{name}{way}.bias"] = b.clone()
-    return out
-
-
 def robust_video_matting(state_dict: StateDict, prefix: str = "") -> Recurrent:
     """The layer of Robust Video Matting's ConvGRU (ih.0, hh.0); takes (B, T, C, H, W) as theirs does.
 
@@ -130,56 +110,12 @@ def robust_video_matting(state_dict: StateDict, prefix: str = "") -> Recurrent:
     return Recurrent(gru_cell(Halves(x, h, bias), reset="before"), batch_first=True)
 
 
-def to_robust_video_matting(layer: Recurrent, prefix: str = "") -> dict[str, Tensor]:
-    """The state_dict that Robust Video Matting's ConvGRU of the same size loads.
-
-    The halves of Canton's map are joined on the input channels again, [x, h], r before z. Every bit is kept.
-
-    Raises:
-        ValueError: the layer is another than theirs, whose input has as many channels as its state.
-    """
-    system = "Robust Video Matting"
-    (cell,) = _only_cell(layer, system)
-    if cell.input_size != cell.state_sizes[0]:
-        raise ValueError(
-            f"the cell takes {cell.input_size} channels and keeps {cell.state_sizes[0]}:"
-            f" {system} has one number for both"
-        )
-    weights, bias = _joined(cell, system, state_first=False)
-    (z, r, c), (b_z, b_r, b_c) = weights.chunk(3), bias.chunk(3)
-    return {
-        f"{prefix}ih.0.weight": torch.cat([r, z]),
-        f"{prefix}ih.0.bias": torch.cat([b_r, b_z]),
-        f"{prefix}hh.0.weight": c.contiguous(),
-        f"{prefix}hh.0.bias": b_c.clone(),
-    }
-
-
 def _raft_cell(state_dict: StateDict, prefix: str, way: str) -> GRUCell:
     joined = stack([_get(state_dict, f"{prefix}conv{name}{way}.weight") for name in "zrq"])
     bias = torch.cat([_get(state_dict, f"{prefix}conv{name}{way}.bias") for name in "zrq"])
     hidden = joined.shape[0] // 3
     h, x = joined.split((hidden, joined.shape[1] - hidden), dim=1)
     return gru_cell(Halves(x, h, bias), reset="before")
-
-
-def _joined(cell: Cell, system: str, *, state_first: bool) -> tuple[Tensor, Tensor]:
-    """Both halves as kernels over the joined channels, and the bias, zero if there is none."""
-    halves = take_apart(cell, system)
-    same = halves.x.shape[2:] == halves.h.shape[2:] and halves.dilation == halves.hidden_dilation == (1, 1)
-    if not isinstance(cell, GRUCell) or cell.reset == "after" or halves.x.ndim != 4 or not same:
-        raise ValueError(
-            f"{system}'s cell is a GRU over images that resets before the map, with one undilated kernel size"
-        )
-    bias = torch.zeros_like(halves.x[:, 0, 0, 0]) if halves.bias is None else halves.bias
-    return torch.cat([halves.h, halves.x] if state_first else [halves.x, halves.h], dim=1), bias
-
-
-def _only_cell(layer: Recurrent, system: str) -> list[Cell]:
-    cells = cells_of(layer, system)
-    if len(cells) != 1:
-        raise ValueError(f"the layer has {len(cells)} cells, {system}'s is one: convert one by one")
-    return cells
 
 
 def _get(state_dict: StateDict, name: str) -> Tensor:

@@ -22,6 +22,9 @@ except ImportError:  # run by hand where hatchling is not installed
 
 FOLDER = Path("src", "canton", "kernels", "cpu")
 SOURCES = (FOLDER / "src", Path("src", "canton", "text", "engine"))
+PER_INSTRUCTION_SET = ("kernels.cpp", "engine.cpp")
+"""Files compiled once for each instruction set; the others are compiled once."""
+
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 INSTRUCTIONS = {
@@ -44,15 +47,12 @@ def build(root: Path) -> Path:
     library = folder / f"libcanton{SUFFIX}"
     x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
     with tempfile.TemporaryDirectory() as made:
-        jobs: list[tuple[Path, list[str]]] = [
-            (folder / "src" / "kernels.cpp", INSTRUCTIONS[name])
-            for name in (INSTRUCTIONS if x86 else ["portable"])
-        ]
-        jobs += [
-            (source, [])
+        names = list(INSTRUCTIONS) if x86 else ["portable"]
+        jobs = [
+            (source, INSTRUCTIONS[name])
             for sources in SOURCES
             for source in sorted((root / sources).glob("*.cpp"))
-            if source.name != "kernels.cpp"
+            for name in (names if source.name in PER_INSTRUCTION_SET else ["portable"])
         ]
         objects = []
         running = []

@@ -1,8 +1,6 @@
 // The entries Python calls: each goes to the copy for the best instruction set this processor has.
 #include "abi.h"
-#include "engine_abi.h"
-
-enum { PORTABLE = 0, AVX2 = 1, AVX512 = 2 };
+#include "instruction_set.h"
 
 static int best() {
 #if defined(CANTON_X86)
@@ -15,8 +13,6 @@ static int best() {
 }
 
 static int chosen = best();
-
-#define EXPORT __attribute__((visibility("default")))
 
 #define ENTRY(name) ENTRY_FOR(name, Sequence)
 #if defined(CANTON_X86)
@@ -46,47 +42,6 @@ ENTRY_FOR(matmul, MatmulRun)
 ENTRY(min_gru)
 ENTRY(min_gru_gradient)
 
-#define WRITER(isa)                                       \
-    void* writer_open_##isa(const WriterModel&);          \
-    void writer_close_##isa(void*);                       \
-    int64_t writer_write_##isa(void*, WriterRun&);        \
-    static const WriterEntries writer_##isa = {writer_open_##isa, writer_close_##isa, writer_write_##isa};
-
-struct WriterEntries {
-    void* (*open)(const WriterModel&);
-    void (*close)(void*);
-    int64_t (*write)(void*, WriterRun&);
-};
-// A writer stays with the instruction set it was packed for.
-struct OpenWriter {
-    const WriterEntries* entries;
-    void* writer;
-};
-
-WRITER(portable)
-#if defined(CANTON_X86)
-WRITER(avx2)
-WRITER(avx512)
-static const WriterEntries* const writers[] = {&writer_portable, &writer_avx2, &writer_avx512};
-#else
-static const WriterEntries* const writers[] = {&writer_portable};
-#endif
-
-EXPORT void* canton_writer_open(const WriterModel* model) {
-    const WriterEntries* entries = writers[chosen];
-    return new OpenWriter{entries, entries->open(*model)};
-}
-EXPORT void canton_writer_close(void* open) {
-    OpenWriter* w = static_cast<OpenWriter*>(open);
-    w->entries->close(w->writer);
-    delete w;
-}
-EXPORT int64_t canton_writer_write(void* open, WriterRun* run) {
-    OpenWriter* w = static_cast<OpenWriter*>(open);
-    return w->entries->write(w->writer, *run);
-}
-
-// 0 portable, 1 AVX2 with FMA, 2 AVX-512.
 EXPORT int canton_isa() { return chosen; }
 // For tests: asks for a lesser instruction set; a better one than the processor has is refused. Returns the one in use.
 EXPORT int canton_use_isa(int isa) {
@@ -95,6 +50,6 @@ EXPORT int canton_use_isa(int isa) {
 }
 // So that Python and the library can tell that they are of one version.
 EXPORT int64_t canton_bytes(int which) {
-    return int64_t(which == 0 ? sizeof(Sequence) : which == 1 ? sizeof(WriterModel) : which == 2 ? sizeof(WriterRun) : which == 3 ? sizeof(ConvolutionRun) : sizeof(MatmulRun));
+    return int64_t(which == 0 ? sizeof(Sequence) : which == 3 ? sizeof(ConvolutionRun) : sizeof(MatmulRun));
 }
 }

@@ -1,4 +1,4 @@
-// The cells, compiled once for each instruction set; door.cpp picks one when a call comes.
+// The cells, compiled once for each instruction set; dispatch.cpp picks one when a call comes.
 #include "conv2d_wgrad.h"
 #include "cells/gru_single_step.h"
 #include "cells/gru.h"
@@ -7,7 +7,6 @@
 #include "cells/min_gru.h"
 #include "thread_pool.h"
 #include "cells/gru_planar.h"
-#include "engine.h"
 
 template <class Cell, void (Cell::*loop)(const Sequence&, const Team&)>
 static void run(const Sequence& q) {
@@ -37,8 +36,4 @@ void CANTON_NAME(matmul)(const MatmulRun& r) { matmul(r); }
 
 void CANTON_NAME(min_gru)(const Sequence& q) { run<MinGRU, &MinGRU::forward>(q); }
 void CANTON_NAME(min_gru_gradient)(const Sequence& q) { run<MinGRU, &MinGRU::backward>(q); }
-
-void* CANTON_NAME(writer_open)(const WriterModel& model) { return new Writer(model); }
-void CANTON_NAME(writer_close)(void* writer) { delete static_cast<Writer*>(writer); }
-int64_t CANTON_NAME(writer_write)(void* writer, WriterRun& run) { return static_cast<Writer*>(writer)->write(run); }
 }

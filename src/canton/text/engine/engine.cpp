@@ -1,5 +1,4 @@
 // A byte model that writes: from a byte to the scores of the next, with no Python in between.
-#pragma once
 #include <math.h>
 
 #include "company.h"
@@ -216,3 +215,9 @@ struct Writer {
 };
 
 }  // namespace
+
+extern "C" {
+void* CANTON_NAME(writer_open)(const WriterModel& model) { return new Writer(model); }
+void CANTON_NAME(writer_close)(void* writer) { delete static_cast<Writer*>(writer); }
+int64_t CANTON_NAME(writer_write)(void* writer, WriterRun& run) { return static_cast<Writer*>(writer)->write(run); }
+}

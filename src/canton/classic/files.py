@@ -13,7 +13,7 @@ from torch import Tensor
 from canton.classic.registry import Registry
 from canton.classic.weights_2017 import read_canton01, write_canton01
 from canton.errors import UserError
-from canton.io.atomic import reason
+from canton.io.atomic import os_error_reason
 from canton.io.tensor_file import read_tensors, write_tensors
 
 FORMATS = ("safetensors", "canton-0.1")
@@ -43,7 +43,7 @@ def load_can(can: Registry, filename: str | PathLike[str]) -> bool:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
+        raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
     if start.startswith((b"PK", b"\x93NUMPY")):
         # A Can of float32 may be given the float64 of an old .npy: twice its size, and room for headers.
         room = sum(8 * tensor.numel() + 4096 for _, tensor in entries) + 65536

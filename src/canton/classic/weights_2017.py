@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 
 from canton.classic.pickle_arrays import Array, arrays_of, pickle_of, shown
 from canton.errors import UserError
-from canton.io.atomic import reason, replacing
+from canton.io.atomic import atomic_write, os_error_reason
 
 # NumPy takes the header for Python: what it says may be wrong in any of Python's ways.
 _HEADER_ERRORS = (
@@ -49,7 +49,7 @@ def read_canton01(path: Path, *, max_bytes: int = 2**30) -> list[Array]:
             file.seek(0)
             return _npy(_at_most(file, room, path), str(path))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
+        raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
     except MemoryError as error:
         raise UserError(f"{path} does not fit into memory") from error
 
@@ -66,7 +66,7 @@ def write_canton01(path: Path, arrays: list[Array]) -> None:
             raise ValueError(f"weight {index} holds {array.dtype}: a 2017 file holds numbers")
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (len(arrays),)})
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w.npy", header.getvalue() + pickle_of(arrays))
 
 

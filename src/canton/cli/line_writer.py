@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from canton.errors import UserError
-from canton.io.atomic import is_special, reason, replacing
+from canton.io.atomic import atomic_write, is_special, os_error_reason
 
 
 class Lines:
@@ -61,7 +61,7 @@ class Lines:
             self._file = self.path.open("wb", buffering=0)
             self._append(self._file, content)
             return
-        with replacing(self.path) as file:
+        with atomic_write(self.path) as file:
             file.write(content)
         self._file, self._size = self.path.open("ab", buffering=0), len(content)
 
@@ -77,4 +77,4 @@ class Lines:
         self._size += len(content)
 
     def _complaint(self, problem: OSError) -> UserError:
-        return UserError(f"cannot write {self.path}: {reason(problem)}")
+        return UserError(f"cannot write {self.path}: {os_error_reason(problem)}")

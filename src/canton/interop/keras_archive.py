@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from canton.errors import UserError, require
-from canton.io.atomic import reason
+from canton.io.atomic import os_error_reason
 
 JSON = dict[str, Any]
 CONVOLUTIONS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
@@ -38,7 +38,11 @@ def opened(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any]]]:
         with h5py.File(content or path, "r") as file:
             found = dict(_layers(file, places, _Contents(path, file, _room(path))))
     except OSError as error:  # HDF5's own errors as well, which come without a number
-        why = reason(error) if error.errno and error.strerror else "it is damaged, or no file of Keras 3"
+        why = (
+            os_error_reason(error)
+            if error.errno and error.strerror
+            else "it is damaged, or no file of Keras 3"
+        )
         raise UserError(f"cannot read {path}: {why}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path} is damaged, or no file of Keras 3") from error

@@ -19,7 +19,7 @@ from canton.errors import UserError, require
 from canton.interop import keras
 from canton.interop.gate_matrices import cells_of, take_apart
 from canton.interop.keras_archive import CONVOLUTIONS, JSON, opened
-from canton.io.atomic import replacing
+from canton.io.atomic import atomic_write
 
 
 def read(path: str | Path, name: str | None = None, *, reset_after: bool | None = None) -> Recurrent:
@@ -92,7 +92,7 @@ def write(path: str | Path, layer: Recurrent, *, image_size: tuple[int, ...] | N
         file.create_group("vars").attrs["name"] = "canton"
         for k, (kind, weights) in enumerate(zip(kinds, arrays, strict=True)):
             _write_layer(file, kind, k, each, weights)
-    with replacing(path) as out:
+    with atomic_write(path) as out:
         if path.suffix != ".keras":
             out.write(content.getvalue())
             return

@@ -14,7 +14,7 @@ from canton.errors import UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that takes the place of `path` when the block ends well, and vanishes when it does
     not.
 
@@ -30,8 +30,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             with path.open("wb") as straight:
                 yield straight
             return
-        place = behind_link(path)
-        temporary = new_beside(place)
+        place = resolve_link(path)
+        temporary = create_temp_file(place)
         with temporary.open("wb") as file:
             yield file
             file.flush()
@@ -40,14 +40,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary = None
         _sync_folder(place.parent)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
+        raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error
     finally:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
 
 
-def new_beside(path: Path) -> Path:
+def create_temp_file(path: Path) -> Path:
     """A new, empty, hidden file in `path`'s folder that no one else writes to: what is to take the place of
     `path` begins there.
 
@@ -70,7 +70,7 @@ def is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def behind_link(path: Path) -> Path:
+def resolve_link(path: Path) -> Path:
     """What a link points to, through however many; any other path itself."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
@@ -87,13 +87,13 @@ def check_writable(path: Path) -> None:
             raise UserError(f"cannot write {path}: permission denied")
         return
     try:
-        with tempfile.TemporaryFile(dir=behind_link(path).parent):
+        with tempfile.TemporaryFile(dir=resolve_link(path).parent):
             pass
     except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
+        raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error
 
 
-def reason(error: OSError) -> str:
+def os_error_reason(error: OSError) -> str:
     """The operating system's words, without the number; EFBIG, say, is "File too large"."""
     if error.errno == errno.ENOENT:
         return "no such file or folder"

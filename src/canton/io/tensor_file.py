@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from canton.errors import UserError, require
-from canton.io.atomic import reason, replacing
+from canton.io.atomic import atomic_write, os_error_reason
 
 JSON = Any  # what json.loads returns
 
@@ -36,7 +36,7 @@ def write_tensors(
     table = {"format": format, **{name: json.dumps(value) for name, value in header.items()}}
     table["checksum"] = _checksum(plain, table)
     content: bytes = save(plain, metadata=table)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -78,7 +78,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
+        raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
 
 
 def _raw_header(path: Path, content: bytes) -> dict[str, str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from canton.errors import UserError
-from canton.io.atomic import reason
+from canton.io.atomic import os_error_reason
 from canton.text.types import Evidence
 
 Bytes = npt.NDArray[np.uint8]
@@ -165,7 +165,7 @@ def map_file(file: Path) -> Bytes:
                 raise UserError(f"{file} is empty (or no ordinary file): there is nothing to read")
         return np.memmap(file, np.uint8, mode="r")
     except OSError as error:
-        raise UserError(f"cannot read {file}: {reason(error)}") from error
+        raise UserError(f"cannot read {file}: {os_error_reason(error)}") from error
     except ValueError as error:
         if isinstance(error, UserError):
             raise

@@ -136,7 +136,7 @@ def train(
         accelerator=accelerator,
         processes=processes,
         precision=precision,
-        log=None if log is None else str(log),
+        log_dir=log,
     )
     fabric.launch()
     lanes = Lanes(
@@ -173,14 +173,16 @@ def train(
         fabric=fabric,
         steps=settings["steps"],
         minutes=_left(settings["minutes"], clock() - began),
-        warm_up=settings["warm_up"],
-        clip=settings["clip"],
+        warmup=settings["warm_up"],
+        grad_clip=settings["clip"],
         seed=settings["seed"],
         resume=checkpoint,
-        save=lambda checkpoint: save_model(out, model, header | {"curve": curve.to_json()}, checkpoint),
-        save_seconds=save_seconds,
-        report=watch,
-        report_seconds=show_seconds,
+        on_checkpoint=lambda checkpoint: save_model(
+            out, model, header | {"curve": curve.to_json()}, checkpoint
+        ),
+        checkpoint_every_s=save_seconds,
+        on_report=watch,
+        report_every_s=show_seconds,
         clock=clock,
     )
     if not fabric.is_global_zero:

@@ -24,7 +24,7 @@ from canton.track.targets import motion_loss
 from canton.track.train_config import check, complete
 from canton.track.train_sources import open_source
 from canton.training.curve import Curve
-from canton.training.ema import Average
+from canton.training.ema import EMA
 from canton.training.fabric import make_fabric
 from canton.training.fit import Report, fit
 
@@ -113,7 +113,7 @@ def train(
         batch: windows side by side, over all processes; length: frames of each a step; pieces: steps a window
             lasts, its state carried on; singles: blocks of so many steps, at the beginning, in which every
             frame is a window of its own; size: px of its side.
-        rate: peak learning rate; clip: see `canton.training.fit`; average: the decay of `Average`, which is
+        rate: peak learning rate; clip: see `canton.training.fit`; average: the decay of `EMA`, which is
             what a finished run keeps; 0 keeps the last weights.
         fps: frames a second to learn at; width: footage that is wider is scaled to so many px.
         architecture: of a new network; start: or a finished model, whose weights are learned on from. Where
@@ -156,7 +156,7 @@ def train(
         accelerator=accelerator,
         processes=processes,
         precision=precision,
-        log=None if log is None else str(log),
+        log_dir=log,
     )
     fabric.launch()
     if warn is not None and fabric.is_global_zero:
@@ -188,15 +188,17 @@ def train(
         fabric=fabric,
         steps=chosen["steps"],
         minutes=chosen["minutes"],
-        warm_up=0.05,
-        clip=chosen["clip"],
-        average=Average(model, chosen["average"], checkpoint),
+        warmup=0.05,
+        grad_clip=chosen["clip"],
+        ema=EMA(model, chosen["average"], checkpoint),
         seed=chosen["seed"],
         resume=checkpoint,
-        save=lambda checkpoint: save_model(out, model, header | {"curve": curve.to_json()}, checkpoint),
-        save_seconds=save_seconds,
-        report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0, curve),
-        report_seconds=show_seconds,
+        on_checkpoint=lambda checkpoint: save_model(
+            out, model, header | {"curve": curve.to_json()}, checkpoint
+        ),
+        checkpoint_every_s=save_seconds,
+        on_report=_Watch(chosen, fabric.log_dict, show, checkpoint.step if checkpoint else 0, curve),
+        report_every_s=show_seconds,
         clock=clock,
     )
     if not fabric.is_global_zero:

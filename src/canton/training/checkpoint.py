@@ -1,4 +1,4 @@
-"""What a run needs to continue."""
+"""State of an unfinished run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything `fit` needs to go on, besides the model's own weights: tensors by name, and two numbers."""
+    """What `fit` needs to resume, besides the model's weights.
+
+    tensors: optimizer state, carried recurrent state and weight average, by name. step: steps done. seconds:
+    training time so far.
+    """
 
     tensors: dict[str, Tensor]
     step: int

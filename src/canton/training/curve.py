@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canton.errors import UserError, require
-from canton.io.atomic import replacing
+from canton.io.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,5 +125,5 @@ def write_figure(figure: Figure, path: Path) -> None:
     Raises: as `check_plot`.
     """
     check_plot(path)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format=path.suffix.lstrip(".").lower(), dpi=160)

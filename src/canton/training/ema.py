@@ -14,10 +14,10 @@ from canton.errors import UserError
 if TYPE_CHECKING:
     from canton.training.checkpoint import Checkpoint
 
-PREFIX = "average."
+PREFIX = "ema."
 
 
-class Average:
+class EMA:
     """The weights of a model (and the statistics of its normalisations), averaged over the steps so far; give
     it to `canton.training.fit`.
 
@@ -47,7 +47,7 @@ class Average:
             self.tensors[name] = found.detach().clone()
 
     @torch.no_grad()
-    def note(self) -> None:
+    def update(self) -> None:
         """Take in the weights as they are now: once before every step, and once at the end."""
         self.steps += 1
         if self.steps == 0:
@@ -62,10 +62,10 @@ class Average:
             else:
                 kept.copy_(now)
 
-    def saved(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint needs, so that `resume` goes on from there."""
         return {PREFIX + name: tensor.clone() for name, tensor in self.tensors.items()}
 
-    def give(self) -> None:
+    def copy_to(self) -> None:
         """Put the average into the model."""
         self.model.load_state_dict(self.tensors)

@@ -1,4 +1,4 @@
-"""Devices, precision and processes: Lightning Fabric."""
+"""Devices, precision and processes, with Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING
 import torch
 
 from canton.errors import UserError, require
+from canton.io.atomic import os_error_reason
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 def make_fabric(
-    *, accelerator: str = "cpu", processes: int = 1, precision: str = "32-true", log: str | None = None
+    *, accelerator: str = "cpu", processes: int = 1, precision: str = "32-true", log_dir: Path | None = None
 ) -> Fabric:
-    """A Lightning Fabric for `fit`; with several processes its `launch` starts the others, by running this
-    program again.
+    """Return a Lightning Fabric for `fit`. With several processes its `launch` reruns this program in each.
 
     Args:
         accelerator: "cpu", "cuda", "mps" or "auto".
-        processes: how many, each with a device of its own (on "cpu": a share of the cores).
-        precision: as Fabric names them, such as "32-true", "bf16-mixed", "16-mixed", "64-true".
-        log: a directory for TensorBoard, or None.
+        processes: number of processes, one device each; on "cpu" they share the cores.
+        precision: Fabric's name, such as "32-true", "bf16-mixed", "16-mixed", "64-true".
+        log_dir: directory for TensorBoard logs.
 
-    Raises: UserError for a device that is not there or a setting Fabric refuses; MissingExtra if Fabric, or
-    for `log` TensorBoard, is missing.
+    Raises: UserError for a missing device or a setting that Fabric refuses; MissingExtra without Fabric, or,
+    for `log_dir`, without TensorBoard.
     """
     if processes < 1:
-        raise UserError(f"processes is {processes}: it is a whole number of at least 1")
+        raise UserError(f"processes must be >= 1, got {processes}")
     devices = {"cuda": torch.cuda, "mps": torch.backends.mps}
     if accelerator in devices and not devices[accelerator].is_available():
-        raise UserError(f"accelerator is {accelerator}, and torch finds none here: take cpu")
+        raise UserError(f"accelerator {accelerator} is not available to torch on this machine: use cpu")
     fabric = require("lightning_fabric", extra="text")
     loggers = []
-    if log is not None:
+    if log_dir is not None:
         require("tensorboard", extra="log")
         try:
-            Path(log).mkdir(parents=True, exist_ok=True)
+            log_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot write to the folder {log}: {error.strerror}") from error
-        loggers = [fabric.loggers.TensorBoardLogger(log, name="", version="")]
+            raise UserError(f"cannot create the log directory {log_dir}: {os_error_reason(error)}") from error
+        loggers = [fabric.loggers.TensorBoardLogger(str(log_dir), name="", version="")]
     try:
         made: Fabric = fabric.Fabric(
             accelerator=accelerator,
@@ -52,6 +52,6 @@ def make_fabric(
         )
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(
-            f"cannot train so (accelerator {accelerator}, precision {precision}): {error}"
+            f"cannot train with accelerator {accelerator} and precision {precision}: {error}"
         ) from error
     return made

@@ -1,11 +1,10 @@
-"""One training loop, on Lightning Fabric: any device, precision and number of processes.
+"""Training loop on Lightning Fabric: any device, precision and number of processes.
 
-`fit` is made so that a run that was killed and resumed ends with the very same weights as one that was not:
+A run that is killed and resumed ends with the same bits as an uninterrupted one:
 
-- the batch of a step is a function of the step's number alone, so there is no reader whose position could be
-  lost;
-- every step seeds torch from (seed, step, process), so there is no generator whose state could be lost;
-- what is left, the optimiser's memory and the carried recurrent state, lies in the `Checkpoint`.
+- the batch is a function of the step's number, so a data loader has no position to lose;
+- every step seeds torch from (seed, step, process), so a generator has no state to lose;
+- the optimizer's state and the carried recurrent state are in the `Checkpoint`.
 """
 
 from __future__ import annotations
@@ -21,24 +20,27 @@ from torch import Tensor, nn
 
 from canton.errors import UserError
 from canton.training.checkpoint import Checkpoint
-from canton.training.ema import Average
-from canton.training.schedule import peaks_of, schedule
+from canton.training.ema import EMA
+from canton.training.schedule import restore_learning_rates, warmup_cosine
 from canton.training.signals import stop_signals
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 State = tuple[Tensor, ...]
-"""What a recurrent model carries from batch to batch; the rows of the batch lie on axis 1 of every tensor."""
+"""Recurrent state carried from batch to batch; axis 1 of every tensor is the batch."""
 
 Loss = Callable[[nn.Module, Any, State | None], tuple[Tensor, State | None]]
-"""(model, batch, carried state) -> (loss to lower, state to carry on)."""
+"""(model, batch, carried state) -> (loss to minimise, state to carry on)."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a run is doing. `loss` is the mean since the report before (over all processes), in the loss's own
-    unit.
+    """Progress of a run.
+
+    step: steps done. seconds: training time, including earlier parts of a resumed run. fraction: of the
+    budget, in [0, 1]. loss: mean over all processes since the last report, NaN if there was no step.
+    learning_rate: of the next step. stopped: True if a signal ended the run.
     """
 
     step: int
@@ -58,86 +60,89 @@ def fit(
     fabric: Fabric,
     steps: int | None = None,
     minutes: float | None = None,
-    warm_up: float = 0.02,
-    floor: float = 0.0,
-    clip: float | None = 1.0,
-    average: Average | None = None,
+    warmup: float = 0.02,
+    min_lr_ratio: float = 0.0,
+    grad_clip: float | None = 1.0,
+    ema: EMA | None = None,
     seed: int = 0,
     resume: Checkpoint | None = None,
-    save: Callable[[Checkpoint], None] | None = None,
-    save_seconds: float = 60.0,
-    report: Callable[[Report], None] | None = None,
-    report_seconds: float = 0.5,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_every_s: float = 60.0,
+    on_report: Callable[[Report], None] | None = None,
+    report_every_s: float = 0.5,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Train `model` until the budget is spent, or Ctrl-C (or SIGTERM) asks it to stop after the step it is
-    at.
+    """Train `model` until the budget is spent. Ctrl-C or SIGTERM ends the run after the current step.
 
-    The learning rate each parameter group comes with is its peak, and is there again at the end: it is
-    reached in a straight line after the first `warm_up` of the budget and falls along half a cosine to
-    `floor` times the peak at the budget's end (Loshchilov & Hutter 2016, arXiv:1608.03983). A run with a
-    budget in minutes depends on the machine's speed, so only one with a budget in steps can be repeated to
-    the bit.
+    The learning rate of a parameter group is its peak, and is the same again afterwards: see
+    `canton.training.schedule.warmup_cosine`. Only a budget in steps is reproducible to the bit; one in
+    minutes depends on the machine's speed.
 
     Args:
-        batches: the batch of a step, by the step's number; this process's share, if there are several.
-        loss: see `Loss`. The state it returns is cut from its history and handed back at the next step.
-        steps, minutes: the budget, one of the two. Minutes include whatever `report` and `save` do.
-        clip: the largest norm of all gradients together, None for no limit.
-        average: takes in the weights of every step; the model ends with it when the budget is spent.
-        seed: what dropout and the like draw from; the caller's own random state is left as it was.
-        resume: go on from here; `model` must hold the weights it had then.
-        save: is handed a checkpoint every `save_seconds`, and when the run is over or stopped; in process 0
-            alone. A run resumed from where it was over does no step, and ends with the same weights.
-        report: is told how things are, at the end and every `report_seconds`; in process 0 alone.
-        clock: tells seconds; `time.process_time` makes `minutes` minutes of the processor.
+        batches: returns this process's share of a step's batch, given the step's number.
+        loss: see `Loss`. The returned state is detached and passed to the next step.
+        steps, minutes: the budget; exactly one. Minutes include the time of `on_report` and `on_checkpoint`.
+        warmup: fraction of the budget with a rising learning rate.
+        min_lr_ratio: final learning rate as a fraction of the peak.
+        grad_clip: maximum norm of the gradients; None does not clip.
+        ema: average to update at every step; it is copied to the model when the budget is spent.
+        seed: random seed of dropout and the like; the caller's random state is unchanged.
+        resume: checkpoint to resume from; `model` must hold the weights of that step.
+        on_checkpoint: called every `checkpoint_every_s` seconds and at the end, in process 0. A run resumed
+            from its end does no step and keeps its weights.
+        on_report: called every `report_every_s` seconds and at the end, in process 0.
+        clock: returns seconds; `time.process_time` makes `minutes` processor minutes.
 
-    Raises: UserError if the budget is not one positive number, or the loss stops being finite.
+    Returns: the last report.
+
+    Raises: UserError if the budget is not one positive number, or the loss is not finite.
     """
     check_budget(steps, minutes)
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     step, before, state = 0, 0.0, None
     if resume is not None:
         step, before = resume.step, resume.seconds
-        _restore(optimizer, names, resume.tensors)
-        state = _carried(resume.tensors, fabric)
+        _load_optimizer(optimizer, names, resume.tensors)
+        state = _load_state(resume.tensors, fabric)
     wrapped, wrapped_optimizer = fabric.setup(model.train(), optimizer)
-    began, saved, reported = clock(), before, before
+    started, saved, reported = clock(), before, before
     total, count = torch.zeros((), device=fabric.device), 0
     forked = torch.random.fork_rng(_cuda_devices(fabric))
-    with stop_signals() as stop, forked, peaks_of(optimizer) as peaks:
+    with stop_signals() as stop, forked, restore_learning_rates(optimizer) as peaks:
         while True:
-            seconds, stopped = _agree(before + clock() - began, stop.is_set(), fabric)
+            seconds, stopped = _synchronise(before + clock() - started, stop.is_set(), fabric)
             spent = step / steps if steps is not None else seconds / (60 * (minutes or math.inf))
             over = spent >= 1 or stopped
-            rate = schedule(min(spent, 1.0), warm_up=warm_up, floor=floor)
-            if over or (count and seconds - reported >= report_seconds):
+            ratio = warmup_cosine(min(spent, 1.0), warmup=warmup, min_lr_ratio=min_lr_ratio)
+            if over or (count and seconds - reported >= report_every_s):
                 mean = _mean(total, count, fabric)
-                now = Report(step, seconds, min(spent, 1.0), mean, rate * max(peaks), stopped)
+                report = Report(step, seconds, min(spent, 1.0), mean, ratio * max(peaks), stopped)
                 if count and not math.isfinite(mean):
-                    raise UserError(f"the loss is {mean} at step {step}: take a lower learning rate")
-                if report is not None and fabric.is_global_zero:
-                    report(now)
+                    raise UserError(f"loss is {mean} at step {step}: use a lower learning rate")
+                if on_report is not None and fabric.is_global_zero:
+                    on_report(report)
                 total, count, reported = torch.zeros_like(total), 0, seconds
-            if save is not None and (over or seconds - saved >= save_seconds):
-                kept = average.saved() if average is not None else {}
-                checkpoint = Checkpoint(_tensors(optimizer, names, state, fabric) | kept, step, seconds)
+            if on_checkpoint is not None and (over or seconds - saved >= checkpoint_every_s):
+                averaged = ema.state_dict() if ema is not None else {}
+                tensors = _optimizer_tensors(optimizer, names) | _state_tensors(state, fabric) | averaged
                 if fabric.is_global_zero:
-                    save(checkpoint)
+                    on_checkpoint(Checkpoint(tensors, step, seconds))
                 saved = seconds
-            if average is not None and not stopped:
-                average.note()
+            if ema is not None and not stopped:
+                ema.update()
             if over:
-                if average is not None and not stopped:
-                    average.give()
-                return now
+                if ema is not None and not stopped:
+                    ema.copy_to()
+                return report
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * rate
-            torch.manual_seed(_mix(seed, step, fabric.global_rank))
+                group["lr"] = peak * ratio
+            torch.manual_seed(_step_seed(seed, step, fabric.global_rank))
             value, state = loss(wrapped, fabric.to_device(batches(step)), state)
             fabric.backward(value)
-            if clip is not None:
-                fabric.clip_gradients(wrapped, wrapped_optimizer, max_norm=clip, error_if_nonfinite=False)
+            if grad_clip is not None:
+                fabric.clip_gradients(
+                    wrapped, wrapped_optimizer, max_norm=grad_clip, error_if_nonfinite=False
+                )
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad(set_to_none=True)
             state = None if state is None else tuple(tensor.detach() for tensor in state)
@@ -147,15 +152,15 @@ def fit(
 def check_budget(steps: int | None, minutes: float | None) -> None:
     """Raises: UserError if the budget is not one positive number."""
     if (steps is None) == (minutes is None):
-        raise UserError("the budget is one of steps and minutes: give one of the two")
+        raise UserError(f"give exactly one of steps and minutes, got steps {steps} and minutes {minutes}")
     if steps is not None and steps < 1:
-        raise UserError(f"steps is {steps}: it is a whole number of at least 1")
+        raise UserError(f"steps must be >= 1, got {steps}")
     if minutes is not None and not 0 < minutes < math.inf:
-        raise UserError(f"minutes is {minutes}: it is a number above 0")
+        raise UserError(f"minutes must be > 0, got {minutes}")
 
 
-def _mix(seed: int, step: int, rank: int) -> int:
-    """A seed for one step of one process. Odd multipliers keep neighbours apart; torch takes 64 bits."""
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Return a seed in [0, 2**63) for one step of one process; odd multipliers keep neighbours apart."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**63
 
 
@@ -164,37 +169,28 @@ def _mean(total: Tensor, count: int, fabric: Fabric) -> float:
     return mean.item() if count and isinstance(mean, Tensor) else math.nan
 
 
-def _agree(seconds: float, stop: bool, fabric: Fabric) -> tuple[float, bool]:
-    """The clock of process 0, and whether any process was asked to stop: all must turn the same corners."""
+def _synchronise(seconds: float, stop: bool, fabric: Fabric) -> tuple[float, bool]:
+    """Return process 0's clock and whether any process was asked to stop, so that all branch alike."""
     if fabric.world_size == 1:
         return seconds, stop
-    mine = torch.tensor([seconds if fabric.is_global_zero else 0.0, float(stop)], device=fabric.device)
-    theirs = fabric.all_reduce(mine, reduce_op="sum")
-    assert isinstance(theirs, Tensor)
-    return float(theirs[0]), bool(theirs[1] > 0)
+    local = torch.tensor([seconds if fabric.is_global_zero else 0.0, float(stop)], device=fabric.device)
+    summed = fabric.all_reduce(local, reduce_op="sum")
+    assert isinstance(summed, Tensor)
+    return float(summed[0]), bool(summed[1] > 0)
 
 
-def _tensors(
-    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], state: State | None, fabric: Fabric
-) -> dict[str, Tensor]:
-    """The optimiser's memory by parameter name, and the carried state of all processes, side by side on axis
-    1.
-    """
-    found = {
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+    return {
         f"optimizer.{key}.{names[parameter]}": value
-        for parameter, memory in optimizer.state.items()
-        for key, value in memory.items()
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
         if isinstance(value, Tensor)
     }
-    for k, tensor in enumerate(state or ()):
-        if fabric.world_size > 1:
-            tensor = torch.cat(list(fabric.all_gather(tensor)), dim=1)
-        found[f"carried.{k}"] = tensor
-    return found
 
 
-def _restore(optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]) -> None:
-    """Give the optimiser its memory back. `load_state_dict` knows which of it belongs on which device."""
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
+) -> None:
     order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     table = optimizer.state_dict()
     table["state"] = {}
@@ -203,19 +199,28 @@ def _restore(optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors
         if kind == "optimizer":
             key, _, name = rest.partition(".")
             table["state"].setdefault(order.index(name), {})[key] = tensor
-    optimizer.load_state_dict(table)
+    optimizer.load_state_dict(table)  # moves each tensor to its device
 
 
-def _carried(tensors: dict[str, Tensor], fabric: Fabric) -> State | None:
-    """This process's rows of the carried state. The number of processes may have changed since it was
-    saved.
-    """
+def _state_tensors(state: State | None, fabric: Fabric) -> dict[str, Tensor]:
+    """Return the carried state of all processes, concatenated on axis 1."""
+    found = {}
+    for k, tensor in enumerate(state or ()):
+        if fabric.world_size > 1:
+            tensor = torch.cat(list(fabric.all_gather(tensor)), dim=1)
+        found[f"carried.{k}"] = tensor
+    return found
+
+
+def _load_state(tensors: dict[str, Tensor], fabric: Fabric) -> State | None:
+    """Return this process's rows of the carried state; the number of processes may have changed."""
     count = sum(name.startswith("carried.") for name in tensors)
     whole = [tensors[f"carried.{k}"] for k in range(count)]
-    if any(tensor.shape[1] % fabric.world_size for tensor in whole):
-        raise UserError(f"the batch of this run cannot be shared by {fabric.world_size} processes")
-    mine = (tensor.chunk(fabric.world_size, dim=1)[fabric.global_rank] for tensor in whole)
-    return tuple(tensor.contiguous().to(fabric.device) for tensor in mine) or None
+    for tensor in whole:
+        if tensor.shape[1] % fabric.world_size:
+            raise UserError(f"batch size {tensor.shape[1]} is not divisible by processes {fabric.world_size}")
+    local = (tensor.chunk(fabric.world_size, dim=1)[fabric.global_rank] for tensor in whole)
+    return tuple(tensor.contiguous().to(fabric.device) for tensor in local) or None
 
 
 def _cuda_devices(fabric: Fabric) -> list[int]:

@@ -1,4 +1,4 @@
-"""The learning rate over a run: up in a straight line, down along half a cosine, and back where it was."""
+"""Learning-rate schedule: linear warmup, then cosine decay."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from contextlib import contextmanager
 import torch
 
 
-def schedule(spent: float, *, warm_up: float, floor: float) -> float:
-    """The share of the peak learning rate to use when `spent`, in [0, 1], of the budget is gone."""
-    rising = min(1.0, (spent + 1e-3) / warm_up) if warm_up > 0 else 1.0  # the first step already moves
-    return rising * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * spent)))
+def warmup_cosine(progress: float, *, warmup: float, min_lr_ratio: float) -> float:
+    """Return the learning rate as a fraction of its peak.
+
+    Args:
+        progress: fraction of the budget that is spent, in [0, 1].
+        warmup: fraction of the budget over which the rate rises.
+        min_lr_ratio: the fraction of the peak at the end.
+
+    Source: Loshchilov & Hutter 2016, arXiv:1608.03983.
+    """
+    rise = min(1.0, (progress + 1e-3) / warmup) if warmup > 0 else 1.0  # not 0 at the first step
+    return rise * (min_lr_ratio + (1 - min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 @contextmanager
-def peaks_of(optimizer: torch.optim.Optimizer) -> Iterator[list[float]]:
-    """The rate of each of its groups, which it has again after the block: the next run has the same peaks."""
+def restore_learning_rates(optimizer: torch.optim.Optimizer) -> Iterator[list[float]]:
+    """Yield the learning rate of each parameter group, and set these rates again afterwards."""
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     try:
         yield peaks

@@ -1,4 +1,4 @@
-"""Stop a run after the step it is at, on Ctrl-C or SIGTERM."""
+"""Graceful stop on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step (a frame) is never cut in two; a second Ctrl-C
-    breaks off at once.
+    """Yield an event that Ctrl-C or SIGTERM sets; the caller finishes its step and stops.
+
+    A second signal raises KeyboardInterrupt. Outside the main thread no signal is handled.
     """
     stop = threading.Event()
 
-    def note(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
+        yield stop
         return
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

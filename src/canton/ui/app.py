@@ -12,7 +12,7 @@ from pathlib import Path
 import gradio as gr
 
 from canton.errors import UserError
-from canton.io.atomic import reason
+from canton.io.atomic import os_error_reason
 from canton.text import checkpoint as text
 from canton.track import checkpoint as motion
 from canton.ui.jobs import Jobs
@@ -156,4 +156,6 @@ def _free(host: str, port: int) -> int:
             trial.bind(address)
             return int(trial.getsockname()[1])
     except OSError as error:
-        raise UserError(f"cannot listen at {host}, port {port}: {reason(error)}; see --port") from error
+        raise UserError(
+            f"cannot listen at {host}, port {port}: {os_error_reason(error)}; see --port"
+        ) from error

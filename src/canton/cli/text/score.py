@@ -33,7 +33,7 @@ def score(
     from canton.cli.models import TEXT, model_and, open_model
     from canton.cli.outputs import check_outputs
     from canton.errors import UserError
-    from canton.io.atomic import replacing
+    from canton.io.atomic import atomic_write
     from canton.text import Adapter, load_model, map_file
     from canton.text.dynamic_eval import DECAY, RATE
     from canton.text.html_report import ALTERNATIVES, PageWriter
@@ -56,9 +56,9 @@ def score(
     writers: list[JSONWriter | PageWriter] = []
     with ExitStack() as open_files:
         if html is not None:
-            writers.append(PageWriter(open_files.enter_context(replacing(html)), name=file))
+            writers.append(PageWriter(open_files.enter_context(atomic_write(html)), name=file))
         if json is not None:
-            out = sys.stdout.buffer if str(json) == "-" else open_files.enter_context(replacing(json))
+            out = sys.stdout.buffer if str(json) == "-" else open_files.enter_context(atomic_write(json))
             writers.append(JSONWriter(out, name=file))
         painter = Painter(sys.stdout) if painted else None
         if painter is not None:

@@ -45,7 +45,7 @@ def evaluate(
     from canton.cli.console.track_bar import TrainScreen
     from canton.cli.models import VISIBLE, open_model
     from canton.cli.outputs import check_outputs
-    from canton.io.atomic import replacing
+    from canton.io.atomic import atomic_write
     from canton.track.checkpoint import load_model
     from canton.track.data.dataset import Footage
     from canton.track.data.frame_cache import problems, store
@@ -89,7 +89,7 @@ def evaluate(
     if str(json) == "-":
         typer.echo(json_module.dumps(figures, indent=1))
     elif json is not None:
-        with replacing(json) as file:
+        with atomic_write(json) as file:
             file.write(json_module.dumps(figures, indent=1).encode())
     if plot is not None:
         from canton.track.render.plots import draw_recall

@@ -34,7 +34,7 @@ def figure(
 ) -> None:
     """Draw the article's figure: output, truth and input of t0, t1 ... side by side."""
     from canton.cli.models import light, open_model
-    from canton.io.atomic import check_writable, replacing
+    from canton.io.atomic import atomic_write, check_writable
     from canton.track.checkpoint import load_model
     from canton.track.render.figure import draw_figure
     from canton.track.train_sources import FromScenes
@@ -52,7 +52,7 @@ def figure(
     sheet = draw_figure(held.model, scenes.held_out_scene(scene, frames=frames), frames=frames)
     good, content = cv2.imencode(".png", sheet[..., ::-1])
     assert good
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         file.write(content.tobytes())
     told = f"output, truth and input of scene {scene}: {out}"
     if not held.header["training"].get("scenes"):

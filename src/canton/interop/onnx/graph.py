@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from canton.errors import require
-from canton.io.atomic import replacing
+from canton.io.atomic import atomic_write
 
 OPSET = 19
 """The first with Pad's mode "wrap", which a circular convolution needs."""
@@ -24,7 +24,7 @@ def written(model: Any, path: str | Path | None) -> Any:
     Raises: UserError if it cannot be written.
     """
     if path is not None:
-        with replacing(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             file.write(model.SerializeToString())
     return model
 

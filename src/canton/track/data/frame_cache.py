@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from canton.io.atomic import replacing
+from canton.io.atomic import atomic_write
 from canton.track.boxes import Box
 from canton.track.video.ffmpeg import pictures_in
 from canton.track.video.preprocess import narrowed
@@ -101,11 +101,11 @@ def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
     frames = np.stack(pictures)
     if (frames[..., :1] == frames).all():
         frames = frames[..., :1]
-    with replacing(path.with_suffix(".index.npy")) as file:
+    with atomic_write(path.with_suffix(".index.npy")) as file:
         np.save(file, np.array([index, cuts]))
-    with replacing(_problem_file(path)) as file:  # empty where all is well
+    with atomic_write(_problem_file(path)) as file:  # empty where all is well
         file.write((video.problem or "").encode())
-    with replacing(path) as file:  # last: where it is, all is
+    with atomic_write(path) as file:  # last: where it is, all is
         np.save(file, np.ascontiguousarray(frames))
 
 

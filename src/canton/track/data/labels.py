@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from canton.errors import UserError
-from canton.io.atomic import reason
+from canton.io.atomic import os_error_reason
 from canton.track.boxes import Box
 
 T = TypeVar("T")
@@ -225,6 +225,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}") from error
+        raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text: labels are .csv, .txt or .json") from error

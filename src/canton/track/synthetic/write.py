@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from canton.errors import UserError
-from canton.io.atomic import check_writable, reason, replacing
+from canton.io.atomic import atomic_write, check_writable, os_error_reason
 from canton.track.boxes import Box
 from canton.track.synthetic.dataset import Scenes, in_order
 from canton.track.synthetic.scene import Scene
@@ -36,7 +36,7 @@ def write_scenes(scenes: Scenes, folder: Path, *, workers: int = 0) -> Generator
     try:
         (folder / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {reason(error)}") from error
+        raise UserError(f"cannot write {folder}: {os_error_reason(error)}") from error
     _settle(folder, scenes)
     done = _done(folder)
     yield done
@@ -69,7 +69,7 @@ def _settle(folder: Path, scenes: Scenes) -> None:
         if strange:
             raise UserError(f"{folder} has a {strange[0]} that is not of made scenes: choose another folder")
         check_writable(path)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(json.dumps(wanted, indent=1).encode() + b"\n")
         return
     try:
@@ -96,7 +96,7 @@ def _done(folder: Path) -> int:
     for name, rows in tables.items():
         head = SPLITS if name == "splits.csv" else LABELS
         kept = [row for row in rows if row and row[0] in whole and len(row) == len(head)]
-        with replacing(folder / name) as file:
+        with atomic_write(folder / name) as file:
             file.write(_text([head, *kept]))
     return done
 
@@ -123,7 +123,7 @@ def _write(folder: Path, index: int, scene: Scene, target: str) -> None:
                 recorder.write(picture)
         part.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
+        raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
     seen = [(what, t, box) for t, here in enumerate(scene.things(target)) for what, box in here]
@@ -149,7 +149,7 @@ def _append(path: Path, rows: list[tuple[Any, ...]]) -> None:
         with path.open("ab") as file:
             file.write(_text(rows))
     except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
+        raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error
 
 
 def _text(rows: Any) -> bytes:

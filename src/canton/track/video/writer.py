@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.errors import UserError, require
-from canton.io.atomic import behind_link, check_writable, new_beside, reason
+from canton.io.atomic import check_writable, create_temp_file, os_error_reason, resolve_link
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -57,7 +57,7 @@ class Recorder:
                 raise UserError(f"{name} is {value}: it lies between 1 and 16384 px")
         if not 0 < fps <= MOST_FPS:
             raise UserError(f"fps is {fps}: it lies above 0, and at most at {MOST_FPS:g}")
-        self._place = behind_link(self.path)
+        self._place = resolve_link(self.path)
         earlier = self._place.is_file()
         check_writable(self._place)
         self.width, self.height, self.fps = width, height, fps
@@ -70,7 +70,7 @@ class Recorder:
         self._begin: float | None = None  # what time the first frame has, by the clock that frames come with
         self._last = self._key = 0  # ticks since the first, of the last frame and the last whole picture
         try:
-            self._part = new_beside(self._place) if earlier else None
+            self._part = create_temp_file(self._place) if earlier else None
             self._container = self._av.open(
                 str(self._part or self._place),
                 "w",
@@ -206,4 +206,4 @@ class Recorder:
 
 
 def _words(error: Exception) -> str:
-    return reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]
+    return os_error_reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]

@@ -16,7 +16,7 @@ from canton.cells.rnn import RNN
 from canton.core.recurrent import Recurrent
 from canton.errors import UserError
 from canton.text.ngram.history import Recall
-from canton.text.ngram.keys import LONGEST, Run, scrambled
+from canton.text.ngram.keys import LONGEST, Run, hash_rows
 from canton.text.ngram.mixer import Votes, counted, latest
 from canton.text.ngram.table import Counts
 from canton.text.types import Evidence
@@ -248,19 +248,8 @@ class ByteModel(nn.Module):
             return read
         xs = self.embedding(read)
         for (n, rows), table in zip(self.architecture.contexts, self.contexts, strict=True):
-            xs = xs + table(_hashed(window[self.reach - n + 1 :], n, rows))
+            xs = xs + table(hash_rows(window[self.reach - n + 1 :], n, rows))
         if self.norm is not None:
             xs = self.norm(xs)
         out: Tensor = self.dropout(xs)
         return out
-
-
-def _hashed(window: Tensor, n: int, rows: int) -> Tensor:
-    """The table row of each run of n bytes: (T + n - 1, B) to (T, B). A polynomial in the bytes,
-    scrambled.
-    """
-    steps = len(window) - n + 1
-    value = torch.zeros_like(window[:steps])
-    for k in range(n):
-        value = (value * 0x01000193 + window[k : k + steps] + 1) & 0xFFFFFFFF  # FNV's prime, 32 bits
-    return scrambled(value) % rows

@@ -18,8 +18,14 @@ WORD_REACH = 23
 """Words are looked for in the last byte and this many before it; of what reaches further back the end counts.
 """
 
-WORD = 0xFFFFFFFF
-PRIME = 0x01000193  # FNV's, for 32 bits
+HASH_MASK = 0xFFFFFFFF
+HASH_PRIME = 0x01000193  # FNV-1's, for 32 bits
+HASH_MULTIPLIER = 0x2C1B3C6D
+HASH_SHIFTS = (15, 13)
+"""The 32-bit hash. engine/ngram.h has the same numbers and is checked against them."""
+
+MAX_WORDS = 3
+"""The most words before the one under way that a key covers."""
 
 
 class Run(NamedTuple):
@@ -41,10 +47,20 @@ def numbers(window: Tensor, reach: int, runs: Sequence[Run]) -> list[Tensor]:
     return [_joined(words, run.n) if run.words and words else _bytes(window, reach, run.n) for run in runs]
 
 
-def scrambled(value: Tensor) -> Tensor:
-    """A number of 32 bits that changes in all its bits when `value`, of 32 bits, changes in one."""
-    value = ((value ^ (value >> 15)) * 0x2C1B3C6D) & WORD
-    return value ^ (value >> 13)
+def finalize_hash(value: Tensor) -> Tensor:
+    """Mix a 32-bit hash, so that one changed bit of `value` changes all bits of the result."""
+    first, second = HASH_SHIFTS
+    value = ((value ^ (value >> first)) * HASH_MULTIPLIER) & HASH_MASK
+    return value ^ (value >> second)
+
+
+def hash_rows(window: Tensor, n: int, rows: int) -> Tensor:
+    """Return the table row, in [0, rows), of every run of `n` bytes in `window`: (T + n - 1, B) to (T, B)."""
+    steps = len(window) - n + 1
+    value = torch.zeros_like(window[:steps])
+    for k in range(n):
+        value = (value * HASH_PRIME + window[k : k + steps] + 1) & HASH_MASK
+    return finalize_hash(value) % rows
 
 
 def _bytes(window: Tensor, reach: int, n: int) -> Tensor:
@@ -77,7 +93,7 @@ def _words(window: Tensor, reach: int, most: int) -> _Words:
         ended = ~here & (under_way != 0)
         for j in range(most - 1, -1, -1):
             before[j] = torch.where(ended, before[j - 1] if j else under_way, before[j])
-        under_way = torch.where(here, (under_way * PRIME + small[k : k + steps] + 1) & WORD, none)
+        under_way = torch.where(here, (under_way * HASH_PRIME + small[k : k + steps] + 1) & HASH_MASK, none)
     last = slice(reach, reach + steps)
     return _Words(under_way, torch.where(inside[last], none, window[last] + 1), before)
 
@@ -85,5 +101,5 @@ def _words(window: Tensor, reach: int, most: int) -> _Words:
 def _joined(words: _Words, n: int) -> Tensor:
     value = words.under_way
     for part in (words.end, *words.before[:n]):
-        value = (scrambled(value) * PRIME + part) & WORD
-    return scrambled(value)
+        value = (finalize_hash(value) * HASH_PRIME + part) & HASH_MASK
+    return finalize_hash(value)

@@ -12,9 +12,9 @@ from canton.core.recurrent import Recurrent
 from canton.interop.onnx import export
 from canton.interop.onnx.graph import Graph, written
 from canton.text.model import ByteModel
-from canton.text.ngram.keys import PRIME, WORD
+from canton.text.ngram.keys import HASH_MASK, HASH_PRIME
 from canton.text.onnx import ngram
-from canton.text.onnx.ngram import number, piece, scrambled
+from canton.text.onnx.ngram import finalize_hash, number, piece
 
 
 def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
@@ -74,7 +74,7 @@ def _embed(graph: Graph, model: ByteModel, read: str, window: str) -> str:
     xs = graph.op("Gather", [graph.constant(model.embedding.weight), read])
     for (n, rows), table in zip(model.architecture.contexts, model.contexts, strict=True):
         assert isinstance(table, nn.Embedding)
-        row = _hashed(graph, window, model.reach - n + 1, n, rows)
+        row = _hash_rows(graph, window, model.reach - n + 1, n, rows)
         xs = graph.op("Add", [xs, graph.op("Gather", [graph.constant(table.weight), row])])
     if model.norm is not None:
         gain, shift = graph.constant(model.norm.weight), graph.constant(model.norm.bias)
@@ -82,11 +82,11 @@ def _embed(graph: Graph, model: ByteModel, read: str, window: str) -> str:
     return xs
 
 
-def _hashed(graph: Graph, window: str, first: int, n: int, rows: int) -> str:
-    """`canton.text.model._hashed` of the window from `first` on."""
-    value, word = number(graph, 0), number(graph, WORD + 1)
+def _hash_rows(graph: Graph, window: str, first: int, n: int, rows: int) -> str:
+    """`canton.text.ngram.keys.hash_rows` of the window from `first` on."""
+    value, word = number(graph, 0), number(graph, HASH_MASK + 1)
     for k in range(n):
         byte = piece(graph, window, first + k, n - 1 - k)
-        grown = graph.op("Add", [graph.op("Mul", [value, number(graph, PRIME)]), byte])
+        grown = graph.op("Add", [graph.op("Mul", [value, number(graph, HASH_PRIME)]), byte])
         value = graph.op("Mod", [graph.op("Add", [grown, number(graph, 1)]), word])
-    return graph.op("Mod", [scrambled(graph, value), number(graph, rows)])
+    return graph.op("Mod", [finalize_hash(graph, value), number(graph, rows)])

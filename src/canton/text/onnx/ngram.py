@@ -12,7 +12,7 @@ from torch import Tensor
 
 from canton.interop.onnx.graph import Graph
 from canton.text.ngram.history import Recall
-from canton.text.ngram.keys import PRIME, WORD, WORD_REACH, Run
+from canton.text.ngram.keys import HASH_MASK, HASH_MULTIPLIER, HASH_PRIME, HASH_SHIFTS, WORD_REACH, Run
 from canton.text.ngram.mixer import COUNT_STEPS, TOTAL_STEPS, Votes
 from canton.text.ngram.table import Table
 from canton.text.types import SLOTS
@@ -31,14 +31,15 @@ def number(graph: Graph, value: int) -> str:
     return graph.constant(torch.tensor(value))
 
 
-def scrambled(graph: Graph, value: str) -> str:
-    """`runs.scrambled`."""
+def finalize_hash(graph: Graph, value: str) -> str:
+    """Add `keys.finalize_hash` to the graph."""
 
     def folded(value: str, shift: int) -> str:
         return graph.op("BitwiseXor", [value, graph.op("Div", [value, number(graph, 1 << shift)])])
 
-    product = graph.op("Mul", [folded(value, 15), number(graph, 0x2C1B3C6D)])
-    return folded(graph.op("Mod", [product, number(graph, WORD + 1)]), 13)
+    first, second = HASH_SHIFTS
+    product = graph.op("Mul", [folded(value, first), number(graph, HASH_MULTIPLIER)])
+    return folded(graph.op("Mod", [product, number(graph, HASH_MASK + 1)]), second)
 
 
 def piece(graph: Graph, window: str, start: int, less: int) -> str:
@@ -200,8 +201,8 @@ def _words(graph: Graph, window: str, reach: int, most: int) -> _Words:
             graph.op("Where", [ended, before[j - 1] if j else under_way, before[j]]) for j in range(most)
         ]
         byte = graph.op("Add", [piece(graph, small, reach - back, back), number(graph, 1)])
-        grown = graph.op("Add", [graph.op("Mul", [under_way, number(graph, PRIME)]), byte])
-        grown = graph.op("Mod", [grown, number(graph, WORD + 1)])
+        grown = graph.op("Add", [graph.op("Mul", [under_way, number(graph, HASH_PRIME)]), byte])
+        grown = graph.op("Mod", [grown, number(graph, HASH_MASK + 1)])
         under_way = graph.op("Where", [here, grown, zero])
     last = graph.op("Add", [piece(graph, window, reach, 0), number(graph, 1)])
     return _Words(under_way, graph.op("Where", [here, zero, last]), before)
@@ -210,6 +211,6 @@ def _words(graph: Graph, window: str, reach: int, most: int) -> _Words:
 def _joined(graph: Graph, words: _Words, n: int) -> str:
     value = words.under_way
     for part in (words.end, *words.before[:n]):
-        product = graph.op("Mul", [scrambled(graph, value), number(graph, PRIME)])
-        value = graph.op("Mod", [graph.op("Add", [product, part]), number(graph, WORD + 1)])
-    return scrambled(graph, value)
+        product = graph.op("Mul", [finalize_hash(graph, value), number(graph, HASH_PRIME)])
+        value = graph.op("Mod", [graph.op("Add", [product, part]), number(graph, HASH_MASK + 1)])
+    return finalize_hash(graph, value)

@@ -19,7 +19,7 @@ import pytest
 from blocks import blocks, commands, run_python, shorten
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"])
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"])
 COMMANDS = {page: commands(page) for page in PAGES}
 CANTON = {page: [c for c in found if c.startswith("canton ")] for page, found in COMMANDS.items()}
 

@@ -39,9 +39,9 @@ SETTINGS = {
 
 
 class Found(NamedTuple):
-    """One box: its corners, whether it is the thing and not a false alarm."""
+    """A box, and whether it is the labelled object and not a false positive."""
 
-    corners: tuple[float, float, float, float]
+    box: Box
     true: bool
 
 
@@ -51,21 +51,17 @@ def frames(clip: ClipLabels, every: int, missed: float, shaken_px: float, seed: 
     for frame in range(0, max(boxes) + 1, every):
         found = []
         if frame in boxes and draw.random() >= missed:
-            found.append(Found(corners(shaken(boxes[frame], shaken_px, draw)), True))
+            found.append(Found(shaken(boxes[frame], shaken_px, draw), True))
         if draw.random() < FALSE_ALARMS:
             x, y = draw.uniform(0, 320), draw.uniform(0, 256)
-            found.append(Found((x - 4, y - 4, x + 4, y + 4), False))
+            found.append(Found(Box.from_centre(x, y, 8, 8), False))
         yield found
 
 
 def shaken(box: Box, px: float, draw: np.random.Generator) -> Box:
-    w, h = np.exp(draw.normal(0, SHAKEN_SIDES, 2)) * (box.w, box.h)
+    width, height = np.exp(draw.normal(0, SHAKEN_SIDES, 2)) * (box.width, box.height)
     x, y = draw.normal(box.centre, px)
-    return Box(float(x - w / 2), float(y - h / 2), float(w), float(h))
-
-
-def corners(box: Box) -> tuple[float, float, float, float]:
-    return box.x, box.y, box.x + box.w, box.y + box.h
+    return Box.from_centre(float(x), float(y), float(width), float(height))
 
 
 def linkers() -> dict[str, Callable[[float], Any]]:
@@ -119,7 +115,7 @@ def measure(make: Callable[[float], Any], clips: list[ClipLabels], setting: dict
         linker, last = make(30 / setting["every"]), None
         for found in frames(clip, **setting, seed=seed):
             boxes = supervision.Detections(
-                xyxy=np.array([f.corners for f in found]).reshape(-1, 4),
+                xyxy=np.array([f.box.xyxy for f in found]).reshape(-1, 4),
                 confidence=np.ones(len(found)),
                 class_id=np.arange(len(found)),
             )

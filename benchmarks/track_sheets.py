@@ -41,14 +41,15 @@ def row(model: MotionModel, clip: Stored, looks: list[Look], threshold: float, h
         for box in one.truth:
             corner, end = (
                 (round(2 * box.x), round(2 * box.y)),
-                (round(2 * (box.x + box.w)), round(2 * (box.y + box.h))),
+                (round(2 * (box.x + box.width)), round(2 * (box.y + box.height))),
             )
             cv2.rectangle(picture, corner, end, (255,) * 3 if box in drones else (128,) * 3, 1)
         for peak in one.peaks:
             if peak.score >= threshold:
-                hit = any(in_box(one.width)(peak, box) for box in drones)
+                hit = any(in_box(one.width)(peak.box, box) for box in drones)
                 colour = (80, 255, 80) if hit else (60, 60, 255)
-                cv2.circle(picture, (round(2 * peak.x), round(2 * peak.y)), 12, colour, 2)
+                x, y = peak.box.centre
+                cv2.circle(picture, (round(2 * x), round(2 * y)), 12, colour, 2)
         pictures.append(picture)
     return np.hstack(pictures)
 

@@ -38,14 +38,14 @@ def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
 def test_every_box_of_a_window_keeps_its_kind() -> None:
     """Backwards, twice as fast, zoomed: the tall box is every second frame's bird, else its drone."""
     film = clip("one", "drone", 1)
-    boxes = tuple((box, Box(box.x, box.y, box.w, 4 * box.h)) for (box,) in film.boxes)
+    boxes = tuple((box, Box(box.x, box.y, box.width, 4 * box.height)) for (box,) in film.boxes)
     kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))
     film = film._replace(boxes=boxes, kinds=kinds)
     film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
     for k in range(20):
         draw = np.random.default_rng(k)
         window = draw_window([film], draw, sought="drone", steps=3, size=48, hard=0.0)
-        tall = [max(named, key=lambda thing: thing.box.h).kind for named in window.named]
+        tall = [max(named, key=lambda thing: thing.box.height).class_name for named in window.named]
         first, second, third = (float(picture.mean()) for picture in window.frames)
         assert abs(third - first) > 5
         fast = abs(second - first) > 13.5
@@ -57,7 +57,8 @@ def test_every_box_of_a_window_keeps_its_kind() -> None:
         steps=3,
         size=48,
     )
-    assert [max(named, key=lambda thing: thing.box.h).kind for named in still.named] == ["bird"] * 3
+    tallest = [max(named, key=lambda thing: thing.box.height) for named in still.named]
+    assert [one.class_name for one in tallest] == ["bird"] * 3
 
 
 def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
@@ -87,7 +88,7 @@ def widths_shown(film: Stored, *, far: float = 0.5, stretch: float = 1.0) -> np.
         )
         for k in range(400)
     )
-    return np.array([(box.w / 8, box.h / 6) for window in windows for _, box in window.named[0]])
+    return np.array([(box.width / 8, box.height / 6) for window in windows for _, box in window.named[0]])
 
 
 def test_wide_film_is_shown_smaller_and_larger_too() -> None:

@@ -78,7 +78,7 @@ def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
         assert one.kinds_at(0) == ("drone", "bird")
         assert one.kinds_at(1) == ()
         assert one.kinds_at(6) == ("drone",)
-        assert one.boxes[0][1].w == 7 * min(width, WIDTH) / WIDTH
+        assert one.boxes[0][1].width == 7 * min(width, WIDTH) / WIDTH
         assert len(list(tmp_path.glob("*.npy"))) == 2 * files, "frames, and their numbers"
 
 
@@ -255,6 +255,6 @@ def test_the_boxes_lie_on_what_stands_out(shared: Path, modality: str) -> None:
 
 def _spread(picture: np.ndarray, box: Box, shift: float) -> float:
     """How far brightness spreads in the box, moved by so many of its widths towards the middle."""
-    side = shift * box.w * (1 if box.centre[0] < picture.shape[1] / 2 else -1)
+    side = shift * box.width * (1 if box.centre[0] < picture.shape[1] / 2 else -1)
     left, top = round(box.x + side), round(box.y)
-    return float(picture[max(top, 0) : round(top + box.h) + 1, left : round(left + box.w) + 1].std())
+    return float(picture[max(top, 0) : round(top + box.height) + 1, left : round(left + box.width) + 1].std())

@@ -29,8 +29,12 @@ from canton.track.model import ARTICLE, Architecture, MotionModel
 from canton.track.peaks import Peak
 
 HERE = Box(100, 50, 20, 10)
-RIGHT = Peak(110, 55, 0.9, 20, 10)
-AWAY = Peak(200, 200, 0.6, 20, 10)
+RIGHT = Peak(Box.from_centre(110, 55, 20, 10), 0.9)
+AWAY = Peak(Box.from_centre(200, 200, 20, 10), 0.6)
+
+
+def peak(x: float, y: float, score: float) -> Peak:
+    return Peak(Box.from_centre(x, y, 9, 9), score)
 
 
 def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> Look:
@@ -107,25 +111,25 @@ def test_looks_know_what_is_in_every_box() -> None:
 
 def test_a_hit_lies_in_the_box() -> None:
     hit = in_box(320)
-    assert hit(Peak(119.9, 50.1, 1, 1, 1), HERE)
-    assert not hit(Peak(120.5, 55, 1, 1, 1), HERE)
+    assert hit(Box.from_centre(119.9, 50.1, 1, 1), HERE)
+    assert not hit(Box.from_centre(120.5, 55, 1, 1), HERE)
     tiny = Box(10, 10, 2, 2)
-    assert hit(Peak(14.9, 7.1, 1, 1, 1), tiny), "a tiny box is grown to 8 px"
-    assert not hit(Peak(15.1, 11, 1, 1, 1), tiny)
-    assert in_box(640)(Peak(18.9, 11, 1, 1, 1), tiny), "and to 16 in a frame twice as wide"
+    assert hit(Box.from_centre(14.9, 7.1, 1, 1), tiny), "a tiny box is grown to 8 px"
+    assert not hit(Box.from_centre(15.1, 11, 1, 1), tiny)
+    assert in_box(640)(Box.from_centre(18.9, 11, 1, 1), tiny), "and to 16 in a frame twice as wide"
 
 
 def test_a_box_overlaps_by_half() -> None:
-    assert overlaps(RIGHT, HERE)
-    assert overlaps(Peak(110, 55, 1, 20, 5), HERE)  # half of it: exactly 0.5
-    assert not overlaps(Peak(110, 55, 1, 20, 4.9), HERE)
-    assert not overlaps(AWAY, HERE)
+    assert overlaps(RIGHT.box, HERE)
+    assert overlaps(Box.from_centre(110, 55, 20, 5), HERE)  # half of it: exactly 0.5
+    assert not overlaps(Box.from_centre(110, 55, 20, 4.9), HERE)
+    assert not overlaps(AWAY.box, HERE)
 
 
 def test_scores_by_hand() -> None:
     looks = [
         seen(0, (HERE,), RIGHT, AWAY),  # a hit and a stray
-        seen(1, (HERE,), Peak(109, 54, 0.8, 9, 9), Peak(111, 56, 0.7, 9, 9)),  # the second finds no box left
+        seen(1, (HERE,), peak(109, 54, 0.8), peak(111, 56, 0.7)),  # the second finds no box left
         seen(2, (HERE,)),  # a miss
         seen(3, (), AWAY),  # a false alarm
         seen(0, (HERE,), RIGHT, kind="bird"),  # a trap, fallen into
@@ -141,17 +145,17 @@ def test_scores_by_hand() -> None:
 
 
 def test_the_best_threshold_is_chosen() -> None:
-    looks = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), Peak(110, 55, 0.7, 9, 9), AWAY)]
+    looks = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), peak(110, 55, 0.7), AWAY)]
     assert 0.6 < choose_threshold(looks, sought="drone") <= 0.7
-    stray = Peak(200, 200, 0.8, 20, 10)
-    nearer = [seen(0, (HERE,), RIGHT, stray, stray._replace(x=260))]
+    stray = Peak(Box.from_centre(200, 200, 20, 10), 0.8)
+    nearer = [seen(0, (HERE,), RIGHT, stray, peak(260, 200, 0.8))]
     assert choose_threshold(nearer, sought="drone") > 0.8
     assert 0.8 < choose_threshold(looks, nearer, sought="drone") <= 0.9, "the worse of the two counts"
 
 
 def test_a_false_alarm_may_count_more_than_a_thing_missed() -> None:
     """Above 0.5 six of ten things and no stray, below all ten and four strays: F1 0.75 and 0.83."""
-    faint, stray = Peak(110, 55, 0.4, 20, 10), Peak(200, 200, 0.45, 20, 10)
+    faint, stray = Peak(Box.from_centre(110, 55, 20, 10), 0.4), Peak(Box.from_centre(200, 200, 20, 10), 0.45)
     looks = [seen(t, (HERE,), RIGHT) if t < 6 else seen(t, (HERE,), faint, stray) for t in range(10)]
     assert choose_threshold(looks, sought="drone", beta=1.0) <= 0.4
     assert choose_threshold(looks, sought="drone") > 0.45
@@ -172,7 +176,11 @@ def test_an_enlarged_clip_keeps_its_truth(colours: int) -> None:
 
 
 def test_average_precision_by_hand() -> None:
-    looks = [seen(0, (HERE,), RIGHT), seen(1, (HERE,), AWAY), seen(2, (HERE,), Peak(110, 55, 0.5, 9, 9))]
+    looks = [
+        seen(0, (HERE,), RIGHT),
+        seen(1, (HERE,), AWAY),
+        seen(2, (HERE,), peak(110, 55, 0.5)),
+    ]
     # in order of score: hit (P 1), stray, hit (P 2/3); three boxes
     assert average_precision(looks, sought="drone") == pytest.approx((1 + 2 / 3) / 3)
     assert average_precision([], sought="drone") == 0

@@ -138,7 +138,7 @@ def test_a_cut_ends_trails() -> None:
 def test_the_label_stays_inside_the_picture(box: Box) -> None:
     """White letters, and as many of them wherever the box is."""
     letters = (painter().draw(sighting(box))[:, :] > 200).all(2)
-    letters[-60:, :400] &= box.y + box.h > 240
+    letters[-60:, :400] &= box.y + box.height > 240
     assert letters.sum() > 60
 
 
@@ -152,7 +152,7 @@ def test_any_box_can_be_drawn(box: Box) -> None:
 
 
 def test_a_peak_without_a_number_gets_a_ring() -> None:
-    peak = Peak(100, 90, 0.8, 10, 10)
+    peak = Peak(Box.from_centre(100, 90, 10, 10), 0.8)
     picture = painter().draw(sighting(peaks=[peak]))
     left, top, right, bottom = extent(changed(picture))
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((3 * 100 - 0.5, 3 * 90 - 0.5), abs=1)

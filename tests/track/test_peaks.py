@@ -24,8 +24,13 @@ def spots(
     return heat
 
 
+def places(peaks: list[Peak]) -> np.ndarray:
+    """(n, 3): x, y and score."""
+    return np.array([(*peak.box.centre, peak.score) for peak in peaks])
+
+
 def centres(peaks: list[Peak]) -> list[tuple[int, int]]:
-    return [(round(peak.x), round(peak.y)) for peak in peaks]
+    return [(round(peak.box.centre[0]), round(peak.box.centre[1])) for peak in peaks]
 
 
 @pytest.mark.parametrize(
@@ -48,16 +53,16 @@ def test_a_spot_is_found_below_the_cell(sigma: float, noise: float, mean_error: 
         heat = spots(32, 32, [(x, y)], sigma, top=draw.uniform(0.7, 1.0))
         heat = (heat + noise * torch.from_numpy(draw.normal(size=(32, 32))).float()).clamp(0, 1)
         peak = find_peaks(heat, stride=1, offset=0, threshold=0.3)[0]
-        errors.append(math.dist((peak.x, peak.y), (x, y)))
+        errors.append(math.dist(peak.box.centre, (x, y)))
     assert np.mean(errors) < mean_error
     assert np.quantile(errors, 0.95) < 0.15
 
 
 def test_places_are_in_px_of_the_frame() -> None:
     peak = find_peaks(spots(20, 30, [(12.3, 7.6)], 1.0), stride=4, offset=2.5)[0]
-    assert peak.x == pytest.approx(2.5 + 4 * 12.3, abs=0.01)
-    assert peak.y == pytest.approx(2.5 + 4 * 7.6, abs=0.01)
-    assert (peak.w, peak.h) == (8, 8)  # no sizes are known: two cells
+    assert peak.box.centre[0] == pytest.approx(2.5 + 4 * 12.3, abs=0.01)
+    assert peak.box.centre[1] == pytest.approx(2.5 + 4 * 7.6, abs=0.01)
+    assert peak.box[2:] == (8, 8)  # no sizes are known: two cells
 
 
 def test_a_shift_by_a_cell_shifts_by_the_stride() -> None:
@@ -69,8 +74,8 @@ def test_a_shift_by_a_cell_shifts_by_the_stride() -> None:
     before = find_peaks(inner, stride=4, offset=0, threshold=0.3)
     after = find_peaks(shifted, stride=4, offset=0, threshold=0.3)
     assert len(before) > 5
-    moved = np.array(before)[:, :3] + np.array([4, 8, 0])
-    np.testing.assert_allclose(np.array(after)[:, :3], moved, atol=1e-6)
+    moved = places(before) + np.array([4, 8, 0])
+    np.testing.assert_allclose(places(after), moved, atol=1e-6)
 
 
 def test_one_peak_a_spot_the_hottest_first() -> None:
@@ -95,7 +100,7 @@ def test_a_flat_top_is_one_peak(size: int) -> None:
     heat[6 : 6 + size, 6 : 6 + size] = 1.0
     found = find_peaks(heat, stride=1, offset=0)
     assert len(found) == 1
-    assert math.dist((found[0].x, found[0].y), (6 + (size - 1) / 2,) * 2) <= math.sqrt(2)
+    assert math.dist(found[0].box.centre, (6 + (size - 1) / 2,) * 2) <= math.sqrt(2)
 
 
 def test_logits_that_round_to_one_are_still_told_apart() -> None:
@@ -116,9 +121,9 @@ def test_sizes_are_those_of_the_cell() -> None:
     heat = spots(16, 16, [(5.2, 9.9)], 1.0)
     sizes = torch.rand(2, 16, 16)
     sizes[:, 10, 5] = torch.tensor([31.0, 17.0])
-    assert find_peaks(heat, stride=2, offset=0, sizes=sizes)[0][3:] == (31.0, 17.0)
+    assert find_peaks(heat, stride=2, offset=0, sizes=sizes)[0].box[2:] == (31.0, 17.0)
     maps = torch.cat([heat.logit(eps=1e-6)[None], sizes.log(), torch.rand(2, 16, 16)])
-    assert peaks_of(maps, stride=2, offset=0)[0][3:] == pytest.approx((31.0, 17.0))
+    assert peaks_of(maps, stride=2, offset=0)[0].box[2:] == pytest.approx((31.0, 17.0))
 
 
 def test_logits_and_heat_give_the_same() -> None:
@@ -126,7 +131,7 @@ def test_logits_and_heat_give_the_same() -> None:
     maps = torch.stack([heat.logit(eps=1e-7), torch.zeros(16, 24), torch.ones(16, 24)])
     a, b = find_peaks(heat, stride=4, offset=2), peaks_of(maps, stride=4, offset=2)
     assert len(a) == 2
-    assert [p[:3] for p in a] == [pytest.approx(p[:3], abs=1e-3) for p in b]
+    np.testing.assert_allclose(places(a), places(b), rtol=1e-6, atol=1e-3)
 
 
 def test_sizes_gone_astray_stay_finite() -> None:
@@ -135,8 +140,8 @@ def test_sizes_gone_astray_stay_finite() -> None:
         maps[0] = -9.0
         maps[0, 4, 4] = 3.0
         peak = peaks_of(maps, stride=4, offset=0)[0]
-        assert 1 <= peak.w <= 1e4, size
-        assert 1 <= peak.h <= 1e4, size
+        assert 1 <= peak.box.width <= 1e4, size
+        assert 1 <= peak.box.height <= 1e4, size
 
 
 def test_no_belief_no_peak() -> None:
@@ -148,14 +153,14 @@ def test_at_the_border_nothing_is_refined_across_it() -> None:
     for row, column in ((0, 4), (7, 4), (4, 0), (4, 7), (0, 0), (7, 7)):
         heat = spots(8, 8, [(column, row)], 1.0)
         peak = find_peaks(heat, stride=1, offset=0)[0]
-        assert (peak.x, peak.y) == pytest.approx((column, row), abs=1e-4)
-    assert find_peaks(torch.ones(1, 1), stride=4, offset=2)[0][:2] == (2, 2)
+        assert peak.box.centre == pytest.approx((column, row), abs=1e-4)
+    assert find_peaks(torch.ones(1, 1), stride=4, offset=2)[0].box.centre == (2, 2)
 
 
 def test_it_works_in_half_precision_and_under_autograd() -> None:
     heat = spots(16, 16, [(5.2, 9.9)], 1.0)
     peak = find_peaks(heat.bfloat16().requires_grad_(), stride=1, offset=0)[0]
-    assert math.dist((peak.x, peak.y), (5.2, 9.9)) < 0.1
+    assert math.dist(peak.box.centre, (5.2, 9.9)) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_every_frame_in_order_with_its_thing_in_it() -> None:
     assert [s.frame.index for s in seen] == list(range(30))
     for k, sighting in enumerate(seen):
         (peak,) = sighting.peaks
-        assert (peak.x, peak.y) == pytest.approx((8 + 2 * k, 30), abs=1.01)  # the pooling stub is coarse
+        assert peak.box.centre == pytest.approx((8 + 2 * k, 30), abs=1.01)  # the pooling stub is coarse
         assert sighting.belief == pytest.approx(peak.score, abs=1e-6) == sighting.heat.max()
         assert [track.id for track in sighting.tracks] == ([1] if k else [])
         assert sighting.latency_ms > 0
@@ -223,6 +223,4 @@ def test_a_wide_video_is_scaled_for_the_network_and_places_are_given_in_its_own_
     for a, b in zip(whole, seen, strict=True):
         assert a.peaks
         for one, other in zip(a.peaks, b.peaks, strict=True):
-            assert [2 * v for v in (one.x, one.y, one.w, one.h)] == pytest.approx(
-                [other.x, other.y, other.w, other.h]
-            )
+            assert other.box == pytest.approx(one.box.scaled(2))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from canton.track.boxes import Box, Named
+from canton.track.boxes import Box, LabelledBox
 from canton.track.model import MAPS, Architecture
 from canton.track.peaks import find_peaks
 from canton.track.targets import Target, make_target, motion_loss
@@ -19,10 +19,10 @@ CELLS = (16, 20)
 
 def test_the_summit_is_the_middle_of_the_box() -> None:
     box = Box(30.0, 22.0, 14.0, 9.0)
-    target = make_target([[Named("drone", box)], []], CELLS, NETWORK, sought="drone")
+    target = make_target([[LabelledBox("drone", box)], []], CELLS, NETWORK, sought="drone")
     assert target.heat.shape == (2, 2, *CELLS)
     (peak,) = find_peaks(target.heat[0, 0], stride=NETWORK.stride, offset=NETWORK.offset)
-    assert math.dist((peak.x, peak.y), box.centre) < 0.5 * NETWORK.stride
+    assert math.dist(peak.box.centre, box.centre) < 0.5 * NETWORK.stride
     assert target.heat[0, 0].max() == 1
     assert not target.heat[0, 1].any()
     assert not target.heat[1].any()
@@ -40,7 +40,7 @@ def test_what_is_sought_is_not_among_the_others() -> None:
 
 
 def test_others_have_maps_of_their_own_and_strangers_none() -> None:
-    named = [[Named("bird", Box(10, 10, 8, 8)), Named("kite", Box(40, 40, 8, 8))]]
+    named = [[LabelledBox("bird", Box(10, 10, 8, 8)), LabelledBox("kite", Box(40, 40, 8, 8))]]
     target = make_target(named, CELLS, NETWORK, sought="drone")
     assert not target.heat[0, 0].any()
     assert target.heat[0, 1].max() == 1
@@ -48,7 +48,7 @@ def test_others_have_maps_of_their_own_and_strangers_none() -> None:
 
 
 def test_a_box_outside_counts_as_nothing_at_the_summit() -> None:
-    target = make_target([[Named("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, sought="drone")
+    target = make_target([[LabelledBox("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, sought="drone")
     assert target.heat.max() < 1
     assert not target.near.any()
 
@@ -60,7 +60,7 @@ def maps_of(target: Target) -> torch.Tensor:
 
 
 def test_the_loss_prefers_the_truth() -> None:
-    named = [[Named("drone", Box(30, 22, 14, 9))], [Named("bird", Box(50, 30, 9, 9))]]
+    named = [[LabelledBox("drone", Box(30, 22, 14, 9))], [LabelledBox("bird", Box(50, 30, 9, 9))]]
     target = make_target(named, CELLS, NETWORK, sought="drone")
     target = Target(*(part[:, None] for part in target))
     right = maps_of(target)

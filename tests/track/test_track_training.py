@@ -40,7 +40,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for picture in made.frames:
                 film.write(picture.repeat(3, 2))
         for t, (box,) in enumerate(made.boxes):
-            labels.append(f"{made.name},IR,{made.kind.upper()},{t},{box.x},{box.y},{box.w},{box.h}")
+            labels.append(f"{made.name},IR,{made.kind.upper()},{t},{box.x},{box.y},{box.width},{box.height}")
         splits.append(f"{made.name},{'val' if k < 2 else 'train'}")
     (folder / "labels.csv").write_text("\n".join(labels))
     (folder / "splits.csv").write_text("\n".join(splits))

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
 from canton.errors import MissingExtra
+from canton.track.boxes import Box
 from canton.track.peaks import Peak
 from canton.track.tracker import Tracked, Tracker
 
@@ -28,7 +29,7 @@ def follow(
     frames = max(map(len, paths.values()))
     for k in range(frames):
         places = {} if k in gaps else {name: path[k] for name, path in paths.items()}
-        tracks = tracker.update([Peak(x, y, 0.9, size, size) for x, y in places.values()])
+        tracks = tracker.update([Peak(Box.from_centre(x, y, size, size), 0.9) for x, y in places.values()])
         for name in paths:
             at = places.get(name)
             found = [t.id for t in tracks if at and math.dist(t.box.centre, at) < 1e-6]
@@ -63,7 +64,7 @@ def test_two_that_cross_keep_their_numbers() -> None:
 
 def test_the_first_sight_has_no_number_and_age_counts_it() -> None:
     tracker = Tracker(10)
-    peak = Peak(50, 40, 0.8, 12, 6)
+    peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     assert tracker.update([peak]) == []
     assert tracker.update([peak]) == [Tracked(1, (44, 37, 12, 6), 0.8, 2)]
     assert tracker.update([peak])[0].age == 3
@@ -74,7 +75,7 @@ def test_the_first_sight_has_no_number_and_age_counts_it() -> None:
 def test_what_is_gone_for_long_gets_a_new_number() -> None:
     for fps in (10, 30):
         tracker = Tracker(fps)
-        peak = Peak(50, 40, 0.8, 12, 6)
+        peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
         for _ in range(3):
             tracker.update([peak])
         for _ in range(2 * fps):
@@ -85,7 +86,7 @@ def test_what_is_gone_for_long_gets_a_new_number() -> None:
 
 def test_after_a_cut_numbers_go_on() -> None:
     tracker = Tracker(10)
-    peak = Peak(50, 40, 0.8, 12, 6)
+    peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     seen = []
     for _ in range(3):
         for _ in range(3):
@@ -96,7 +97,7 @@ def test_after_a_cut_numbers_go_on() -> None:
 
 def test_a_weak_peak_carries_on_but_does_not_begin() -> None:
     tracker = Tracker(10, threshold=0.5)
-    weak, strong = Peak(50, 40, 0.3, 12, 6), Peak(50, 40, 0.8, 12, 6)
+    weak, strong = Peak(Box.from_centre(50, 40, 12, 6), 0.3), Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     assert [tracker.update([weak]) for _ in range(4)] == [[]] * 4
     tracker.update([strong])
     assert [t.id for t in tracker.update([strong])] == [1]
@@ -108,7 +109,7 @@ def test_one_false_alarm_is_no_track() -> None:
     draw = np.random.default_rng(0)
     for k in range(60):
         x, y = draw.uniform(0, 320, 2)
-        assert tracker.update([Peak(x, y, 0.9, 8, 8)] if k % 3 == 0 else []) == []
+        assert tracker.update([Peak(Box.from_centre(x, y, 8, 8), 0.9)] if k % 3 == 0 else []) == []
 
 
 def test_memory_stays_flat() -> None:
@@ -118,7 +119,7 @@ def test_memory_stays_flat() -> None:
     def run(begin: int, end: int) -> None:
         for k in range(begin, end):
             thing, step = divmod(k, 11)
-            tracker.update([Peak(37 * thing % 300 + step, 53 * thing % 250, 0.9, 10, 10)])
+            tracker.update([Peak(Box.from_centre(37 * thing % 300 + step, 53 * thing % 250, 10, 10), 0.9)])
 
     tracemalloc.start()
     run(0, 3000)
@@ -127,7 +128,7 @@ def test_memory_stays_flat() -> None:
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert grown < 5_000, grown  # a number remembered for each of them would be four times that
-    assert tracker.update([Peak(1, 1, 0.9, 10, 10)]) == []
+    assert tracker.update([Peak(Box.from_centre(1, 1, 10, 10), 0.9)]) == []
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])

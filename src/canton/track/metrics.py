@@ -32,7 +32,8 @@ LEAST_BOX_PX = 8.0
 """A hit lies in the true box, grown to at least this at a frame width of 320 px."""
 THRESHOLDS = tuple(round(0.08 + 0.02 * k, 2) for k in range(43))
 
-Hit = Callable[[Peak, Box], bool]
+Hit = Callable[[Box, Box], bool]
+"""(predicted, truth) -> whether the prediction counts as a hit."""
 
 
 class Look(NamedTuple):
@@ -140,19 +141,17 @@ def in_box(width: int) -> Hit:
     """A hit of a point, in frames of `width` px; see `LEAST_BOX_PX`."""
     least = LEAST_BOX_PX * width / 320
 
-    def hit(peak: Peak, box: Box) -> bool:
-        cx, cy = box.centre
-        return abs(peak.x - cx) <= max(box.w, least) / 2 and abs(peak.y - cy) <= max(box.h, least) / 2
+    def hit(predicted: Box, truth: Box) -> bool:
+        (x, y), (true_x, true_y) = predicted.centre, truth.centre
+        width, height = max(truth.width, least), max(truth.height, least)
+        return abs(x - true_x) <= width / 2 and abs(y - true_y) <= height / 2
 
     return hit
 
 
-def overlaps(peak: Peak, box: Box) -> bool:
-    """A hit of a box: intersection over union of at least a half."""
-    wide = min(peak.x + peak.w / 2, box.x + box.w) - max(peak.x - peak.w / 2, box.x)
-    high = min(peak.y + peak.h / 2, box.y + box.h) - max(peak.y - peak.h / 2, box.y)
-    both = max(wide, 0.0) * max(high, 0.0)
-    return both >= 0.5 * (peak.w * peak.h + box.w * box.h - both)
+def overlaps(predicted: Box, truth: Box) -> bool:
+    """Return whether the intersection over union is at least 0.5."""
+    return predicted.iou(truth) >= 0.5
 
 
 def count(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Counts:
@@ -203,7 +202,7 @@ def enlarged(clip: Stored, scale: float = LARGER) -> Stored:
     import cv2
 
     frames = [cv2.resize(frame, None, fx=scale, fy=scale) for frame in clip.frames]
-    boxes = tuple(tuple(Box(*(scale * value for value in box)) for box in here) for here in clip.boxes)
+    boxes = tuple(tuple(box.scaled(scale) for box in here) for here in clip.boxes)
     return clip._replace(frames=np.stack(frames).reshape(len(frames), *frames[0].shape[:2], -1), boxes=boxes)
 
 
@@ -254,7 +253,7 @@ def _hits(pointed: Sequence[Peak], truth: Sequence[Box], hit: Hit) -> list[bool]
     """Which of the peaks hit a box that no hotter one has hit."""
     left, found = list(truth), []
     for peak in pointed:
-        box = next((box for box in left if hit(peak, box)), None)
+        box = next((box for box in left if hit(peak.box, box)), None)
         found.append(box is not None)
         if box is not None:
             left.remove(box)

@@ -10,6 +10,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from canton.track.boxes import Box
+
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
@@ -20,13 +22,15 @@ LARGEST = 1e4
 
 
 class Peak(NamedTuple):
-    """One place in one frame: x, y its centre and w, h its size, in px of the frame; score in [0, 1]."""
+    """A local maximum of a heat map.
 
-    x: float
-    y: float
+    Args:
+        box: the box centred on it, in px of the frame.
+        score: its heat, in [0, 1].
+    """
+
+    box: Box
     score: float
-    w: float
-    h: float
 
 
 def find_peaks(
@@ -128,16 +132,12 @@ def _peaks(
 ) -> list[Peak]:
     """log_heat: (n, 3, 3). sizes: (2, n), px."""
     dy, dx = _refine(log_heat)
-    boxes = np.full((2, len(rows)), 2.0 * stride) if sizes is None else sizes
-    boxes = np.nan_to_num(boxes, nan=2.0 * stride).clip(1.0, LARGEST)
-    numbers = (
-        offset + stride * (columns + dx),
-        offset + stride * (rows + dy),
-        np.exp(log_heat[:, 1, 1]),
-        boxes[0],
-        boxes[1],
-    )
-    return [Peak(*peak) for peak in zip(*(column.tolist() for column in numbers), strict=True)]
+    sides = np.full((2, len(rows)), 2.0 * stride) if sizes is None else sizes
+    sides = np.nan_to_num(sides, nan=2.0 * stride).clip(1.0, LARGEST)
+    centres = np.stack([offset + stride * (columns + dx), offset + stride * (rows + dy)])
+    boxes = np.concatenate([centres - sides / 2, sides]).T.tolist()
+    scores = np.exp(log_heat[:, 1, 1]).tolist()
+    return [Peak(Box(*box), score) for box, score in zip(boxes, scores, strict=True)]
 
 
 def _at(sizes: Tensor | None, rows: Indices, columns: Indices) -> Floats | None:

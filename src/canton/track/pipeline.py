@@ -125,7 +125,7 @@ def _watch(
                 heat = maps[0, 0].float().sigmoid().cpu().numpy()
             scale = shrink(frame.pixels.shape[1], width)
             if scale > 1:
-                found = [Peak(p.x * scale, p.y * scale, p.score, p.w * scale, p.h * scale) for p in found]
+                found = [Peak(peak.box.scaled(scale), peak.score) for peak in found]
             tracks = tracker.update(found)
             yield Sighting(
                 frame,

@@ -33,8 +33,8 @@ def json_line(sighting: Sighting) -> str:
             ],
             "peaks": [
                 {
-                    "centre": _rounded((peak.x, peak.y)),
-                    "size": _rounded((peak.w, peak.h)),
+                    "centre": _rounded(peak.box.centre),
+                    "size": _rounded((peak.box.width, peak.box.height)),
                     "score": round(peak.score, 4),
                 }
                 for peak in sighting.peaks
@@ -46,13 +46,13 @@ def json_line(sighting: Sighting) -> str:
 
 
 def mot_rows(sighting: Sighting) -> list[str]:
-    """One row a track: frame (from 1), id, x, y, w, h (px), score, and three times -1 for the world's
+    """One row a track: frame (from 1), id, x, y, width, height (px), score, and three times -1 for the world's
     coordinates, which nobody knows.
 
     Source: Leal-Taixé et al. 2015, arXiv:1504.01942 (MOTChallenge).
     """
     return [
-        f"{sighting.frame.index + 1},{track.id},{box.x:.2f},{box.y:.2f},{box.w:.2f},{box.h:.2f},"
+        f"{sighting.frame.index + 1},{track.id},{box.x:.2f},{box.y:.2f},{box.width:.2f},{box.height:.2f},"
         f"{track.score:.4f},-1,-1,-1"
         for track in sighting.tracks
         for box in (track.box,)

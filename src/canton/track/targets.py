@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from canton.track.boxes import Named
+from canton.track.boxes import LabelledBox
 from canton.track.model import MAPS, Architecture
 
 SPOT = 1 / 6
@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 
 def make_target(
-    frames: Sequence[Sequence[Named]], size: tuple[int, int], architecture: Architecture, *, sought: str
+    frames: Sequence[Sequence[LabelledBox]], size: tuple[int, int], architecture: Architecture, *, sought: str
 ) -> Target:
     """The targets (T, ...) of a sequence of frames whose heat maps are of `size` (h, w).
 
@@ -49,16 +49,17 @@ def make_target(
     xs = (offset + stride * np.arange(width, dtype=np.float32))[None, :]
     for t, named in enumerate(frames):
         for kind, box in named:
-            cx, cy = box.x + box.w / 2, box.y + box.h / 2
+            cx, cy = box.centre
             row, column = round((cy - offset) / stride), round((cx - offset) / stride)
             inside = 0 <= row < height and 0 <= column < width
             if inside:
                 around = (slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2))
                 near[t, 0][around] = 1
-                sizes[t, 0][around], sizes[t, 1][around] = math.log(max(box.w, 1)), math.log(max(box.h, 1))
+                sizes[t, 0][around] = math.log(max(box.width, 1))
+                sizes[t, 1][around] = math.log(max(box.height, 1))
             if kind not in kinds:
                 continue
-            sx, sy = (max(side * SPOT, LEAST_SPOT * stride) for side in (box.w, box.h))
+            sx, sy = (max(side * SPOT, LEAST_SPOT * stride) for side in (box.width, box.height))
             spot = np.exp(-0.5 * (((xs - cx) / sx) ** 2 + ((ys - cy) / sy) ** 2))
             if inside:
                 spot[row, column] = 1

@@ -73,12 +73,9 @@ class Tracker:
 
     def update(self, peaks: Sequence[Peak]) -> list[Tracked]:
         """The tracks seen in this frame, by id. Call it for every frame, with or without peaks."""
-        corners = np.array(
-            [(p.x - p.w / 2, p.y - p.h / 2, p.x + p.w / 2, p.y + p.h / 2) for p in peaks], dtype=np.float64
-        )
         linked = self._linker.update(
             self._detections(
-                xyxy=corners.reshape(-1, 4),
+                xyxy=np.array([peak.box.xyxy for peak in peaks], dtype=np.float64).reshape(-1, 4),
                 confidence=np.array([p.score for p in peaks], dtype=np.float64),
                 class_id=np.arange(len(peaks)),  # which peak it was: the linker changes the order
             )
@@ -91,8 +88,7 @@ class Tracker:
             self._ages[track] = self._ages.get(track, 1) + 1  # its first peak had no number yet
             self._highest = max(self._highest, track)
             peak = peaks[int(index)]
-            box = Box(peak.x - peak.w / 2, peak.y - peak.h / 2, peak.w, peak.h)
-            seen.append(Tracked(track, box, peak.score, self._ages[track]))
+            seen.append(Tracked(track, peak.box, peak.score, self._ages[track]))
         self._forget()
         return sorted(seen)
 

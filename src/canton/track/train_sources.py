@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from canton.errors import UserError
-from canton.track.boxes import Named
 from canton.track.data.augment import Window, draw_window
 from canton.track.data.dataset import Footage
 from canton.track.data.frame_cache import Stored, problems, store
@@ -91,8 +90,7 @@ class FromScenes:
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
-        named = [[Named(*thing) for thing in here] for here in scene.things(self.sought)]
-        return Window(scene.frames, named, np.zeros(steps, bool))
+        return Window(scene.frames, scene.things(self.sought), np.zeros(steps, bool))
 
     def held_out(self) -> list[Stored]:
         return [self.held_out_scene(k) for k in range(HELD_OUT_SCENES)]

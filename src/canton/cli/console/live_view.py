@@ -148,7 +148,7 @@ class Screen:
             x, y = track.box.centre
             tracks.add_row(
                 f"[bold]{track.id}[/]",
-                *(f"{number:.1f}" for number in (x, y, track.box.w, track.box.h)),
+                *(f"{number:.1f}" for number in (x, y, track.box.width, track.box.height)),
                 f"{track.score:.2f}",
                 f"{track.age:,}",
             )

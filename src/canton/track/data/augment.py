@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from canton.track.boxes import Box, Named
+from canton.track.boxes import Box, LabelledBox
 from canton.track.data.degrade import fade
 from canton.track.data.frame_cache import Stored
 
@@ -26,7 +26,7 @@ class Window(NamedTuple):
     """
 
     frames: NDArray[np.uint8]
-    named: list[list[Named]]
+    named: list[list[LabelledBox]]
     cuts: NDArray[np.bool_]
 
 
@@ -104,9 +104,8 @@ def draw_window(
                 fade(picture, box, contrast)
         frames[place] = change(_scaled(picture[top : top + high, left : left + wide], size), rng)
         moved = [_moved(box, (left, top), (size / wide, size / high)) for box in clip.boxes[t]]
-        named.append(
-            [Named(kind, change.mirror(box, size)) for kind, box in zip(clip.kinds_at(t), moved, strict=True)]
-        )
+        mirrored = (change.mirror(box, size) for box in moved)
+        named.append(list(map(LabelledBox, clip.kinds_at(t), mirrored)))
     between = [slice(min(pair) + 1, max(pair) + 1) for pair in pairwise(times)]
     cuts = np.array([clip.cuts[times[0]], *(clip.cuts[gap].any() for gap in between)])
     return Window(frames, named, cuts)
@@ -150,7 +149,7 @@ def _blurred(picture: NDArray[np.float32], deviation: float) -> NDArray[np.float
 
 def _moved(box: Box, corner: tuple[int, int], scale: tuple[float, float]) -> Box:
     (left, top), (across, down) = corner, scale
-    return Box((box.x - left) * across, (box.y - top) * down, box.w * across, box.h * down)
+    return Box((box.x - left) * across, (box.y - top) * down, box.width * across, box.height * down)
 
 
 class _Change:
@@ -179,6 +178,6 @@ class _Change:
         return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
 
     def mirror(self, box: Box, size: int) -> Box:
-        x = size - box.x - box.w if self.across else box.x
-        y = size - box.y - box.h if self.down else box.y
-        return Box(x, y, box.w, box.h)
+        x = size - box.x - box.width if self.across else box.x
+        y = size - box.y - box.height if self.down else box.y
+        return Box(x, y, box.width, box.height)

@@ -24,9 +24,9 @@ def fade(picture: NDArray[np.float32], box: Box, share: float) -> None:
     picture: (H, W, C), of any range.
     """
     height, width = picture.shape[:2]
-    margin = max(2.0, 0.25 * max(box.w, box.h))
-    left, right = math.floor(max(0, box.x - margin)), math.ceil(min(width - 1, box.x + box.w + margin))
-    top, bottom = math.floor(max(0, box.y - margin)), math.ceil(min(height - 1, box.y + box.h + margin))
+    margin = max(2.0, 0.25 * max(box.width, box.height))
+    left, right = math.floor(max(0, box.x - margin)), math.ceil(min(width - 1, box.x + box.width + margin))
+    top, bottom = math.floor(max(0, box.y - margin)), math.ceil(min(height - 1, box.y + box.height + margin))
     if right - left < 2 or bottom - top < 2:
         return
     patch = picture[top : bottom + 1, left : right + 1]

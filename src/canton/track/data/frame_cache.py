@@ -75,8 +75,7 @@ def store(
         scale = min(1.0, width / clip.width)
         index, cuts = np.load(path.with_suffix(".index.npy"), allow_pickle=False)
         boxes = tuple(
-            tuple(Box(*(scale * value for value in box)) for box in clip.labels_by_frame.get(int(frame), ()))
-            for frame in index
+            tuple(box.scaled(scale) for box in clip.labels_by_frame.get(int(frame), ())) for frame in index
         )
         kinds = tuple(clip.kinds_at(int(frame)) for frame in index)
         problem = told.read_text(encoding="utf-8") or None

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from canton.errors import require
-from canton.track.boxes import Named
+from canton.track.boxes import LabelledBox
 from canton.track.data.frame_cache import Stored
 from canton.track.metrics import to_frames
 from canton.track.model import MotionModel
@@ -31,7 +31,7 @@ def draw_figure(model: MotionModel, clip: Stored, *, frames: int = 8, scale: int
     with torch.inference_mode():
         maps, _ = model(to_frames(pictures[:, None]))
     heat = maps[:, 0, 0].sigmoid().numpy()
-    named = [list(map(Named, clip.kinds_at(t), clip.boxes[t])) for t in range(len(pictures))]
+    named = [list(map(LabelledBox, clip.kinds_at(t), clip.boxes[t])) for t in range(len(pictures))]
     network = model.architecture.seeking(clip.kind)
     truth = make_target(named, heat.shape[1:], network, sought=clip.kind).heat[:, 0].numpy()
     height, width = (side * scale for side in pictures.shape[1:3])

@@ -128,15 +128,17 @@ class Painter:
 
     def _inside(self, point: Point, box: Box) -> bool:
         left, top = self._place((box.x, box.y))
-        return 0 <= point[0] - left <= box.w * self.scale and 0 <= point[1] - top <= box.h * self.scale
+        return (
+            0 <= point[0] - left <= box.width * self.scale and 0 <= point[1] - top <= box.height * self.scale
+        )
 
     @property
     def _line(self) -> int:
         return max(1, round(self.width / 480))
 
     def _corners(self, picture: Picture, track: Tracked) -> None:
-        left, top = self._place((track.box.x, track.box.y))
-        right, bottom = self._place((track.box.x + track.box.w, track.box.y + track.box.h))
+        x1, y1, x2, y2 = track.box.xyxy
+        (left, top), (right, bottom) = self._place((x1, y1)), self._place((x2, y2))
         air = 2.0 * self._line
         left, top, right, bottom = left - air, top - air, right + air, bottom + air
         arm = max(4.0, 0.28 * min(right - left, bottom - top))
@@ -155,7 +157,7 @@ class Painter:
         words = f"{track.id}  {track.score:.2f}"
         wide, high = self._extent(words)
         x, y = self._place((track.box.x, track.box.y))
-        bottom = self._place((0, track.box.y + track.box.h))[1]
+        bottom = self._place((0, track.box.y + track.box.height))[1]
         gap = 5 * self._line
         above = y - gap - high
         left = int(min(max(x - 2 * self._line, 2), self.width - wide - 2))
@@ -168,9 +170,9 @@ class Painter:
         """A small ring around a peak that has no number, as the first of every thing."""
         tracked = [track.box.centre for track in sighting.tracks]
         for peak in sighting.peaks:
-            if all(math.dist((peak.x, peak.y), centre) > 0.01 for centre in tracked):
-                radius = max(6.0, 0.5 * max(peak.w, peak.h) * self.scale)
-                centre, edge = _fixed(self._place((peak.x, peak.y))), round(radius * ONE)
+            if all(math.dist(peak.box.centre, centre) > 0.01 for centre in tracked):
+                radius = max(6.0, 0.5 * max(peak.box.width, peak.box.height) * self.scale)
+                centre, edge = _fixed(self._place(peak.box.centre)), round(radius * ONE)
                 cv2.circle(picture, centre, edge, INK, self._line + 2, cv2.LINE_AA, SHIFT)
                 cv2.circle(picture, centre, edge, PAPER, self._line, cv2.LINE_AA, SHIFT)
 

@@ -145,4 +145,4 @@ def _grain(draw: Draw) -> Floats | None:
 
 
 def _cut(box: Box, width: int, height: int) -> Box:
-    return Box(box.x, box.y, min(box.w, width - box.x), min(box.h, height - box.y))
+    return Box(box.x, box.y, min(box.width, width - box.x), min(box.height, height - box.y))

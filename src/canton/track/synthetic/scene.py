@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from canton.track.boxes import Box
+from canton.track.boxes import Box, LabelledBox
 from canton.track.synthetic.backgrounds import KEPT, SIDE, View, choose, heat
 from canton.track.synthetic.camera import Lens, Pixels, day_lens, develop, heat_lens, lines, smear, soften
 from canton.track.synthetic.camouflage import camouflaged
@@ -36,9 +36,9 @@ ROLL = 0.005
 
 class Scene(NamedTuple):
     """frames: (T, H, W, 3) RGB. centres: (T, 2) column and row in px, the corner of the picture being 0, 0,
-    and boxes: (T, 4) x, y, w, h in px, of what is sought; NaN where it is not in the picture. present:
-    whether it is in any frame. kind: "article", "camouflage" or "thermal". others: for every frame what else
-    flies there, as (kind, box).
+    and boxes: (T, 4) x, y, width, height in px, of what is sought; NaN where it is not in the picture.
+    present: whether it is in any frame. kind: "article", "camouflage" or "thermal". others: for every frame
+    what else flies there.
     """
 
     frames: NDArray[np.uint8]
@@ -46,11 +46,12 @@ class Scene(NamedTuple):
     boxes: NDArray[np.float32]
     present: bool
     kind: str
-    others: tuple[tuple[tuple[str, Box], ...], ...]
+    others: tuple[tuple[LabelledBox, ...], ...]
 
-    def things(self, target: str) -> list[list[tuple[str, Box]]]:
-        """For every frame all that flies there, as (kind, box), what is sought, a `target`, first."""
-        own = [[(target, Box(*box))] if math.isfinite(box[0]) else [] for box in self.boxes.tolist()]
+    def things(self, target: str) -> list[list[LabelledBox]]:
+        """Return every frame's boxes; that of the target, which gets the class `target`, comes first."""
+        boxes = [Box(*box) for box in self.boxes.tolist()]
+        own = [[LabelledBox(target, box)] if math.isfinite(box.x) else [] for box in boxes]
         return [[*first, *rest] for first, rest in zip(own, self.others, strict=True)]
 
 
@@ -201,15 +202,15 @@ def _stage(
 
 def _film(
     draw: Draw, stage: _Stage, lens: Lens, flights: list[Flight], there: bool
-) -> tuple[NDArray[np.uint8], list[Box | None], list[list[tuple[str, Box]]]]:
+) -> tuple[NDArray[np.uint8], list[Box | None], list[list[LabelledBox]]]:
     """The first of the flights is the one sought; it is drawn last, and only if it is there."""
     pixels, boxes, others = [], [], []
     for t, picture in enumerate(stage.pictures):
-        found: list[tuple[str, Box]] = []
+        found: list[LabelledBox] = []
         for flight in flights[1:]:
             box = flight.draw_on(picture, t, lens.shutter)
             if box is not None:
-                found.append((flight.kind, box))
+                found.append(LabelledBox(flight.kind, box))
         boxes.append(flights[0].draw_on(picture, t, lens.shutter) if there else None)
         others.append(found)
         picture = _whole(soften(picture, lens))
@@ -247,7 +248,7 @@ def _log(draw: Draw, low: float, high: float) -> float:
 
 
 def _scene(
-    pixels: NDArray[np.uint8], kind: str, boxes: list[Box | None], others: list[list[tuple[str, Box]]]
+    pixels: NDArray[np.uint8], kind: str, boxes: list[Box | None], others: list[list[LabelledBox]]
 ) -> Scene:
     none = Box(math.nan, math.nan, math.nan, math.nan)
     corners = np.array([box or none for box in boxes], np.float32)

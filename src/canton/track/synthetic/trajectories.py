@@ -59,7 +59,7 @@ def _seen(box: Box, width: int, height: int) -> Box | None:
     if not (0 <= x < width and 0 <= y < height):
         return None
     left, top = max(box.x, 0.0), max(box.y, 0.0)
-    return Box(left, top, min(box.x + box.w, width) - left, min(box.y + box.h, height) - top)
+    return Box(left, top, min(box.x + box.width, width) - left, min(box.y + box.height, height) - top)
 
 
 @lru_cache(4 * KEPT)

@@ -46,8 +46,7 @@ def json_line(sighting: Sighting) -> str:
 
 
 def mot_rows(sighting: Sighting) -> list[str]:
-    """One row a track: frame (from 1), id, x, y, width, height (px), score, and three times -1 for the world's
-    coordinates, which nobody knows.
+    """Return one MOT row a track: frame (from 1), id, x, y, width, height (px), score, -1, -1, -1.
 
     Source: Leal-Taixé et al. 2015, arXiv:1504.01942 (MOTChallenge).
     """

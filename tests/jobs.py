@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from canton import Cell
-from canton.core.packing import within
+from canton.core.packing import mask_padding
 from canton.core.recurrent import loop
 from canton.kernels import Job, Result
 from cases import C_IN, CELLS, MAPS, Place, shake_
@@ -54,14 +54,14 @@ def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Job:
     xs = torch.randn(STEPS, BATCH, C_IN, *place.space, dtype=torch.float64)
     with torch.no_grad():
         gx = cell.project(xs.flatten(0, 1)).unflatten(0, (STEPS, BATCH))
-    fresh = cell.start(gx[0], gx.dtype)
+    fresh = cell.zero_state(gx[0], gx.dtype)
     state = fresh
     if "state" in options:
         state, fresh = (tuple((torch.rand_like(s) * 2 - 1).requires_grad_() for s in fresh) for _ in range(2))
     lengths = torch.tensor([STEPS, 0, 2]) if "lengths" in options else None
     reset = torch.rand(STEPS, BATCH) < 0.4 if "reset" in options else None
     if reset is not None and lengths is not None:
-        reset = within(reset, lengths)
+        reset = mask_padding(reset, lengths)
     drop = torch.bernoulli(torch.full_like(state[0], 0.7)) / 0.7 if "drop" in options else None
     zone = None
     if "zone" in options:

@@ -1,7 +1,7 @@
 """Canton: gated recurrence over any affine map.
 
-A recurrent cell is an algebra of gates over an affine map of [hidden, input]. Use a dense map and it reads
-text; use a convolution and it watches video.
+A recurrent cell combines gate equations with an affine map of [hidden, input]: a dense map for vectors and
+text, a convolution for images and video.
 """
 
 from importlib import import_module
@@ -57,7 +57,7 @@ __all__ = [
     "maps",
 ]
 
-_HOME = {
+_MODULES = {
     "core.cell": ("Cell",),
     "core.recurrent": ("Recurrent", "detach"),
     "cells.gru": ("GRU", "GRUCell"),
@@ -70,10 +70,10 @@ _HOME = {
 
 
 def __getattr__(name: str) -> object:
-    """Fetch a public name when it is first asked for, so that `canton --help` need not wait for torch."""
+    """Import a public name at its first use, so that `canton --help` does not import torch."""
     if name in ("gates", "maps"):
         return import_module(f"canton.{name}")
-    for module, names in _HOME.items():
+    for module, names in _MODULES.items():
         if name in names:
             value: object = getattr(import_module(f"canton.{module}"), name)
             globals()[name] = value

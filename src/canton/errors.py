@@ -1,4 +1,4 @@
-"""Errors a person can mend. The commands show each as one line, and leave with exit status 2."""
+"""Errors that a user can fix. The commands print them in one line and exit with status 2."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from types import ModuleType
 
 
 class UserError(ValueError):
-    """Something outside the program is wrong: a file, a setting, a full disk. The message says what to do."""
+    """A file, a setting or the machine is at fault. The message says what to do."""
 
 
 class MissingExtra(UserError, ImportError):
-    """A package that only some users need is not installed; the message names the extra that brings it."""
+    """An optional package is not installed. The message names the extra that installs it."""
 
 
 def require(module: str, *, extra: str) -> ModuleType:
-    """Import `module`, which the extra `canton-torch[extra]` brings.
+    """Import `module`, which `canton-torch[extra]` installs.
 
-    Raises: MissingExtra, one line, if it is not installed.
+    Raises:
+        MissingExtra: it is not installed.
     """
     try:
         return import_module(module)
@@ -26,6 +27,6 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def missing(error: ModuleNotFoundError, *, extra: str) -> str:
-    """The line that says which package is missing and what brings it."""
+    """Return a line that names the missing package and the command that installs it."""
     package = (error.name or "a package").partition(".")[0].replace("_", "-")
-    return f"{package} is not installed; this needs it: pip install 'canton-torch[{extra}]'"
+    return f"{package} is not installed: pip install 'canton-torch[{extra}]'"

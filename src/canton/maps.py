@@ -1,17 +1,18 @@
-"""Affine maps (B, C_in, *space) -> (B, C_out, *space): what a cell multiplies its state and its input with.
+"""Affine maps (B, C_in, *space) -> (B, C_out, *space) that cells apply to their input and state.
 
-A *map* is any callable ``map(c_in, c_out, bias) -> nn.Module``. The module must be linear in its input but
-for the bias, and keep the batch and the space. `dense` and the ones made by `conv1d`, `conv2d`, `conv3d` and
-`separable*d` are such callables; so is a class or function of yours (examples/graph_map.py).
+A *map* is any callable ``map(c_in, c_out, bias) -> nn.Module``. The module must be linear in its input
+except for the bias, and keep the batch and the space. `dense` and the results of `conv1d`, `conv2d`, `conv3d`
+and `separable*d` are maps; so is a class or function of your own (examples/graph_map.py).
 
-A cell asks for the maps of several gates at once, as one module with ``gates * hidden`` output channels. If
-your module ties output channels to input channels in groups, give it an attribute ``groups`` (see `regroup`).
+A cell makes one module for several gates, with ``gates * hidden`` output channels. A module that ties output
+channels to input channels in groups needs an attribute ``groups`` (see `regroup`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 Map = Callable[[int, int, bool], nn.Module]
 
 Axes = int | tuple[int, ...]
-"""One number for every axis, or one for each."""
+"""One number for all axes, or one for each axis."""
+
+PaddingMode = Literal["zeros", "circular"]
 
 _CONVOLUTIONS: tuple[type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d], ...] = (
     nn.Conv1d,
@@ -29,26 +32,28 @@ _CONVOLUTIONS: tuple[type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d], ...] =
 
 
 def check_map(map: object) -> None:
-    """Raises: ValueError for what is no map, and for torch's convolutions, which lack a kernel size."""
+    """Raise a TypeError unless `map` is a map; point out a convolution without its kernel size."""
+    own = (conv1d, conv2d, conv3d, separable1d, separable2d, separable3d)
+    if map in (*_CONVOLUTIONS, *own):
+        name = getattr(map, "__name__", "").lower()
+        raise TypeError(f"map must have a kernel size, as in map={name}(3), got map={name}")
     if not callable(map):
-        raise ValueError(f"map is {map!r}: it is a callable (c_in, c_out, bias) -> module, such as conv2d(3)")
-    if map in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
-        raise ValueError(f"map is torch's {getattr(map, '__name__', map)}, of no kernel size: take conv2d(3)")
+        raise TypeError(f"map must be callable as map(c_in, c_out, bias), such as conv2d(3), got {map!r}")
 
 
 def dense(c_in: int, c_out: int, bias: bool) -> nn.Module:
-    """The full matrix: (B, c_in) -> (B, c_out)."""
+    """Return a full matrix: (B, c_in) -> (B, c_out)."""
     return nn.Linear(c_in, c_out, bias)
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution map; `conv1d`, `conv2d`, `conv3d` and `separable1d`, `2d`, `3d` make one."""
+    """A convolution map; `conv2d`, `separable2d` and their like make one."""
 
     kernel_size: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    padding_mode: str
+    padding_mode: PaddingMode
     separable: bool = False
 
     def __call__(self, c_in: int, c_out: int, bias: bool) -> nn.Module:
@@ -62,33 +67,30 @@ class Convolution:
         return conv(
             c_in,
             c_out,
-            self.kernel_size,  # type: ignore[arg-type]  # as long as the class has axes
+            self.kernel_size,  # type: ignore[arg-type]  # one number per axis
             padding="same",
             dilation=self.dilation,  # type: ignore[arg-type]
             groups=groups,
             bias=bias,
-            padding_mode=self.padding_mode,  # type: ignore[arg-type]  # checked where it is given
+            padding_mode=self.padding_mode,
         )
 
 
 def _per_axis(name: str, value: Axes, axes: int) -> tuple[int, ...]:
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes or any(not isinstance(v, int) or v < 1 for v in values):
-        raise ValueError(f"{name} is {value!r}: give one whole number >= 1, or {axes} of them")
+        raise ValueError(f"{name} must be an integer >= 1, or {axes} of them, got {value!r}")
     return values
 
 
-def _convolution(
-    axes: int,
-    kernel_size: int | tuple[int, ...],
-    dilation: int | tuple[int, ...],
-    groups: int,
-    padding_mode: str,
+def convolution(
+    axes: int, kernel_size: Axes, dilation: Axes, groups: int, padding_mode: PaddingMode
 ) -> Convolution:
-    if padding_mode not in ("zeros", "circular"):
-        raise ValueError(f"padding_mode is {padding_mode!r}: it is 'zeros' or 'circular'")
+    """Return a convolution over 1, 2 or 3 axes; see `conv2d` for the arguments."""
+    if padding_mode not in get_args(PaddingMode):
+        raise ValueError(f"padding_mode must be 'zeros' or 'circular', got {padding_mode!r}")
     if groups < 1:
-        raise ValueError(f"groups is {groups}: it is a whole number >= 1 that divides the channels")
+        raise ValueError(f"groups must be >= 1, got {groups}")
     kernel = _per_axis("kernel_size", kernel_size, axes)
     return Convolution(kernel, _per_axis("dilation", dilation, axes), groups, padding_mode)
 
@@ -98,10 +100,10 @@ def conv1d(
     *,
     dilation: Axes = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
 ) -> Convolution:
-    """Convolution over one axis, (B, C, L), output as long as the input; see `conv2d`."""
-    return _convolution(1, kernel_size, dilation, groups, padding_mode)
+    """Return a convolution over (B, C, L) that keeps the size; see `conv2d`."""
+    return convolution(1, kernel_size, dilation, groups, padding_mode)
 
 
 def conv2d(
@@ -109,22 +111,22 @@ def conv2d(
     *,
     dilation: Axes = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
 ) -> Convolution:
-    """Convolution over two axes, (B, C, H, W), output as large as the input.
+    """Return a convolution over (B, C, H, W) that keeps the size.
 
-    An even kernel sees one pixel more after than before, as ``padding="same"`` in torch.
+    An even kernel reads one pixel more after than before, as ``padding="same"`` does in torch.
 
     Args:
         kernel_size: pixels per axis, such as 3 or (1, 5).
-        dilation: pixels from one tap to the next, per axis.
-        groups: how many groups the channels fall into; must divide input and hidden channels.
-        padding_mode: what lies outside: "zeros", or "circular" (the other side).
+        dilation: distance between kernel taps, per axis.
+        groups: number of groups of channels; must divide the input and hidden channels.
+        padding_mode: "zeros", or "circular" to wrap around.
 
     Raises:
-        ValueError: a number below 1, a wrong count of numbers, or an unknown padding mode.
+        ValueError: a number is below 1, there are too many or too few of them, or `padding_mode` is unknown.
     """
-    return _convolution(2, kernel_size, dilation, groups, padding_mode)
+    return convolution(2, kernel_size, dilation, groups, padding_mode)
 
 
 def conv3d(
@@ -132,23 +134,23 @@ def conv3d(
     *,
     dilation: Axes = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
 ) -> Convolution:
-    """Convolution over three axes, (B, C, D, H, W), output as large as the input; see `conv2d`."""
-    return _convolution(3, kernel_size, dilation, groups, padding_mode)
+    """Return a convolution over (B, C, D, H, W) that keeps the size; see `conv2d`."""
+    return convolution(3, kernel_size, dilation, groups, padding_mode)
 
 
 def _separable(plain: Convolution) -> Convolution:
     return Convolution(plain.kernel_size, plain.dilation, 1, plain.padding_mode, separable=True)
 
 
-def separable1d(kernel_size: Axes, *, dilation: Axes = 1, padding_mode: str = "zeros") -> Convolution:
-    """Depthwise-separable convolution over one axis; see `separable2d`."""
+def separable1d(kernel_size: Axes, *, dilation: Axes = 1, padding_mode: PaddingMode = "zeros") -> Convolution:
+    """Return a depthwise-separable convolution over (B, C, L); see `separable2d`."""
     return _separable(conv1d(kernel_size, dilation=dilation, padding_mode=padding_mode))
 
 
-def separable2d(kernel_size: Axes, *, dilation: Axes = 1, padding_mode: str = "zeros") -> Convolution:
-    """Depthwise-separable convolution: one k x k filter per channel, then a 1 x 1 mix of channels.
+def separable2d(kernel_size: Axes, *, dilation: Axes = 1, padding_mode: PaddingMode = "zeros") -> Convolution:
+    """Return a depthwise-separable convolution: a k x k filter per channel, then a 1 x 1 convolution.
 
     Source: Chollet 2017, "Xception", arXiv:1610.02357.
     """
@@ -159,23 +161,29 @@ def separable3d(
     kernel_size: Axes,
     *,
     dilation: Axes = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
 ) -> Convolution:
-    """Depthwise-separable convolution over three axes; see `separable2d`."""
+    """Return a depthwise-separable convolution over (B, C, D, H, W); see `separable2d`."""
     return _separable(conv3d(kernel_size, dilation=dilation, padding_mode=padding_mode))
 
 
 def groups_of(module: nn.Module) -> int:
-    """In how many groups a map's output channels come; 1 for a map that says nothing."""
+    """Return the number of groups of a map's output channels; 1 if it has no attribute ``groups``."""
     groups = getattr(module, "groups", 1)
     return groups if isinstance(groups, int) else 1
 
 
 def regroup(y: Tensor, gates: int, groups: int) -> Tensor:
-    """From group-by-group to gate-by-gate: (B, groups * gates * n, ...) -> (B, gates * groups * n, ...).
+    """Reorder channels from group-by-group to gate-by-gate.
 
-    A grouped convolution gives all of the first group's outputs first. Cut into gates as it stands, one gate
-    would see only the first channels; regrouped, every gate sees every group.
+    A grouped convolution puts all outputs of the first group first. Split into gates in that order, a gate
+    would depend on some of the groups only; reordered, every gate depends on all of them.
+
+    Args:
+        y: (B, groups * gates * n, *space).
+
+    Returns:
+        (B, gates * groups * n, *space).
     """
     if groups == 1 or gates == 1:
         return y
@@ -185,10 +193,11 @@ def regroup(y: Tensor, gates: int, groups: int) -> Tensor:
 
 @torch.no_grad()
 def init_input_(module: nn.Module, gates: int) -> None:
-    """Glorot-uniform for the input half: bound sqrt(6 / (fan_in + fan_out)); bias 0.
+    """Initialise an input half: weights Glorot-uniform with bound sqrt(6 / (fan_in + fan_out)), bias 0.
 
-    The fans are those of one gate in one group: fan_in is c_in / groups x kernel taps, fan_out is hidden /
-    groups x kernel taps. A map of another kind keeps its own start. Source: Glorot & Bengio 2010, eq. 16.
+    The fans are those of one gate in one group: fan_in = c_in / groups x kernel taps, fan_out = hidden /
+    groups x kernel taps. A map other than a linear layer or convolution keeps its own initialisation.
+    Source: Glorot & Bengio 2010, eq. 16.
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         taps = module.weight[0, 0].numel()
@@ -201,12 +210,12 @@ def init_input_(module: nn.Module, gates: int) -> None:
 
 @torch.no_grad()
 def init_hidden_(module: nn.Module, gates: int) -> None:
-    """Orthogonal for the hidden half, one gate at a time; bias 0.
+    """Initialise a hidden half: the matrix of each gate orthogonal, bias 0.
 
-    A gate's matrix has a row for each output channel and a column for each input channel and tap; with
-    groups, every group has its own. Its rows are orthonormal, or its columns if there are more rows. So every
-    gate of a dense map starts as a rotation of the state. A map of another kind keeps its own start. Source:
-    Saxe et al. 2014, arXiv:1312.6120.
+    A gate's matrix has a row for each output channel and a column for each input channel and kernel tap;
+    with groups, every group has its own. Its rows are orthonormal, or its columns if there are more rows. A
+    map other than a linear layer or convolution keeps its own initialisation.
+    Source: Saxe et al. 2014, arXiv:1312.6120.
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         for block in module.weight.chunk(groups_of(module) * gates):  # group by group, see regroup

@@ -63,7 +63,7 @@ def test_biases_start_at_zero_and_the_forget_bias_where_told(over: Map, groups: 
     for cell in (GRUCell(4, 8, map=over), GRUCell(4, 8, reset="after", map=over)):
         assert all(not p.any() for name, p in cell.named_parameters() if name.endswith("bias"))
     lstm = LSTMCell(4, 8, forget_bias=1.5, map=over)
-    x = torch.zeros(2, 4, *(3,) * (lstm.axes or 0))
+    x = torch.zeros(2, 4, *(3,) * (lstm.spatial_dims or 0))
     i, f, g, o = lstm.project(x).chunk(4, dim=1)
     assert_close(f, torch.full_like(f, 1.5), "forget gate")
     assert not i.any()

@@ -17,7 +17,7 @@ def test_a_missing_package_is_told_with_the_extra(package: str) -> None:
     done = run(f"import sys; sys.modules['{package}'] = None\nimport canton.classic")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert f"{package} is not installed; this needs it: pip install 'canton-torch[classic]'" in last
+    assert f"{package} is not installed: pip install 'canton-torch[classic]'" in last
 
 
 def test_the_star_gives_the_names_listed_and_no_others() -> None:

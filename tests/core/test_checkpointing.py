@@ -96,7 +96,7 @@ def test_a_changed_parameter_is_an_error() -> None:
     ys, _ = layer(torch.randn(5, 2, 3))
     with torch.no_grad():
         layer.cells[0].hidden_map.weight.mul_(2)
-    with pytest.raises(RuntimeError, match="changed or exchanged between forward and backward"):
+    with pytest.raises(RuntimeError, match="recompute"):
         ys.sum().backward()
 
 
@@ -104,7 +104,7 @@ def test_an_exchanged_parameter_is_an_error() -> None:
     layer = canton.GRU(3, 4, recompute=True)
     others = {name: (p * 2).detach().requires_grad_() for name, p in layer.named_parameters()}
     ys, _ = torch.func.functional_call(layer, others, (torch.randn(5, 2, 3),))
-    with pytest.raises(RuntimeError, match="changed or exchanged between forward and backward"):
+    with pytest.raises(RuntimeError, match="recompute"):
         ys.sum().backward()
 
 

@@ -147,6 +147,6 @@ def test_the_readable_loop_takes_the_same_job() -> None:
     (cell,) = rnn._cells()
     xs = inputs(DENSE)
     gx = cell.project(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
-    zero = cell.start(gx[0], xs.dtype)
+    zero = cell.zero_state(gx[0], xs.dtype)
     ys, _ = loop(kernels.Job(cell.plan(), gx, zero, zero), cell)
     assert torch.equal(ys, rnn(xs)[0])

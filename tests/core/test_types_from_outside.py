@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ import canton
 PROGRAM = """\
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from canton import GRU, LSTM, MGU, RNN, Cell, ConvGRU2d, ConvLSTM2d, GRUCell, LSTMCell, MinGRU
 from canton import Recurrent, detach, gates
@@ -31,10 +33,10 @@ class Leaky(Cell):
         super().__init__(input_size, hidden_size, gates=1, state_sizes=(hidden_size,), map=mine)
 
     def advance(
-        self, gx: Tensor, state: tuple[Tensor, ...], drop: Tensor | None = None
+        self, gx: Tensor, state: tuple[Tensor, ...], dropout_mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         (h,) = state
-        return (gates.take(h, gates.gate(gx), gates.candidate(gx)),)
+        return (gates.lerp_gate(h, gates.gate(gx), gates.candidate(gx)),)
 
 
 layers: list[Recurrent] = [
@@ -46,6 +48,17 @@ xs = torch.randn(5, 2, 3)
 ys, state = layers[0](xs, lengths=torch.tensor([5, 2]))
 y, state = layers[0].step(xs[0], state)
 cut = detach(state)
+h_n: Tensor = detach(GRU(3, 4, kernel="loop", layer_norm=True)(xs)[1])
+lstm_h, lstm_c = LSTM(3, 4).step(xs[0])[1]
+both: Tensor = lstm_h + lstm_c
+packed: PackedSequence = ConvGRU2d(3, 4, 3, zoneout=0.1)(pack_sequence([xs[:, 0]]))[0]
+
+
+class Mine(GRU):
+    pass
+
+
+mine_n: Tensor = Mine(3, 4)(input=xs, hx=h_n)[1]
 name: str = layers[0].which(xs)
 model = MotionModel(Architecture(memory=8))
 maps, memory = model.step(torch.rand(1, 3, 32, 32))
@@ -89,6 +102,42 @@ def test_strict_pyright_is_content(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not here")
-def test_strict_pyright_sees_a_wrong_argument(tmp_path: Path) -> None:
-    (found,) = check(tmp_path, 'from canton import GRU\n\nGRU("3", 4)\n')
-    assert found.startswith("3:")
+@pytest.mark.parametrize(
+    "call",
+    [
+        'GRU("3", 4)',
+        'GRU(3, 4, kernel="fast")',
+        'ConvGRU2d(3, 4, 3, dtype="float32")',
+        "ConvGRU2d(3, 4, 3, recompile=True)",
+        "len(GRU(3, 4)(torch.zeros(1, 1, 3))[1].nothing)",
+    ],
+)
+def test_strict_pyright_sees_a_wrong_argument(tmp_path: Path, call: str) -> None:
+    errors = check(
+        tmp_path, f"import torch\nfrom canton import GRU, ConvGRU2d\n\n_ = torch, GRU, ConvGRU2d\n{call}\n"
+    )
+    assert errors
+    assert all(error.startswith("5:") for error in errors)
+
+
+@pytest.mark.slow
+def test_strict_mypy_accepts_the_program(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM, "utf-8")
+    source = str(Path(canton.__file__).parents[1])
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--follow-imports=silent",
+            "--python-version=3.10",
+            "program.py",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout

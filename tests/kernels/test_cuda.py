@@ -86,7 +86,7 @@ def job_of(cell: canton.Cell, steps: int = 9, batch: int = 3) -> Job:
     device, dtype = first.device, first.dtype
     gx = cell.project(torch.randn(steps * batch, 3, device=device, dtype=dtype)).unflatten(0, (steps, batch))
     gx = gx.detach().requires_grad_()
-    return Job(cell.plan(), gx, *(cell.start(gx[0], dtype),) * 2)
+    return Job(cell.plan(), gx, *(cell.zero_state(gx[0], dtype),) * 2)
 
 
 @pytest.mark.parametrize("kernel", ["fused", "graphs"])
@@ -173,7 +173,7 @@ def test_a_backward_pass_that_comes_late(replays: list[int]) -> None:
 def test_gradients_of_gradients(replays: list[int]) -> None:
     cell = canton.LSTMCell(3, 2).cuda().double()
     gx = torch.randn(4, 2, 8, dtype=torch.float64, device="cuda", requires_grad=True)
-    state = cell.start(gx[0], gx.dtype)
+    state = cell.zero_state(gx[0], gx.dtype)
 
     def ys(gx: Tensor) -> Tensor:
         return kernels.run(Job(cell.plan(), gx, state, state), partial(loop, cell=cell), "graphs")[0]

@@ -86,7 +86,7 @@ def test_played_back_it_is_the_loop(cell: str, place: str, options: str, kept: c
 
 def job_of(cell: canton.Cell, steps: int = 5, batch: int = 2) -> Job:
     gx = cell.project(torch.randn(steps * batch, 3)).unflatten(0, (steps, batch))
-    return Job(cell.plan(), gx, *(cell.start(gx[0], gx.dtype),) * 2)
+    return Job(cell.plan(), gx, *(cell.zero_state(gx[0], gx.dtype),) * 2)
 
 
 def run(cell: canton.Cell, **sizes: int) -> Tensor:
@@ -124,7 +124,7 @@ def test_without_gradients_and_in_inference_mode(kept: cache.Cache) -> None:
 
 def test_gradients_of_gradients(kept: cache.Cache) -> None:
     cell = canton.GRUCell(3, 4).double()
-    state = cell.start(torch.zeros(2, 12, dtype=torch.float64), torch.float64)
+    state = cell.zero_state(torch.zeros(2, 12, dtype=torch.float64), torch.float64)
     gx = torch.randn(4, 2, 12, dtype=torch.float64, requires_grad=True)
 
     def ys(gx: Tensor) -> Tensor:

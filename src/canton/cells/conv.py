@@ -1,35 +1,34 @@
-"""Convolutional layers: the dense ones with a convolution for a map, for one, two and three axes of space."""
+"""Convolutional layers over one, two and three spatial axes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, Literal
 
-import torch
+from typing_extensions import Unpack
 
 from canton.cells.gru import GRU
 from canton.cells.lstm import LSTM
 from canton.cells.rnn import RNN
-from canton.core.recurrent import Recurrent
-from canton.core.stack import Device
-from canton.maps import Axes, Convolution, conv1d, conv2d, conv3d
-
-Layer = TypeVar("Layer", bound=Callable[..., Recurrent])
-
-_SEQUENCES = {1: "lines (T, B, C, L)", 2: "images (T, B, C, H, W), video", 3: "volumes (T, B, C, D, H, W)"}
+from canton.core.layer import LayerOptions
+from canton.maps import Axes, PaddingMode, convolution
 
 
-def _named(layer: Layer, name: str, axes: int) -> Layer:
-    layer.__name__ = layer.__qualname__ = f"{name}{axes}d"
-    layer.__doc__ = (
-        f"`canton.{name[4:]}` with a convolution for a map, over sequences of {_SEQUENCES[axes]}.\n\n"
-        f"`kernel_size`, `dilation`, `groups` and `padding_mode` are those of `canton.maps.conv{axes}d`."
-    )
-    return layer
+class _Convolutional:
+    """Documents the arguments of a layer whose map is a convolution.
+
+    Args:
+        kernel_size: positions per axis, such as 3 or (1, 5).
+        dilation: distance between kernel taps, per axis.
+        groups: number of groups of channels; must divide input_size and hidden_size.
+        padding_mode: "zeros", or "circular" to wrap around.
+    """
+
+    _axes: ClassVar[int]
 
 
-def _conv_gru(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-untyped-def]  # the layer's own signature
-    def layer(
+class _ConvGRU(_Convolutional, GRU):
+    def __init__(
+        self,
         input_size: int,
         hidden_size: int,
         kernel_size: Axes,
@@ -39,20 +38,13 @@ def _conv_gru(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
-        reset: str = "before",
+        reset: Literal["before", "after"] = "before",
         dilation: Axes = 1,
         groups: int = 1,
-        padding_mode: str = "zeros",
-        layer_norm: bool = False,
-        recurrent_dropout: float = 0.0,
-        zoneout: float = 0.0,
-        learn_initial_state: bool = False,
-        kernel: str = "auto",
-        recompute: bool = False,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> Recurrent:
-        return GRU(
+        padding_mode: PaddingMode = "zeros",
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
             input_size,
             hidden_size,
             num_layers,
@@ -61,22 +53,14 @@ def _conv_gru(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
             dropout,
             bidirectional,
             reset=reset,
-            map=conv(kernel_size, dilation=dilation, groups=groups, padding_mode=padding_mode),
-            layer_norm=layer_norm,
-            recurrent_dropout=recurrent_dropout,
-            zoneout=zoneout,
-            learn_initial_state=learn_initial_state,
-            kernel=kernel,
-            recompute=recompute,
-            device=device,
-            dtype=dtype,
+            map=convolution(self._axes, kernel_size, dilation, groups, padding_mode),
+            **options,
         )
 
-    return _named(layer, "ConvGRU", axes)
 
-
-def _conv_lstm(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-untyped-def]  # the layer's own signature
-    def layer(
+class _ConvLSTM(_Convolutional, LSTM):
+    def __init__(
+        self,
         input_size: int,
         hidden_size: int,
         kernel_size: Axes,
@@ -91,17 +75,10 @@ def _conv_lstm(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-
         forget_bias: float = 1.0,
         dilation: Axes = 1,
         groups: int = 1,
-        padding_mode: str = "zeros",
-        layer_norm: bool = False,
-        recurrent_dropout: float = 0.0,
-        zoneout: float = 0.0,
-        learn_initial_state: bool = False,
-        kernel: str = "auto",
-        recompute: bool = False,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> Recurrent:
-        return LSTM(
+        padding_mode: PaddingMode = "zeros",
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
             input_size,
             hidden_size,
             num_layers,
@@ -112,27 +89,19 @@ def _conv_lstm(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-
             proj_size,
             peephole=peephole,
             forget_bias=forget_bias,
-            map=conv(kernel_size, dilation=dilation, groups=groups, padding_mode=padding_mode),
-            layer_norm=layer_norm,
-            recurrent_dropout=recurrent_dropout,
-            zoneout=zoneout,
-            learn_initial_state=learn_initial_state,
-            kernel=kernel,
-            recompute=recompute,
-            device=device,
-            dtype=dtype,
+            map=convolution(self._axes, kernel_size, dilation, groups, padding_mode),
+            **options,
         )
 
-    return _named(layer, "ConvLSTM", axes)
 
-
-def _conv_rnn(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-untyped-def]  # the layer's own signature
-    def layer(
+class _ConvRNN(_Convolutional, RNN):
+    def __init__(
+        self,
         input_size: int,
         hidden_size: int,
         kernel_size: Axes,
         num_layers: int = 1,
-        nonlinearity: str = "tanh",
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
@@ -140,17 +109,10 @@ def _conv_rnn(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
         *,
         dilation: Axes = 1,
         groups: int = 1,
-        padding_mode: str = "zeros",
-        layer_norm: bool = False,
-        recurrent_dropout: float = 0.0,
-        zoneout: float = 0.0,
-        learn_initial_state: bool = False,
-        kernel: str = "auto",
-        recompute: bool = False,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> Recurrent:
-        return RNN(
+        padding_mode: PaddingMode = "zeros",
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(
             input_size,
             hidden_size,
             num_layers,
@@ -159,26 +121,60 @@ def _conv_rnn(axes: int, conv: Callable[..., Convolution]):  # type: ignore[no-u
             batch_first,
             dropout,
             bidirectional,
-            map=conv(kernel_size, dilation=dilation, groups=groups, padding_mode=padding_mode),
-            layer_norm=layer_norm,
-            recurrent_dropout=recurrent_dropout,
-            zoneout=zoneout,
-            learn_initial_state=learn_initial_state,
-            kernel=kernel,
-            recompute=recompute,
-            device=device,
-            dtype=dtype,
+            map=convolution(self._axes, kernel_size, dilation, groups, padding_mode),
+            **options,
         )
 
-    return _named(layer, "ConvRNN", axes)
+
+class ConvGRU1d(_ConvGRU):
+    """`canton.GRU` over lines: input (T, B, C, L)."""
+
+    _axes = 1
 
 
-ConvGRU1d = _conv_gru(1, conv1d)
-ConvGRU2d = _conv_gru(2, conv2d)
-ConvGRU3d = _conv_gru(3, conv3d)
-ConvLSTM1d = _conv_lstm(1, conv1d)
-ConvLSTM2d = _conv_lstm(2, conv2d)
-ConvLSTM3d = _conv_lstm(3, conv3d)
-ConvRNN1d = _conv_rnn(1, conv1d)
-ConvRNN2d = _conv_rnn(2, conv2d)
-ConvRNN3d = _conv_rnn(3, conv3d)
+class ConvGRU2d(_ConvGRU):
+    """`canton.GRU` over images, such as video frames: input (T, B, C, H, W)."""
+
+    _axes = 2
+
+
+class ConvGRU3d(_ConvGRU):
+    """`canton.GRU` over volumes: input (T, B, C, D, H, W)."""
+
+    _axes = 3
+
+
+class ConvLSTM1d(_ConvLSTM):
+    """`canton.LSTM` over lines: input (T, B, C, L)."""
+
+    _axes = 1
+
+
+class ConvLSTM2d(_ConvLSTM):
+    """`canton.LSTM` over images, such as video frames: input (T, B, C, H, W)."""
+
+    _axes = 2
+
+
+class ConvLSTM3d(_ConvLSTM):
+    """`canton.LSTM` over volumes: input (T, B, C, D, H, W)."""
+
+    _axes = 3
+
+
+class ConvRNN1d(_ConvRNN):
+    """`canton.RNN` over lines: input (T, B, C, L)."""
+
+    _axes = 1
+
+
+class ConvRNN2d(_ConvRNN):
+    """`canton.RNN` over images, such as video frames: input (T, B, C, H, W)."""
+
+    _axes = 2
+
+
+class ConvRNN3d(_ConvRNN):
+    """`canton.RNN` over volumes: input (T, B, C, D, H, W)."""
+
+    _axes = 3

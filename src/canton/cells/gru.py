@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+from typing import Literal
+
 from torch import Tensor
+from typing_extensions import Unpack
 
 from canton import gates, kernels, maps
-from canton.core.cell import Cell, State, bias_of, dropped, normed
+from canton.core.cell import Cell, State, apply_mask, apply_norm, bias_of
+from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
-from canton.core.recurrent import Recurrent
-from canton.core.stack import Device, stack
 from canton.maps import Map, dense
 
 
 class GRUCell(Cell):
-    """A gated recurrent unit over any map; z takes the new.
+    """A gated recurrent unit over any map.
 
-    Equations, ``reset="before"``: the article's and the 2017 Canton's; in Keras 3 ``reset_after=False``::
+    Equations, ``reset="before"``: the article's; in Keras 3 ``reset_after=False``::
 
         z = sigmoid(X_z(x) + H_z(h))
         r = sigmoid(X_r(x) + H_r(h))
         c = tanh(X_c(x) + H_c(r * h))
         h = (1 - z) * h + z * c
 
-    Equations, ``reset="after"``: torch.nn.GRU's and cuDNN's (they write 1 - z for z), b_c its own bias::
+    Equations, ``reset="after"``: torch.nn.GRU's and cuDNN's (their z is 1 - z here), b_c a bias of its own::
 
         z = sigmoid(X_z(x) + H_z(h))
         r = sigmoid(X_r(x) + H_r(h))
@@ -32,23 +34,23 @@ class GRUCell(Cell):
 
     Source: Cho et al. 2014, arXiv:1406.1078v3 (reset before; v1 has it after), z as in Chung et al. 2014,
     arXiv:1412.3555. With a convolution: Ballas et al. 2016, arXiv:1511.06432. `layer_norm` normalises the two
-    halves apart, LN(X(x)) + LN(H(h)), after Ba et al. 2016, arXiv:1607.06450; but where theirs takes the
-    gates of a half together, here each gate is normalised by itself, over its channels.
+    halves separately, LN(X(x)) + LN(H(h)), after Ba et al. 2016, arXiv:1607.06450. They normalise all gates
+    of a half together; here each gate is normalised by itself, over its channels.
 
     Args:
-        input_size: channels of x.
+        input_size: channels of the input.
         hidden_size: channels of the state.
         bias: whether the map is affine (True) or linear (the article's cell).
-        reset: "before" or "after" the map.
-        map: what makes the affine maps, such as `maps.dense` or ``maps.conv2d(3)``.
+        reset: apply the reset gate "before" or "after" the map.
+        map: makes the affine maps, such as `maps.dense` or ``maps.conv2d(3)``.
         layer_norm: normalise the pre-activations of each gate.
 
     Shapes:
-        x (B, input_size, *space), or integers (B,) with a dense map; state and result
+        input (B, input_size, *space), or integers (B,) with a dense map; state and result
         (B, hidden_size, *space).
 
     Raises:
-        ValueError: a size below 1 or an unknown `reset`.
+        ValueError: a size is below 1, or `reset` is unknown.
     """
 
     def __init__(
@@ -57,14 +59,12 @@ class GRUCell(Cell):
         hidden_size: int,
         bias: bool = True,
         *,
-        reset: str = "before",
+        reset: Literal["before", "after"] = "before",
         map: Map = dense,
         layer_norm: bool = False,
     ) -> None:
         if reset not in ("before", "after"):
-            raise ValueError(
-                f"reset is {reset!r}: it is 'before' (the article's) or 'after' (torch.nn.GRU's)"
-            )
+            raise ValueError(f"reset must be 'before' (the article's) or 'after' (torch.nn's), got {reset!r}")
         super().__init__(
             input_size,
             hidden_size,
@@ -80,16 +80,16 @@ class GRUCell(Cell):
         self.hidden_norm = GateNorm(2, hidden_size, bias=False) if layer_norm else None
         self.candidate_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
 
-    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
-        h, seen = state[0], dropped(state[0], drop)
+    def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
+        h, hidden_in = state[0], apply_mask(state[0], dropout_mask)
         gx_zr, gx_c = gx.split((2 * self.hidden_size, self.hidden_size), dim=1)
-        a = maps.regroup(self.hidden_map(seen), 2, maps.groups_of(self.hidden_map))
-        z, r = gates.gru_gates(gx_zr + normed(self.hidden_norm, a))
+        a = maps.regroup(self.hidden_map(hidden_in), 2, maps.groups_of(self.hidden_map))
+        z, r = gates.gru_gates(gx_zr + apply_norm(self.hidden_norm, a))
         if self.reset == "before":
-            a = normed(self.candidate_norm, self.candidate_map(r * seen))
+            a = apply_norm(self.candidate_norm, self.candidate_map(r * hidden_in))
         else:
-            a = r * normed(self.candidate_norm, self.candidate_map(seen))
-        return (gates.take(h, z, gates.candidate(gx_c + a)),)
+            a = r * apply_norm(self.candidate_norm, self.candidate_map(hidden_in))
+        return (gates.lerp_gate(h, z, gates.candidate(gx_c + a)),)
 
     def plan(self) -> kernels.Plan | None:
         gate = kernels.product(self.hidden_map)
@@ -101,29 +101,11 @@ class GRUCell(Cell):
         return kernels.GRUAfter(gate, cand, bias_of(self.candidate_map))
 
 
-def GRU(
-    input_size: int,
-    hidden_size: int,
-    num_layers: int = 1,
-    bias: bool = True,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    bidirectional: bool = False,
-    *,
-    reset: str = "before",
-    map: Map = dense,
-    layer_norm: bool = False,
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    learn_initial_state: bool = False,
-    kernel: str = "auto",
-    recompute: bool = False,
-    device: Device = None,
-    dtype: torch.dtype | None = None,
-) -> Recurrent:
-    """Gated recurrent layers.
+class GRU(Layer[Tensor]):
+    """Gated recurrent layers with torch.nn.GRU's arguments; see `GRUCell` for the equations.
 
-    ``reset="before"`` is the article's GRU, ``reset="after"`` the function of torch.nn.GRU; see `GRUCell`.
+    Args:
+        reset: apply the reset gate "before" the map (the article's GRU) or "after" it (torch.nn.GRU's).
 
     Example:
         >>> ys, h_n = GRU(8, 16)(torch.randn(5, 2, 8))
@@ -131,21 +113,19 @@ def GRU(
         (torch.Size([5, 2, 16]), torch.Size([1, 2, 16]))
     """
 
-    def make(c_in: int) -> Cell:
-        return GRUCell(c_in, hidden_size, bias, reset=reset, map=map, layer_norm=layer_norm)
-
-    return stack(
-        make,
-        input_size,
-        num_layers,
-        batch_first,
-        dropout,
-        bidirectional,
-        recurrent_dropout,
-        zoneout,
-        learn_initial_state,
-        kernel,
-        recompute,
-        device,
-        dtype,
-    )
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset: Literal["before", "after"] = "before",
+        map: Map = dense,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        make_cell = partial(GRUCell, hidden_size=hidden_size, bias=bias, reset=reset, map=map)
+        super().__init__(make_cell, input_size, num_layers, batch_first, dropout, bidirectional, **options)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from functools import partial
+
 from torch import Tensor
+from typing_extensions import Unpack
 
 from canton import gates, kernels
-from canton.core.cell import Cell, State, bias_of, dropped, normed
+from canton.core.cell import Cell, State, apply_mask, apply_norm, bias_of
+from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
-from canton.core.recurrent import Recurrent
-from canton.core.stack import Device, stack
 from canton.maps import Map, dense
 
 
 class MGUCell(Cell):
-    """A minimal gated unit: one gate f does the work of two; f takes the new.
+    """A minimal gated unit: a single gate f replaces z and r.
 
     Equations::
 
@@ -31,8 +32,8 @@ class MGUCell(Cell):
     Source: Zhou et al. 2016, "Minimal Gated Unit for Recurrent Neural Networks", arXiv:1603.09420.
 
     Args:
-        gate_input: whether the gate sees the input as well as the state.
-        reset: whether the candidate sees f * h, or all of h.
+        gate_input: whether the gate reads the input as well as the state.
+        reset: whether the candidate reads f * h, or h.
         input_size, hidden_size, bias, map, layer_norm: see `GRUCell`.
     """
 
@@ -62,17 +63,16 @@ class MGUCell(Cell):
         self.hidden_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
         self.candidate_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
 
-    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
-        h, seen = state[0], dropped(state[0], drop)
-        a, gx_c = normed(self.hidden_norm, self.hidden_map(seen)), gx
+    def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
+        h, hidden_in = state[0], apply_mask(state[0], dropout_mask)
+        a, gx_c = apply_norm(self.hidden_norm, self.hidden_map(hidden_in)), gx
         if self.gate_input:
             gx_f, gx_c = gx.chunk(2, dim=1)
             a = a + gx_f
         f = gates.gate(a)
-        c = gates.candidate(
-            gx_c + normed(self.candidate_norm, self.candidate_map(f * seen if self.reset else seen))
-        )
-        return (gates.take(h, f, c),)
+        a = self.candidate_map(f * hidden_in if self.reset else hidden_in)
+        c = gates.candidate(gx_c + apply_norm(self.candidate_norm, a))
+        return (gates.lerp_gate(h, f, c),)
 
     def plan(self) -> kernels.Plan | None:
         gate = kernels.product(self.hidden_map, biased=not self.gate_input)
@@ -82,46 +82,30 @@ class MGUCell(Cell):
         return kernels.MGU(gate, cand, bias_of(self.hidden_map), self.gate_input, self.reset)
 
 
-def MGU(
-    input_size: int,
-    hidden_size: int,
-    num_layers: int = 1,
-    bias: bool = True,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    bidirectional: bool = False,
-    *,
-    gate_input: bool = True,
-    reset: bool = True,
-    map: Map = dense,
-    layer_norm: bool = False,
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    learn_initial_state: bool = False,
-    kernel: str = "auto",
-    recompute: bool = False,
-    device: Device = None,
-    dtype: torch.dtype | None = None,
-) -> Recurrent:
-    """Minimal gated layers; ``gate_input=False, reset=False`` is the 2017 Canton's GRU2. See `MGUCell`."""
+class MGU(Layer[Tensor]):
+    """Minimal gated layers; see `MGUCell` for the equations.
 
-    def make(c_in: int) -> Cell:
-        return MGUCell(
-            c_in, hidden_size, bias, gate_input=gate_input, reset=reset, map=map, layer_norm=layer_norm
+    Args:
+        gate_input: whether the gate reads the input as well as the state.
+        reset: whether the candidate reads f * h, or h.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        gate_input: bool = True,
+        reset: bool = True,
+        map: Map = dense,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        make_cell = partial(
+            MGUCell, hidden_size=hidden_size, bias=bias, gate_input=gate_input, reset=reset, map=map
         )
-
-    return stack(
-        make,
-        input_size,
-        num_layers,
-        batch_first,
-        dropout,
-        bidirectional,
-        recurrent_dropout,
-        zoneout,
-        learn_initial_state,
-        kernel,
-        recompute,
-        device,
-        dtype,
-    )
+        super().__init__(make_cell, input_size, num_layers, batch_first, dropout, bidirectional, **options)

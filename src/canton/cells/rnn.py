@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from canton import kernels
-from canton.core.cell import Cell, State, dropped, normed
+from canton.core.cell import Cell, State, apply_mask, apply_norm
+from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
-from canton.core.recurrent import Recurrent
-from canton.core.stack import Device, stack
 from canton.maps import Map, dense
 
 
@@ -34,13 +35,13 @@ class RNNCell(Cell):
         input_size: int,
         hidden_size: int,
         bias: bool = True,
-        nonlinearity: str = "tanh",
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
         *,
         map: Map = dense,
         layer_norm: bool = False,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity is {nonlinearity!r}: it is 'tanh' or 'relu'")
+            raise ValueError(f"nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         super().__init__(
             input_size,
             hidden_size,
@@ -54,9 +55,10 @@ class RNNCell(Cell):
         self.hidden_map = self._hidden(map, hidden_size, 1)
         self.hidden_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
 
-    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
-        act: Callable[[Tensor], Tensor] = torch.relu if self.nonlinearity == "relu" else torch.tanh
-        return (act(gx + normed(self.hidden_norm, self.hidden_map(dropped(state[0], drop)))),)
+    def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
+        a = self.hidden_map(apply_mask(state[0], dropout_mask))
+        a = gx + apply_norm(self.hidden_norm, a)
+        return (torch.relu(a) if self.nonlinearity == "relu" else torch.tanh(a),)
 
     def plan(self) -> kernels.Plan | None:
         hidden = kernels.product(self.hidden_map)
@@ -65,43 +67,26 @@ class RNNCell(Cell):
         )
 
 
-def RNN(
-    input_size: int,
-    hidden_size: int,
-    num_layers: int = 1,
-    nonlinearity: str = "tanh",
-    bias: bool = True,
-    batch_first: bool = False,
-    dropout: float = 0.0,
-    bidirectional: bool = False,
-    *,
-    map: Map = dense,
-    layer_norm: bool = False,
-    recurrent_dropout: float = 0.0,
-    zoneout: float = 0.0,
-    learn_initial_state: bool = False,
-    kernel: str = "auto",
-    recompute: bool = False,
-    device: Device = None,
-    dtype: torch.dtype | None = None,
-) -> Recurrent:
-    """Plain recurrent layers, tanh or relu, arguments in torch.nn.RNN's order. See `RNNCell`."""
+class RNN(Layer[Tensor]):
+    """Plain recurrent layers with torch.nn.RNN's arguments; see `RNNCell` for the equations.
 
-    def make(c_in: int) -> Cell:
-        return RNNCell(c_in, hidden_size, bias, nonlinearity, map=map, layer_norm=layer_norm)
+    Args:
+        nonlinearity: "tanh" or "relu".
+    """
 
-    return stack(
-        make,
-        input_size,
-        num_layers,
-        batch_first,
-        dropout,
-        bidirectional,
-        recurrent_dropout,
-        zoneout,
-        learn_initial_state,
-        kernel,
-        recompute,
-        device,
-        dtype,
-    )
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        map: Map = dense,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        make_cell = partial(RNNCell, hidden_size=hidden_size, bias=bias, nonlinearity=nonlinearity, map=map)
+        super().__init__(make_cell, input_size, num_layers, batch_first, dropout, bidirectional, **options)

@@ -7,7 +7,7 @@ without hooks. Anything else (a step or a map of one's own, layer normalisation)
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ def fits(cell: Cell, i: Tensor, state: Tensor) -> bool:
     Not a few steps, which are as quick without; nor where torch records operations, as a compiler does; nor
     numbers of several dtypes, which a step's concatenation makes one.
     """
-    axes = cell.axes or 0
+    axes = cell.spatial_dims or 0
     shapes = i.ndim == 3 + axes and state.shape == (i.shape[0], *i.shape[2:-1], cell.hidden_size)
     recorded = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     alike = i.dtype == state.dtype == cell.input_map.weight.dtype
@@ -110,7 +110,7 @@ def run(cell: Cell, i: Tensor, state: Tensor) -> Tensor:
     """All states (batch, time, *space, channels); for their shapes see `fits`."""
     xs, start = i.transpose(0, 1).movedim(-1, 2), (state.movedim(-1, 1),)
     # The native convolutions' gradients are good to 6e-6, torch's to 3e-7: old weights give old numbers.
-    exact = bool(cell.axes) and torch.is_grad_enabled()
+    exact = bool(cell.spatial_dims) and torch.is_grad_enabled()
     gx = cell.project(xs.flatten(0, 1), fast=not exact).unflatten(0, xs.shape[:2])
     job = kernels.Job(cell.plan(), gx, start, start)
     kernel = "auto" if not exact else "fused" if kernels.explain(job)["fused"] is None else "loop"
@@ -141,7 +141,7 @@ def _gru2(c_in: int, num_h: int) -> MGUCell:
 
 
 @lru_cache(64)
-def _rnn(c_in: int, num_h: int, bias: bool, nonlinearity: str) -> RNNCell:
+def _rnn(c_in: int, num_h: int, bias: bool, nonlinearity: Literal["tanh", "relu"]) -> RNNCell:
     with torch.device("meta"):
         return RNNCell(c_in, num_h, bias, nonlinearity)
 

@@ -43,7 +43,7 @@ class GatedOnepass(OnePass):
                 f"wz makes {tuple(z.shape)} of a state of shape {tuple(hidden.shape)}: it must keep the shape"
             )
         c = gates.candidate(self.w(torch.cat([hidden * r, inp], dim=-1)))
-        return gates.take(hidden, z, c)
+        return gates.lerp_gate(hidden, z, c)
 
     def cell(self) -> Cell | None:
         plain = faster.is_plain(self, GatedOnepass.forward)
@@ -122,7 +122,7 @@ class GRU2_onepass(OnePass):
     def forward(self, i: list[Tensor]) -> Tensor:
         hidden, inp = i
         c = gates.candidate(self.w(torch.cat([hidden, inp], dim=-1)))
-        return gates.take(hidden, gates.gate(self.wz(hidden)), c)
+        return gates.lerp_gate(hidden, gates.gate(self.wz(hidden)), c)
 
     def cell(self) -> Cell | None:
         plain = faster.is_plain(self, GRU2_onepass.forward)

@@ -1,1 +1,1 @@
-"""What every cell and layer shares."""
+"""What all cells and layers share."""

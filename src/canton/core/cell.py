@@ -1,8 +1,8 @@
-"""What every cell is: half a step that sees the input, half a step that sees the state.
+"""The base class of all cells: one time step, split into an input half and a hidden half.
 
-`Cell.project` is the input half of a cell's map; it does not depend on the state, so a layer asks it once for
-all time steps. `Cell.advance` is the hidden half and the gates. Called like a function, a cell is one step
-with the arguments and results of torch.nn's cells.
+`Cell.project` computes the input half. It does not depend on the state, so a layer calls it once for all time
+steps. `Cell.advance` computes the hidden half and the gates. Calling a cell runs one step, with the arguments
+and results of torch.nn's cells.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ State = tuple[Tensor, ...]
 
 
 def _look_up(dense: nn.Linear, index: Tensor) -> Tensor:
-    """Columns of the map's weight, plus its bias; for many, the table is laid out and biased once for all."""
+    """Return the weight's columns at `index`, plus the bias: the product with one-hot vectors."""
     weight: Tensor = dense.weight
     bias: Tensor | None = dense.bias
-    if type(dense).forward is not nn.Linear.forward or kernels.is_watched(dense):  # it wants to be called
+    if type(dense).forward is not nn.Linear.forward or kernels.is_watched(dense):  # the module must be called
         rows = nn.functional.one_hot(index.long(), dense.in_features)
         called: Tensor = dense(rows.to(weight.dtype))
         return called
     if len(index) < weight.shape[1]:
         rows = nn.functional.embedding(index, weight.t())
         return rows if bias is None else rows + bias
-    table = weight.t().contiguous()
+    table = weight.t().contiguous()  # for many indices, transpose and add the bias once
     return nn.functional.embedding(index, table if bias is None else table + bias)
 
 
 class Cell(nn.Module):
-    """One step of gated recurrence; make your own by giving `advance` (docs: write your own cell).
+    """One time step of a gated recurrence. A subclass defines `advance` (docs: write your own cell).
 
     Args:
-        input_size: channels of x.
+        input_size: channels of the input.
         hidden_size: channels of every gate.
-        gates: how many gates the input half feeds.
+        gates: number of gates that the input half feeds.
         state_sizes: channels of each tensor of the state; the first one is the cell's output.
         map, bias, layer_norm: see `GRUCell`.
 
     Attributes:
-        input_map: the input half, input_size -> gates * hidden_size channels.
+        input_map: the input half, a module from input_size to gates * hidden_size channels.
     """
 
     def __init__(
@@ -61,50 +61,52 @@ class Cell(nn.Module):
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
             if size < 1:
-                raise ValueError(f"{name} is {size}: it is a whole number >= 1")
-        self.input_size, self.hidden_size, self.gates, self.state_sizes = (
-            input_size,
-            hidden_size,
-            gates,
-            state_sizes,
-        )
+                raise ValueError(f"{name} must be >= 1, got {size}")
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.gates, self.state_sizes = gates, state_sizes
         maps.check_map(map)
         self.input_map = map(input_size, gates * hidden_size, bias)
         maps.init_input_(self.input_map, gates)
         if hidden_size % (groups := maps.groups_of(self.input_map)):
-            raise ValueError(
-                f"hidden_size is {hidden_size}: the map's {groups} groups cannot share it evenly"
-            )
+            raise ValueError(f"hidden_size must be divisible by the map's {groups} groups, got {hidden_size}")
         self.input_norm = GateNorm(gates, hidden_size) if layer_norm else None
 
     @property
-    def axes(self) -> int | None:
-        """How many axes of space the cell works on: 0 for a dense map, None where the map does not tell."""
+    def spatial_dims(self) -> int | None:
+        """The number of spatial axes: 0 for a dense map, None if the map does not tell."""
         weight = getattr(self.input_map, "weight", None)
         if isinstance(self.input_map, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and weight is not None:
             return int(weight.ndim) - 2
         return None
 
     def project(self, x: Tensor, *, fast: bool = False) -> Tensor:
-        """The input half: (N, C_in, *space) -> (N, gates * hidden, *space).
+        """Compute the input half of a step.
 
-        Integers (N,) are looked up as rows: k stands for the one-hot vector with a one in place k, so bytes
-        need no one-hot product. `fast` lets a native kernel compute a convolution, where one can.
+        Args:
+            x: (N, input_size, *space); or integers (N,) with a dense map, where k stands for the one-hot
+                vector with a one at index k.
+            fast: let a compiled kernel compute a convolution or product where one can.
+
+        Returns:
+            (N, gates * hidden_size, *space).
         """
         if x.is_floating_point():
             y = kernels.apply(self.input_map, x) if fast else self.input_map(x)
             gx = maps.regroup(y, self.gates, maps.groups_of(self.input_map))
         else:
             if not isinstance(self.input_map, nn.Linear):
-                raise ValueError("x holds integers, which only a dense map can look up: give x as floats")
+                raise ValueError(f"input must be floating point unless the map is dense, got {x.dtype}")
             gx = _look_up(self.input_map, x if x.dtype in (torch.int32, torch.int64) else x.int())
         return gx if self.input_norm is None else self.input_norm(gx)
 
-    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
-        """The hidden half and the gates: one step from (B, gates * hidden, *space) and the state.
+    def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
+        """Compute the hidden half and the gates: the next state.
 
-        `drop`, if given, multiplies the output part of the state before every map that sees it, and nothing
-        else (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
+        Args:
+            gx: the projected input (B, gates * hidden_size, *space).
+            state: the last state, tensors (B, size, *space) for each of state_sizes.
+            dropout_mask: if given, multiplies the output part of the state wherever a map reads it, and
+                nowhere else (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
         """
         raise NotImplementedError
 
@@ -112,8 +114,8 @@ class Cell(nn.Module):
         """What a kernel needs to run this cell, or None if only the readable loop can."""
         return None
 
-    def start(self, gx: Tensor, dtype: torch.dtype) -> State:
-        """The state of zeros that fits a projected input (B, G, *space)."""
+    def zero_state(self, gx: Tensor, dtype: torch.dtype) -> State:
+        """Return a state of zeros for a projected input (B, gates * hidden_size, *space)."""
         return tuple(
             gx.new_zeros((gx.shape[0], size, *gx.shape[2:]), dtype=dtype) for size in self.state_sizes
         )
@@ -123,58 +125,58 @@ class Cell(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "batch c_in *space"] | Integer[Tensor, " batch"],
-        state: Tensor | State | None = None,
+        input: Float[Tensor, "batch c_in *space"] | Integer[Tensor, " batch"],
+        hx: Tensor | State | None = None,
     ) -> Tensor | State:
-        """One step: x (B, input_size, *space) and the last state give the next state, as torch.nn's cells do.
+        """Run one step, as torch.nn's cells do.
 
-        Without the batch axis throughout if x has none (dense maps and convolutions).
+        Args:
+            input: (B, input_size, *space), or integers (B,) with a dense map.
+            hx: the last state (default: zeros).
+
+        Returns:
+            The next state: a tensor, or a tuple if the cell has several. With a dense map or a convolution
+            the batch axis may be missing from input, state and result.
 
         Raises:
-            ValueError: x has other channels than input_size, or the state has another shape than the cell's.
+            ValueError: the input or the state has a wrong shape.
         """
-        if self.lacks_batch(x, lead=1):
-            parts = (state,) if isinstance(state, Tensor) else state
-            one = self(x.unsqueeze(0), None if parts is None else tuple(s.unsqueeze(0) for s in parts))
+        if self.is_unbatched(input, lead=1):
+            parts = (hx,) if isinstance(hx, Tensor) else hx
+            one = self(input.unsqueeze(0), None if parts is None else tuple(s.unsqueeze(0) for s in parts))
             return one.squeeze(0) if isinstance(one, Tensor) else tuple(s.squeeze(0) for s in one)
-        self.check_input(x, lead=1)
-        gx = self.project(x)
-        dtype = x.dtype if x.is_floating_point() else gx.dtype
-        now = (
-            self.start(gx, dtype)
-            if state is None
-            else (state,)
-            if isinstance(state, Tensor)
-            else tuple(state)
-        )
-        check_state(now, self.state_sizes, (gx.shape[0],), gx.shape[2:])
-        after = self.advance(gx, now)
+        self.check_input(input, lead=1)
+        gx = self.project(input)
+        dtype = input.dtype if input.is_floating_point() else gx.dtype
+        if hx is None:
+            state = self.zero_state(gx, dtype)
+        else:
+            state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        check_state(state, self.state_sizes, (gx.shape[0],), gx.shape[2:])
+        after = self.advance(gx, state)
         return after[0] if len(after) == 1 else after
 
-    def lacks_batch(self, x: Tensor, *, lead: int) -> bool:
-        """Whether one of the `lead` axes that lie before channels and space is missing, as far as the map
-        tells.
+    def is_unbatched(self, x: Tensor, *, lead: int) -> bool:
+        """Return whether the batch axis is missing from `x`, as far as the map tells.
+
+        `lead` is the number of axes before the channels, batch included: 1 for a step, 2 for a sequence.
         """
         if not x.is_floating_point():
             return x.ndim == lead - 1
-        return self.axes is not None and x.ndim == lead + self.axes
+        return self.spatial_dims is not None and x.ndim == lead + self.spatial_dims
 
-    def check_input(self, x: Tensor, *, lead: int, name: str = "x") -> None:
-        """Raise a ValueError unless `x` is `lead` axes, then channels and space, or integers."""
+    def check_input(self, x: Tensor, *, lead: int) -> None:
+        """Raise a ValueError unless `x` has `lead` axes and then channels and space, or holds integers."""
         shape = tuple(x.shape)
         if not x.is_floating_point():
             if x.ndim != lead or x.is_complex() or x.dtype == torch.bool:
-                raise ValueError(f"{name} is {shape} {x.dtype}: give floats, or integers with {lead} axes")
-        elif x.ndim <= lead or x.shape[lead] != self.input_size:
-            if x.ndim <= lead:
-                axes = "1 axis" if lead == 1 else f"{lead} axes"
-                raise ValueError(
-                    f"{name} has the shape {shape}: it has {axes}, then {self.input_size} channels"
-                )
-            found = f"{shape[lead]} channels on axis {lead}"
-            raise ValueError(f"{name} has {found}, this cell takes {self.input_size}: check input_size")
-        elif self.axes is not None and x.ndim != lead + 1 + self.axes:
-            raise ValueError(f"{name} has the shape {shape}: here it needs {lead + 1 + self.axes} axes")
+                raise ValueError(f"input must be floats, or integers with {lead} axes, got {shape} {x.dtype}")
+            return
+        if self.spatial_dims is not None and x.ndim != lead + 1 + self.spatial_dims:
+            raise ValueError(f"input must have {lead + 1 + self.spatial_dims} axes, got the shape {shape}")
+        if x.ndim <= lead or x.shape[lead] != self.input_size:
+            wanted = f"input_size = {self.input_size} channels on axis {lead}"
+            raise ValueError(f"input must have {wanted}, got the shape {shape}")
 
     def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
         module = map(c_in, gates * self.hidden_size, bias)
@@ -187,17 +189,17 @@ def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], spa
     wanted = [(*lead, size, *space) for size in sizes]
     found = [tuple(s.shape) for s in state]
     if found != wanted:
-        raise ValueError(f"state has the shapes {found}, this input needs {wanted}")
+        raise ValueError(f"hx must have the shapes {wanted} for this input, got {found}")
 
 
-def normed(norm: GateNorm | None, a: Tensor) -> Tensor:
+def apply_norm(norm: GateNorm | None, a: Tensor) -> Tensor:
     """Return `a`, normalised if there is a norm."""
     return a if norm is None else norm(a)
 
 
-def dropped(h: Tensor, drop: Tensor | None) -> Tensor:
+def apply_mask(h: Tensor, mask: Tensor | None) -> Tensor:
     """Return `h` times the dropout mask, if there is one."""
-    return h if drop is None else h * drop
+    return h if mask is None else h * mask
 
 
 def bias_of(module: nn.Module) -> Tensor | None:

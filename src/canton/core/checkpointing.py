@@ -1,8 +1,8 @@
-"""Memory for time: what backward needs is computed once more instead of kept.
+"""Gradient checkpointing over time: recompute in backward what forward did not store.
 
-A sequence is run in about sqrt(T) pieces of about sqrt(T) steps. Of a piece only its input and the state
-before it are kept; backward runs one piece after the other forward once more. So gates and projected inputs
-exist for sqrt(T) steps at a time instead of T, and a step costs one more forward.
+A sequence runs in about sqrt(T) segments of about sqrt(T) steps. Only the input and the first state of a
+segment are stored. Backward repeats the forward pass of one segment after the other. Gates and projected
+inputs exist for sqrt(T) steps at a time, at the price of one more forward pass.
 Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 """
 
@@ -20,50 +20,55 @@ from canton.kernels import Job, Result
 
 
 def project(cell: Cell, xs: Tensor, kernel: str) -> Tensor:
-    """The input half of all steps at once; natively, too, if `kernel` leaves that open."""
+    """Return the input half of all steps (T, B, ...), by compiled code if `kernel` allows it."""
     inherited = type(cell).project is Cell.project
     rows = xs.flatten(0, 1)
     gx = cell.project(rows, fast=True) if inherited and kernel in ("auto", "native") else cell.project(rows)
     return gx.unflatten(0, xs.shape[:2])  # type: ignore[no-any-return]
 
 
-def in_pieces(cell: Cell, xs: Tensor, whole: Job, run: Callable[[Job], Result], kernel: str) -> Result:
-    """What `run` gives for `whole`, whose gx is a stand-in: each piece projects its own part of `xs`.
+def checkpointed_segments(
+    cell: Cell, xs: Tensor, whole: Job, run: Callable[[Job], Result], kernel: str
+) -> Result:
+    """Return ``run(whole)``, where every segment projects its own part of `xs` and is recomputed in backward.
+
+    Args:
+        whole: the run; its gx is a `placeholder`.
 
     Raises:
-        RuntimeError: in backward, if the cell's parameters are no longer what they were in forward.
+        RuntimeError: in backward, if a parameter of the cell changed since forward.
     """
     steps = len(xs)
     size = math.isqrt(steps - 1) + 1
-    before, used = whole.state, _fingerprint(cell)
+    state, versions = whole.state, _parameter_versions(cell)
 
-    def piece(lo: int, part: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        if _fingerprint(cell) != used:
+    def segment(lo: int, part: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        if _parameter_versions(cell) != versions:
             raise RuntimeError(
-                "a parameter was changed or exchanged between forward and backward (an optimiser's step, "
-                "torch.func.functional_call?): recompute=True would differentiate another function"
+                "a parameter changed between forward and backward (an optimiser step or "
+                "torch.func.functional_call), which recompute=True does not support"
             )
         gx = project(cell, part, kernel)
-        ys, after = run(_cut(whole, lo, lo + len(part))._replace(gx=gx, state=state))
-        return ys, *(s.clone() for s in after)  # a view would hold all states of the piece
+        ys, after = run(_slice(whole, lo, lo + len(part))._replace(gx=gx, state=state))
+        return ys, *(s.clone() for s in after)  # a view would keep all states of the segment alive
 
     outputs = []
     for lo in range(0, steps, size):
-        ys, *after = checkpoint(piece, lo, xs[lo : lo + size], *before, use_reentrant=False)
+        ys, *after = checkpoint(segment, lo, xs[lo : lo + size], *state, use_reentrant=False)
         outputs.append(ys)
-        before = tuple(after)
-    return torch.cat(outputs), before
+        state = tuple(after)
+    return torch.cat(outputs), state
 
 
-def stand_in(cell: Cell, xs: Tensor) -> Tensor:
-    """A tensor with the shape of the projected `xs` (T, B, C, *space), and the memory of one step of it."""
+def placeholder(cell: Cell, xs: Tensor) -> Tensor:
+    """Return a tensor with the shape of the projected `xs` (T, B, C, *space) and the memory of one step."""
     with torch.no_grad():
         gx: Tensor = cell.project(xs[0])
     return gx.expand(len(xs), *gx.shape)
 
 
-def _cut(job: Job, lo: int, hi: int) -> Job:
-    """The steps lo to hi of a job, gx and state still to come."""
+def _slice(job: Job, lo: int, hi: int) -> Job:
+    """Return the job's steps lo to hi; the caller replaces gx and state."""
     zone = job.zone
     return job._replace(
         reset=None if job.reset is None else job.reset[lo:hi],
@@ -72,6 +77,6 @@ def _cut(job: Job, lo: int, hi: int) -> Job:
     )
 
 
-def _fingerprint(cell: Cell) -> list[tuple[int, int]]:
-    """Which tensors the parameters are, and how often each was written to."""
+def _parameter_versions(cell: Cell) -> list[tuple[int, int]]:
+    """Return which tensors the parameters are and how often each was written to."""
     return [(id(parameter), parameter._version) for parameter in cell.parameters()]

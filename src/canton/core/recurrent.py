@@ -1,33 +1,41 @@
-"""Any cell over time: stacks, both directions, lengths, restarts, streaming.
+"""Cells over time: stacks, both directions, lengths, resets, streaming.
 
-`loop` is the definition of what a layer computes. Everything in `canton.kernels` is a faster way to the same
-numbers.
+`loop` defines what a layer computes. The kernels of `canton.kernels` compute the same numbers faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from typing_extensions import TypeVar
 
 from canton import kernels
 from canton.core.cell import Cell, State, check_state
-from canton.core.checkpointing import in_pieces, project, stand_in
-from canton.core.packing import backward_reset, check_lengths, flip, pack_like, unpack, within
+from canton.core.checkpointing import checkpointed_segments, placeholder, project
+from canton.core.packing import backward_reset, check_lengths, flip, mask_padding, pack_like, unpack
 from canton.kernels import Job, Result
+
+Kernel = Literal["auto", "loop", "triton", "native", "graphs", "scan", "fused"]
+Device = torch.device | str | None
+
+StateT = TypeVar("StateT", bound=Tensor | State)
+StateT_co = TypeVar("StateT_co", bound=Tensor | State, default=Tensor | State, covariant=True)
+"""A layer's state: a tensor, or a tuple of tensors such as an LSTM's (h, c)."""
 
 
 def loop(job: Job, cell: Cell) -> Result:
-    """The readable loop: one step after the other, differentiable to any order."""
+    """Run a cell step by step: the reference, differentiable to any order."""
     state, outputs = job.state, []
     space = (1,) * (job.gx.ndim - 3)
     for t, gx in enumerate(job.gx.unbind(0)):  # unbind, because gx[t] would make backward O(T^2)
         if job.reset is not None:
-            restart = job.reset[t].view(-1, 1, *space)
-            state = tuple(torch.where(restart, f, s) for f, s in zip(job.fresh, state, strict=True))
+            reset = job.reset[t].view(-1, 1, *space)
+            state = tuple(torch.where(reset, f, s) for f, s in zip(job.fresh, state, strict=True))
         after = cell.advance(gx, state, job.drop)
         if job.zone is not None:
             shares = (share[t if len(share) > 1 else 0] for share in job.zone)
@@ -35,49 +43,50 @@ def loop(job: Job, cell: Cell) -> Result:
                 share * old + (1 - share) * new for share, old, new in zip(shares, state, after, strict=True)
             )
         if job.lengths is not None:
-            alive = (t < job.lengths).view(-1, 1, *space)
-            outputs.append(torch.where(alive, after[0], torch.zeros_like(after[0])))
-            state = tuple(torch.where(alive, new, old) for new, old in zip(after, state, strict=True))
+            valid = (t < job.lengths).view(-1, 1, *space)
+            outputs.append(torch.where(valid, after[0], torch.zeros_like(after[0])))
+            state = tuple(torch.where(valid, new, old) for new, old in zip(after, state, strict=True))
         else:
             outputs.append(after[0])
             state = after
     return torch.stack(outputs), state
 
 
-def detach(state: Tensor | State) -> Tensor | State:
-    """The same state without its history: pass it on to cut backpropagation through time here."""
-    return state.detach() if isinstance(state, Tensor) else tuple(s.detach() for s in state)
+def detach(state: StateT) -> StateT:
+    """Return the state without its autograd history, to truncate backpropagation through time."""
+    return cast(StateT, _map_state(state, Tensor.detach))
 
 
-class Recurrent(nn.Module):
+class Recurrent(nn.Module, Generic[StateT_co]):
     """Cells over time, stacked, in one direction or both.
 
-    `GRU`, `ConvLSTM2d` and the others (canton.cells) are short ways to one of these; with a cell of your
-    own, write ``Recurrent(MyCell(8, 16))``.
+    `GRU`, `ConvLSTM2d` and the other layers are subclasses. With a cell of your own, write
+    ``Recurrent(MyCell(8, 16))``.
 
     Args:
         cells: one per layer and direction: layer 0 forward, layer 0 backward (if bidirectional), layer 1 ...
-        bidirectional: run every second cell from end to start; outputs are joined on the channel axis.
-        batch_first: sequences are (B, T, ...) instead of (T, B, ...), states as ever; so in torch.nn.
+        bidirectional: run every second cell from end to start and join the outputs on the channel axis.
+        batch_first: sequences are (B, T, ...) instead of (T, B, ...); states are as before, as in torch.nn.
         dropout: probability of dropping each output of every layer but the last, in training.
-        recurrent_dropout: probability of dropping each unit of the state, the same ones at all steps of a
-            sequence, wherever a map sees it, in training (Gal & Ghahramani 2016, arXiv:1512.05287).
-        zoneout: probability of a unit of the state keeping its old value at a step, in training; in
+        recurrent_dropout: probability of dropping each unit of the state wherever a map reads it, in
+            training. A unit is dropped at all steps of a sequence (Gal & Ghahramani 2016, arXiv:1512.05287).
+        zoneout: probability that a unit of the state keeps its old value at a step, in training. In
             evaluation the old and the new value are mixed in that proportion (Krueger et al. 2017,
             arXiv:1606.01305).
         learn_initial_state: start from a learned state (one number per channel) instead of zeros.
-        kernel: "auto" takes the fastest way that can run, "loop" the readable loop; see `kernels.NAMES`.
-        recompute: save memory in training: keep for backward only the inputs and about sqrt(T) states, and
-            run forward once more in backward (see canton.core.checkpointing). Not within
-            transforms of torch.func.
+        kernel: "auto" runs the fastest kernel that can run the call, "loop" the reference loop; another name
+            runs that kernel or raises a ValueError. See `which`.
+        recompute: save memory in training: store only the inputs and about sqrt(T) states, and run forward
+            again in backward (gradient checkpointing). Has no effect within transforms of torch.func.
+        device, dtype: where the parameters are, and their type.
 
     Shapes:
-        xs (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C,
-        *space); state (layers * directions, B, C, *space), for an LSTM a pair (h, c) of such. Without the
-        batch axis throughout if xs has none (dense maps and convolutions).
+        input (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C,
+        *space); state (layers * directions, B, C, *space), for an LSTM a pair (h, c). With a dense map or a
+        convolution the batch axis may be missing from all of them.
 
     Raises:
-        ValueError: cells that do not fit together, or a probability outside [0, 1).
+        ValueError: the cells do not fit together, or a probability is outside [0, 1).
     """
 
     def __init__(
@@ -90,24 +99,26 @@ class Recurrent(nn.Module):
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         learn_initial_state: bool = False,
-        kernel: str = "auto",
+        kernel: Kernel = "auto",
         recompute: bool = False,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         cells = [cells] if isinstance(cells, Cell) else list(cells)
         self.directions = 2 if bidirectional else 1
         if not cells or len(cells) % self.directions:
-            raise ValueError(f"there are {len(cells)} cells: give one for each layer and direction")
+            raise ValueError(f"cells must hold one cell per layer and direction, got {len(cells)}")
         for name, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout), ("zoneout", zoneout)):
             if not 0 <= p < 1:
-                raise ValueError(f"{name} is {p}: a probability lies in [0, 1)")
+                raise ValueError(f"{name} must be in [0, 1), got {p}")
         sizes = cells[0].state_sizes
         for k, cell in enumerate(cells):
-            takes = cells[0].input_size if k < self.directions else self.directions * sizes[0]
-            if cell.state_sizes != sizes or cell.input_size != takes:
+            wanted = cells[0].input_size if k < self.directions else self.directions * sizes[0]
+            if cell.state_sizes != sizes or cell.input_size != wanted:
                 raise ValueError(
-                    f"cell {k} takes {cell.input_size} channels and keeps {cell.state_sizes}; "
-                    f"here it must take {takes} and keep {sizes}"
+                    f"cells[{k}] must have input_size {wanted} and state_sizes {sizes}, "
+                    f"got {cell.input_size} and {cell.state_sizes}"
                 )
         self.cells = nn.ModuleList(cells)
         self.input_size, self.state_sizes = cells[0].input_size, sizes
@@ -116,6 +127,8 @@ class Recurrent(nn.Module):
         self.kernel, self.recompute = kernels.check_name(kernel), recompute
         count = len(cells) if learn_initial_state else 0
         self.initial = nn.ParameterList(torch.zeros(sum(sizes)) for _ in range(count))
+        if device is not None or dtype is not None:
+            self.to(device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
         names = ("batch_first", "dropout", "recurrent_dropout", "zoneout", "kernel", "recompute")
@@ -123,50 +136,75 @@ class Recurrent(nn.Module):
             f"{name}={getattr(self, name)!r}" for name in names
         )
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: Tensor | State | None = None,
+            *,
+            lengths: Tensor | Sequence[int] | None = None,
+            reset: Tensor | None = None,
+        ) -> tuple[Tensor, StateT_co]: ...
+
+        @overload
+        def __call__(
+            self, input: PackedSequence, hx: Tensor | State | None = None, *, reset: Tensor | None = None
+        ) -> tuple[PackedSequence, StateT_co]: ...
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
     def forward(
         self,
-        xs: Tensor | PackedSequence,
-        state: Tensor | State | None = None,
+        input: Tensor | PackedSequence,
+        hx: Tensor | State | None = None,
         *,
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
-    ) -> tuple[Tensor | PackedSequence, Tensor | State]:
+    ) -> tuple[Tensor | PackedSequence, StateT_co]:
         """Run over a sequence.
 
         Args:
-            xs: the sequence, see the class; or a PackedSequence, which then comes back.
-            state: the state to start from, as a former call returned it; None starts afresh.
-            lengths: (B,) how many steps of each row count, 0 to T; later outputs are 0, inputs not read.
-            reset: (T, B) booleans, (B, T) if batch_first, (T,) if xs has no batch axis; where true, the row
-                starts afresh before the step.
+            input: the sequence, see the class; or a PackedSequence, and then the output is one too.
+            hx: the first state, as an earlier call returned it (default: zeros or the learned state).
+            lengths: (B,) number of valid steps of each row, 0 to T. Later outputs are 0, later inputs are
+                ignored.
+            reset: (T, B) booleans, (B, T) if batch_first, (T,) if the input has no batch axis. Where true,
+                the row's state is reset before the step.
 
         Returns:
-            The outputs of the last layer at all steps, and the state after the last one.
+            The outputs of the last layer at all steps, and the state after the last step.
 
         Raises:
-            ValueError: a shape, length or dtype that does not fit; which one, and what was wanted.
+            ValueError: a shape, length or dtype is wrong.
         """
-        ys, after = self._forward(*self._laid_out(xs, state, lengths, reset))
-        if isinstance(xs, PackedSequence):
-            return pack_like(ys, xs), after
-        if self._cells()[0].lacks_batch(xs, lead=2):
-            return ys.squeeze(1), self._map(after, lambda s: s.squeeze(1))
-        return (ys.transpose(0, 1) if self.batch_first else ys), after
+        ys, after = self._run(*self._prepare_input(input, hx, lengths, reset))
+        if isinstance(input, PackedSequence):
+            return pack_like(ys, input), self._as_state(after)
+        if self._cells()[0].is_unbatched(input, lead=2):
+            return ys.squeeze(1), self._as_state(_map_state(after, lambda s: s.squeeze(1)))
+        return (ys.transpose(0, 1) if self.batch_first else ys), self._as_state(after)
 
-    def step(self, x: Tensor, state: Tensor | State | None = None) -> tuple[Tensor, Tensor | State]:
-        """One step of a stream: x (B, input_size, *space) or integers (B,) and the last state.
+    def step(self, input: Tensor, hx: Tensor | State | None = None) -> tuple[Tensor, StateT_co]:
+        """Run one step of a stream. Stepping through a sequence gives what `forward` gives for all of it.
 
-        Returns the output and the next state. Stepping through a sequence gives what `forward` gives for the
-        whole of it.
+        Args:
+            input: (B, input_size, *space), or integers (B,) with a dense map.
+            hx: the last state (default: zeros or the learned state).
+
+        Returns:
+            The output (B, C, *space) and the next state.
 
         Raises:
-            ValueError: the layer is bidirectional, or a shape does not fit.
+            ValueError: the layer is bidirectional, or a shape is wrong.
         """
         if self.directions == 2:
-            raise ValueError("a bidirectional layer cannot stream: its backward half begins at the end")
-        self._cells()[0].check_input(x, lead=1)
-        states = None if state is None else self._unstack(state, (x.shape[0],), x.shape[2:])
+            raise ValueError("bidirectional layers cannot step: the backward direction starts at the end")
+        self._cells()[0].check_input(input, lead=1)
+        states = None if hx is None else self._unstack(hx, (input.shape[0],), input.shape[2:])
         finals: list[State] = []
+        x = input
         for k, cell in enumerate(self._cells()):
             if k and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
@@ -174,75 +212,81 @@ class Recurrent(nn.Module):
             job = self._job(k, cell, gx, states[k] if states else None, x)
             (x,), final = kernels.run_step(job, partial(loop, cell=cell), self.kernel)
             finals.append(final)
-        return x, self._stack(finals)
+        return x, self._as_state(self._stack(finals))
 
-    def which(self, xs: Tensor | PackedSequence, state: Tensor | State | None = None) -> str:
-        """The name of the kernel that would run the first layer on `xs`; "loop" is the readable loop."""
-        steps, state, lengths, _ = self._laid_out(xs, state)
+    def which(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> str:
+        """Return the name of the kernel that would run the first layer; "loop" is the reference loop."""
+        xs, hx, lengths, _ = self._prepare_input(input, hx)
         cell = self._cells()[0]
-        gx = project(cell, steps, self.kernel)
-        states = None if state is None else self._unstack(state, steps.shape[1:2], steps.shape[3:])
-        job = self._job(0, cell, gx, states[0] if states else None, steps, lengths=lengths)
+        gx = project(cell, xs, self.kernel)
+        states = None if hx is None else self._unstack(hx, xs.shape[1:2], xs.shape[3:])
+        job = self._job(0, cell, gx, states[0] if states else None, xs, lengths=lengths)
         return kernels.choose(job, self.kernel)
 
     def _cells(self) -> list[Cell]:
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
-    def _laid_out(
+    def _as_state(self, state: Tensor | State) -> StateT_co:
+        return cast(StateT_co, state)  # which of the two follows from the cells
+
+    def _prepare_input(
         self,
-        xs: Tensor | PackedSequence,
-        state: Tensor | State | None,
+        input: Tensor | PackedSequence,
+        hx: Tensor | State | None,
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | State | None, Tensor | None, Tensor | None]:
-        """What `forward` was given, looked at, with time first, then the batch."""
-        first, turned, shape = self._cells()[0], self.batch_first, None
-        packed = isinstance(xs, PackedSequence)
-        if isinstance(xs, PackedSequence):
+        """Check the arguments of `forward` and return them as (T, B, ...)."""
+        first, batch_first, unbatched = self._cells()[0], self.batch_first, False
+        if isinstance(input, PackedSequence):
             if lengths is not None:
-                raise ValueError("lengths is given, but a PackedSequence has its own: leave it out")
-            xs, lengths = unpack(xs)
-        elif first.lacks_batch(xs, lead=2):
-            turned, shape, xs = False, tuple(xs.shape[:1]), xs.unsqueeze(1)
-            state = None if state is None else self._map(state, lambda s: s.unsqueeze(1))
-        first.check_input(xs, lead=2, name="xs")
-        xs = xs.transpose(0, 1) if turned and not packed else xs
+                raise ValueError("lengths must not be given with a PackedSequence, which has its own")
+            xs, lengths = unpack(input)
+            first.check_input(xs, lead=2)
+        else:
+            xs, unbatched = input, first.is_unbatched(input, lead=2)
+            if unbatched:
+                batch_first, xs = False, xs.unsqueeze(1)
+                hx = None if hx is None else _map_state(hx, lambda s: s.unsqueeze(1))
+            first.check_input(xs, lead=2)
+            xs = xs.transpose(0, 1) if batch_first else xs
         steps, batch = xs.shape[:2]
         if steps < 1:
-            raise ValueError(f"xs has the shape {tuple(xs.shape)}: a sequence has one step at least")
+            raise ValueError(f"input must have at least one step, got the shape {tuple(xs.shape)}")
         if reset is not None:
-            shape = shape or ((batch, steps) if turned else (steps, batch))
+            shape = (steps,) if unbatched else (batch, steps) if batch_first else (steps, batch)
             if tuple(reset.shape) != shape or reset.dtype != torch.bool:
-                raise ValueError(f"reset is {tuple(reset.shape)} {reset.dtype}: it is {shape} torch.bool")
+                raise ValueError(f"reset must be {shape} torch.bool, got {tuple(reset.shape)} {reset.dtype}")
             if reset.device != xs.device:
-                raise ValueError(f"reset is on {reset.device}: it lies where xs does, on {xs.device}")
-            reset = reset.t() if turned else reset.view(steps, batch)
-        return xs, state, None if lengths is None else check_lengths(lengths, steps, batch, xs.device), reset
+                raise ValueError(f"reset must be on the input's device {xs.device}, got {reset.device}")
+            reset = reset.t() if batch_first else reset.view(steps, batch)
+        return xs, hx, None if lengths is None else check_lengths(lengths, steps, batch, xs.device), reset
 
-    def _forward(
-        self, xs: Tensor, state: Tensor | State | None, lengths: Tensor | None, reset: Tensor | None
+    def _run(
+        self, xs: Tensor, hx: Tensor | State | None, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, Tensor | State]:
-        states = None if state is None else self._unstack(state, xs.shape[1:2], xs.shape[3:])
-        if (
-            lengths is not None
-        ):  # behind its end a row neither restarts nor reads: a NaN would reach gradients
-            xs, reset = within(xs, lengths), None if reset is None else within(reset, lengths)
+        states = None if hx is None else self._unstack(hx, xs.shape[1:2], xs.shape[3:])
+        if lengths is not None:  # padding is neither read nor reset: a NaN in it would reach the gradients
+            xs, reset = mask_padding(xs, lengths), None if reset is None else mask_padding(reset, lengths)
         finals: list[State] = []
-        cells, again = self._cells(), self._recomputes()
+        cells, recompute = self._cells(), self._recomputes()
         for first in range(0, len(cells), self.directions):
             if first and self.dropout:
                 xs = nn.functional.dropout(xs, self.dropout, self.training)
             outputs = []
             for k in range(first, first + self.directions):
                 cell, backward = cells[k], k > first
-                seen, restart = xs, reset
+                inputs, resets = xs, reset
                 if backward:
-                    seen = flip(xs, lengths)
-                    restart = None if reset is None else flip(backward_reset(reset), lengths)
-                gx = stand_in(cell, seen) if again else project(cell, seen, self.kernel)
-                job = self._job(k, cell, gx, states[k] if states else None, xs, restart, lengths)
+                    inputs = flip(xs, lengths)
+                    resets = None if reset is None else flip(backward_reset(reset), lengths)
+                gx = placeholder(cell, inputs) if recompute else project(cell, inputs, self.kernel)
+                job = self._job(k, cell, gx, states[k] if states else None, xs, resets, lengths)
                 run = partial(kernels.run, loop=partial(loop, cell=cell), kernel=self.kernel)
-                ys, final = in_pieces(cell, seen, job, run, self.kernel) if again else run(job)
+                if recompute:
+                    ys, final = checkpointed_segments(cell, inputs, job, run, self.kernel)
+                else:
+                    ys, final = run(job)
                 outputs.append(flip(ys, lengths) if backward else ys)
                 finals.append(final)
             xs = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
@@ -259,12 +303,14 @@ class Recurrent(nn.Module):
         lengths: Tensor | None = None,
     ) -> Job:
         dtype = xs.dtype if xs.is_floating_point() else gx.dtype
-        fresh = cell.start(gx[0], dtype)
+        reset_state = cell.zero_state(gx[0], dtype)
         if len(self.initial):
             space = (1,) * (gx.ndim - 3)
             parts = self.initial[k].split(self.state_sizes)
-            fresh = tuple(p.view(-1, *space).expand_as(f) for p, f in zip(parts, fresh, strict=True))
-        state = fresh if state is None else state
+            reset_state = tuple(
+                p.view(-1, *space).expand_as(zero) for p, zero in zip(parts, reset_state, strict=True)
+            )
+        state = reset_state if state is None else state
         drop = zone = None
         if self.training and self.recurrent_dropout:
             drop = nn.functional.dropout(torch.ones_like(state[0]), self.recurrent_dropout)
@@ -273,22 +319,23 @@ class Recurrent(nn.Module):
             zone = tuple(gx.new_full(shape, self.zoneout, dtype=dtype) for shape in full)
             if self.training:
                 zone = tuple(torch.bernoulli(z) for z in zone)
-        return Job(cell.plan(), gx, state, fresh, reset, lengths, drop, zone)
+        return Job(cell.plan(), gx, state, reset_state, reset, lengths, drop, zone)
 
     def _recomputes(self) -> bool:
-        if torch.compiler.is_compiling():  # which decides for itself what it keeps
+        if torch.compiler.is_compiling():  # the compiler chooses what to store
             return False
-        # transforms of torch.func know no checkpoints
+        # transforms of torch.func do not support checkpointing
         return self.recompute and torch.is_grad_enabled() and not kernels.is_transformed()
-
-    def _map(self, state: Tensor | State, change: Callable[[Tensor], Tensor]) -> Tensor | State:
-        return change(state) if isinstance(state, Tensor) else tuple(change(s) for s in state)
 
     def _stack(self, finals: list[State]) -> Tensor | State:
         stacked = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
         return stacked[0] if len(stacked) == 1 else stacked
 
-    def _unstack(self, state: Tensor | State, batch: tuple[int, ...], space: torch.Size) -> list[State]:
-        stacked = (state,) if isinstance(state, Tensor) else tuple(state)
+    def _unstack(self, hx: Tensor | State, batch: tuple[int, ...], space: torch.Size) -> list[State]:
+        stacked = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         check_state(stacked, self.state_sizes, (len(self.cells), *batch), space)
         return list(zip(*(s.unbind(0) for s in stacked), strict=True))
+
+
+def _map_state(state: Tensor | State, function: Callable[[Tensor], Tensor]) -> Tensor | State:
+    return function(state) if isinstance(state, Tensor) else tuple(function(s) for s in state)

@@ -8,7 +8,7 @@ of its weights and biases turned, and turning a sign loses no bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ def stack(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts))
 
 
-def gru_cell(halves: Halves, *, reset: str) -> GRUCell:
+def gru_cell(halves: Halves, *, reset: Literal["before", "after"]) -> GRUCell:
     """The cell of these weights; `reset` as in `GRUCell`."""
     _check(halves, gates=3)
     c_in, hidden = halves.x.shape[1], halves.h.shape[1]
@@ -121,7 +121,7 @@ def lstm_cell(halves: Halves, projection: Tensor | None = None) -> LSTMCell:
     return cell
 
 
-def rnn_cell(halves: Halves, nonlinearity: str) -> RNNCell:
+def rnn_cell(halves: Halves, nonlinearity: Literal["tanh", "relu"]) -> RNNCell:
     """The cell of these weights; `nonlinearity` as in `RNNCell`."""
     _check(halves, gates=1)
     c_in, hidden = halves.x.shape[1], halves.h.shape[1]

@@ -18,7 +18,7 @@ Dropout is not carried over: it changes no output of a trained layer; set it ane
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ def lstm(weights: Sequence[Any]) -> Recurrent:
     return _layer(weights, lambda x, h, bias: lstm_cell(Halves(turn(x), turn(h), bias)))
 
 
-def simple_rnn(weights: Sequence[Any], *, activation: str = "tanh") -> Recurrent:
+def simple_rnn(weights: Sequence[Any], *, activation: Literal["tanh", "relu"] = "tanh") -> Recurrent:
     """The layer of a Keras SimpleRNN's arrays; `activation` is "tanh" or "relu".
 
     h' = act(x W + h U + b): kernels (in, units) turn to (hidden, in), every bit is kept.

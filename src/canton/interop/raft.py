@@ -52,9 +52,9 @@ class SepConvGRUCell(Cell):
     def project(self, x: Tensor, *, fast: bool = False) -> Tensor:
         return torch.cat([self.across.project(x, fast=fast), self.down.project(x, fast=fast)], dim=1)
 
-    def advance(self, gx: Tensor, state: State, drop: Tensor | None = None) -> State:
+    def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
         across, down = gx.chunk(2, dim=1)
-        return self.down.advance(down, self.across.advance(across, state, drop), drop)
+        return self.down.advance(down, self.across.advance(across, state, dropout_mask), dropout_mask)
 
 
 def raft(state_dict: StateDict, prefix: str = "") -> Recurrent:

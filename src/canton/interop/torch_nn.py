@@ -126,7 +126,7 @@ def _cell(module: nn.RNNBase, name: str) -> Cell:
     halves = Halves(x, h, bias)
     if isinstance(module, nn.LSTM):
         return lstm_cell(halves, getattr(module, f"weight_hr{name}").detach() if module.proj_size else None)
-    return rnn_cell(halves, str(module.nonlinearity))
+    return rnn_cell(halves, "relu" if module.nonlinearity == "relu" else "tanh")
 
 
 @torch.no_grad()

@@ -213,7 +213,7 @@ class MotionModel(nn.Module):
 
     def _remember(
         self,
-        memory: Recurrent,
+        memory: Recurrent[Tensor],
         xs: Tensor,
         before: Iterator[Tensor],
         reset: Tensor | None,

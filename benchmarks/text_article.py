@@ -11,28 +11,22 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import canton
 from canton.text import ARTICLE, generate, train
-from canton.text.train import ARTICLE_RECIPE
 from compare.runner import machine
 
 
 def main(file: str, minutes: str) -> None:
     torch.set_num_threads(1)
-    recipe = {name: ARTICLE_RECIPE[name] for name in ("batch", "length", "rate", "weight_decay", "warm_up")}
+    config = replace(ARTICLE, minutes=float(minutes))
     with tempfile.TemporaryDirectory() as folder:
-        done = train(
-            Path(folder) / "model.safetensors",
-            [Path(file)],
-            minutes=float(minutes),
-            architecture=ARTICLE,
-            clock=time.process_time,
-            **recipe,
-        )
+        out = Path(folder) / "model.safetensors"
+        done = train(config, out=out, files=[Path(file)], clock=time.process_time)
     assert done is not None
     text = b"".join(generate(done.model, 1000, seed=1)).decode()
     result = {
@@ -40,7 +34,7 @@ def main(file: str, minutes: str) -> None:
         "processor_minutes": float(minutes),
         "bits_per_byte": done.held_out,
         "steps": done.report.step,
-        "recipe": recipe,
+        "recipe": config.to_header()["training"],
         "text": text,
         "machine": machine(),
         "versions": {"canton": canton.__version__, "torch": torch.__version__},

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.text import Architecture, ByteModel, train
+from canton.text import Architecture, ByteModel, TrainConfig, train
 from compare.runner import machine
 
 TARGET = Path(__file__).parent / "results" / "text_cells.json"
@@ -44,14 +44,9 @@ def main(file: str, minutes: str, rate: str, *cells: str) -> None:
         hidden = min(sizes, key=lambda hidden, cell=cell: abs(weights(plain(cell, hidden)) - wanted))
         architecture = plain(cell, hidden)
         with tempfile.TemporaryDirectory() as folder:
-            done = train(
-                Path(folder) / "model.safetensors",
-                [Path(file)],
-                minutes=float(minutes),
-                architecture=architecture,
-                rate=float(rate),
-                clock=time.process_time,
-            )
+            config = TrainConfig(model=architecture, minutes=float(minutes), learning_rate=float(rate))
+            out = Path(folder) / "model.safetensors"
+            done = train(config, out=out, files=[Path(file)], clock=time.process_time)
         assert done is not None
         found = {
             "hidden": hidden,

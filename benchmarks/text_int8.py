@@ -16,13 +16,14 @@ import math
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import canton
-from canton.text import ARTICLE, Architecture, ByteModel, Corpus, load_model, score, train
+from canton.text import ARTICLE, ByteModel, Corpus, TrainConfig, load_model, score, train
 from canton.text.corpus import Bytes
 from canton.text.engine.build import native_writer
 from canton.text.generate import read
@@ -69,18 +70,13 @@ def measured(model: ByteModel, corpus: Corpus) -> dict[str, float]:
 def main(file: str, minutes: str = "2") -> None:
     torch.set_num_threads(1)
     corpus, rows = Corpus([Path(file)]), {}
-    architectures: dict[str, Architecture | None] = {"default": None, "article": ARTICLE}
+    configs = {"default": TrainConfig(), "article": TrainConfig(model=ARTICLE.model)}
     rows["shipped, its own held-out part"] = measured(load_model(SHIPPED).model, Corpus())
-    for name, architecture in architectures.items():
+    for name, config in configs.items():
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "model.safetensors"
-            train(
-                out,
-                [Path(file)],
-                minutes=float(minutes),
-                architecture=architecture,
-                clock=time.process_time,
-            )
+            config = replace(config, minutes=float(minutes))
+            train(config, out=out, files=[Path(file)], clock=time.process_time)
             rows[f"{name}, {minutes} minutes, {Path(file).name}"] = measured(load_model(out).model, corpus)
     for name, row in rows.items():
         print(

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 import canton
-from canton.text import Trained, train
+from canton.text import TrainConfig, Trained, train
 from compare.runner import machine
 
 TARGET = Path(__file__).parent / "results" / "text_quality.json"
@@ -34,7 +34,7 @@ def main() -> None:
     for file in given.files:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(given.models or folder) / f"{file.stem}_{given.minutes:g}.safetensors"
-            done = train(out, [file], minutes=given.minutes, clock=time.process_time)
+            done = train(TrainConfig(minutes=given.minutes), out=out, files=[file], clock=time.process_time)
         assert done is not None
         print(f"{file.name}, {given.minutes:g} minutes: {done.held_out:.4f} bits per byte", flush=True)
         note(f"{file.name}, {given.minutes:g} minutes", done)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from canton.text import Architecture, train
+from canton.text import Architecture, TrainConfig, train
 
 SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
 SMALL = Architecture(hidden=288, contexts=(), counts=(), words=())
@@ -24,7 +24,7 @@ SMALL = Architecture(hidden=288, contexts=(), counts=(), words=())
 def main(minutes: str) -> None:
     torch.set_num_threads(1)
     SHIPPED.parent.mkdir(exist_ok=True)
-    done = train(SHIPPED, minutes=float(minutes), architecture=SMALL, clock=time.process_time)
+    done = train(TrainConfig(model=SMALL, minutes=float(minutes)), out=SHIPPED, clock=time.process_time)
     assert done is not None
     print(f"{done.held_out:.4f} bits per byte, {SHIPPED.stat().st_size} bytes")
 

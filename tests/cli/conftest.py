@@ -74,12 +74,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
-    from canton.text import Architecture, train
+    from canton.text import Architecture, TrainConfig, train
 
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
     small = Architecture(hidden=24, embedding=12, contexts=((2, 64),))
-    train(file, [text], architecture=small, batch=4, length=16, steps=150, rate=2e-2)
+    config = TrainConfig(model=small, batch_size=4, sequence_length=16, steps=150, learning_rate=2e-2)
+    train(config, out=file, files=[text])
     return file
 
 

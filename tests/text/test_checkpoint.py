@@ -133,7 +133,7 @@ def header_of(table: bytes) -> Callable[[Path], None]:
         (missing_weight, "needs the weight logits.bias"),
         (extra_weight, "weight x in it is not of its architecture"),
         (whole_numbers, "int64"),
-        (no_architecture, "architecture is not one"),
+        (no_architecture, "Architecture"),
         (a_picture, "not a safetensors file"),
         (huge_header, "not a safetensors file"),
         (Path.mkdir, "is a directory"),

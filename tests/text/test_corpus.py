@@ -106,7 +106,7 @@ def test_bytes_that_will_not_do(tmp_path: Path, corpus: Corpus) -> None:
             Corpus(files)
     one = tmp_path / "one"
     one.write_bytes(b"x")
-    with pytest.raises(UserError, match="1 bytes cannot be split"):
+    with pytest.raises(UserError, match="train_fraction"):
         Corpus([one])
     with pytest.raises(UserError, match="900 bytes, too few for 9 lanes of 100"):
         Lanes(corpus, batch=9, length=100)

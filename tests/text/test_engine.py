@@ -8,15 +8,16 @@ import torch
 
 from canton.kernels import cpu
 from canton.text import utf8
+from canton.text.config import ARTICLE, Architecture
 from canton.text.engine import engine, spec
 from canton.text.generate import generate, read, write
-from canton.text.model import ARTICLE, Architecture, ByteModel
+from canton.text.model import ByteModel
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
 
 MODELS = {
-    "article": ARTICLE,
+    "article": ARTICLE.model,
     "contexts": Architecture(
         hidden=33, embedding=11, contexts=((2, 64), (4, 128)), counts=(), words=(), recent=(), recent_words=()
     ),
@@ -153,7 +154,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
 
 
 WIDE = {
-    "article": ARTICLE,
+    "article": ARTICLE.model,
     "stack": Architecture(
         hidden=165,
         layers=2,

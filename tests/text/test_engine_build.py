@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(bool(cpu.why_not()), reason=str(cpu.why_not()))
 TEXT = np.frombuffer(("It's said, Hello wörld 42; Hello there. " * 30).encode(), np.uint8)
 
 SHAPES = (
-    ARTICLE,
+    ARTICLE.model,
     Architecture(hidden=40, memory=90),
     Architecture(
         hidden=33, layers=2, contexts=((2, 512), (5, 1024)), recent=(1, 7), recent_words=(3,), memory=30
@@ -72,7 +72,7 @@ def test_the_same_bytes(instruction_set: str, shape: Architecture, character: in
 
 
 def test_int8_is_near() -> None:
-    model = opinionated(ARTICLE)
+    model = opinionated(ARTICLE.model)
     logits, state = read(model, b"\nHello")
     uniforms = np.zeros(50)  # with one byte to choose from, both walk the same way as long as they agree
     ways = {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "character": None, "room": 50}

@@ -67,7 +67,7 @@ def test_bits_are_what_the_definition_says(model: ByteModel, stretch: int) -> No
 def test_one_lane_is_exact_and_many_are_near(model: ByteModel, tmp_path: Path) -> None:
     file = tmp_path / "text"
     file.write_bytes(np.random.default_rng(0).choice(TEXT, 9000).tobytes())
-    corpus = Corpus([file], share=0.2)
+    corpus = Corpus([file], train_fraction=0.2)
     whole = definition(model, corpus.read(0, 9000))
     exact = bits_per_byte(model, corpus, 1800, 9000, lanes=1, run_up=1800)
     assert exact == pytest.approx(whole[1800:].mean(), abs=1e-5)

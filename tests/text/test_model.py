@@ -14,7 +14,7 @@ SHAPES = [
     Architecture(cell=cell, hidden=10, layers=layers, embedding=6, contexts=contexts, head=head, dropout=0.3)
     for cell in CELLS
     for layers, contexts, head in ((1, (), 0), (2, ((2, 8), (4, 16)), 5))
-] + [ARTICLE]
+] + [ARTICLE.model]
 
 
 @pytest.mark.parametrize("architecture", SHAPES, ids=str)
@@ -71,7 +71,7 @@ def test_a_context_is_the_bytes_that_end_here() -> None:
 
 
 def test_the_articles_model_is_seven_weights() -> None:
-    model = ByteModel(ARTICLE)
+    model = ByteModel(ARTICLE.model)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     assert sorted(shapes.values()) == sorted(
         [(768, 256), (512, 256), (256, 256), (64, 256), (64,), (256, 64), (256,)]
@@ -79,7 +79,7 @@ def test_the_articles_model_is_seven_weights() -> None:
 
 
 def test_the_articles_model_computes_what_the_article_says() -> None:
-    model = ByteModel(ARTICLE).double().eval()
+    model = ByteModel(ARTICLE.model).double().eval()
     read = torch.randint(0, 256, (6, 1))
     cell = model.layers[0].cells[0]
     x_map, zr_map, c_map = cell.input_map.weight, cell.hidden_map.weight, cell.candidate_map.weight
@@ -110,7 +110,7 @@ def test_an_architecture_survives_json() -> None:
 
     for architecture in SHAPES:
         assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
-    for spoilt in (None, {}, {**ARTICLE.to_json(), "x": 1}, {**ARTICLE.to_json(), "hidden": "9"},
-                   {**ARTICLE.to_json(), "contexts": 3}):  # fmt: skip
+    for spoilt in (None, {}, {**ARTICLE.model.to_json(), "x": 1}, {**ARTICLE.model.to_json(), "hidden": "9"},
+                   {**ARTICLE.model.to_json(), "contexts": 3}):  # fmt: skip
         with pytest.raises(UserError):
             Architecture.from_json(spoilt)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from canton.text.config import Architecture
 from canton.text.corpus import Corpus, Lanes
 from canton.text.likelihood import surprisals
-from canton.text.model import Architecture, ByteModel
+from canton.text.model import ByteModel
 from canton.text.ngram.history import Recall, Reminded
 from canton.text.ngram.keys import WORD_REACH, Run, numbers
 from canton.text.types import SLOTS, Evidence
@@ -59,7 +60,7 @@ def test_lanes_are_told_what_stands_before_them(
     monkeypatch.setattr("canton.text.ngram.history.BLOCK", block)
     text = np.random.default_rng(0).choice(np.frombuffer(b"abc d", np.uint8), 600)
     (tmp_path / "text").write_bytes(text.tobytes())
-    lanes = Lanes(Corpus([tmp_path / "text"], share=0.5), batch=3, length=7)
+    lanes = Lanes(Corpus([tmp_path / "text"], train_fraction=0.5), batch=3, length=7)
     reminded = Reminded(lanes, RECALL)
     wanted = RECALL.reach + RECALL.memory
     for step in [*range(lanes.steps_a_round), 1, 5]:  # going back, as a run that is resumed does
@@ -76,7 +77,7 @@ def test_lanes_are_told_what_stands_before_them(
 
 def test_no_lane_finds_what_it_is_still_to_read(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(bytes(range(1, 255)))  # no byte comes twice
-    lanes = Lanes(Corpus([tmp_path / "text"], share=0.8), batch=1, length=10)
+    lanes = Lanes(Corpus([tmp_path / "text"], train_fraction=0.8), batch=1, length=10)
     reminded = Reminded(lanes, Recall((Run(1),), memory=5000, reach=0))
     for step in range(4 * lanes.steps_a_round):
         recent = reminded(step).recent

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from canton.text.model import ARTICLE, Architecture, ByteModel
+from canton.text.config import ARTICLE, Architecture
+from canton.text.model import ByteModel
 from canton.text.ngram.table import count
 from canton.text.onnx.model import export_model
 from tolerances import assert_close
@@ -19,7 +20,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
 
 ARCHITECTURES = {
-    "article": ARTICLE,
+    "article": ARTICLE.model,
     "usual": Architecture(hidden=12, layers=2, embedding=8, contexts=((2, 64), (3, 128)), memory=60),
     "lstm": Architecture(
         cell="lstm", hidden=12, layers=2, embedding=8, head=6, contexts=((4, 512),), words=(), memory=5

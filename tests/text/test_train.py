@@ -8,21 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from canton.errors import UserError
 from canton.io.tensor_file import read_header
-from canton.text import Architecture, ByteModel, Progress, Trained, load_model, train
+from canton.text import Architecture, ByteModel, Progress, TrainConfig, Trained, load_model, train
 
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
 pytest.importorskip("safetensors", reason="safetensors is not here (canton-torch[text])")
 
 TINY = Architecture(cell="gru", hidden=16, layers=2, embedding=8, contexts=((2, 64),), dropout=0.1)
-SETTINGS = {"batch": 4, "length": 8, "seed": 3}
+CONFIG = TrainConfig(model=TINY, batch_size=4, sequence_length=8, seed=3, steps=40)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +37,25 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def go(out: Path, text: Path, **more: object) -> Trained:
-    architecture = None if more.get("resume") else more.pop("architecture", TINY)
-    settings = {} if more.get("resume") else {**SETTINGS, "steps": 40}
-    trained = train(out, [text], architecture=architecture, **{**settings, **more})  # type: ignore[arg-type]
+def go(
+    out: Path,
+    text: Path,
+    *,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    log_dir: Path | None = None,
+    **settings: Any,
+) -> Trained:
+    config = replace(CONFIG, **settings) if settings or not resume else None
+    trained = train(
+        config,
+        out=out,
+        files=[text],
+        resume=resume,
+        log_dir=log_dir,
+        on_progress=on_progress,
+        progress_seconds=0.0,
+    )
     assert trained is not None
     return trained
 
@@ -48,7 +66,7 @@ def same(a: ByteModel, b: ByteModel) -> bool:
 
 def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     seen: list[Progress] = []
-    trained = go(tmp_path / "m", text, steps=300, rate=2e-2, show=seen.append, show_seconds=0.0, looks=4)
+    trained = go(tmp_path / "m", text, steps=300, learning_rate=2e-2, on_progress=seen.append, eval_count=4)
     assert trained.finished
     assert trained.held_out is not None
     assert trained.held_out < 2.5 < 2.7 < seen[0].bits_per_byte
@@ -56,9 +74,9 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     assert same(held.model, trained.model)
     assert held.checkpoint is None
     assert held.header["held_out_bits_per_byte"] == trained.held_out
-    assert held.header["training"]["steps_done"] == 300
-    assert held.header["training"]["files"] == [text.name]
-    assert held.header["training"]["batch"] == 4
+    assert held.header["steps_done"] == 300
+    assert held.header["corpus_files"] == [text.name]
+    assert held.header["training"]["batch_size"] == 4
     import hashlib
 
     assert held.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
@@ -76,13 +94,13 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
 @pytest.mark.parametrize("cell", ["gru", "lstm", "mgu", "rnn"])
 def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Path, cell: str) -> None:
     a = Architecture(cell=cell, hidden=8, layers=2, embedding=8, contexts=((2, 64),), dropout=0.1)
-    whole = go(tmp_path / "whole", text, architecture=a)
+    whole = go(tmp_path / "whole", text, model=a)
 
     def interrupt(now: Progress) -> None:
         if now.step == 17:
             os.kill(os.getpid(), signal.SIGINT)
 
-    part = go(tmp_path / "part", text, architecture=a, show=interrupt, show_seconds=0.0, looks=0)
+    part = go(tmp_path / "part", text, model=a, on_progress=interrupt, eval_count=0)
     assert not part.finished
     assert read_header(tmp_path / "part")["step"] == part.report.step
     assert load_model(tmp_path / "part").model.architecture == a  # what is saved can be used
@@ -114,7 +132,7 @@ def test_ctrl_c_while_it_is_measured_keeps_the_run(
 
 def test_looking_and_saving_change_nothing(tmp_path: Path, text: Path) -> None:
     plain = go(tmp_path / "a", text)
-    busy = go(tmp_path / "b", text, show=lambda now: None, show_seconds=0.0, looks=10, save_seconds=0.0)
+    busy = go(tmp_path / "b", text, on_progress=lambda now: None, eval_count=10, save_seconds=0.0)
     assert same(plain.model, busy.model)
 
 
@@ -129,7 +147,7 @@ def test_the_callers_random_state_is_left_alone(tmp_path: Path, text: Path) -> N
 
 
 KILLED = [
-    "--batch", "4", "--length", "8", "--hidden", "16", "--layers", "2", "--dropout", "0.1",
+    "--batch-size", "4", "--sequence-length", "8", "--hidden", "16", "--layers", "2", "--dropout", "0.1",
     "--preset", "article", "--steps", "400", "--seed", "3", "--quiet",
 ]  # fmt: skip
 
@@ -143,7 +161,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, text: Path) -> No
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(["text", "train", str(text), "--out", str(whole), *KILLED]) == 0
-    process = subprocess.Popen(command(str(text), "--out", str(killed), "--save-every", "0", *KILLED))
+    process = subprocess.Popen(command(str(text), "--out", str(killed), "--save-seconds", "0", *KILLED))
     try:
         deadline = time.monotonic() + 60
         while not (killed.exists() and read_header(killed).get("step", 400) >= 20):
@@ -166,13 +184,14 @@ TWO = """
 import json, sys
 from pathlib import Path
 import torch
-from canton.text import Architecture, train
+from canton.text import Architecture, TrainConfig, train
 torch.set_num_threads(1)
 losses = []
 a = Architecture(hidden=16, embedding=8, contexts=((2, 64),), dropout=0.0)
 processes = int(sys.argv[3])
-train(Path(sys.argv[2]), [Path(sys.argv[1])], architecture=a, batch=4, length=8, steps=25,
-      processes=processes, show=lambda now: losses.append(now.bits_per_byte), show_seconds=0.0, looks=0)
+config = TrainConfig(model=a, batch_size=4, sequence_length=8, steps=25, processes=processes, eval_count=0)
+train(config, out=Path(sys.argv[2]), files=[Path(sys.argv[1])],
+      on_progress=lambda now: losses.append(now.bits_per_byte), progress_seconds=0.0)
 if losses:
     Path(sys.argv[2] + ".json").write_text(json.dumps(losses))
 """
@@ -202,7 +221,7 @@ def test_tensorboard_gets_the_curves(tmp_path: Path, text: Path) -> None:
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not here"
     )
-    go(tmp_path / "m", text, log=tmp_path / "log", show_seconds=0.0)
+    go(tmp_path / "m", text, log_dir=tmp_path / "log")
     events = accumulator.EventAccumulator(str(tmp_path / "log"))
     events.Reload()
     assert {"bits_per_byte", "learning_rate", "held_out_bits_per_byte"} <= set(events.Tags()["scalars"])
@@ -220,16 +239,16 @@ def test_what_cannot_be_resumed(tmp_path: Path, text: Path) -> None:
         if now.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    go(tmp_path / "part", text, show=interrupt, show_seconds=0.0, looks=0)
+    go(tmp_path / "part", text, on_progress=interrupt, eval_count=0)
     before = (tmp_path / "part").read_bytes()
-    with pytest.raises(UserError, match="begun with steps 40, not 50"):
+    with pytest.raises(UserError, match="steps 40, got 50"):
         go(tmp_path / "part", text, resume=True, steps=50)
-    with pytest.raises(UserError, match="begun with files"):
+    with pytest.raises(UserError, match="started on files"):
         go(tmp_path / "part", tmp_path / "done", resume=True)
     content = text.read_bytes()
     try:
         text.write_bytes(content[:-1] + b"?")
-        with pytest.raises(UserError, match="other bytes than these"):
+        with pytest.raises(UserError, match="files differ"):
             go(tmp_path / "part", text, resume=True)
     finally:
         text.write_bytes(content)
@@ -238,7 +257,8 @@ def test_what_cannot_be_resumed(tmp_path: Path, text: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rate": -1.0}, {"rate": float("nan")}, {"clip": 0.0}, {"share": 1.0}, {"batch": 0}, {"length": 10**6},
+    [{"learning_rate": -1.0}, {"learning_rate": float("nan")}, {"grad_clip": 0.0}, {"train_fraction": 1.0},
+     {"batch_size": 0}, {"batch_size": "4"}, {"sequence_length": 10**6}, {"minutes": 1.0},
      {"steps": 0}, {"steps": None, "minutes": -1.0}],
 )  # fmt: skip
 def test_a_setting_that_will_not_do_writes_nothing(

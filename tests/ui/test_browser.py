@@ -33,12 +33,12 @@ SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from canton.text import Architecture, train
+    from canton.text import Architecture, TrainConfig, train
     from canton.ui.app import serve
 
     folder = tmp_path_factory.mktemp("models")
     small = Architecture(hidden=24, embedding=12, contexts=(), counts=(), words=())
-    train(folder / "small.safetensors", steps=20, architecture=small, looks=0)
+    train(TrainConfig(model=small, steps=20), out=folder / "small.safetensors")
     with serve(folder, port=0) as url:
         yield url
 

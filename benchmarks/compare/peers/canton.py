@@ -45,5 +45,5 @@ def generate(work: Workload, precision: str = "float32") -> common.Run:
     """Writing with the article's text model."""
     from canton import text
 
-    model = text.ByteModel(text.ARTICLE)
+    model = text.ByteModel(text.ARTICLE.model)
     return lambda: b"".join(text.generate(model, work.steps, only_utf8=False, precision=precision))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from canton.cli.info import info
+from canton.cli.options import ConfigCommand
 from canton.cli.text.export import export
 from canton.cli.text.generate import generate
 from canton.cli.text.score import score
@@ -34,7 +35,7 @@ app.add_typer(text, name="text")
 app.add_typer(track, name="track")
 app.command()(info)
 app.command()(ui)
-text.command()(train)
+text.command(cls=ConfigCommand)(train)
 text.command()(generate)
 text.command()(score)
 text.command()(export)

@@ -1,19 +1,20 @@
 """Bytes: a corpus, a model that guesses the next one, and what can be done with it.
 
 from pathlib import Path
-from canton.text import generate, load_model, train
+from canton.text import TrainConfig, generate, load_model, train
 
-train(Path("model.safetensors"), minutes=2)
+train(TrainConfig(minutes=2), out=Path("model.safetensors"))
 model = load_model(Path("model.safetensors")).model
 print(b"".join(generate(model, 600)).decode())
 """
 
 from canton.text.checkpoint import ModelFile, load_model, save_model
+from canton.text.config import ARTICLE, Architecture, TrainConfig
 from canton.text.corpus import Corpus, map_file
 from canton.text.dynamic_eval import Adapter
 from canton.text.generate import generate
 from canton.text.likelihood import Scored, bits_per_byte, surprisals
-from canton.text.model import ARTICLE, Architecture, ByteModel
+from canton.text.model import ByteModel
 from canton.text.progress import Progress
 from canton.text.score import Totals, score
 from canton.text.train import Trained, train
@@ -28,6 +29,7 @@ __all__ = [
     "Progress",
     "Scored",
     "Totals",
+    "TrainConfig",
     "Trained",
     "bits_per_byte",
     "generate",

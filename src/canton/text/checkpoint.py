@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from canton.text.model import Architecture, ByteModel
+from canton.text.config import Architecture
+from canton.text.model import ByteModel
 from canton.text.ngram.table import packed, unpacked
 from canton.training import model_file
 from canton.training.checkpoint import Checkpoint

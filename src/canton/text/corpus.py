@@ -49,24 +49,24 @@ class Batch(NamedTuple):
 class Corpus:
     """The bytes of some files, one after the other. They are mapped, not read, so any size will do.
 
-    The first `share` of the bytes is for training, the rest is held out.
+    The first `train_fraction` of the bytes is for training, the rest is held out.
 
     Args:
         files: paths; none for the text that lies in every Python, `BUILT_IN`.
-        share: how much is for training, in (0, 1).
+        train_fraction: fraction of the bytes to train on, in (0, 1).
 
-    Raises: UserError if a file is missing, closed to us, a directory or empty, or `share` leaves a part
+    Raises: UserError if a file is missing, closed to us, a directory or empty, or a part is
     empty.
     """
 
-    def __init__(self, files: Sequence[Path] = (), *, share: float = 0.9) -> None:
+    def __init__(self, files: Sequence[Path] = (), *, train_fraction: float = 0.9) -> None:
         self._parts: list[Bytes] = [map_file(file) for file in files] or [_built_in()]
         self._ends = np.cumsum([len(part) for part in self._parts])
         self.names = [str(file) for file in files] or [BUILT_IN]
-        self.split = int(len(self) * share)
-        if not (0 < share < 1 and 0 < self.split < len(self) - 1):
+        self.split = int(len(self) * train_fraction)
+        if not (0 < train_fraction < 1 and 0 < self.split < len(self) - 1):
             raise UserError(
-                f"the corpus of {len(self)} bytes cannot be split at {share}: both parts need some bytes"
+                f"train_fraction {train_fraction} of {len(self)} bytes leaves a part empty: give more text"
             )
 
     def __len__(self) -> int:

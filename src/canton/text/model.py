@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +12,9 @@ from canton.cells.lstm import LSTM
 from canton.cells.mgu import MGU
 from canton.cells.rnn import RNN
 from canton.core.recurrent import Recurrent
-from canton.errors import UserError
+from canton.text.config import Architecture
 from canton.text.ngram.history import Recall
-from canton.text.ngram.keys import LONGEST, Run, hash_rows
+from canton.text.ngram.keys import hash_rows
 from canton.text.ngram.mixer import Votes, counted, latest
 from canton.text.ngram.table import Counts
 from canton.text.types import Evidence
@@ -30,136 +28,6 @@ CELLS: dict[str, Callable[[int, int, bool], Recurrent]] = {
     "mgu": lambda c_in, hidden, bias: MGU(c_in, hidden, bias=bias),
     "rnn": lambda c_in, hidden, bias: RNN(c_in, hidden, bias=bias),
 }
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What a byte model is built from; stored in its file.
-
-    Args:
-        cell: "gru" (reset before the map, the article's), "lstm", "mgu" or "rnn".
-        hidden: channels of each layer's state.
-        layers: how many, one on top of the other.
-        embedding: channels each byte becomes; 0 gives the bytes to the first layer as they are (one of 256).
-        contexts: pairs (n, rows): besides each byte, the n bytes that end there have a row of their own in a
-        table of
-            so many, found by hashing, and added to the embedding (Joulin et al. 2016, arXiv:1607.01759, do so
-            for words). Needs an embedding.
-        counts: for each n, it is counted in the training part which bytes followed the last n bytes; a place
-            in a text is told what was counted for it (`canton.text.ngram.table`, `canton.text.ngram.mixer`).
-        words: for each n, the same for the word under way with the n words before it.
-        rows: no more than so many runs of each kind are kept, the most frequent.
-        recent: for each n, the last n bytes are looked for in what was read just before, and what followed
-        there is
-            told as well (`canton.text.ngram.history`).
-        recent_words: for each n, the same for the word under way with the n words before it.
-        memory: in how many of the last bytes they are looked for; the state carries these.
-        head: width of a hidden layer (elu) before the logits, 0 for none.
-        skip: layers above the first also see the embedding, and the head sees all layers and the embedding;
-        the
-            embedding is normalised (LayerNorm).
-        bias: the cells' maps have one.
-        dropout: probability, in training, of dropping a channel of the embedding or of a layer's output.
-    """
-
-    cell: str = "gru"
-    hidden: int = 256
-    layers: int = 1
-    embedding: int = 128
-    contexts: tuple[tuple[int, int], ...] = ((2, 4096),)
-    counts: tuple[int, ...] = (2, 3, 4, 5, 6)
-    words: tuple[int, ...] = (0, 1, 2)
-    rows: int = 1 << 18
-    recent: tuple[int, ...] = (2, 3, 4, 6)
-    recent_words: tuple[int, ...] = (0, 1)
-    memory: int = 1 << 14
-    head: int = 0
-    skip: bool = True
-    bias: bool = True
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.cell not in CELLS:
-            raise UserError(f"cell is {self.cell!r}: it is one of {', '.join(CELLS)}")
-        for name, least in (("hidden", 1), ("layers", 1), ("embedding", 0), ("head", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is {self.dropout}: a probability lies in [0, 1)")
-        for name, low, high in (
-            ("counts", 1, LONGEST),
-            ("words", 0, 3),
-            ("recent", 1, LONGEST),
-            ("recent_words", 0, 3),
-        ):
-            value = getattr(self, name)
-            if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
-                raise UserError(f"{name} is {value}: different numbers from {low} to {high}")
-        for name in ("rows", "memory"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least 1")
-        if any(n < 2 or rows < 1 for n, rows in self.contexts):
-            raise UserError(f"contexts is {self.contexts}: pairs of at least (2 bytes, 1 row)")
-        if not self.embedding and (self.contexts or self.skip):
-            raise UserError("embedding is 0: contexts and skip need one")
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """What is counted."""
-        return (*(Run(n) for n in self.counts), *(Run(n, words=True) for n in self.words))
-
-    @property
-    def recent_runs(self) -> tuple[Run, ...]:
-        """What is looked for in what was just read."""
-        return (*(Run(n) for n in self.recent), *(Run(n, words=True) for n in self.recent_words))
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, table: Any) -> Architecture:
-        """The architecture of a file's header.
-
-        Raises: UserError if it is not one this version of Canton knows.
-        """
-        known = {field.name: field.type for field in fields(cls)}
-        if not isinstance(table, dict) or set(table) != set(known):
-            raise UserError("its architecture is not one that this version of Canton knows")
-        kinds: dict[str, tuple[type, ...]] = {
-            "str": (str,),
-            "int": (int,),
-            "bool": (bool,),
-            "float": (int, float),
-        }
-        for name, kind in known.items():
-            if str(kind) in kinds and not isinstance(table[name], kinds[str(kind)]):
-                raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
-        try:
-            contexts = tuple((int(n), int(rows)) for n, rows in table["contexts"])
-            runs = {
-                name: tuple(int(n) for n in table[name])
-                for name in ("counts", "words", "recent", "recent_words")
-            }
-        except (TypeError, ValueError) as error:
-            raise UserError(f"its architecture says {table!r}, which cannot be") from error
-        return cls(**{**table, **runs, "contexts": contexts})
-
-
-ARTICLE = Architecture(
-    hidden=256,
-    layers=1,
-    embedding=0,
-    contexts=(),
-    counts=(),
-    words=(),
-    recent=(),
-    recent_words=(),
-    head=64,
-    skip=False,
-    bias=False,
-    dropout=0.0,
-)
-"""The 2017 article's model: GRU of 256 without bias on the bytes as they are, dense 64, elu, dense 256."""
 
 
 class ByteModel(nn.Module):

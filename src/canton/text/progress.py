@@ -1,12 +1,13 @@
-"""What a run tells while it goes."""
+"""Progress reports of a training run."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from canton.text.config import TrainConfig
 from canton.text.corpus import Corpus
 from canton.text.generate import generate
 from canton.text.likelihood import bits_per_byte
@@ -17,11 +18,17 @@ from canton.training.fit import Report
 
 
 class Progress(NamedTuple):
-    """What a run tells while it goes.
+    """The state of a training run.
 
-    bits_per_byte: of the training text since the last time; held_out: of the held-out part, whenever it was
-    scored, else None; sample: bytes the model has just written, now and then, else None; seconds_left: a
-    guess.
+    Attributes:
+        step: steps done.
+        fraction: of the run that is done, 0 to 1.
+        bits_per_byte: on the training text since the last report.
+        bytes_per_second: training speed.
+        seconds, seconds_left: since the start, and estimated until the end.
+        learning_rate: of the last step.
+        held_out: bits per byte on part of the held-out text, if just scored, else None.
+        sample: bytes that the model has just generated, else None.
     """
 
     step: int
@@ -35,55 +42,63 @@ class Progress(NamedTuple):
     sample: bytes | None
 
 
-class Watch:
-    """Turns `fit`'s reports into `Progress`: speed, time left, and from time to time a sample and a held-out
-    score. `curve` gets a point of each.
+class ProgressMonitor:
+    """Turn the training loop's reports into `Progress`; pass it to `fit` as `report`.
+
+    It measures speed and time left, logs to TensorBoard and adds to the curve. `config.eval_count` times in a
+    run it generates a sample and scores part of the held-out text.
     """
 
     def __init__(
         self,
         model: ByteModel,
         corpus: Corpus,
-        settings: dict[str, Any],
-        show: Callable[[Progress], None] | None,
-        looks: int,
+        config: TrainConfig,
+        on_progress: Callable[[Progress], None] | None,
         log: Callable[[dict[str, float], int], None],
         checkpoint: Checkpoint | None,
         curve: Curve,
     ) -> None:
-        self.model, self.corpus, self.show, self.looks, self.log = model, corpus, show, looks, log
-        self.step_bytes = settings["batch"] * settings["length"]
+        self.model, self.corpus, self.curve = model, corpus, curve
+        self.on_progress, self.log, self.eval_count = on_progress, log, config.eval_count
+        self.step_bytes = config.batch_size * config.sequence_length
         self.last_step = checkpoint.step if checkpoint else 0
         self.last_seconds = checkpoint.seconds if checkpoint else 0.0
-        self.looked, self.looking = -1, 0.0
-        self.curve = curve
+        self.last_eval, self.eval_seconds = -1, 0.0
 
     def __call__(self, report: Report) -> None:
         bits = report.loss / math.log(2)
-        passed = max(report.seconds - self.last_seconds - self.looking, 1e-9)
-        speed = (report.step - self.last_step) * self.step_bytes / passed
+        seconds = max(report.seconds - self.last_seconds - self.eval_seconds, 1e-9)
+        speed = (report.step - self.last_step) * self.step_bytes / seconds
         self.last_step, self.last_seconds = report.step, report.seconds
-        held_out = sample = None
         began = time.monotonic()
-        look = int(report.fraction * self.looks)
-        if self.show is not None and self.looked < look < self.looks and not report.stopped:
-            if self.looked >= 0 or look > 0:
-                part = min(len(self.corpus), self.corpus.split + (1 << 14))
-                held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, part, run_up=512)
-                sample = b"".join(generate(self.model, 160, seed=look, temperature=0.8))
-                self.model.train()
-            self.looked = look
-        self.looking = time.monotonic() - began
+        held_out, sample = self._evaluate(report)
+        self.eval_seconds = time.monotonic() - began
         self.curve.note(report.step, report.seconds, bits)
         if held_out is not None:
             self.curve.held_out.append((report.step, held_out))
         numbers = {"bits_per_byte": bits, "learning_rate": report.learning_rate, "bytes_per_second": speed}
         self.log(numbers | ({} if held_out is None else {"held_out_part": held_out}), report.step)
-        if self.show is not None:
+        if self.on_progress is not None:
             left = report.seconds * (1 / max(report.fraction, 1e-9) - 1)
-            self.show(
+            self.on_progress(
                 Progress(
                     report.step, report.fraction, bits, speed, report.seconds, left, report.learning_rate,
                     held_out, sample,
                 )
             )  # fmt: skip
+
+    def _evaluate(self, report: Report) -> tuple[float | None, bytes | None]:
+        """Return a held-out score and a sample if an evaluation is due; not for the first report."""
+        due = int(report.fraction * self.eval_count)
+        if self.on_progress is None or report.stopped or not self.last_eval < due < self.eval_count:
+            return None, None
+        first = self.last_eval < 0 and due == 0
+        self.last_eval = due
+        if first:
+            return None, None
+        end = min(len(self.corpus), self.corpus.split + (1 << 14))
+        held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, end, run_up=512)
+        sample = b"".join(generate(self.model, 160, seed=due, temperature=0.8))
+        self.model.train()
+        return held_out, sample

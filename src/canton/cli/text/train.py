@@ -2,118 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from canton.cli.options import Given, config_options
 from canton.errors import UserError
 
 if TYPE_CHECKING:
-    from canton.text import Architecture
-
-Model = "The model"
-Run = "The run"
-Machine = "The machine"
+    from canton.text import TrainConfig
 
 
+def default_config() -> TrainConfig:
+    """Return the settings of a run without options."""
+    from canton.text import TrainConfig
+
+    return TrainConfig()
+
+
+@config_options(default_config)
 def train(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="What to learn from, any bytes; none: the documentation inside every Python."),
+        typer.Argument(help="Files to train on (default: the documentation inside every Python)."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")] = Path(
         "model.safetensors"
     ),
-    minutes: Annotated[float | None, typer.Option(help="Budget in minutes (2 if neither is given).")] = None,
-    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run in --out.")] = False,
     preset: Annotated[
-        str | None, typer.Option(help="article: the model of 2017, its batch and length.")
+        str | None, typer.Option(help="article: the defaults are the 2017 article's model and settings.")
     ] = None,
-    cell: Annotated[str | None, typer.Option(help="gru, lstm, mgu or rnn.")] = None,
-    hidden: Annotated[int | None, typer.Option(help="Channels of each layer's state.")] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers on top of each other.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Probability of dropping a channel.")] = None,
-    counts: Annotated[
-        bool, typer.Option("--counts/--no-counts", help="Look up what followed the same bytes before.")
+    ngrams: Annotated[
+        bool,
+        typer.Option(help="Use tables of the training text's n-grams (default: on).", show_default=False),
     ] = True,
-    recent: Annotated[
-        bool, typer.Option("--recent/--no-recent", help="Look up what followed in what was just read.")
+    history: Annotated[
+        bool,
+        typer.Option(
+            help="Search the text just read for the current n-grams (default: on).", show_default=False
+        ),
     ] = True,
-    batch: Annotated[int | None, typer.Option(help="Lanes read side by side.")] = None,
-    length: Annotated[int | None, typer.Option(help="Bytes of each lane a step.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients.")] = None,
-    share: Annotated[float | None, typer.Option(help="Share of the bytes to train on.")] = None,
-    seed: Annotated[int | None, typer.Option(help="What all chance is drawn from.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
-    processes: Annotated[int, typer.Option(help="How many, each with its own device.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed, 16-mixed, 64-true ...")] = "32-true",
-    log: Annotated[Path | None, typer.Option(help="A directory for TensorBoard.")] = None,
-    save_every: Annotated[float, typer.Option(help="Seconds between saves.")] = 60.0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
+    *,
+    given: Given,
+    log_dir: Annotated[Path | None, typer.Option(help="Directory for TensorBoard logs.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> int:
-    """Train a byte model. Ctrl-C saves the run; --resume goes on with it."""
+    """Train a byte model. Ctrl-C saves the run; --resume continues it."""
+    from dataclasses import replace
+
     from canton.cli.console.training_bar import Screen
     from canton.cli.curve import draw_beside
-    from canton.text import train as fit_model
-    from canton.text.train import ARTICLE_RECIPE
+    from canton.io.tensor_file import read_header
+    from canton.text import ARTICLE, TrainConfig
+    from canton.text import train as train_model
 
-    model: dict[str, Any] = {"cell": cell, "hidden": hidden, "layers": layers, "dropout": dropout}
-    if not counts:
-        model |= {"counts": (), "words": ()}
-    if not recent:
-        model |= {"recent": (), "recent_words": ()}
-    recipe: dict[str, Any] = {"batch": batch, "length": length, "rate": rate, "clip": clip}
-    architecture = _architecture({k: v for k, v in model.items() if v is not None}, preset, resume)
-    if preset is not None:
-        recipe = {k: ARTICLE_RECIPE[k] if v is None else v for k, v in recipe.items()}
-        recipe |= {k: ARTICLE_RECIPE[k] for k in ("weight_decay", "warm_up")}
-    with Screen(minutes=minutes, quiet=quiet) as screen:
-        trained = fit_model(
-            out,
-            files or [],
-            steps=steps,
-            minutes=minutes,
-            architecture=architecture,
-            share=share,
-            seed=seed,
+    if preset not in (None, "article"):
+        raise UserError(f"preset must be article, got {preset}")
+    if resume and preset:
+        raise UserError("--preset cannot be used with --resume: the run keeps its settings")
+    if resume:
+        config = TrainConfig.from_header(read_header(out))
+    else:
+        config = ARTICLE if preset else TrainConfig()
+    config = given.apply(config)
+    if not ngrams:
+        config = replace(config, model=replace(config.model, counts=(), words=()))
+    if not history:
+        config = replace(config, model=replace(config.model, recent=(), recent_words=()))
+    with Screen(minutes=config.budget_minutes, quiet=quiet) as screen:
+        trained = train_model(
+            config,
+            out=out,
+            files=files or [],
             resume=resume,
-            accelerator=device,
-            processes=processes,
-            precision=precision,
-            log=log,
-            show=screen.show,
-            looks=0 if quiet else 8,
-            save_seconds=save_every,
-            **recipe,
+            log_dir=log_dir,
+            on_progress=None if quiet else screen.show,
         )
-    if trained is None:  # a helper process of several
+    if trained is None:  # not the first of several processes
         return 0
     drawn = draw_beside(out, trained.curve, unit="bits per byte")
     if not trained.finished:
-        typer.echo(
-            f"stopped at step {trained.report.step}; the run is in {out}: go on with --resume --out {out}"
-        )
+        typer.echo(f"stopped at step {trained.report.step}; continue with: train --resume --out {out}")
         return 130
     typer.echo(
         f"{trained.held_out:.4f} bits per byte on {trained.held_out_bytes:,} held-out bytes, "
-        f"after {trained.report.step:,} steps in {trained.report.seconds:.0f} s; the model is {out}"
+        f"after {trained.report.step:,} steps in {trained.report.seconds:.0f} s; wrote {out}"
     )
     typer.echo(drawn)
     return 0
-
-
-def _architecture(given: dict[str, Any], preset: str | None, resume: bool) -> Architecture | None:
-    from canton.text import ARTICLE, Architecture
-
-    if preset not in (None, "article"):
-        raise UserError(f"preset is {preset!r}: there is one, article")
-    if resume and (given or preset):
-        first = next(iter(given), "preset")
-        raise UserError(f"--{first} belongs to the beginning of a run: leave it out with --resume")
-    if preset is None and not given:
-        return None
-    return replace(ARTICLE if preset else Architecture(), **given)

@@ -1,0 +1,181 @@
+"""The settings of a byte model and of its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from canton.errors import UserError
+from canton.text.ngram.keys import LONGEST, Run
+from canton.training.settings import check_settings, documented, from_json, setting, to_json
+
+
+@documented
+@dataclass(frozen=True)
+class Architecture:
+    """What a byte model is built from; its file stores it.
+
+    Raises:
+        UserError: a field is out of range.
+    """
+
+    cell: Literal["gru", "lstm", "mgu", "rnn"] = setting(
+        "gru", "Recurrent cell. The GRU resets before the map, as in the article."
+    )
+    hidden: int = setting(256, "Channels of each recurrent layer's state.", ge=1)
+    layers: int = setting(1, "Number of recurrent layers.", ge=1)
+    embedding: int = setting(
+        128, "Channels of a byte's embedding. 0: the first layer reads one-hot bytes.", ge=0
+    )
+    contexts: tuple[tuple[int, int], ...] = setting(
+        ((2, 4096),),
+        "Pairs (n, rows): the embedding of the last n bytes, in a hashed table of `rows` rows, is added to "
+        "the byte's own (Joulin et al. 2016, arXiv:1607.01759).",
+        option=False,
+    )
+    counts: tuple[int, ...] = setting(
+        (2, 3, 4, 5, 6), "For each n, a table of which bytes follow each run of n bytes.", option=False
+    )
+    words: tuple[int, ...] = setting(
+        (0, 1, 2), "For each n, a table of what follows the current word and the n before it.", option=False
+    )
+    rows: int = setting(1 << 18, "Rows of each n-gram table. The most frequent n-grams are kept.", ge=1)
+    recent: tuple[int, ...] = setting(
+        (2, 3, 4, 6), "For each n, the last n bytes are searched for in the history.", option=False
+    )
+    recent_words: tuple[int, ...] = setting(
+        (0, 1), "For each n, so are the current word and the n before it.", option=False
+    )
+    memory: int = setting(1 << 14, "Bytes of history that are searched. The state carries them.", ge=1)
+    head: int = setting(0, "Channels of a hidden layer (ELU) before the logits. 0: none.", ge=0)
+    skip: bool = setting(
+        True, "Normalise the embedding (LayerNorm) and feed it to every layer and to the output."
+    )
+    bias: bool = setting(True, "Give the cells' maps a bias.")
+    dropout: float = setting(
+        0.2, "Probability of dropping a channel of the embedding or of a layer's output.", ge=0, lt=1
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name, low, high in (
+            ("counts", 1, LONGEST), ("words", 0, 3), ("recent", 1, LONGEST), ("recent_words", 0, 3)
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
+                raise UserError(f"{name} must be different integers from {low} to {high}, got {value}")
+        if any(n < 2 or rows < 1 for n, rows in self.contexts):
+            raise UserError(f"contexts must be pairs (n >= 2, rows >= 1), got {self.contexts}")
+        if not self.embedding and (self.contexts or self.skip):
+            raise UserError("embedding must be >= 1 with contexts or skip, got 0")
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The kinds of n-gram that have a table."""
+        return (*(Run(n) for n in self.counts), *(Run(n, words=True) for n in self.words))
+
+    @property
+    def recent_runs(self) -> tuple[Run, ...]:
+        """The kinds of n-gram that are searched for in the history."""
+        return (*(Run(n) for n in self.recent), *(Run(n, words=True) for n in self.recent_words))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, table: Any) -> Architecture:
+        """Return the architecture of a file's header.
+
+        Raises:
+            UserError: its fields are not those of this version of Canton, or are out of range.
+        """
+        return from_json(cls, table)
+
+
+@documented
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of a training run; the model file stores them.
+
+    Raises:
+        UserError: a field is out of range.
+    """
+
+    model: Architecture = Architecture()
+    minutes: float | None = setting(
+        None, "Training time in minutes.", gt=0, default_help="2, if there is no --steps"
+    )
+    steps: int | None = setting(
+        None, "Training steps, in place of a time.", ge=1, default_help="no limit but the time"
+    )
+    batch_size: int = setting(32, "Streams of text read in parallel, over all processes.", ge=1)
+    sequence_length: int = setting(32, "Bytes of each stream per step.", ge=1)
+    learning_rate: float = setting(5e-3, "Peak learning rate.", gt=0)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0, le=1)
+    warmup: float = setting(0.03, "Fraction of the run in which the learning rate rises.", ge=0, le=1)
+    grad_clip: float = setting(0.25, "Gradient clipping norm.", gt=0)
+    train_fraction: float = setting(
+        0.9, "Fraction of the bytes to train on. The rest is held out for scoring.", gt=0, lt=1
+    )
+    seed: int = setting(0, "Random seed.", ge=0, le=2**63 - 1)
+    eval_count: int = setting(
+        8, "Evaluations during the run: a sample and a held-out score each.", ge=0, resumable=True
+    )
+    device: str = setting("cpu", "Device: cpu, cuda, mps or auto.", resumable=True)
+    processes: int = setting(1, "Number of processes, each with its own device.", ge=1, resumable=True)
+    precision: str = setting(
+        "32-true", "Precision: 32-true, bf16-mixed, 16-mixed or 64-true.", resumable=True
+    )
+    save_seconds: float = setting(60.0, "Seconds between saves.", ge=0, resumable=True)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.steps is not None and self.minutes is not None:
+            raise UserError(f"minutes must be omitted if steps is given, got {self.minutes}")
+        if self.batch_size % self.processes:
+            raise UserError(
+                f"batch_size must be a multiple of processes ({self.processes}), got {self.batch_size}"
+            )
+
+    @property
+    def budget_minutes(self) -> float | None:
+        """Minutes to train: 2 if neither `minutes` nor `steps` is given; None if `steps` is."""
+        return 2.0 if self.minutes is None and self.steps is None else self.minutes
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the entries of a model file's header: `architecture` and `training`."""
+        training = to_json(self)
+        return {"architecture": training.pop("model"), "training": training}
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any]) -> TrainConfig:
+        """Return the config that `to_header` wrote.
+
+        Raises:
+            UserError: the fields are not those of this version of Canton, or are out of range.
+        """
+        training = header.get("training")
+        return from_json(cls, isinstance(training, dict) and training | {"model": header.get("architecture")})
+
+
+ARTICLE = TrainConfig(
+    model=Architecture(
+        embedding=0,
+        contexts=(),
+        counts=(),
+        words=(),
+        recent=(),
+        recent_words=(),
+        head=64,
+        skip=False,
+        bias=False,
+        dropout=0.0,
+    ),
+    batch_size=256,
+    sequence_length=16,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+)
+"""The model of the 2017 article (a GRU of 256 without bias on one-hot bytes, dense 64, ELU, dense 256), with
+its batch size, sequence length and learning rate."""

@@ -17,7 +17,7 @@ pytest.importorskip("safetensors", reason="canton.classic needs safetensors (can
 import torch
 
 from canton.classic import GRU, BatchNorm, Can, Conv2D, Dense, LayerNorm, LayerNormDense
-from canton.classic.pickle_arrays import arrays_of, pickle_of
+from canton.classic.pickle_arrays import dump_arrays, load_arrays
 from canton.classic.weights_2017 import read_canton01, write_canton01
 from canton.errors import UserError
 
@@ -53,7 +53,7 @@ def test_reads_what_numpy_pickles(protocol: int) -> None:
     arrays = [
         a for a in some_arrays() if a.size or protocol > 2
     ]  # its empty bytes are a call of __builtin__.bytes
-    read = arrays_of(pickle.dumps(objects(arrays), protocol=protocol), "it")
+    read = load_arrays(pickle.dumps(objects(arrays), protocol=protocol), "it")
     assert len(read) == len(arrays)
     assert all(equal_bits(r, a) for r, a in zip(read, arrays, strict=True))
     assert all(r.flags.writeable for r in read)
@@ -84,7 +84,7 @@ def test_numpy_reads_what_we_write(tmp_path: Path) -> None:
     assert held.shape == (len(arrays),)
     assert held.dtype == object
     assert all(equal_bits(r, a) for r, a in zip(held, arrays, strict=True))
-    assert b"numpy._core" not in pickle_of([np.zeros(3)]), "NumPy 1 has no such module"
+    assert b"numpy._core" not in dump_arrays([np.zeros(3)]), "NumPy 1 has no such module"
 
 
 def models() -> list[Can]:

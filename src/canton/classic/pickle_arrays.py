@@ -1,18 +1,16 @@
-"""Arrays of numbers out of a pickle, and into one, without Python's unpickler: nothing in the pickle can run.
+"""Read and write pickled lists of NumPy arrays of numbers, without executing anything in the file.
 
-A pickle is a program for a small stack machine whose instructions may call any function by name. This
-reader runs the few instructions that NumPy's own pickles of arrays consist of. It imports nothing and calls
-nothing by name: a name is a string to it, and only four strings are known. Everything else is refused by
-its name.
+Source: Python's ``pickletools`` describes the opcodes, ``numpy.ndarray.__reduce__`` gives the states.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
 import pickletools
 import re
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,277 +18,233 @@ from canton.errors import UserError
 
 Array = np.ndarray[Any, Any]
 
-_RECONSTRUCT, _SCALAR, _NDARRAY, _DTYPE, _ENCODE = "reconstruct", "scalar", "ndarray", "dtype", "encode"
-_KNOWN = {
-    "numpy.core.multiarray _reconstruct": _RECONSTRUCT,
-    "numpy._core.multiarray _reconstruct": _RECONSTRUCT,
-    "numpy.core.multiarray scalar": _SCALAR,
-    "numpy._core.multiarray scalar": _SCALAR,
-    "numpy ndarray": _NDARRAY,
-    "numpy dtype": _DTYPE,
-    "_codecs encode": _ENCODE,  # how protocol 2 writes bytes: as text, and the text's encoding
-}
-_NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
-_PUSH = {
-    *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1"),
+_OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("BININT", "BININT1", "BININT2", "LONG1"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
+    *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
 }
-"""What puts a constant on the stack, from protocol 2 on, which is the oldest that NumPy wrote in Python 3."""
-_MOST_AXES = 32  # of NumPy 1.x
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_IGNORED = {"PROTO", "FRAME"}
-_MOST_INSTRUCTIONS = 2**21
-"""An array takes about 70, so that 30,000 weights fit; and no file makes the stack grow without end."""
+"""The opcodes in NumPy's pickles of arrays, from protocol 2 on. Dictionaries and sets are not among them:
+hashing a nested key that takes 200 bytes of file can last for ever."""
+_MAX_OPCODES = 2**21
+"""A weight takes about 70, so 30,000 weights fit. An opcode can take 100 times its size in memory."""
+_MAX_AXES = 32  # NumPy 1's limit
+_NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
 
 
-@dataclass
-class _Name:
-    """A global of the pickle: known, but nothing that could be called."""
-
-    meaning: str
+class _Refused(Exception):
+    """The pickle contains something else than arrays of numbers."""
 
 
-@dataclass
-class _Type:
-    """A numeric dtype: its code, such as f4, and its byte order."""
-
-    code: str
-    order: str = "="
-    array: bool = False  # whether it is "O", which only the outermost array may be
+def one_line(text: object) -> str:
+    """Return `text` without control characters, cut to 100 characters, for an error message."""
+    words = str(text)
+    words = words if len(words) <= 100 else f"{words[:100]}..."
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
-@dataclass
-class _Made:
-    """An array in the making: `state` comes with a later instruction."""
-
-    state: tuple[Any, ...] = field(default=())
-
-
-_MARK = object()
-
-
-def shown(words: object) -> str:
-    """What a file says, fit for one line of a message."""
-    text = str(words)
-    text = text if len(text) <= 100 else f"{text[:100]}..."
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def arrays_of(pickle: bytes, what: str) -> list[Array]:
-    """The arrays in a pickled one-axis object array of them, or in a pickled list of them, in order.
+def load_arrays(content: bytes, source: str) -> list[Array]:
+    """Return the arrays in a pickled list, or in a pickled object array of one axis, in order.
 
     Args:
-        pickle: the bytes.
-        what: what to call them in an error.
+        content: the pickle.
+        source: its name in error messages.
 
     Raises:
-        UserError: it is damaged, or holds or does anything that a pickle of number arrays does not. Nothing
-            was run.
+        UserError: the pickle is damaged, or contains anything but arrays of numbers. Nothing is executed.
     """
-    return _Machine(what).run(pickle)
+    try:
+        _check_opcodes(content)
+        return _entries(_ArrayUnpickler(content).load())
+    except _Refused as error:
+        why = str(error)
+    except (
+        pickle.UnpicklingError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        why = f"it is damaged ({one_line(error)})"
+    except (EOFError, MemoryError):
+        why = "it is damaged (truncated)"
+    raise UserError(f"{source} is not a file of number arrays: {why}. Nothing in it was executed")
 
 
-class _Machine:
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.made: dict[int, Array] = {}
-        self.texts_left = self.arrays_left = 0
+def dump_arrays(arrays: list[Array]) -> bytes:
+    """Return the pickle (protocol 3) of an object array of `arrays`, readable by NumPy 1 and 2.
 
-    def run(self, pickle: bytes) -> list[Array]:
-        # Every number of an array stands in the file, once: what unfolds to more than the file is no weights.
-        self.texts_left = self.arrays_left = len(pickle)
-        try:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle)):
-                if count == _MOST_INSTRUCTIONS:
-                    raise self._bad(f"it has more than {count} instructions")
-                if opcode.name == "STOP":
-                    return self._outermost(self.stack.pop())
-                self._do(opcode.name, argument)
-        except UserError:
-            raise
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise self._bad(f"it is damaged ({shown(error)})") from error
-        raise self._bad("it is cut short")
+    Raises:
+        UserError: an array has 4 GiB or more, which protocol 3 cannot store.
+    """
+    outer = np.empty(len(arrays), dtype=object)
+    for index, array in enumerate(arrays):
+        outer[index] = np.array(array, order="C")
+    try:
+        content = pickle.dumps(outer, protocol=3)
+    except OverflowError as error:
+        raise UserError("a weight has 4 GiB or more, which the 2017 format cannot store") from error
+    # The first name in the pickle, and the only one that NumPy 2 changed; NumPy 1 has no numpy._core.
+    new, old = b"\x80\x03cnumpy._core.", b"\x80\x03cnumpy.core."
+    return old + content[len(new) :] if content.startswith(new) else content
 
-    def _bad(self, why: str) -> UserError:
-        return UserError(f"{self.what} is no file of number arrays: {why}. Nothing in it was run")
 
-    def _do(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        if name in _IGNORED:
-            return
-        if name in _PUSH:
-            stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}.get(name, argument))
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in ("EMPTY_TUPLE", "EMPTY_LIST"):
-            stack.append(() if name == "EMPTY_TUPLE" else [])
-        elif name in _TUPLES:
-            stack.append(tuple(self._pop(_TUPLES[name])))
-        elif name in ("TUPLE", "LIST"):
-            items = self._pop_to_mark()
-            stack.append(tuple(items) if name == "TUPLE" else items)
-        elif name in ("APPEND", "APPENDS"):
-            items = self._pop(1) if name == "APPEND" else self._pop_to_mark()
-            if not isinstance(stack[-1], list):
-                raise self._bad("it appends to something that is no list")
-            stack[-1].extend(items)
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            self._name(argument if name == "GLOBAL" else self._joined_name())
-        elif name == "REDUCE":
-            function, arguments = self._pop(2)
-            stack.append(self._call(function, arguments))
-        elif name == "BUILD":
-            self._build(stack.pop())
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[int(argument)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(self.memo[int(argument)])
-        else:
-            raise self._bad(f"its instruction {name} has no place there")
+def _check_opcodes(content: bytes) -> None:
+    """Refuse opcodes that arrays do not need, and files that make the unpickler allocate without limit.
 
-    def _pop(self, count: int) -> list[Any]:
-        items = self.stack[-count:]
-        if len(items) < count or any(item is _MARK for item in items):
-            raise self._bad("it takes more from the stack than there is")
-        del self.stack[-count:]
-        return items
+    Raises:
+        _Refused: the opcode that is not allowed, or the limit.
+    """
+    count = 0
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content), 1):
+        if opcode.name not in _OPCODES:
+            raise _Refused(f"its opcode {opcode.name} is not allowed")
+        # The unpickler's memo grows to its largest index.
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and int(str(argument)) > count:
+            raise _Refused(f"its memo index {argument} is not allowed")
+        if count > _MAX_OPCODES:
+            raise _Refused(f"it has more than {_MAX_OPCODES} opcodes")
 
-    def _pop_to_mark(self) -> list[Any]:
-        index = len(self.stack) - 1
-        while self.stack[index] is not _MARK:
-            index -= 1
-            if index < 0:
-                raise self._bad("a mark is missing")
-        items = self.stack[index + 1 :]
-        del self.stack[index:]
-        return items
 
-    def _joined_name(self) -> str:
-        module, name = self._pop(2)
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise self._bad("it asks for something by a name that is no text")
-        return f"{module} {name}"
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that resolves the names in NumPy's pickles of arrays, and refuses every other name.
 
-    def _name(self, name: str) -> None:
-        if name not in _KNOWN:
-            raise self._bad(f"it asks for {shown(name.replace(' ', '.'))}, which is refused")
-        self.stack.append(_Name(_KNOWN[name]))
+    The names resolve to the functions and classes of this file, which check their arguments. NumPy's own
+    do not: ``_reconstruct`` with a large shape allocates 8 GiB for a file of 65 bytes, and
+    ``ndarray.__setstate__`` with a list shorter than the shape is a segmentation fault (NumPy 2.4).
+    """
 
-    def _call(self, function: Any, arguments: Any) -> Any:
-        meaning = function.meaning if isinstance(function, _Name) else None
-        match (meaning, arguments):
-            case ("reconstruct", (_Name(meaning="ndarray"), (0,), b"b" | "b")):
-                return _Made()
-            case ("scalar", (_Type() as dtype, bytes() as raw)):
-                return self._array((), dtype, raw)
-            case ("dtype", (str() as code, bool() | int(), bool() | int())):
-                return self._dtype(code)
-            case ("encode", (str() as text, "latin1" | "latin-1")):
-                self.texts_left -= len(text)
-                if self.texts_left < 0:
-                    raise self._bad("it unfolds the same bytes again and again")
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content))
+        factory = _ArrayFactory(len(content))
+        self.allowed = {
+            "numpy.core.multiarray._reconstruct": factory.reconstruct,
+            "numpy.core.multiarray.scalar": factory.scalar,
+            "numpy.ndarray": _ndarray,
+            "numpy.dtype": _DType,
+            "_codecs.encode": factory.encode,
+        }
+
+    def find_class(self, module: str, name: str) -> Any:
+        full_name = f"{module}.{name}"
+        found = self.allowed.get(full_name.replace("numpy._core.", "numpy.core.", 1))
+        if found is None:
+            raise _Refused(f"it asks for {one_line(full_name)}, which is refused")
+        return found
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Refused("it asks for a persistent object, which is refused")
+
+
+class _ArrayFactory:
+    """The functions that a pickle of arrays calls, and how much they may still create.
+
+    Each number of an array is stored once, so the arrays are no larger than the file. This is no part of the
+    unpickler because a pickle's memo holds these functions, and the garbage collector does not look there.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.text_bytes_left = self.array_bytes_left = max_bytes
+
+    def reconstruct(self, *arguments: Any) -> _PickledArray:
+        match arguments:
+            case (subtype, (0,), b"b" | "b") if subtype is _ndarray:
+                return _PickledArray(self)
+        raise _Refused("it calls numpy._reconstruct with other arguments than NumPy does")
+
+    def scalar(self, *arguments: Any) -> Array:
+        match arguments:
+            case (_DType() as dtype, bytes() as data):
+                return self.number_array((), dtype, data, "C")
+        raise _Refused("it calls numpy.scalar with other arguments than NumPy does")
+
+    def encode(self, *arguments: Any) -> bytes:
+        """Decode the bytes of a protocol 2 pickle, which stores them as text."""
+        match arguments:
+            case (str() as text, "latin1" | "latin-1"):
+                self.text_bytes_left -= len(text)
+                if self.text_bytes_left < 0:
+                    raise _Refused("it repeats the same bytes to more than the file's size")
                 return text.encode("latin-1")
-        raise self._bad(f"it calls {meaning or type(function).__name__} in a way that NumPy does not")
+        raise _Refused("it calls _codecs.encode with other arguments than NumPy does")
 
-    def _dtype(self, code: str) -> _Type:
-        if code in ("O", "O8"):
-            return _Type("O", array=True)
-        if not _NUMBER.fullmatch(code):
-            raise self._bad(f"it holds the type {shown(repr(code))}, and not numbers")
-        return _Type(code)
-
-    def _build(self, state: Any) -> None:
-        target = self.stack[-1]
-        match (target, state):
-            case (_Type(), (int(), str() as order, None, None, None, *_)) if order in ("<", ">", "|", "="):
-                target.order = order
-            case (
-                _Made(state=()),
-                (int(), tuple() as shape, _Type() as dtype, fortran, bytes() | list() as content),
-            ) if len(shape) <= _MOST_AXES and all(type(size) is int for size in shape):
-                target.state = (shape, dtype, bool(fortran), content)
-            case _:
-                raise self._bad("it gives something a state that NumPy does not give it")
-
-    def _outermost(self, value: Any) -> list[Array]:
-        if isinstance(value, _Made) and len(value.state) == 4 and value.state[1].array:
-            shape, _, _, content = value.state
-            if not isinstance(content, list) or shape != (len(content),):
-                raise self._bad(
-                    f"its outer array has the shape {shape}, and not one axis, one array an entry"
-                )
-            value = content
-        if not isinstance(value, list):
-            raise self._bad("its outermost value is no array of arrays")
-        return [self._number_array(item, index) for index, item in enumerate(value)]
-
-    def _number_array(self, item: Any, index: int) -> Array:
-        if isinstance(item, np.ndarray):
-            return item
-        if not isinstance(item, _Made) or len(item.state) != 4 or item.state[1].array:
-            inside = "objects" if isinstance(item, _Made) else f"a {type(item).__name__}"
-            raise self._bad(f"entry {index} holds {inside}, and not numbers")
-        shape, dtype, fortran, content = item.state
-        if id(item) not in self.made:  # an array that stands there twice is made once
-            self.made[id(item)] = self._array(shape, dtype, content, "F" if fortran else "C")
-        return self.made[id(item)]
-
-    def _array(self, shape: tuple[Any, ...], dtype: _Type, raw: Any, order: Literal["C", "F"] = "C") -> Array:
-        if dtype.array or not isinstance(raw, bytes):
-            raise self._bad("an inner array holds objects, and not numbers")
-        if any(size < 0 for size in shape):
-            raise self._bad(f"an array has the shape {shape}")
+    def number_array(self, shape: tuple[int, ...], dtype: _DType, data: bytes, order: Any) -> Array:
         numbers = np.dtype(dtype.order + dtype.code)
-        if math.prod(shape) * numbers.itemsize != len(raw):
-            raise self._bad(f"an array of shape {shape} and type {numbers} comes with {len(raw)} bytes")
-        self.arrays_left -= len(raw)
-        if self.arrays_left < 0:
-            raise self._bad("it unfolds the same numbers again and again")
-        flat = np.frombuffer(raw, numbers)
-        # A copy in this machine's byte order, which may be written to.
-        return flat.reshape(shape, order=order).astype(numbers.newbyteorder("="), order="C")
+        if min(shape, default=0) < 0 or math.prod(shape) * numbers.itemsize != len(data):
+            raise _Refused(f"an array of shape {one_line(shape)} and type {numbers} has {len(data)} bytes")
+        self.array_bytes_left -= len(data)
+        if self.array_bytes_left < 0:
+            raise _Refused("it repeats the same numbers to more than the file's size")
+        array = np.frombuffer(data, numbers).reshape(shape, order=order)
+        return array.astype(numbers.newbyteorder("="), order="C")  # a writable copy
 
 
-def pickle_of(arrays: list[Array]) -> bytes:
-    """The pickle, protocol 3, of a one-axis object array of `arrays`, with the names from before NumPy 2.
-
-    NumPy 2 itself would write names that NumPy 1.x, and so the 2017 library, does not know.
-
-    Raises:
-        UserError: an array of 4 GiB or more, which protocol 3 cannot hold.
-    """
-    outer = _put_array((len(arrays),), b"O8", b"|", b"](" + b"".join(map(_put_numbers, arrays)) + b"e")
-    return b"\x80\x03" + outer + b"."
+def _ndarray(*arguments: Any) -> Any:
+    """Stand for numpy.ndarray, which pickles of arrays name and never call."""
+    raise _Refused("it calls numpy.ndarray")
 
 
-def _put_numbers(array: Array) -> bytes:
-    plain = array.astype(array.dtype.newbyteorder("<"), order="C")
-    raw = plain.tobytes()
-    if len(raw) >= 2**32:
-        raise UserError(
-            f"a weight of shape {array.shape} has {len(raw)} bytes: the 2017 format holds less than 4 GiB"
-        )
-    code, order = plain.dtype.str[1:].encode(), plain.dtype.str[:1].encode()
-    return _put_array(array.shape, code, order, b"B" + len(raw).to_bytes(4, "little") + raw)
+class _DType:
+    """A type of numbers, such as "f4", or "O" for the outermost array."""
+
+    def __init__(self, *arguments: Any) -> None:
+        match arguments:
+            case (str() as code, bool() | int(), bool() | int()):
+                self.is_object = code in ("O", "O8")
+                if not self.is_object and not _NUMBER.fullmatch(code):
+                    raise _Refused(f"it contains the type {one_line(repr(code))}, and not numbers")
+                self.code, self.order = code, "="
+            case _:
+                raise _Refused("it calls numpy.dtype with other arguments than NumPy does")
+
+    def __setstate__(self, state: Any) -> None:
+        match state:
+            case (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
+                self.order = order
+            case _:
+                raise _Refused("a type has another state than NumPy's")
 
 
-def _put_array(shape: tuple[int, ...], code: bytes, order: bytes, content: bytes) -> bytes:
-    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R"
-    flags = b"K?" if code == b"O8" else b"K\x00"  # 63: NumPy's marks of an array of references
-    dtype = b"cnumpy\ndtype\n" + _put_text(code) + b"K\x00K\x01\x87R"
-    dtype += b"(K\x03" + _put_text(order) + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff" + flags + b"tb"
-    return empty + b"(K\x01(" + b"".join(map(_put_int, shape)) + b"t" + dtype + b"\x89" + content + b"tb"
+class _PickledArray:
+    """An array between its construction and its state, which gives it shape, type and content."""
+
+    def __init__(self, factory: _ArrayFactory) -> None:
+        self.factory = factory
+        self.array: Array | None = None
+        self.entries: list[Any] | None = None  # of the outermost array
+
+    def __setstate__(self, state: Any) -> None:
+        if self.array is not None or self.entries is not None:
+            raise _Refused("an array has two states")
+        match state:
+            case (int(), tuple() as shape, _DType(is_object=False) as dtype, fortran, bytes() as data) if len(
+                shape
+            ) <= _MAX_AXES and all(type(size) is int for size in shape):
+                self.array = self.factory.number_array(shape, dtype, data, "F" if fortran else "C")
+            case (int(), (int() as size,), _DType(is_object=True), _, list() as entries) if size == len(
+                entries
+            ):
+                self.entries = entries
+            case _:
+                raise _Refused(
+                    "an array has another state than NumPy's, or is neither numbers nor a list of arrays"
+                )
 
 
-def _put_text(text: bytes) -> bytes:
-    return b"X" + len(text).to_bytes(4, "little") + text
-
-
-def _put_int(number: int) -> bytes:
-    raw = number.to_bytes(8, "little", signed=True)
-    return b"\x8a\x08" + raw
+def _entries(value: Any) -> list[Array]:
+    """Return the arrays in the outermost value of a pickle."""
+    if isinstance(value, _PickledArray):
+        value = value.entries
+    if not isinstance(value, list):
+        raise _Refused("its outermost value is no list of arrays")
+    arrays = []
+    for index, entry in enumerate(value):
+        array = entry.array if isinstance(entry, _PickledArray) else entry
+        if not isinstance(array, np.ndarray):
+            kind = "objects" if isinstance(entry, _PickledArray) else f"a {type(entry).__name__}"
+            raise _Refused(f"entry {index} holds {kind}, and not numbers")
+        arrays.append(array)
+    return arrays

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from canton.classic.pickle_arrays import Array, arrays_of, pickle_of, shown
+from canton.classic.pickle_arrays import Array, dump_arrays, load_arrays, one_line
 from canton.errors import UserError
 from canton.io.atomic import atomic_write, os_error_reason
 
@@ -67,7 +67,7 @@ def write_canton01(path: Path, arrays: list[Array]) -> None:
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (len(arrays),)})
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("w.npy", header.getvalue() + pickle_of(arrays))
+        archive.writestr("w.npy", header.getvalue() + dump_arrays(arrays))
 
 
 def _npz(path: Path, max_bytes: int) -> list[Array]:
@@ -77,13 +77,13 @@ def _npz(path: Path, max_bytes: int) -> list[Array]:
                 raise UserError(f"{path} is no weight file of the 2017 library: it holds no array w")
             entry = archive.getinfo("w.npy")
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UserError(f"{path} is packed in a way that the 2017 library did not use")
+                raise UserError(f"{path} has a compression that the 2017 library does not write")
             with archive.open(entry) as file:
                 content = _at_most(file, max_bytes, path)
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is a damaged npz file: {shown(error)}") from error
+        raise UserError(f"{path} is a damaged npz file: {one_line(error)}") from error
     return _npy(content, str(path))
 
 
@@ -101,10 +101,10 @@ def _npy(content: bytes, what: str) -> list[Array]:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except _HEADER_ERRORS as error:
-        raise UserError(f"{what} is a damaged npy file: {shown(error)}") from error
+        raise UserError(f"{what} is a damaged npy file: {one_line(error)}") from error
     rest = content[file.tell() :]
     if dtype.hasobject:
-        return arrays_of(rest, what)
+        return load_arrays(rest, what)
     if dtype.kind not in "biuf" or not shape or any(size < 0 for size in shape):
         raise UserError(f"{what} holds one array of type {dtype} and shape {shape}: no weights")
     if math.prod(shape) * dtype.itemsize != len(rest):

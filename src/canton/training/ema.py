@@ -1,13 +1,13 @@
-"""A running average of a model's weights while it learns: what is kept of a run is the average, which errs
-less than the weights of any one step.
-"""
+"""Exponential moving average of a model's weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from canton.errors import UserError
 
@@ -15,57 +15,57 @@ if TYPE_CHECKING:
     from canton.training.checkpoint import Checkpoint
 
 PREFIX = "ema."
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class EMA:
-    """The weights of a model (and the statistics of its normalisations), averaged over the steps so far; give
-    it to `canton.training.fit`.
+    """Average the weights and buffers of a model over the training steps.
 
-    The k-th step counts 10 / (k + 9), but never less than 1 - `decay`: first mostly the last tenth of the
-    steps, of which the first ones know little, then the last 1 / (1 - decay). Source: Polyak & Juditsky 1992,
-    doi:10.1137/0330046; with a decay, Tarvainen & Valpola 2017, arXiv:1703.01780; the first steps as in
-    TensorFlow's ExponentialMovingAverage with num_updates.
+    Step k enters with weight 10 / (k + 9), but at least 1 - `decay`.
 
     Args:
-        model: what learns.
-        decay: the share of the past that a step keeps at most, in [0, 1); 0 keeps the last weights.
-        resume: the checkpoint of a run that is gone on with.
+        model: the model being trained.
+        decay: in [0, 1); 0 keeps the last weights.
+        resume: checkpoint to resume from.
 
     Raises: UserError if the checkpoint has no average of these weights.
+
+    Source: Polyak & Juditsky 1992, doi:10.1137/0330046; Tarvainen & Valpola 2017, arXiv:1703.01780. The
+    weights of the first steps are those of TensorFlow's ExponentialMovingAverage with num_updates.
     """
 
     def __init__(self, model: nn.Module, decay: float, resume: Checkpoint | None = None) -> None:
-        self.model, self.decay = model, decay
-        self.steps = resume.step - 1 if resume else -1  # the first weights of all are those of no step
-        names = model.state_dict()
-        kept = {name: resume.tensors.get(PREFIX + name) if resume else now for name, now in names.items()}
-        self.tensors: dict[str, Tensor] = {}
-        for name, now in names.items():
-            found = kept[name]
-            if found is None or found.shape != now.shape:
-                raise UserError("the run was begun without an average of its weights: begin a new one")
-            self.tensors[name] = found.detach().clone()
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights as they are now: once before every step, and once at the end."""
-        self.steps += 1
-        if self.steps == 0:
+        self.model = model
+        self.average = AveragedModel(model, multi_avg_fn=_lerp(decay), use_buffers=True)
+        if resume is None:
             return
-        share = max(1 - self.decay, 10 / (self.steps + 9))
-        for name, now in self.model.state_dict().items():
-            kept = self.tensors[name]
-            if kept.device != now.device:
-                kept = self.tensors[name] = kept.to(now.device)
-            if kept.is_floating_point():
-                kept.lerp_(now, share)
-            else:
-                kept.copy_(now)
+        saved = {n.removeprefix(PREFIX): t for n, t in resume.tensors.items() if n.startswith(PREFIX)}
+        try:
+            self.average.module.load_state_dict(saved)
+        except RuntimeError as error:
+            raise UserError("the checkpoint has no average of these weights: start a new run") from error
+        self.average.n_averaged.fill_(resume.step)
+
+    def update(self) -> None:
+        """Add the current weights: once before every step, and once after the last."""
+        self.average.to(next(self.model.parameters()).device)
+        self.average.update_parameters(self.model)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint needs, so that `resume` goes on from there."""
-        return {PREFIX + name: tensor.clone() for name, tensor in self.tensors.items()}
+        """Return the tensors that a checkpoint needs for `resume`."""
+        return {PREFIX + name: tensor.clone() for name, tensor in self.average.module.state_dict().items()}
 
     def copy_to(self) -> None:
-        """Put the average into the model."""
-        self.model.load_state_dict(self.tensors)
+        """Copy the average into the model."""
+        self.model.load_state_dict(self.average.module.state_dict())
+
+
+def _lerp(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    @torch.no_grad()
+    def update(average: Tensors, current: Tensors, step: Tensor | int) -> None:
+        if average[0].is_floating_point():  # one call has one dtype
+            torch._foreach_lerp_(average, current, max(1 - decay, 10 / (int(step) + 9)))
+        else:  # a counter, such as BatchNorm's number of batches
+            torch._foreach_copy_(average, current)
+
+    return update

@@ -96,7 +96,7 @@ def test_a_model_file_that_was_spoilt(canton: Canton, model: Path, text: Path, t
     half.write_bytes(whole[: len(whole) // 2])
     changed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     for file, complaint in (
-        (half, "cut short"),
+        (half, "damaged"),
         (changed, "changed after it was written"),
         (text, "safetensors"),
     ):

@@ -36,6 +36,15 @@ def test_a_pipe_is_written_to(canton: Canton, model: Path, text: Path, pipe: Pat
     assert [path.name for path in pipe.parent.iterdir()] == ["pipe"]
 
 
+def test_a_model_is_read_from_a_pipe(canton: Canton, model: Path, pipe: Path) -> None:
+    writer = threading.Thread(target=lambda: pipe.write_bytes(model.read_bytes()), daemon=True)
+    writer.start()
+    done = canton("text", "generate", pipe, "--bytes", "5")
+    writer.join(timeout=60)
+    assert done.status == 0, done.err
+    assert done.out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a device made for the test: Linux has mknod")
 def test_a_device_stays_one(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
     null = tmp_path / "null"

@@ -1,23 +1,25 @@
-"""Files of tensors that can be trusted: safetensors with a JSON header, written whole or not at all.
+"""Tensor files: safetensors with a JSON header and a checksum, written atomically.
 
-The header is a flat table of JSON values. Two entries belong to this file: `format` says what kind of file it
-is, `checksum` is the SHA-256 of everything else, so that a changed byte is found wherever it sits. Nothing is
-ever unpickled.
+The header maps names to JSON values. `format` names the kind of file; `checksum` is the SHA-256 of everything
+else, so that a changed byte is found. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from canton.errors import UserError, require
-from canton.io.atomic import atomic_write, os_error_reason
+from canton.io.atomic import atomic_write, is_special, os_error_reason
 
 JSON = Any  # what json.loads returns
 
@@ -25,11 +27,9 @@ JSON = Any  # what json.loads returns
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, JSON], *, format: str
 ) -> None:
-    """Write `tensors` and `header` to `path`, replacing an earlier file only once the new one is safely on
-    disk.
+    """Write `tensors` and `header` to `path`; an earlier file is replaced once the new one is on disk.
 
-    Raises: UserError if it cannot be written (no permission, disk full); an earlier file at `path` is then
-    untouched.
+    Raises: UserError if it cannot be written; an earlier file at `path` is then unchanged.
     """
     save = require("safetensors.torch", extra="text").save
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -41,59 +41,56 @@ def write_tensors(
 
 
 def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """The tensors and the header of a file that `write_tensors` made.
+    """Return the tensors and the header of a file by `write_tensors`.
 
-    Raises: UserError, one line, if the file is missing, unreadable, cut short, of another format, or was
-    changed.
+    Raises: UserError, one line, if the file is missing, unreadable, truncated, changed or of another format.
     """
-    load = require("safetensors.torch", extra="text").load
-    content = _content(path)
-    raw = _raw_header(path, content)
-    if raw.get("format") != format:
-        found = f"its format is {raw['format']!r}" if "format" in raw else "it was not written by Canton"
-        raise UserError(f"{path} is not a {format} file: {found}")
-    try:
-        tensors: dict[str, Tensor] = load(content)
-        header = {k: json.loads(v) for k, v in raw.items() if k not in ("format", "checksum")}
-        checksum = _checksum(tensors, raw)
-    except Exception as error:  # safetensors' own error class is not public
-        raise UserError(f"{path} is cut short or damaged: {_first_line(error)}") from error
-    if raw.get("checksum") != checksum:
-        raise UserError(f"{path} was changed after it was written: its checksum does not fit its content")
-    return tensors, header
+    with _open(path) as file:
+        raw: dict[str, str] = file.metadata() or {}
+        if raw.get("format") != format:
+            found = f"got format {raw['format']!r}" if "format" in raw else "it was not written by Canton"
+            raise UserError(f"{path} is not a {format} file: {found}")
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    if raw.get("checksum") != _checksum(tensors, raw):
+        raise UserError(f"{path} was changed after it was written: its checksum does not match")
+    return tensors, _parse(path, raw)
 
 
 def read_header(path: Path) -> dict[str, JSON]:
-    """The header alone, `format` and `checksum` included. Says nothing about whether the tensors are
-    sound.
+    """Return the header alone, with `format` and `checksum`; the tensors are not checked.
+
+    Raises: UserError, one line, if the file is missing, unreadable or no such file.
     """
-    raw = _raw_header(path, _content(path))
+    with _open(path) as file:
+        raw: dict[str, str] = file.metadata() or {}
+    return {name: raw[name] for name in ("format", "checksum") if name in raw} | _parse(path, raw)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    safe_open = require("safetensors", extra="text").safe_open
+    with ExitStack() as stack:
+        try:
+            file, place = stack.enter_context(path.open("rb")), path
+            if is_special(path):  # safe_open maps a file into memory, and a pipe cannot be mapped
+                copy = stack.enter_context(NamedTemporaryFile())
+                shutil.copyfileobj(file, copy)
+                copy.flush()
+                place = Path(copy.name)
+            yield stack.enter_context(safe_open(place, "pt"))
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
+        except Exception as error:  # SafetensorError is not a public name
+            raise UserError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+
+
+def _parse(path: Path, raw: Mapping[str, str]) -> dict[str, JSON]:
     try:
-        return {k: v if k in ("format", "checksum") else json.loads(v) for k, v in raw.items()}
+        return {name: json.loads(raw[name]) for name in raw if name not in ("format", "checksum")}
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has a header that Canton did not write") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
-
-
-def _raw_header(path: Path, content: bytes) -> dict[str, str]:
-    """safetensors: eight bytes say how long the JSON table is that follows; its `__metadata__` is text to
-    text.
-    """
-    length = int.from_bytes(content[:8], "little")
-    try:
-        table = json.loads(content[8 : 8 + length]) if 0 < length <= len(content) - 8 else None
-        raw = table.get("__metadata__", {}) if isinstance(table, dict) else None
-    except (ValueError, RecursionError):  # brackets in brackets in brackets
-        raw = None
-    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
-        raise UserError(f"{path} is not a safetensors file, or was cut short")
-    return raw
 
 
 def _checksum(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> str:
@@ -105,7 +102,3 @@ def _checksum(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -28,7 +28,7 @@ def by_clip(looks: list[Look], threshold: float, hit: Hit | None) -> NDArray[np.
     clips: dict[str, list[Look]] = {}
     for one in looks:
         clips.setdefault(one.clip, []).append(one)
-    counts = (count(clips[name], threshold, sought="drone", hit=hit) for name in sorted(clips))
+    counts = (count(clips[name], threshold, target_class="drone", hit=hit) for name in sorted(clips))
     return np.array([(each.hits, each.strays, each.present) for each in counts])
 
 
@@ -41,7 +41,9 @@ def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 def compared(one: Looks, other: Looks, beta: float, hit: Hit | None) -> dict[str, Any]:
     """The F1 of both and their difference, each with a threshold chosen for it."""
     first, second = (
-        by_clip(each["test"], choose_threshold(each["val"], each["nearer"], sought="drone", beta=beta), hit)
+        by_clip(
+            each["test"], choose_threshold(each["val"], each["nearer"], target_class="drone", beta=beta), hit
+        )
         for each in (one, other)
     )
     drawn = np.random.default_rng(0).integers(0, len(first), (RESAMPLINGS, len(first)))

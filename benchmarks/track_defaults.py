@@ -2,7 +2,7 @@
 processor minutes, in bfloat16, and measured on the validation clips.
 
     python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
-        [--batch N] [--length N] [--pieces N] [--workers N]
+        [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
 
 MINUTES: see track_runs.py. average_precision: of points, over all clips (birds, airplanes and helicopters are
 traps), as they are and made hard. box_f1: on the clips of drones as they are, at the threshold chosen there.
@@ -83,11 +83,11 @@ def milliseconds(model: MotionModel) -> float:
 def measured(model: MotionModel, clips: list[Stored]) -> dict[str, Any]:
     clean, hard = look(model, clips), look(model, clips, hard=True)
     own = [one for one in clean if one.kind == "drone"]
-    threshold = choose_threshold(own, sought="drone")
+    threshold = choose_threshold(own, target_class="drone")
     return {
-        "average_precision": round(average_precision(clean, sought="drone"), 4),
-        "average_precision_hard": round(average_precision(hard, sought="drone"), 4),
-        "box_f1": round(score(own, threshold, sought="drone", hit=overlaps).f1, 4),
+        "average_precision": round(average_precision(clean, target_class="drone"), 4),
+        "average_precision_hard": round(average_precision(hard, target_class="drone"), 4),
+        "box_f1": round(score(own, threshold, target_class="drone", hit=overlaps).f1, 4),
         "ms_a_frame": round(milliseconds(model), 2),
     }
 

@@ -1,7 +1,7 @@
 """Made scenes of one kind: the same network with and without memory, trained alike, frame by frame.
 
     python benchmarks/track_made.py KIND MINUTES OUT.json [--early N] [--footage DIR]
-        [--batch N] [--length N] [--pieces N] [--workers N] [--accelerator cuda]
+        [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N] [--accelerator cuda]
 
 KIND is article, camouflage, thermal or mixed; MINUTES (see track_runs.py) are for each of the two; --early N
 gives the early memory of both N channels. The figures are of 200 scenes that
@@ -28,10 +28,12 @@ SCENES = 200
 
 
 def by_frame(model: MotionModel, kind: str) -> dict[str, Any]:
-    scenes = FromScenes(kind=kind, sought="drone")
+    scenes = FromScenes(kind=kind, target_class="drone")
     looks = look(model, [scenes.held_out_scene(1000 + k) for k in range(SCENES)])
-    threshold = choose_threshold(looks, sought="drone")
-    each = [score([one for one in looks if one.seen == t], threshold, sought="drone") for t in range(12)]
+    threshold = choose_threshold(looks, target_class="drone")
+    each = [
+        score([one for one in looks if one.seen == t], threshold, target_class="drone") for t in range(12)
+    ]
     return {
         "threshold": threshold,
         "f1": [round(scores.f1, 3) for scores in each],
@@ -64,7 +66,9 @@ def main(argv: list[str] | None = None) -> None:
         if a.footage is not None:
             clips = store(list(Footage(a.footage, split="test", modality="IR")), fps=10.0, width=320)
             threshold = figures[name]["threshold"]
-            figures[name]["filmed"] = evaluate(model, clips, threshold=threshold, sought="drone", fps=10.0)
+            figures[name]["filmed"] = evaluate(
+                model, clips, threshold=threshold, target_class="drone", fps=10.0
+            )
         print(name, json.dumps(figures[name]), flush=True)
     a.out.write_text(json.dumps(figures, indent=1))
 

@@ -9,11 +9,12 @@ Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from canton.track import load_model
+from canton.track import TrainConfig, load_model
 from canton.track.checkpoint import save_model
 from canton.track.train import measure
 from canton.track.train_sources import open_source
@@ -46,11 +47,12 @@ def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None =
             for name, value in weights[-1].items()
         }
     )
-    training = last["training"]
-    clips = open_source({**training, "footage": str(footage), "modality": modality}).held_out()
-    figures = measure(model, clips, sought=training["sought"])
+    config = TrainConfig.from_header(last)
+    clips = open_source(replace(config, footage=footage, modality=modality)).held_out()
+    figures = measure(model, clips, target_class=config.target_class)
     told = {"mean_of": [path.name for path in models], "measured_on": modality or "all"}
-    save_model(out, model, {"training": training, "curve": last["curve"], **told, **figures})
+    kept = {name: last[name] for name in ("training", "curve", "steps_done", "seconds")}
+    save_model(out, model, {**kept, **told, **figures})
     print(f"{out}: {figures['held_out']}")
 
 

@@ -1,8 +1,9 @@
 """`canton track` on annotated footage: trained for a budget of minutes (see track_runs.py), then measured on
 the test clips (see track_rows.py).
 
-    python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-memory] [--singles N]
-        [--batch N] [--length N] [--pieces N] [--workers N] [--accelerator cuda]
+    python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-recurrent]
+        [--single-frame-steps N] [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
+        [--accelerator cuda]
 
 On a processor convolutions are in bfloat16. Writes the model to OUT and the figures beside it, OUT with .json
 for an ending.
@@ -27,14 +28,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("footage", type=Path)
     add_arguments(parser)
     parser.add_argument("--modality")
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--no-recurrent", action="store_true")
     parser.add_argument("--early", type=int, help="channels of the early memory; the network's, if left out")
     a = parser.parse_args(argv)
-    network = replace(begun(a), recurrent=not a.no_memory)
+    network = replace(begun(a), recurrent=not a.no_recurrent)
     network = network if a.early is None else replace(network, early=a.early)
     trained = learn(a, a.out, network, footage=a.footage, modality=a.modality, precision="bf16-mixed")
     own = [] if a.early is None else [f"--early {a.early}"]
-    own += [*(["--no-memory"] if a.no_memory else []), *([f"--modality {a.modality}"] if a.modality else [])]
+    own += [
+        *(["--no-recurrent"] if a.no_recurrent else []),
+        *([f"--modality {a.modality}"] if a.modality else []),
+    ]
     figures = {
         "command": " ".join(
             ["benchmarks/track_quality.py", "FOOTAGE", f"{a.minutes:g}", "OUT", *own, *flags(a)]

@@ -55,22 +55,22 @@ def kinds_of(looks: Looks) -> dict[str, Looks]:
 def row(looks: Looks, beta: float) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name, part in kinds_of(looks).items():
-        threshold = choose_threshold(part["val"], part["nearer"], sought="drone", beta=beta)
-        scores = score(part["test"], threshold, sought="drone")
+        threshold = choose_threshold(part["val"], part["nearer"], target_class="drone", beta=beta)
+        scores = score(part["test"], threshold, target_class="drone")
         table[name] = {
             **{key: round(value, 4) for key, value in scores._asdict().items()},
-            "average_precision": round(average_precision(part["test"], sought="drone"), 4),
-            "box_f1": round(score(part["test"], threshold, sought="drone", hit=overlaps).f1, 4),
-            "validation_f1": round(score(part["val"], threshold, sought="drone").f1, 4),
+            "average_precision": round(average_precision(part["test"], target_class="drone"), 4),
+            "box_f1": round(score(part["test"], threshold, target_class="drone", hit=overlaps).f1, 4),
+            "validation_f1": round(score(part["val"], threshold, target_class="drone").f1, 4),
             "frames": len(part["test"]),
         }
     own = kinds_of(looks)["drone clips"]["test"]
     threshold = table["drone clips"]["threshold"]
-    firsts = sorted(frames_to_first(own, threshold, sought="drone"))
+    firsts = sorted(frames_to_first(own, threshold, target_class="drone"))
     median = firsts[len(firsts) // 2]
     return {
         **table,
-        "recall_by_frame": [round(v, 3) for v in recall_by_frame(own, threshold, sought="drone")],
+        "recall_by_frame": [round(v, 3) for v in recall_by_frame(own, threshold, target_class="drone")],
         "median_frames_to_first": median if math.isfinite(median) else None,
     }
 

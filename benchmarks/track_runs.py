@@ -1,8 +1,7 @@
-"""What the benchmarks of `canton track` that train have in common: where, and for how long.
+"""Arguments and the training run that the training benchmarks of `canton track` share.
 
-On a processor MINUTES are the processor's, on one thread; on a GPU they are the clock's, in float32. The
-processes that prepare windows are not counted, nor is decoding clips. What is measured afterwards is in
-float32, on the processor.
+On a processor MINUTES are processor time, on one thread. On a GPU they are wall time, in float32. Worker
+processes and decoding of clips are not counted. The evaluation afterwards runs in float32 on the processor.
 """
 
 from __future__ import annotations
@@ -15,36 +14,41 @@ from pathlib import Path
 
 import torch
 
-from canton.track import Architecture, load_model, train
+from canton.track import Architecture, TrainConfig, load_model, train
 from canton.track.train import Progress, Trained
 
-BY_RECIPE = ("batch", "length", "pieces", "seed")
-"""Settings that are the recipe's where nothing is said."""
+SETTINGS = {
+    "batch_size": int,
+    "frames_per_step": int,
+    "tbptt_chunks": int,
+    "seed": int,
+    "learning_rate": float,
+}
+"""Settings that the defaults give where nothing is said."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every such benchmark may be told."""
+    """Add the arguments that these benchmarks share."""
     parser.add_argument("minutes", type=float)
     parser.add_argument("out", type=Path)
-    for name in BY_RECIPE:
-        parser.add_argument(f"--{name}", type=int, help="the recipe's, if left out")
-    parser.add_argument("--singles", type=int, default=0, help="blocks, at first, of single frames")
-    parser.add_argument("--rate", type=float, help="peak learning rate; the recipe's, if left out")
-    parser.add_argument("--start", type=Path, help="a finished model to learn on from")
+    for name, kind in SETTINGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="default: that of TrainConfig")
+    parser.add_argument("--single-frame-steps", type=int, default=0, help="steps at the start")
+    parser.add_argument("--start", type=Path, help="finished model to fine-tune")
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare windows")
     parser.add_argument("--accelerator", default="cpu")
 
 
 def begun(a: argparse.Namespace) -> Architecture:
-    """The network of --start, or a new one."""
+    """Return the network of --start, or a new one."""
     return load_model(a.start).model.architecture if a.start else Architecture()
 
 
 def flags(a: argparse.Namespace) -> Iterator[str]:
-    """What was asked for beside the defaults, as one types it."""
-    for name in ("singles", *BY_RECIPE, "rate"):
+    """Yield the arguments that differ from the defaults, as one types them."""
+    for name in ("single_frame_steps", *SETTINGS):
         if value := getattr(a, name):
-            yield f"--{name} {value}"
+            yield f"--{name.replace('_', '-')} {value}"
     if a.start:
         yield f"--start {a.start.name}"
     if a.workers != 1:
@@ -54,7 +58,7 @@ def flags(a: argparse.Namespace) -> Iterator[str]:
 
 
 def machine(a: argparse.Namespace) -> str:
-    """What it learned on."""
+    """Return the name of the machine that trains."""
     on_processor = a.accelerator == "cpu"
     return f"{platform.machine()}, 1 thread" if on_processor else torch.cuda.get_device_name()
 
@@ -71,31 +75,32 @@ def learn(
 ) -> Trained:
     """Train as the arguments `a` say; precision: on a processor.
 
-    Raises: SystemExit if the run was stopped: nothing is to be measured then.
+    Raises:
+        SystemExit: the run was stopped, so that there is nothing to measure.
     """
     torch.set_num_threads(1)
     on_processor = a.accelerator == "cpu"
-    trained = train(
-        out,
+    given = {name: getattr(a, name) for name in SETTINGS if getattr(a, name) is not None}
+    config = TrainConfig(
         footage=footage,
         modality=modality,
         scenes=scene_kind is not None,
         scene_kind=scene_kind,
-        architecture=architecture,
+        model=architecture,
         start=a.start,
         minutes=a.minutes,
-        batch=a.batch,
-        length=a.length,
-        pieces=a.pieces,
-        singles=a.singles,
-        rate=a.rate,
-        seed=a.seed,
+        single_frame_steps=a.single_frame_steps,
         workers=a.workers,
-        accelerator=a.accelerator,
+        device=a.accelerator,
         precision=precision if on_processor else "32-true",
+        **given,
+    )
+    trained = train(
+        config,
+        out=out,
         clock=time.process_time if on_processor else time.monotonic,
-        show=say,
-        show_seconds=20.0,
+        on_progress=say,
+        progress_seconds=20.0,
     )
     assert trained is not None
     if not trained.finished:
@@ -104,4 +109,5 @@ def learn(
 
 
 def say(now: Progress) -> None:
+    """Print one line of progress."""
     print(f"{now.fraction:4.0%}  step {now.step}  loss {now.loss:.3f}", flush=True)

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         looks.setdefault(one.clip, []).append(one)
 
     def quality(clip: Stored) -> float:
-        scores = score(looks[clip.name], threshold, sought="drone")
+        scores = score(looks[clip.name], threshold, target_class="drone")
         return scores.f1 if clip.kind == "drone" else 1 - scores.false_alarms
 
     order = sorted((clip for clip in clips if clip.name in looks), key=quality)

@@ -20,7 +20,19 @@ from canton.track.synthetic import make_scene
 from canton.track.train_sources import FromScenes
 from cli.conftest import Canton
 
-TINY = ("--batch", "1", "--length", "2", "--size", "48", "--workers", "0", "--memory", "4", "--quiet")
+TINY = (
+    "--batch-size",
+    "1",
+    "--frames-per-step",
+    "2",
+    "--crop-size",
+    "48",
+    "--workers",
+    "0",
+    "--memory",
+    "4",
+    "--quiet",
+)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +90,7 @@ def test_train_from_scenes_alone_without_memory(
     monkeypatch.setattr("canton.track.train_sources.HELD_OUT_SCENES", 2)
     out = tmp_path / "m.safetensors"
     done = canton(
-        "track", "train", "--no-memory", "--scene-kind", "thermal", "--steps", "1", "--out", out, *TINY
+        "track", "train", "--no-recurrent", "--scene-kind", "thermal", "--steps", "1", "--out", out, *TINY
     )
     assert done.status == 0
     held = load_model(out)
@@ -127,7 +139,7 @@ def test_without_a_model_the_shipped_one_is_taken(
     assert done.status == 0
     assert drawn.stat().st_size > 0
     taken = int(done.out.split("scene ")[1].split(":")[0])
-    scenes = FromScenes(kind="article", sought="drone")
+    scenes = FromScenes(kind="article", target_class="drone")
     kinds = [scenes.held_out_scene(k, frames=2).kind for k in range(taken + 1)]
     assert kinds == ["none"] * taken + ["drone"], "the first scene with something in it"
 
@@ -152,8 +164,24 @@ def test_train_learns_on_from_a_shipped_model(
     canton: Canton, footage: Path, tmp_path: Path, shipped: str
 ) -> None:
     out = tmp_path / "m.safetensors"
-    words = ("--footage", footage, "--start", shipped, "--steps", "1", "--rate", "1e-9", "--out", out)
-    assert canton("track", "train", *words, "--size", "64", "--batch", "2", "--length", "2").status == 0
+    words = (
+        "--footage",
+        footage,
+        "--start",
+        shipped,
+        "--steps",
+        "1",
+        "--learning-rate",
+        "1e-9",
+        "--out",
+        out,
+    )
+    assert (
+        canton(
+            "track", "train", *words, "--crop-size", "64", "--batch-size", "2", "--frames-per-step", "2"
+        ).status
+        == 0
+    )
     for (name, a), b in zip(
         load_model(out).model.named_parameters(),
         load_shipped(shipped, load_model).model.parameters(),
@@ -169,15 +197,15 @@ def test_what_is_asked_for_changes_the_model_begun_with(
     plain = ("track", "train", "--footage", footage, "--steps", "1", *TINY, "--early", "0", "--out", first)
     assert canton(*plain).status == 0
     begun = load_model(first).model.architecture
-    small = ("--size", "64", "--batch", "2", "--length", "2", "--workers", "0")
+    small = ("--crop-size", "64", "--batch-size", "2", "--frames-per-step", "2", "--workers", "0")
     words = ("track", "train", "--footage", footage, "--steps", "1", *small, "--out", out)
-    assert canton(*words, "--start", first, "--early", "2", "--no-memory").status == 0
+    assert canton(*words, "--start", first, "--early", "2", "--no-recurrent").status == 0
     assert load_model(out).model.architecture == replace(begun, early=2, recurrent=False)
-    assert "another network" in canton.complains(*words, "--start", first, "--memory", "5")
+    assert "start" in canton.complains(*words, "--start", first, "--memory", "5")
     again = (*words[:-1], tmp_path / "again.safetensors", "--start", out)
     assert canton(*again).status == 0
     assert not load_model(tmp_path / "again.safetensors").model.architecture.recurrent
-    assert canton(*again, "--with-memory").status == 0
+    assert canton(*again, "--recurrent").status == 0
     assert load_model(tmp_path / "again.safetensors").model.architecture.recurrent, "it learns to remember"
 
 
@@ -261,35 +289,38 @@ def test_bad_input_is_one_line(
     for words, said in [
         (("train", "--footage", tmp_path / "nowhere", "--out", out), "nowhere"),
         (("train", "--footage", empty, "--out", out), "label"),
-        (("train", "--footage", footage, "--sought", "kite", "--out", out), "kite"),
-        (("train", "--no-scenes", "--out", out), "nothing to learn from"),
-        (("train", "--preset", "2016", "--out", out), "preset is '2016'"),
-        (("train", "--steps", "0", "--scenes", "--out", out), "steps is 0"),
+        (("train", "--footage", footage, "--target-class", "kite", "--out", out), "kite"),
+        (("train", "--no-scenes", "--out", out), "footage"),
+        (("train", "--preset", "2016", "--out", out), "preset"),
+        (("train", "--steps", "0", "--scenes", "--out", out), "steps"),
         (("train", "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
-        (("train", "--footage", footage, "--scene-kind", "night", "--steps", "1", "--out", out), "night"),
-        (("train", "--footage", footage, "--backgrounds", empty, "--out", out), "it is for made scenes"),
-        (("train", "--footage", footage, "--scene-share", "0.9", "--out", out), "it is for made scenes"),
-        (("train", "--footage", footage, "--scene-kind", "thermal", "--out", out), "it is for made scenes"),
         (
-            ("train", "--footage", footage, "--length", "40", "--steps", "1", "--out", out),
-            "longest train clip",
+            ("train", "--footage", footage, "--scene-kind", "night", "--steps", "1", "--out", out),
+            "scene_kind",
         ),
-        (("train", "--scene-kind", "thermal", "--backgrounds", empty, "--out", out), "photographs are for"),
-        (("train", "--workers", "-1", "--out", out), "workers is -1"),
-        (("train", "--seed", "-1", "--out", out), "seed is -1"),
+        (("train", "--footage", footage, "--backgrounds", empty, "--out", out), "backgrounds"),
+        (("train", "--footage", footage, "--scene-share", "0.9", "--out", out), "scene_share"),
+        (("train", "--footage", footage, "--scene-kind", "thermal", "--out", out), "scene_kind"),
         (
-            ("train", "--footage", brief, "--length", "2", "--steps", "1", "--out", out),
+            ("train", "--footage", footage, "--frames-per-step", "40", "--steps", "1", "--out", out),
+            "frames_per_step",
+        ),
+        (("train", "--scene-kind", "thermal", "--backgrounds", empty, "--out", out), "backgrounds"),
+        (("train", "--workers", "-1", "--out", out), "workers"),
+        (("train", "--seed", "-1", "--out", out), "seed"),
+        (
+            ("train", "--footage", brief, "--frames-per-step", "2", "--steps", "1", "--out", out),
             "no val clip has 12 frames",
         ),
-        (("train", "--resume", "--out", trained), "finished"),
+        (("train", "--resume", "--out", trained), "resume"),
         (("evaluate", trained, "--footage", brief), "no clip has 12 frames at 10 a second"),
         (("evaluate", trained, "--footage", footage, "--json", trained), "which is read"),
         (("evaluate", trained, "--footage", footage, "--plot", "-"), "--plot is -"),
-        (("evaluate", trained, "--footage", footage, "--fps", "0"), "fps is 0"),
+        (("evaluate", trained, "--footage", footage, "--fps", "0"), "fps"),
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),
-        (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold is nan"),
-        (("evaluate", trained, "--footage", footage, "--sought", "Kite"), "no kite is labelled"),
+        (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold"),
+        (("evaluate", trained, "--footage", footage, "--target-class", "Kite"), "no kite is labelled"),
         (("evaluate", tmp_path / "none", "--footage", footage), "none"),
         (("figure", trained, "--out", tmp_path / "figure.jpg"), ".png"),
         (("figure", trained, "--frames", "0", "--out", tmp_path / "f.png"), "at least 1 frame"),

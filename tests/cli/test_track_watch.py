@@ -111,7 +111,7 @@ def test_a_real_model_from_a_file(canton: Canton, video: Path, tmp_path: Path) -
 
 def test_a_model_for_text(canton: Canton, model: Path, video: Path, tmp_path: Path) -> None:
     line = canton.complains("track", "watch", model, video, "--json", tmp_path / "seen")
-    assert "canton-motion" in line
+    assert "canton-track" in line
     assert listing(tmp_path) == []
 
 

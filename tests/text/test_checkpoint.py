@@ -76,7 +76,7 @@ def foreign(path: Path) -> None:
 
 
 def other_format(path: Path) -> None:
-    write_tensors(path, {}, {}, format="canton-motion-1")
+    write_tensors(path, {}, {}, format="canton-track-1")
 
 
 def other_shape(path: Path) -> None:
@@ -128,7 +128,7 @@ def header_of(table: bytes) -> Callable[[Path], None]:
         (header_of(b"[" * 10**5), "not a safetensors file"),
         (header_of(b'{"__metadata__": {"format": 3}}'), "not a safetensors file"),
         (foreign, "not written by Canton"),
-        (other_format, "canton-motion-1"),
+        (other_format, "canton-track-1"),
         (other_shape, r"logits.bias in it is \(255,\)"),
         (missing_weight, "needs the weight logits.bias"),
         (extra_weight, "weight x in it is not of its architecture"),

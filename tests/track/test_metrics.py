@@ -45,19 +45,22 @@ def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
     bird = Box(190, 190, 20, 20)
     both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(kinds=("drone", "bird"))
     alone = seen(1, (bird,), AWAY)._replace(kinds=("bird",))
-    scores = score([both, alone], 0.5, sought="drone")
+    scores = score([both, alone], 0.5, target_class="drone")
     assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
-    assert score([both], 0.5, sought="bird").recall == 1.0
+    assert score([both], 0.5, target_class="bird").recall == 1.0
     hotter = [one._replace(peaks=[AWAY._replace(score=0.95), *one.peaks[:-1]]) for one in (both, alone)]
-    assert average_precision(hotter, sought="drone") == 1 / 3, "the bird was taken for a drone twice"
-    assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, sought="drone") == [math.inf]
-    assert frames_to_first([alone._replace(seen=0)], 0.5, sought="drone") == [], "no drone was in sight"
+    assert average_precision(hotter, target_class="drone") == 1 / 3, "the bird was taken for a drone twice"
+    assert frames_to_first([both._replace(peaks=[AWAY]), alone], 0.5, target_class="drone") == [math.inf]
+    assert frames_to_first([alone._replace(seen=0)], 0.5, target_class="drone") == [], "no drone was in sight"
 
 
 def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> None:
     crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(kinds=("drone",))
     figures = tabulate(
-        [crossed, seen(0, (), kind="plane")._replace(clip="other")], threshold=0.5, sought="drone", fps=10
+        [crossed, seen(0, (), kind="plane")._replace(clip="other")],
+        threshold=0.5,
+        target_class="drone",
+        fps=10,
     )
     assert figures["own"]["f1"] == 1.0
     assert (figures["own"]["frames"], figures["all"]["frames"]) == (1, 2)
@@ -66,18 +69,18 @@ def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> 
 
 def test_what_is_never_found_has_no_time() -> None:
     looks = [seen(0, (HERE,)), seen(1, (HERE,)), seen(0, (HERE,), RIGHT), seen(0, (HERE,))]
-    figures = tabulate(looks, threshold=0.5, sought="drone", fps=10)
+    figures = tabulate(looks, threshold=0.5, target_class="drone", fps=10)
     assert figures["seconds_to_first"] is None
     assert figures["never_found"] == pytest.approx(2 / 3)
-    nothing = tabulate([seen(0, ())], threshold=0.5, sought="drone", fps=10)
+    nothing = tabulate([seen(0, ())], threshold=0.5, target_class="drone", fps=10)
     assert (nothing["seconds_to_first"], nothing["never_found"]) == (None, None)
 
 
 def test_false_alarms_a_minute_are_of_clips_that_never_show_it() -> None:
     own = [seen(0, (HERE,), RIGHT), seen(1, (), AWAY)]
-    assert tabulate(own, threshold=0.5, sought="drone", fps=10)["false_alarms_per_minute"] is None
+    assert tabulate(own, threshold=0.5, target_class="drone", fps=10)["false_alarms_per_minute"] is None
     bird = [seen(t, (), *[AWAY] * (t % 2), kind="bird")._replace(clip="bird") for t in range(4)]
-    figures = tabulate([*own, *bird], threshold=0.5, sought="drone", fps=10)
+    figures = tabulate([*own, *bird], threshold=0.5, target_class="drone", fps=10)
     assert figures["false_alarms_per_minute"] == pytest.approx(0.5 * 600)
     assert figures["all"]["false_alarms_per_frame"] == pytest.approx(3 / 5)
 
@@ -86,10 +89,10 @@ def test_clips_too_short_to_look_at_are_named() -> None:
     model = MotionModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
     clip = Stored("long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool))
     short = clip._replace(name="short", frames=clip.frames[:11], boxes=clip.boxes[:11], cuts=clip.cuts[:11])
-    figures = evaluate(model, [clip, short], threshold=0.5, sought="drone", fps=10)
+    figures = evaluate(model, [clip, short], threshold=0.5, target_class="drone", fps=10)
     assert (figures["clips"], figures["too_short"]) == (1, ["short"])
     with pytest.raises(UserError, match="no clip has 12 frames at 10 a second"):
-        evaluate(model, [short], threshold=0.5, sought="drone", fps=10)
+        evaluate(model, [short], threshold=0.5, target_class="drone", fps=10)
 
 
 def test_pictures_too_small_for_the_model_are_named() -> None:
@@ -134,31 +137,31 @@ def test_scores_by_hand() -> None:
         seen(3, (), AWAY),  # a false alarm
         seen(0, (HERE,), RIGHT, kind="bird"),  # a trap, fallen into
     ]
-    assert count(looks, 0.5, sought="drone") == (2, 4, 3, 2, 2)
-    scores = score(looks, 0.5, sought="drone")
+    assert count(looks, 0.5, target_class="drone") == (2, 4, 3, 2, 2)
+    scores = score(looks, 0.5, target_class="drone")
     assert scores.precision == pytest.approx(2 / 6)
     assert scores.recall == pytest.approx(2 / 3)
     assert scores.f1 == pytest.approx(2 * 2 / (2 * 2 + 4 + 1))
     assert scores.false_alarms == pytest.approx(2 / 2)
-    strict = score(looks, 0.85, sought="drone")
+    strict = score(looks, 0.85, target_class="drone")
     assert (strict.precision, strict.recall) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
 
 
 def test_the_best_threshold_is_chosen() -> None:
     looks = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), peak(110, 55, 0.7), AWAY)]
-    assert 0.6 < choose_threshold(looks, sought="drone") <= 0.7
+    assert 0.6 < choose_threshold(looks, target_class="drone") <= 0.7
     stray = Peak(Box.from_centre(200, 200, 20, 10), 0.8)
     nearer = [seen(0, (HERE,), RIGHT, stray, peak(260, 200, 0.8))]
-    assert choose_threshold(nearer, sought="drone") > 0.8
-    assert 0.8 < choose_threshold(looks, nearer, sought="drone") <= 0.9, "the worse of the two counts"
+    assert choose_threshold(nearer, target_class="drone") > 0.8
+    assert 0.8 < choose_threshold(looks, nearer, target_class="drone") <= 0.9, "the worse of the two counts"
 
 
 def test_a_false_alarm_may_count_more_than_a_thing_missed() -> None:
     """Above 0.5 six of ten things and no stray, below all ten and four strays: F1 0.75 and 0.83."""
     faint, stray = Peak(Box.from_centre(110, 55, 20, 10), 0.4), Peak(Box.from_centre(200, 200, 20, 10), 0.45)
     looks = [seen(t, (HERE,), RIGHT) if t < 6 else seen(t, (HERE,), faint, stray) for t in range(10)]
-    assert choose_threshold(looks, sought="drone", beta=1.0) <= 0.4
-    assert choose_threshold(looks, sought="drone") > 0.45
+    assert choose_threshold(looks, target_class="drone", beta=1.0) <= 0.4
+    assert choose_threshold(looks, target_class="drone") > 0.45
 
 
 @pytest.mark.parametrize("colours", [1, 3])
@@ -182,8 +185,8 @@ def test_average_precision_by_hand() -> None:
         seen(2, (HERE,), peak(110, 55, 0.5)),
     ]
     # in order of score: hit (P 1), stray, hit (P 2/3); three boxes
-    assert average_precision(looks, sought="drone") == pytest.approx((1 + 2 / 3) / 3)
-    assert average_precision([], sought="drone") == 0
+    assert average_precision(looks, target_class="drone") == pytest.approx((1 + 2 / 3) / 3)
+    assert average_precision([], target_class="drone") == 0
 
 
 def test_evidence_over_time() -> None:
@@ -193,5 +196,5 @@ def test_evidence_over_time() -> None:
         seen(0, (HERE,), AWAY), seen(1, (HERE,)), seen(2, (HERE,)),
         seen(0, ()), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
     ]  # fmt: skip
-    assert recall_by_frame(looks, 0.5, sought="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
-    assert frames_to_first(looks, 0.5, sought="drone") == [3, 1, math.inf]
+    assert recall_by_frame(looks, 0.5, target_class="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
+    assert frames_to_first(looks, 0.5, target_class="drone") == [3, 1, math.inf]

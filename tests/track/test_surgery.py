@@ -11,7 +11,9 @@ from canton.errors import UserError
 from canton.track.model import Architecture, MotionModel
 from canton.track.surgery import add_early_memory
 
-SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, others=("bird",))
+SMALL = Architecture(
+    stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, distractor_classes=("bird",)
+)
 
 
 def test_it_gives_what_it_gave() -> None:

@@ -125,8 +125,8 @@ def test_distractors_fly_with_and_without_the_object() -> None:
         scenes = [make_scene(seed, kind="thermal", frames=1, present=there) for seed in range(40)]
         kinds = {kind for scene in scenes for kind, _ in scene.others[0]}
         assert kinds == {"bird", "airplane", "helicopter"}
-    sought = [make_scene(seed, kind="article", frames=1, target="bird") for seed in range(30)]
-    assert "bird" not in {kind for scene in sought for kind, _ in scene.others[0]}
+    target_class = [make_scene(seed, kind="article", frames=1, target="bird") for seed in range(30)]
+    assert "bird" not in {kind for scene in target_class for kind, _ in scene.others[0]}
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores

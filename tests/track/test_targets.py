@@ -13,13 +13,13 @@ from canton.track.model import MAPS, Architecture
 from canton.track.peaks import find_peaks
 from canton.track.targets import Target, make_target, motion_loss
 
-NETWORK = Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, others=("bird",))
+NETWORK = Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, distractor_classes=("bird",))
 CELLS = (16, 20)
 
 
 def test_the_summit_is_the_middle_of_the_box() -> None:
     box = Box(30.0, 22.0, 14.0, 9.0)
-    target = make_target([[LabelledBox("drone", box)], []], CELLS, NETWORK, sought="drone")
+    target = make_target([[LabelledBox("drone", box)], []], CELLS, NETWORK, target_class="drone")
     assert target.heat.shape == (2, 2, *CELLS)
     (peak,) = find_peaks(target.heat[0, 0], stride=NETWORK.stride, offset=NETWORK.offset)
     assert math.dist(peak.box.centre, box.centre) < 0.5 * NETWORK.stride
@@ -31,24 +31,26 @@ def test_the_summit_is_the_middle_of_the_box() -> None:
     assert target.near[0].sum() == 9
 
 
-def test_what_is_sought_is_not_among_the_others() -> None:
-    with pytest.raises(ValueError, match="bird is sought and among the others"):
-        make_target([[]], (4, 4), Architecture(), sought="bird")
-    assert Architecture().seeking("bird").others == ("drone", "airplane", "helicopter")
-    assert Architecture(others=("drone", "bird")).seeking("bird").others == ("drone",)
-    assert Architecture().seeking("drone") == Architecture()
+def test_target_class_must_not_be_a_distractor() -> None:
+    with pytest.raises(ValueError, match="target_class"):
+        make_target([[]], (4, 4), Architecture(), target_class="bird")
+    assert Architecture().for_target("bird").distractor_classes == ("drone", "airplane", "helicopter")
+    assert Architecture(distractor_classes=("drone", "bird")).for_target("bird").distractor_classes == (
+        "drone",
+    )
+    assert Architecture().for_target("drone") == Architecture()
 
 
 def test_others_have_maps_of_their_own_and_strangers_none() -> None:
     named = [[LabelledBox("bird", Box(10, 10, 8, 8)), LabelledBox("kite", Box(40, 40, 8, 8))]]
-    target = make_target(named, CELLS, NETWORK, sought="drone")
+    target = make_target(named, CELLS, NETWORK, target_class="drone")
     assert not target.heat[0, 0].any()
     assert target.heat[0, 1].max() == 1
     assert target.heat[0, 1, 8:].max() < 1e-3, "the kite is not on the birds' map"
 
 
 def test_a_box_outside_counts_as_nothing_at_the_summit() -> None:
-    target = make_target([[LabelledBox("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, sought="drone")
+    target = make_target([[LabelledBox("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, target_class="drone")
     assert target.heat.max() < 1
     assert not target.near.any()
 
@@ -61,7 +63,7 @@ def maps_of(target: Target) -> torch.Tensor:
 
 def test_the_loss_prefers_the_truth() -> None:
     named = [[LabelledBox("drone", Box(30, 22, 14, 9))], [LabelledBox("bird", Box(50, 30, 9, 9))]]
-    target = make_target(named, CELLS, NETWORK, sought="drone")
+    target = make_target(named, CELLS, NETWORK, target_class="drone")
     target = Target(*(part[:, None] for part in target))
     right = maps_of(target)
     assert right.shape == (2, 1, MAPS + 1, *CELLS)

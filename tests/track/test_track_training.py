@@ -20,11 +20,14 @@ from canton.track.data.batches import Batches, ahead
 from canton.track.metrics import look, score
 from canton.track.model import Architecture
 from canton.track.train import train
+from canton.track.train_config import TrainConfig
 from canton.track.train_sources import FromScenes
 from canton.training.checkpoint import Checkpoint
 
-SMALL = Architecture(stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, others=("bird",))
-SETTINGS = {"batch": 2, "length": 3, "pieces": 2, "size": 48, "fps": 10.0, "seed": 3}
+SMALL = Architecture(
+    stem=((6, 5, True), (8, 3, True)), early=0, memory=6, head=8, distractor_classes=("bird",)
+)
+SETTINGS = {"batch_size": 2, "frames_per_step": 3, "tbptt_chunks": 2, "crop_size": 48, "fps": 10.0, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +57,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    settings = {**SETTINGS, "batch": 8, "pieces": 1, "rate": 1e-2}
-    trained = train(out, footage=footage, **settings, architecture=SMALL, steps=150, workers=0)
+    settings = {**SETTINGS, "batch_size": 8, "tbptt_chunks": 1, "learning_rate": 1e-2}
+    trained = train(TrainConfig(footage=footage, **settings, model=SMALL, steps=150, workers=0), out=out)
     assert trained is not None
     assert trained.finished
     held = load_model(out)
     assert held.header["held_out"]["f1"] == trained.held_out["f1"]
     clips = [clip("new drone", "drone", 100), clip("new bird", "bird", 101)]
-    scores = score(look(held.model, clips), held.header["threshold"], sought="drone")
+    scores = score(look(held.model, clips), held.header["threshold"], target_class="drone")
     assert scores.f1 > 0.9, scores
 
 
 def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train(whole, footage=footage, **SETTINGS, architecture=SMALL, steps=7, workers=0)
+    train(TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=7, workers=0), out=whole)
 
     class Stop(Exception):
         pass
@@ -78,11 +81,16 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_pa
 
     with pytest.raises(Stop):
         train(
-            broken, footage=footage, **SETTINGS, architecture=SMALL, steps=7, workers=0,
-            show=stop, show_seconds=0.0, save_seconds=0.0,
-        )  # fmt: skip
+            TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=7, workers=0, save_seconds=0.0),
+            out=broken,
+            on_progress=stop,
+            progress_seconds=0.0,
+        )
     assert load_model(broken).checkpoint is not None
-    train(broken, resume=True, workers=1)
+    saved = TrainConfig.from_header(load_model(broken).header)
+    with pytest.raises(UserError, match="seed"):
+        train(replace(saved, seed=4), out=broken, resume=True)
+    train(replace(saved, workers=1), out=broken, resume=True)
     a, b = load_model(whole).model.state_dict(), load_model(broken).model.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -91,17 +99,19 @@ def test_ctrl_c_while_it_is_measured_keeps_the_run(
     footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train(whole, footage=footage, **SETTINGS, architecture=SMALL, steps=5, workers=0)
+    train(TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=5, workers=0), out=whole)
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["canton.track.train"], "measure", interrupt)
-        stopped = train(broken, footage=footage, **SETTINGS, architecture=SMALL, steps=5, workers=0)
+        stopped = train(TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=5, workers=0), out=broken)
     assert stopped is not None
     assert (stopped.finished, stopped.held_out, stopped.report.step) == (False, None, 5)
-    trained = train(broken, resume=True, workers=0)
+    trained = train(
+        replace(TrainConfig.from_header(load_model(broken).header), workers=0), out=broken, resume=True
+    )
     assert trained is not None
     assert (trained.finished, trained.report.step) == (True, 5)
     wanted = load_model(whole).model.state_dict()
@@ -111,50 +121,73 @@ def test_ctrl_c_while_it_is_measured_keeps_the_run(
 
 def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    train(first, footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0)
-    train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
+    train(TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=3, workers=0), out=first)
+    train(
+        TrainConfig(
+            footage=footage, **SETTINGS, start=first, steps=1, learning_rate=1e-9, ema_decay=0.0, workers=0
+        ),
+        out=second,
+    )
     a, b = load_model(first), load_model(second)
     for name, weight in a.model.named_parameters():
         assert torch.allclose(weight, b.model.get_parameter(name), atol=1e-6), name
     assert b.header["training"]["start"] == "first.safetensors"
     still = replace(SMALL, recurrent=False)
-    train(second, footage=footage, **SETTINGS, start=first, architecture=still, steps=1, rate=1e-9, workers=0)
+    train(
+        TrainConfig(
+            footage=footage, **SETTINGS, start=first, model=still, steps=1, learning_rate=1e-9, workers=0
+        ),
+        out=second,
+    )
     assert load_model(second).model.architecture == still, "the same network, its memory emptied"
     fine = replace(SMALL, early=4)
-    train(second, footage=footage, **SETTINGS, start=first, architecture=fine, steps=1, rate=1e-9, workers=0)
+    train(
+        TrainConfig(
+            footage=footage, **SETTINGS, start=first, model=fine, steps=1, learning_rate=1e-9, workers=0
+        ),
+        out=second,
+    )
     grown = load_model(second).model
     assert grown.architecture == fine, "an early memory is added"
     assert torch.allclose(grown.maps.weight, a.model.maps.weight, atol=1e-6), "what was learned is kept"
-    train(second, footage=footage, **SETTINGS, start=first, steps=1, rate=1e-9, average=0.0, workers=0)
-    with pytest.raises(UserError, match="another network"):
-        train(second, footage=footage, start=first, architecture=replace(SMALL, memory=7), steps=1)
+    train(
+        TrainConfig(
+            footage=footage, **SETTINGS, start=first, steps=1, learning_rate=1e-9, ema_decay=0.0, workers=0
+        ),
+        out=second,
+    )
+    with pytest.raises(UserError, match="start"):
+        train(TrainConfig(footage=footage, start=first, model=replace(SMALL, memory=7), steps=1), out=second)
     broken = tmp_path / "broken.safetensors"
     save_model(broken, a.model, {"training": {}, "curve": []}, Checkpoint({}, 3, 1.0))
-    with pytest.raises(UserError, match="not finished"):
-        train(second, footage=footage, start=broken, steps=1)
-    with pytest.raises(UserError, match="stopped at step 3: go on with it"):
-        train(broken, footage=footage, steps=1)
+    with pytest.raises(UserError, match="start"):
+        train(TrainConfig(footage=footage, start=broken, steps=1), out=second)
+    with pytest.raises(UserError, match="broken"):
+        train(TrainConfig(footage=footage, steps=1), out=broken)
     assert load_model(broken).checkpoint is not None, "a run that was stopped is not written over"
     older = {name: value for name, value in a.header["training"].items() if name != "start"}
     save_model(broken, a.model, {"training": older, "curve": []}, Checkpoint({}, 3, 1.0))
-    with pytest.raises(UserError, match="another version"):
-        train(broken, resume=True)
+    with pytest.raises(UserError, match="TrainConfig"):
+        train(out=broken, resume=True)
 
 
-def test_what_is_sought_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
+def test_the_target_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
     """The drone is then what the bird is to be told from, in footage and in made scenes."""
     out = tmp_path / "bird.safetensors"
-    settings = {**SETTINGS, "batch": 8, "pieces": 1, "rate": 1e-2}
-    train(out, footage=footage, sought=" Bird", **settings, architecture=SMALL, steps=150, workers=0)
+    settings = {**SETTINGS, "batch_size": 8, "tbptt_chunks": 1, "learning_rate": 1e-2}
+    train(
+        TrainConfig(footage=footage, target_class=" Bird", **settings, model=SMALL, steps=150, workers=0),
+        out=out,
+    )
     held = load_model(out)
-    assert held.model.architecture.others == ("drone",)
-    assert held.header["training"]["sought"] == "bird"
+    assert held.model.architecture.distractor_classes == ("drone",)
+    assert held.header["training"]["target_class"] == "bird"
     looks = look(held.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
-    scores = score(looks, held.header["threshold"], sought="bird")
+    scores = score(looks, held.header["threshold"], target_class="bird")
     assert scores.f1 > 0.9, scores
-    with pytest.raises(UserError, match="learned what a drone is not"):
-        train(tmp_path / "drone.safetensors", footage=footage, start=out, steps=1)
-    scenes = FromScenes(kind="thermal", sought="bird")
+    with pytest.raises(UserError, match="target_class"):
+        train(TrainConfig(footage=footage, start=out, steps=1), out=tmp_path / "drone.safetensors")
+    scenes = FromScenes(kind="thermal", target_class="bird")
     named = [
         kind
         for k in range(20)
@@ -170,7 +203,7 @@ def test_what_is_sought_need_not_be_a_drone(footage: Path, tmp_path: Path) -> No
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "still.safetensors"
     network = replace(SMALL, recurrent=False)
-    train(out, footage=footage, **SETTINGS, architecture=network, steps=2, workers=0)
+    train(TrainConfig(footage=footage, **SETTINGS, model=network, steps=2, workers=0), out=out)
     model = load_model(out).model
     frames = torch.rand(3, 1, 3, 64, 80)
     with torch.no_grad():
@@ -179,30 +212,30 @@ def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    with pytest.raises(UserError, match="no kite is labelled in these clips: there are bird, drone"):
-        train(out, footage=footage, sought="kite", steps=1)
-    with pytest.raises(UserError, match="target is 'kite': it is one of drone, bird"):
-        train(out, sought="kite", steps=1)
-    with pytest.raises(UserError, match="nothing to learn from"):
-        train(out, scenes=False, steps=1)
-    with pytest.raises(UserError, match="rate is -1"):
-        train(out, footage=footage, rate=-1.0, steps=1)
+    with pytest.raises(UserError, match="kite"):
+        train(TrainConfig(footage=footage, target_class="kite", steps=1), out=out)
+    with pytest.raises(UserError, match="target"):
+        train(TrainConfig(target_class="kite", steps=1), out=out)
+    with pytest.raises(UserError, match="footage"):
+        train(TrainConfig(scenes=False, steps=1), out=out)
+    with pytest.raises(UserError, match="learning_rate"):
+        train(TrainConfig(footage=footage, learning_rate=-1.0, steps=1), out=out)
     assert not out.exists()
     out.write_text("a text of somebody's")
-    with pytest.raises(UserError, match="left alone"):
-        train(out, footage=footage, steps=1)
+    with pytest.raises(UserError, match="model"):
+        train(TrainConfig(footage=footage, steps=1), out=out)
 
 
 def test_batches_are_functions_of_the_step() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
     def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
-        return draw_window(clips, chance, sought="drone", steps=steps, size=size)
+        return draw_window(clips, chance, target_class="drone", steps=steps, size=size)
+
+    config = TrainConfig(**{**SETTINGS, "batch_size": 4, "seed": 5})
 
     def batches(rank: int = 0, world: int = 1) -> Batches:
-        return Batches(
-            draw, SMALL, sought="drone", size=48, rows=4, length=3, pieces=2, seed=5, rank=rank, world=world
-        )
+        return Batches(draw, SMALL, config, rank=rank, world=world)
 
     plain = ahead(batches(), 0, workers=0)
     run = [plain(step) for step in range(6)]
@@ -218,15 +251,14 @@ def test_the_first_blocks_may_be_of_single_frames() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
     def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
-        return draw_window(clips, chance, sought="drone", steps=steps, size=size)
+        return draw_window(clips, chance, target_class="drone", steps=steps, size=size)
 
-    def batches(rank: int = 0, world: int = 1, singles: int = 2) -> Batches:
-        return Batches(
-            draw, SMALL, sought="drone", size=48, rows=4, length=3, pieces=2, seed=5, singles=singles,
-            rank=rank, world=world,
-        )  # fmt: skip
+    def batches(rank: int = 0, world: int = 1, single_frame_steps: int = 3) -> Batches:
+        settings = {**SETTINGS, "batch_size": 4, "seed": 5}
+        config = TrainConfig(**settings, single_frame_steps=single_frame_steps)
+        return Batches(draw, SMALL, config, rank=rank, world=world)
 
-    get, plain = ahead(batches(), 0, workers=0), ahead(batches(singles=0), 0, workers=0)
+    get, plain = ahead(batches(), 0, workers=0), ahead(batches(single_frame_steps=0), 0, workers=0)
     run, whole = [get(step) for step in range(6)], [plain(step) for step in range(6)]
     for batch in run[:4]:  # two blocks of two pieces: each frame is a row of its own
         assert batch.fresh
@@ -245,17 +277,22 @@ def test_what_is_kept_is_the_average(footage: Path, tmp_path: Path) -> None:
     kept = {}
     for average in (0.0, 0.9):
         out = tmp_path / f"{average}.safetensors"
-        train(out, footage=footage, **SETTINGS, architecture=SMALL, steps=4, workers=0, average=average)
+        train(
+            TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=4, workers=0, ema_decay=average),
+            out=out,
+        )
         kept[average] = load_model(out).model.state_dict()
     assert not torch.equal(kept[0.0]["maps.weight"], kept[0.9]["maps.weight"])
-    with pytest.raises(UserError, match=r"average is 1.0: it lies in \[0, 1\)"):
-        train(tmp_path / "x.safetensors", footage=footage, steps=1, average=1.0)
+    with pytest.raises(UserError, match="ema_decay"):
+        train(TrainConfig(footage=footage, steps=1, ema_decay=1.0), out=tmp_path / "x.safetensors")
 
 
 def test_reports_are_told(footage: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     train(
-        tmp_path / "m.safetensors", footage=footage, **SETTINGS, architecture=SMALL, steps=3, workers=0,
-        show=lambda now: seen.append(now.fraction), show_seconds=0.0,
-    )  # fmt: skip
+        TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=3, workers=0),
+        out=tmp_path / "m.safetensors",
+        on_progress=lambda now: seen.append(now.fraction),
+        progress_seconds=0.0,
+    )
     assert seen[-1] == 1.0

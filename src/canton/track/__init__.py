@@ -14,6 +14,7 @@ from canton.track.peaks import Peak, find_peaks
 from canton.track.pipeline import Sighting, watch
 from canton.track.tracker import Tracked, Tracker
 from canton.track.train import Progress, Trained, train
+from canton.track.train_config import TrainConfig
 from canton.track.video.reader import Frame, Video, open_video
 from canton.track.video.writer import Recorder
 
@@ -34,6 +35,7 @@ __all__ = [
     "Stored",
     "Tracked",
     "Tracker",
+    "TrainConfig",
     "Trained",
     "Video",
     "choose_threshold",

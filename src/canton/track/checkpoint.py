@@ -9,7 +9,7 @@ from canton.track.model import Architecture, MotionModel
 from canton.training import model_file
 from canton.training.checkpoint import Checkpoint
 
-FORMAT = "canton-motion-1"
+FORMAT = "canton-track-1"
 
 ModelFile = model_file.ModelFile[MotionModel]
 """header: architecture (as `Architecture`'s fields), training (the settings), threshold (of the heat, chosen

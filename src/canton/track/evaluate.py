@@ -27,7 +27,7 @@ def evaluate(
     clips: Sequence[Stored],
     *,
     threshold: float,
-    sought: str,
+    target_class: str,
     fps: float,
     every: int = 1,
     seed: int = 0,
@@ -48,36 +48,36 @@ def evaluate(
     rows = {}
     for name, hard in (("clean", False), ("hard", True)):
         looks = look(model, clips, hard=hard, every=every, seed=seed)
-        rows[name] = tabulate(looks, threshold=threshold, sought=sought, fps=fps)
+        rows[name] = tabulate(looks, threshold=threshold, target_class=target_class, fps=fps)
     counted = {"clips": len(clips) - len(short), "too_short": short}
-    return {"threshold": threshold, "sought": sought, "fps": fps, **counted, **rows}
+    return {"threshold": threshold, "target_class": target_class, "fps": fps, **counted, **rows}
 
 
-def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float) -> dict[str, Any]:
+def tabulate(looks: Sequence[Look], *, threshold: float, target_class: str, fps: float) -> dict[str, Any]:
     """The figures of these frames.
 
-    own: over the clips that are of what is sought, or show it. all: over all clips, where the others are
+    own: over the clips that are of the target, or show it. all: over all clips, where the others are
     traps. f1, precision, recall: of points; average_precision: over all thresholds; box_f1: where a hit must
     overlap the true box by half (intersection over union). false_alarms_per_frame: over the frames with
-    nothing sought in sight; false_alarms_per_minute: over the clips that never show it, None without such.
+    nothing to detect in sight; false_alarms_per_minute: over the clips that never show it, None without such.
     seconds_to_first: the median time from a window's first frame to the first hit, among windows that begin
     with the thing in sight, None if half of them never come to it; never_found: their share, None if no
     window begins so. recall_by_frame: over the same clips as own.
     """
-    clips = {one.clip for one in looks if one.kind == sought or one.boxes_of(sought)}
+    clips = {one.clip for one in looks if one.kind == target_class or one.boxes_of(target_class)}
     own, others = ([one for one in looks if (one.clip in clips) == shown] for shown in (True, False))
-    firsts = sorted(frames_to_first(own, threshold, sought=sought))
+    firsts = sorted(frames_to_first(own, threshold, target_class=target_class))
     median = firsts[len(firsts) // 2] if firsts else math.inf
-    strays = score(others, threshold, sought=sought).false_alarms
+    strays = score(others, threshold, target_class=target_class).false_alarms
     table: dict[str, Any] = {}
     for name, some in (("own", own), ("all", looks)):
-        scores = score(some, threshold, sought=sought)
+        scores = score(some, threshold, target_class=target_class)
         table[name] = {
             "f1": scores.f1,
             "precision": scores.precision,
             "recall": scores.recall,
-            "average_precision": average_precision(some, sought=sought),
-            "box_f1": score(some, threshold, sought=sought, hit=overlaps).f1,
+            "average_precision": average_precision(some, target_class=target_class),
+            "box_f1": score(some, threshold, target_class=target_class, hit=overlaps).f1,
             "false_alarms_per_frame": scores.false_alarms,
             "frames": len(some),
         }
@@ -86,5 +86,5 @@ def tabulate(looks: Sequence[Look], *, threshold: float, sought: str, fps: float
         "false_alarms_per_minute": strays * fps * 60 if others else None,
         "seconds_to_first": median / fps if math.isfinite(median) else None,
         "never_found": sum(map(math.isinf, firsts)) / len(firsts) if firsts else None,
-        "recall_by_frame": recall_by_frame(own, threshold, sought=sought),
+        "recall_by_frame": recall_by_frame(own, threshold, target_class=target_class),
     }

@@ -50,15 +50,15 @@ class Look(NamedTuple):
     peaks: list[Peak]
     kinds: tuple[str, ...] | None = None
 
-    def boxes_of(self, sought: str) -> list[Box]:
-        """Those of `truth` that are of what is sought."""
+    def boxes_of(self, target_class: str) -> list[Box]:
+        """Those of `truth` that are of the target."""
         kinds = (self.kind,) * len(self.truth) if self.kinds is None else self.kinds
-        return [box for box, kind in zip(self.truth, kinds, strict=True) if kind == sought]
+        return [box for box, kind in zip(self.truth, kinds, strict=True) if kind == target_class]
 
 
 class Counts(NamedTuple):
-    """hits, strays: peaks that hit something sought, and that did not; present: true boxes of what is sought;
-    alarms: peaks in the `empty` frames, those in which nothing that is sought can be seen.
+    """hits, strays: peaks that hit something to detect, and that did not; present: true boxes of the target;
+    alarms: peaks in the `empty` frames, those in which no target can be seen.
     """
 
     hits: int
@@ -69,8 +69,8 @@ class Counts(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame in which nothing that
-    is sought can be seen.
+    """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame without a
+    target in sight.
     """
 
     threshold: float
@@ -154,11 +154,11 @@ def overlaps(predicted: Box, truth: Box) -> bool:
     return predicted.iou(truth) >= 0.5
 
 
-def count(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Counts:
-    """Count hits at `threshold`; every true box can be hit once, and what is not `sought` is a trap."""
+def count(looks: Sequence[Look], threshold: float, *, target_class: str, hit: Hit | None = None) -> Counts:
+    """Count hits at `threshold`; every true box can be hit once, and what is not `target_class` is a trap."""
     hits = strays = present = alarms = empty = 0
     for one in looks:
-        truth = one.boxes_of(sought)
+        truth = one.boxes_of(target_class)
         pointed = [peak for peak in one.peaks if peak.score >= threshold]
         found = sum(_hits(pointed, truth, hit or in_box(one.width)))
         hits, strays, present = hits + found, strays + len(pointed) - found, present + len(truth)
@@ -167,9 +167,9 @@ def count(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
     return Counts(hits, strays, present, alarms, empty)
 
 
-def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | None = None) -> Scores:
+def score(looks: Sequence[Look], threshold: float, *, target_class: str, hit: Hit | None = None) -> Scores:
     """What `count` counts, as shares."""
-    counts = count(looks, threshold, sought=sought, hit=hit)
+    counts = count(looks, threshold, target_class=target_class, hit=hit)
     return Scores(
         threshold,
         counts.hits / max(counts.hits + counts.strays, 1),
@@ -179,7 +179,7 @@ def score(looks: Sequence[Look], threshold: float, *, sought: str, hit: Hit | No
     )
 
 
-def choose_threshold(*views: Sequence[Look], sought: str, beta: float = BETA) -> float:
+def choose_threshold(*views: Sequence[Look], target_class: str, beta: float = BETA) -> float:
     """The threshold whose F is best on these; of several views, on that view where its F is worst.
 
     beta: F weighs recall beta squared times as much as precision: with less than 1 a false alarm counts more
@@ -187,7 +187,7 @@ def choose_threshold(*views: Sequence[Look], sought: str, beta: float = BETA) ->
     """
 
     def worst(threshold: float) -> float:
-        return min(_f(score(looks, threshold, sought=sought), beta) for looks in views)
+        return min(_f(score(looks, threshold, target_class=target_class), beta) for looks in views)
 
     return max(THRESHOLDS, key=worst)
 
@@ -206,12 +206,12 @@ def enlarged(clip: Stored, scale: float = LARGER) -> Stored:
     return clip._replace(frames=np.stack(frames).reshape(len(frames), *frames[0].shape[:2], -1), boxes=boxes)
 
 
-def average_precision(looks: Sequence[Look], *, sought: str, hit: Hit | None = None) -> float:
+def average_precision(looks: Sequence[Look], *, target_class: str, hit: Hit | None = None) -> float:
     """The area under precision over recall, precision made falling (all points, as VOC 2010 counts it)."""
     scored: list[tuple[float, bool]] = []
     present = 0
     for one in looks:
-        truth = one.boxes_of(sought)
+        truth = one.boxes_of(target_class)
         present += len(truth)
         found = _hits(one.peaks, truth, hit or in_box(one.width))
         scored += zip((peak.score for peak in one.peaks), found, strict=True)
@@ -223,27 +223,27 @@ def average_precision(looks: Sequence[Look], *, sought: str, hit: Hit | None = N
     return float(falling[right].sum() / present)
 
 
-def recall_by_frame(looks: Sequence[Look], threshold: float, *, sought: str) -> list[float]:
+def recall_by_frame(looks: Sequence[Look], threshold: float, *, target_class: str) -> list[float]:
     """Recall at the first, second ... frame the memory sees: the curve that shows evidence accumulating."""
     last = max((one.seen for one in looks), default=-1)
     return [
-        score([one for one in looks if one.seen == t], threshold, sought=sought).recall
+        score([one for one in looks if one.seen == t], threshold, target_class=target_class).recall
         for t in range(last + 1)
     ]
 
 
-def frames_to_first(looks: Sequence[Look], threshold: float, *, sought: str) -> list[float]:
-    """For every window with something sought in its first frame: frames seen when it was first hit, infinity
-    where it never was.
+def frames_to_first(looks: Sequence[Look], threshold: float, *, target_class: str) -> list[float]:
+    """For every window whose first frame shows the target: frames seen when it was first hit, infinity where
+    it never was.
     """
     firsts: list[float] = []
     waiting = False
     for one in looks:
         if one.seen == 0:
             firsts += [math.inf] * waiting
-            waiting = bool(one.boxes_of(sought))
+            waiting = bool(one.boxes_of(target_class))
         pointed = [peak for peak in one.peaks if peak.score >= threshold]
-        if waiting and any(_hits(pointed, one.boxes_of(sought), in_box(one.width))):
+        if waiting and any(_hits(pointed, one.boxes_of(target_class), in_box(one.width))):
             firsts.append(one.seen + 1)
             waiting = False
     return firsts + [math.inf] * waiting

@@ -6,7 +6,7 @@ A second convolutional GRU sits early in the stem, where the texture is still fi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from canton.cells.conv import ConvGRU2d
 from canton.core.recurrent import Recurrent
 from canton.errors import UserError
+from canton.training.settings import check_settings, documented, from_json, setting, to_json
 
 State = tuple[Tensor, ...]
 """What a motion model carries from frame to frame: the states (layers, B, C, h, w) of the early memory and of
@@ -28,58 +29,66 @@ SLOPE = 0.2
 """Of the leaky rectifier below zero, as in the article (and TensorFlow's default)."""
 
 
+@documented
 @dataclass(frozen=True)
 class Architecture:
-    """What a motion model is built from; stored in its file.
+    """What the network is built from; a model file stores it.
 
-    Args:
-        stem: blocks from the frame up, each (channels, kernel, halve): a convolution, a maximum over 2 x 2
-            where halve is true, a leaky rectifier.
-        strided: halve by the convolution's stride instead of the maximum: a quarter of the work.
-        norm: batch normalisation between each convolution of the stem and what follows, learned over all
-            frames of a batch (Ioffe & Szegedy 2015, arXiv:1502.03167); when watching it costs nothing.
-        same: pad the convolutions to keep the size; False, as the article's, loses the borders.
-        context: 0, or one more block at the end of the stem, added to what it takes: a kernel of 3 whose taps
-            lie so many cells apart, which sees what is around a thing at the price of what is beside it.
-        early: channels of a convolutional GRU after the stem's first block, 0 for none of it. The blocks that
-            follow see its output beside the first block's. What one frame hardly shows, a spot no brighter
-            than noise, a texture that moves before one like it, is lost further up, where cells are averages
-            over many px.
-        memory: channels of the convolutional GRU after the stem, 0 for none of it.
-        memory_kernel: the kernel of both, in cells of what they see.
-        memory_layers: how many after the stem, one on top of the other.
-        recurrent: False keeps the network as it is but starts its memories afresh at every frame: what it
-            then lacks is memory and nothing else.
-        bypass: the head also sees the stem's output beside the memory's.
-        head: width of a hidden 1 x 1 layer before the maps, 0 for none.
-        others: kinds of thing that fly and are not sought; each has a heat map of its own behind the first
-            three maps, so that training can tell them apart.
+    Raises:
+        UserError: a field is out of range.
     """
 
-    stem: tuple[tuple[int, int, bool], ...] = ((16, 5, True), (32, 3, True), (48, 3, True), (32, 3, False))
-    strided: bool = True
-    norm: bool = True
-    same: bool = True
-    context: int = 4
-    early: int = 4
-    memory: int = 48
-    memory_kernel: int = 3
-    memory_layers: int = 1
-    recurrent: bool = True
-    bypass: bool = True
-    head: int = 32
-    others: tuple[str, ...] = ("bird", "airplane", "helicopter")
+    stem: tuple[tuple[int, int, bool], ...] = setting(
+        ((16, 5, True), (32, 3, True), (48, 3, True), (32, 3, False)),
+        "Blocks from the frame up, each (channels, kernel, halve): a convolution, downsampling by 2 where "
+        "halve is true, a leaky ReLU.",
+        option=False,
+    )
+    strided: bool = setting(
+        True, "Downsample by a stride of 2 instead of max-pooling: a quarter of the work.", option=False
+    )
+    norm: bool = setting(
+        True,
+        "Batch normalisation after each convolution of the stem (Ioffe & Szegedy 2015, arXiv:1502.03167). "
+        "At inference it is folded into the convolution.",
+        option=False,
+    )
+    same: bool = setting(
+        True,
+        "Pad the convolutions to keep the size. False, as in the article, loses the borders.",
+        option=False,
+    )
+    context: int = setting(
+        4, "Dilation of a residual 3 x 3 block at the end of the stem. 0: no such block.", ge=0, option=False
+    )
+    early: int = setting(
+        4,
+        "Channels of the early ConvGRU after the stem's first block, at half the frame's resolution. It sees "
+        "faint objects and camouflage. 0: none.",
+        ge=0,
+    )
+    memory: int = setting(48, "Channels of the ConvGRU after the stem. 0: none.", ge=0)
+    memory_kernel: int = setting(3, "Kernel of both ConvGRUs, odd.", ge=1, option=False)
+    memory_layers: int = setting(1, "Layers of the ConvGRU after the stem.", ge=1)
+    recurrent: bool = setting(
+        True, "Carry the state from frame to frame. Without it every frame starts with an empty state."
+    )
+    bypass: bool = setting(True, "Feed the stem's output to the head, beside the memory's.", option=False)
+    head: int = setting(
+        32, "Channels of a hidden 1 x 1 convolution before the maps. 0: none.", ge=0, option=False
+    )
+    distractor_classes: tuple[str, ...] = setting(
+        ("bird", "airplane", "helicopter"),
+        "Classes that are not the target. Each has a heat map behind the first three maps.",
+        option=False,
+    )
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not self.stem or any(c < 1 or k < 1 or k % 2 == 0 for c, k, _ in self.stem):
-            raise UserError(
-                f"stem is {self.stem}: blocks of (at least 1 channel, an odd kernel, halve or not)"
-            )
-        if self.memory_kernel < 1 or self.memory_kernel % 2 == 0:
-            raise UserError(f"memory_kernel is {self.memory_kernel}: it is an odd number of at least 1")
-        for name, least in (("context", 0), ("early", 0), ("memory", 0), ("memory_layers", 1), ("head", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}: it is a whole number of at least {least}")
+            raise UserError(f"stem must be blocks (channels >= 1, odd kernel, halve), got {self.stem}")
+        if self.memory_kernel % 2 == 0:
+            raise UserError(f"memory_kernel must be odd, got {self.memory_kernel}")
 
     @property
     def stride(self) -> int:
@@ -107,33 +116,23 @@ class Architecture:
                 px = -(-px // 2) if self.strided else px // 2
         return px
 
-    def seeking(self, sought: str) -> Architecture:
-        """The same network where `sought` is what is sought: among `others`, drone takes its place."""
-        others = dict.fromkeys("drone" if kind == sought else kind for kind in self.others)
-        return replace(self, others=tuple(kind for kind in others if kind != sought))
+    def for_target(self, target_class: str) -> Architecture:
+        """Return the same network for another target: drone replaces it among the distractor classes."""
+        names = dict.fromkeys("drone" if name == target_class else name for name in self.distractor_classes)
+        return replace(self, distractor_classes=tuple(name for name in names if name != target_class))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields as JSON values."""
+        return to_json(self)
 
     @classmethod
     def from_json(cls, table: Any) -> Architecture:
-        """The architecture of a file's header.
+        """Return the architecture of a model file's header.
 
-        Raises: UserError if it is not one this version of Canton knows.
+        Raises:
+            UserError: its fields are not those of this version of Canton, or are out of range.
         """
-        if isinstance(table, dict):
-            table = {"context": 0, **table}  # files older than it
-        if not isinstance(table, dict) or set(table) != {field.name for field in fields(cls)}:
-            raise UserError("its architecture is not one that this version of Canton knows")
-        try:
-            stem = tuple((int(c), int(k), bool(halve)) for c, k, halve in table["stem"])
-            others = tuple(str(kind) for kind in table["others"])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"its architecture says stem is {table['stem']!r}") from error
-        for name in ("context", "early", "memory", "memory_kernel", "memory_layers", "head"):
-            if not isinstance(table[name], int):
-                raise UserError(f"its architecture says {name} is {table[name]!r}, which cannot be")
-        return cls(**{**table, "stem": stem, "others": others})
+        return from_json(cls, table)
 
 
 ARTICLE = Architecture(
@@ -147,13 +146,13 @@ ARTICLE = Architecture(
     memory_kernel=5,
     bypass=False,
     head=0,
-    others=(),
+    distractor_classes=(),
 )
 """The 2017 article's network."""
 
 
 class MotionModel(nn.Module):
-    """Where in each frame the thing sought is. State goes in and comes out; nothing is kept in the module.
+    """Where in each frame the target is. State goes in and comes out; nothing is kept in the module.
 
     Shapes: frames (T, B, 3, H, W) in [0, 1]; maps (T, B, 3 + others, h, w), h about H / stride, see `MAPS`;
     state: see `State`. A size H or W that the stride does not divide loses less than one cell at its end.
@@ -172,7 +171,7 @@ class MotionModel(nn.Module):
         self.memory = ConvGRU2d(below, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
         seen = (below if a.bypass or not a.memory else 0) + a.memory
         self.hidden = nn.Conv2d(seen, a.head, 1) if a.head else None
-        self.maps = nn.Conv2d(a.head or seen, MAPS + len(a.others), 1)
+        self.maps = nn.Conv2d(a.head or seen, MAPS + len(a.distractor_classes), 1)
         with torch.no_grad():  # at first: nothing anywhere, boxes of 16 px
             self.maps.bias.fill_(-4.0)  # type: ignore[union-attr]
             self.maps.bias[1:MAPS] = 2.77  # type: ignore[index]

@@ -51,7 +51,7 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
         x = graph.op("LeakyRelu", [hidden], {"alpha": SLOPE})
     maps = _unflat(graph, _conv(graph, model.maps, x, model.maps.weight, model.maps.bias), lead)
     graph.output(maps, "maps", ("time", "batch", model.maps.out_channels, "rows", "columns"))
-    return written(graph.model("canton-motion"), path)
+    return written(graph.model("canton-track"), path)
 
 
 def _remember(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | None) -> str:

@@ -31,17 +31,21 @@ class Target(NamedTuple):
 
 
 def make_target(
-    frames: Sequence[Sequence[LabelledBox]], size: tuple[int, int], architecture: Architecture, *, sought: str
+    frames: Sequence[Sequence[LabelledBox]],
+    size: tuple[int, int],
+    architecture: Architecture,
+    *,
+    target_class: str,
 ) -> Target:
     """The targets (T, ...) of a sequence of frames whose heat maps are of `size` (h, w).
 
-    Raises: ValueError if `sought` is one of the architecture's others too.
+    Raises: ValueError if `target_class` is one of the architecture's others too.
     """
-    if sought in architecture.others:
-        raise ValueError(f"{sought} is sought and among the others {architecture.others}: it is one of both")
+    if target_class in architecture.distractor_classes:
+        raise ValueError(f"target_class must not be one of distractor_classes, got {target_class}")
     height, width = size
     stride, offset = architecture.stride, architecture.offset
-    kinds = {sought: 0, **{kind: k + 1 for k, kind in enumerate(architecture.others)}}
+    kinds = {target_class: 0, **{kind: k + 1 for k, kind in enumerate(architecture.distractor_classes)}}
     heat = np.zeros((len(frames), len(kinds), height, width), np.float32)
     sizes = np.zeros((len(frames), 2, height, width), np.float32)
     near = np.zeros((len(frames), 1, height, width), np.float32)
@@ -73,7 +77,7 @@ def motion_loss(
     """Penalty-reduced focal loss of the heat, in nats a frame, and the error of the sizes.
 
     maps: (T, B, 3 + others, h, w). focus: the exponent gamma that keeps easy cells from outvoting the rest.
-    others: weight of the heat maps of what is not sought. sizes: weight of |error of the log size|.
+    others: weight of the heat maps of the distractors. sizes: weight of |error of the log size|.
 
     Source: Law & Deng 2018, arXiv:1808.01244, eq. 1 (there alpha, here focus; beta is 4 as there).
     """

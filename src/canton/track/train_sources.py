@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from canton.track.data.augment import Window, draw_window
 from canton.track.data.dataset import Footage
 from canton.track.data.frame_cache import Stored, problems, store
 from canton.track.metrics import WINDOW, too_short
+from canton.track.train_config import TrainConfig
 
 if TYPE_CHECKING:
     from canton.track.synthetic import Scene
@@ -41,7 +42,7 @@ class FromFootage:
         self,
         folder: Path,
         *,
-        sought: str,
+        target_class: str,
         modality: str | None,
         fps: float,
         width: int,
@@ -49,14 +50,14 @@ class FromFootage:
         show: Callable[[int, int], None] | None = None,
     ) -> None:
         train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
-        train.check_labelled(sought)
+        train.check_labelled(target_class)
         clips = store([*train, *val], fps=fps, width=width, show=show)
-        self.sought, self.clips, self.val = sought, clips[: len(train)], clips[len(train) :]
+        self.target_class, self.clips, self.val = target_class, clips[: len(train)], clips[len(train) :]
         longest = max(len(clip.frames) for clip in self.clips)
         if longest < steps:
             raise UserError(
-                f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, and length "
-                f"times pieces is {steps}: take fewer"
+                f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, but a window "
+                f"needs {steps} (frames_per_step * tbptt_chunks)"
             )
         short = too_short(self.val)
         if len(short) == len(self.val):
@@ -70,7 +71,7 @@ class FromFootage:
             self.problems += [f"{many} left out: shorter than {WINDOW} frames, such as {short[0]}"]
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
-        return draw_window(self.clips, rng, sought=self.sought, steps=steps, size=size)
+        return draw_window(self.clips, rng, target_class=self.target_class, steps=steps, size=size)
 
     def held_out(self) -> list[Stored]:
         return self.val
@@ -81,8 +82,8 @@ class FromScenes:
 
     problems = ()
 
-    def __init__(self, *, kind: str, sought: str, backgrounds: Path | None = None) -> None:
-        self.kind, self.sought, self.backgrounds = kind, sought, backgrounds
+    def __init__(self, *, kind: str, target_class: str, backgrounds: Path | None = None) -> None:
+        self.kind, self.target_class, self.backgrounds = kind, target_class, backgrounds
         try:
             self._scene(0, 1, 32)  # what is wrong is said now, not by a worker later
         except ValueError as error:
@@ -90,7 +91,7 @@ class FromScenes:
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
-        return Window(scene.frames, scene.things(self.sought), np.zeros(steps, bool))
+        return Window(scene.frames, scene.things(self.target_class), np.zeros(steps, bool))
 
     def held_out(self) -> list[Stored]:
         return [self.held_out_scene(k) for k in range(HELD_OUT_SCENES)]
@@ -98,10 +99,10 @@ class FromScenes:
     def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> Stored:
         """The k-th scene that training never sees."""
         scene = self._scene(FIRST_HELD_OUT + k, frames, size)
-        things = scene.things(self.sought)
+        things = scene.things(self.target_class)
         boxes = tuple(tuple(box for _, box in here) for here in things)
         kinds = tuple(tuple(kind for kind, _ in here) for here in things)
-        kind = self.sought if scene.present else "none"
+        kind = self.target_class if scene.present else "none"
         return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool), kinds)
 
     def _scene(self, seed: int, frames: int, size: int) -> Scene:
@@ -113,7 +114,7 @@ class FromScenes:
             size=size,
             kind=self.kind,
             backgrounds=self.backgrounds,
-            target=self.sought,
+            target=self.target_class,
         )
 
 
@@ -132,34 +133,27 @@ class Mixed:
         return self.footage.held_out()
 
 
-def open_source(settings: dict[str, Any], show: Callable[[int, int], None] | None = None) -> Source:
-    """The source that a run's settings ask for.
+def open_source(config: TrainConfig, on_decode: Callable[[int, int], None] | None = None) -> Source:
+    """Return the source that a run's resolved settings ask for.
 
-    Raises: UserError for a folder that will not do, or neither footage nor scenes.
+    Raises:
+        UserError: a folder or a kind of scene is invalid.
     """
-    from canton.track.synthetic import KINDS
-
-    folder, backgrounds, kind = settings["footage"], settings["backgrounds"], settings["scene_kind"]
-    if kind not in KINDS:  # even where no scene is asked for: a word that means nothing is a slip
-        raise UserError(f"scene_kind is {kind!r}: it is one of {', '.join(KINDS)}")
     scenes = None
-    if settings["scenes"]:
+    if config.scene_kind is not None:
         scenes = FromScenes(
-            kind=kind,
-            sought=settings["sought"],
-            backgrounds=Path(backgrounds) if backgrounds else None,
+            kind=config.scene_kind, target_class=config.target_class, backgrounds=config.backgrounds
         )
-        if folder is None:
-            return scenes
-    if folder is None:
-        raise UserError("there is nothing to learn from: give footage, or scenes, or both")
+    if config.footage is None:
+        assert scenes is not None
+        return scenes
     footage = FromFootage(
-        Path(folder),
-        sought=settings["sought"],
-        modality=settings["modality"],
-        fps=settings["fps"],
-        width=settings["width"],
-        steps=settings["length"] * settings["pieces"],
-        show=show,
+        config.footage,
+        target_class=config.target_class,
+        modality=config.modality,
+        fps=config.fps,
+        width=config.width,
+        steps=config.window_frames,
+        show=on_decode,
     )
-    return Mixed(footage, scenes, settings["scene_share"]) if scenes else footage
+    return footage if scenes is None else Mixed(footage, scenes, config.scene_share or 0.0)

@@ -27,7 +27,7 @@ def evaluate(
         str, typer.Option(help="train, val or test, as the folder's splits.csv has it.")
     ] = "test",
     modality: Annotated[str | None, typer.Option(help="Footage of this kind alone, such as IR.")] = None,
-    sought: Annotated[
+    target_class: Annotated[
         str | None, typer.Option(help="The kind of thing to find; none: the model's own.")
     ] = None,
     threshold: Annotated[
@@ -49,7 +49,7 @@ def evaluate(
     from canton.track.checkpoint import load_model
     from canton.track.data.dataset import Footage
     from canton.track.data.frame_cache import problems, store
-    from canton.track.data.labels import as_kind
+    from canton.track.data.labels import normalise_class
     from canton.track.evaluate import evaluate
     from canton.training.curve import check_plot
 
@@ -69,8 +69,8 @@ def evaluate(
     held = open_model(Path(named), VISIBLE, load_model)
     training = held.header["training"]
     rate = fps or float(training["fps"])
-    kind = as_kind(sought or str(training["sought"]))
-    if sought:
+    kind = normalise_class(target_class or str(training["target_class"]))
+    if target_class:
         clips.check_labelled(kind)
     with TrainScreen(quiet=quiet) as screen:
         stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
@@ -80,7 +80,7 @@ def evaluate(
         held.model,
         stored,
         threshold=threshold or float(held.header["threshold"]),
-        sought=kind,
+        target_class=kind,
         fps=rate,
         every=every,
     )
@@ -121,7 +121,7 @@ def _show(figures: dict[str, Any], *, err: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    kind = figures["sought"]
+    kind = figures["target_class"]
     table = Table(title=f"{figures['clips']} clips, threshold {figures['threshold']}", title_justify="left")
     rows = [
         ("F1", "f1"),

@@ -46,9 +46,11 @@ def figure(
     check_writable(out)
     held = open_model(model, light(coloured=scene_kind != "thermal"), load_model)
     cv2 = require("cv2", extra="track")
-    scenes = FromScenes(kind=scene_kind, sought=str(held.header["training"]["sought"]))
+    scenes = FromScenes(kind=scene_kind, target_class=str(held.header["training"]["target_class"]))
     if scene is None:
-        scene = next(k for k in count() if scenes.held_out_scene(k, frames=frames).kind == scenes.sought)
+        scene = next(
+            k for k in count() if scenes.held_out_scene(k, frames=frames).kind == scenes.target_class
+        )
     sheet = draw_figure(held.model, scenes.held_out_scene(scene, frames=frames), frames=frames)
     good, content = cv2.imencode(".png", sheet[..., ::-1])
     assert good

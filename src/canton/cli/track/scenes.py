@@ -26,7 +26,7 @@ def scenes(
     size: Annotated[str, typer.Option(help="px of a side, or WIDTHxHEIGHT.")] = "128",
     kind: Annotated[str, typer.Option(help="article, camouflage, thermal or mixed.")] = "mixed",
     target: Annotated[
-        str, typer.Option(help="What is sought: drone, bird, airplane or helicopter.")
+        str, typer.Option(help="What is target_class: drone, bird, airplane or helicopter.")
     ] = "drone",
     backgrounds: Annotated[
         Path | None, typer.Option(help="A folder of photographs for the scenes by day.")
@@ -34,7 +34,7 @@ def scenes(
     workers: Annotated[int, typer.Option(help="Processes that make scenes; 0: this one.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> int:
-    """Make clips with exact labels, half of them without what is sought. Ctrl-C keeps what is done."""
+    """Make clips with exact labels, half of them without the target. Ctrl-C keeps what is done."""
     from canton.track.synthetic import make_scene
     from canton.track.synthetic.backgrounds import photographs
     from canton.track.synthetic.dataset import Scenes

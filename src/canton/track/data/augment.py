@@ -34,7 +34,7 @@ def draw_window(
     clips: Sequence[Stored],
     rng: np.random.Generator,
     *,
-    sought: str,
+    target_class: str,
     steps: int,
     size: int,
     share: float = 0.4,
@@ -52,7 +52,7 @@ def draw_window(
     or of less contrast, and what is coloured grey.
 
     Args:
-        share: of the windows that come from clips of what is sought.
+        share: of the windows that come from clips of the target.
         fast: of the windows that take every second frame of a clip that is long enough: speed alone does not
             tell a drone from a bird, and users film at rates of their own.
         hard: of the windows in which the thing's contrast is cut (to 0.12 to 0.5) and noise is added (sd 8 to
@@ -71,8 +71,8 @@ def draw_window(
     long = [clip for clip in clips if len(clip.frames) >= steps]
     if not long:
         raise ValueError(f"no clip has {steps} frames: take shorter windows")
-    wanted = [clip for clip in long if clip.kind == sought]
-    rest = [clip for clip in long if clip.kind != sought]
+    wanted = [clip for clip in long if clip.kind == target_class]
+    rest = [clip for clip in long if clip.kind != target_class]
     pool = wanted if wanted and (not rest or rng.random() < share) else rest
     clip = pool[rng.integers(len(pool))]
     stride = 2 if rng.random() < fast and len(clip.frames) >= 2 * steps else 1

@@ -15,6 +15,7 @@ from canton.track.data.augment import Window
 from canton.track.data.workers import made_ahead
 from canton.track.model import Architecture
 from canton.track.targets import Target, make_target
+from canton.track.train_config import TrainConfig
 
 Draw = Callable[[np.random.Generator, int, int], Window]
 """(chance, frames, size in px) -> a window."""
@@ -32,59 +33,43 @@ class Batch(NamedTuple):
 
 
 class Batches(Dataset[list[Batch]]):
-    """The batches of a run, by blocks: a block of windows, each of `pieces` times `length` frames, is
-    learned from in so many steps, the state carried on from one to the next (truncated backpropagation
-    through time).
+    """The batches of a run, by blocks.
+
+    A block is `config.batch_size` windows of `config.tbptt_chunks` chunks. Each chunk is one step, and the
+    state is carried from one to the next (truncated backpropagation through time). In the first
+    `config.single_frame_steps` steps every frame is a window of its own.
 
     Args:
-        draw: gives a window.
-        size: px of the side of a window.
-        rows: windows side by side; those of this process are `rank`, `rank + world` ...
-        singles: of the first so many blocks every frame is a window of its own, the memory empty: what things
-            look like is learned quickest from many different frames.
+        draw: returns a window.
+        architecture: the network that the targets are for.
+        rank, world: this process has the rows `rank`, `rank + world` ... of the batch.
     """
 
     def __init__(
-        self,
-        draw: Draw,
-        architecture: Architecture,
-        *,
-        sought: str,
-        size: int,
-        rows: int,
-        length: int,
-        pieces: int,
-        seed: int,
-        singles: int = 0,
-        rank: int = 0,
-        world: int = 1,
+        self, draw: Draw, architecture: Architecture, config: TrainConfig, *, rank: int = 0, world: int = 1
     ) -> None:
-        self.draw, self.architecture, self.sought, self.size = draw, architecture, sought, size
-        self.rows, self.length, self.pieces = range(rank, rows, world), length, pieces
-        self.seed, self.singles = seed, singles
+        self.draw, self.architecture, self.config = draw, architecture, config
+        self.rows = range(rank, config.batch_size, world)
 
     def __getitem__(self, block: int) -> list[Batch]:
-        def windows(piece: int, length: int) -> list[Window]:
-            chance = ((self.seed, block, row, piece) for row in self.rows)
-            return [self.draw(np.random.default_rng(key), length, self.size) for key in chance]
+        config, length = self.config, self.config.frames_per_step
 
-        if block >= self.singles:
-            whole = windows(0, self.length * self.pieces)
-            return [
-                self._batch(whole, slice(k * self.length, (k + 1) * self.length), fresh=k == 0)
-                for k in range(self.pieces)
-            ]
-        frames = [
-            [window for t in range(self.length) for window in windows(k * self.length + t, 1)]
-            for k in range(self.pieces)
-        ]
-        return [self._batch(ones, slice(0, 1), fresh=True) for ones in frames]
+        def windows(part: int, frames: int) -> list[Window]:
+            keys = ((config.seed, block, row, part) for row in self.rows)
+            return [self.draw(np.random.default_rng(key), frames, config.crop_size) for key in keys]
+
+        chunks = range(config.tbptt_chunks)
+        if block * config.tbptt_chunks >= config.single_frame_steps:
+            whole = windows(0, config.window_frames)
+            return [self._batch(whole, slice(k * length, (k + 1) * length), fresh=k == 0) for k in chunks]
+        frames = [[window for t in range(length) for window in windows(k * length + t, 1)] for k in chunks]
+        return [self._batch(single, slice(0, 1), fresh=True) for single in frames]
 
     def _batch(self, windows: list[Window], part: slice, *, fresh: bool) -> Batch:
-        cells = (self.architecture.cells(self.size),) * 2
+        cells = (self.architecture.cells(self.config.crop_size),) * 2
         frames = torch.from_numpy(np.stack([window.frames[part] for window in windows], 1))
         targets = [
-            make_target(window.named[part], cells, self.architecture, sought=self.sought)
+            make_target(window.named[part], cells, self.architecture, target_class=self.config.target_class)
             for window in windows
         ]
         target = Target(*(torch.stack(parts, 1) for parts in zip(*targets, strict=True)))
@@ -103,6 +88,6 @@ def ahead(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batc
     """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand,
     with none they are made when asked for.
     """
-    blocks = made_ahead(batches, count(first // batches.pieces), workers=workers)
-    made = islice(chain.from_iterable(blocks), first % batches.pieces, None)
+    blocks = made_ahead(batches, count(first // batches.config.tbptt_chunks), workers=workers)
+    made = islice(chain.from_iterable(blocks), first % batches.config.tbptt_chunks, None)
     return lambda step: next(made)

@@ -73,14 +73,14 @@ def with_splits(
     for _, row in _rows(path, ("clip", split_column)):
         known = clips.get(row["clip"]) or _clip(row["clip"], [])
         clips[row["clip"]] = known._replace(
-            kind=as_kind(row.get("class") or "") or known.kind,
+            kind=normalise_class(row.get("class") or "") or known.kind,
             modality=row.get("modality") or known.modality,
             split=row[split_column],
         )
     return clips
 
 
-def as_kind(name: str) -> str:
+def normalise_class(name: str) -> str:
     """The name of a kind of thing as Canton compares it: " Drone" is "drone"."""
     return name.strip().lower()
 
@@ -115,9 +115,9 @@ def read_mot(path: Path, *, kind: str = "") -> ClipLabels:
         except ValueError as error:
             raise UserError(f"{path}, line {line}: {error}") from error
         if not more or more[0] != 0:
-            labels.append(Label(int(frame) - 1, box, number, as_kind(kind)))
+            labels.append(Label(int(frame) - 1, box, number, normalise_class(kind)))
     name = path.parent.parent.name if path.name == "gt.txt" and path.parent.name == "gt" else path.stem
-    return _clip(name, labels)._replace(kind=as_kind(kind))
+    return _clip(name, labels)._replace(kind=normalise_class(kind))
 
 
 def read_coco(path: Path) -> dict[str, ClipLabels]:
@@ -131,7 +131,7 @@ def read_coco(path: Path) -> dict[str, ClipLabels]:
     """
     tables = _Tables(path)
     names = dict(tables.each("videos", lambda video: (video["id"], Path(str(video["name"])).stem)))
-    kinds = dict(tables.each("categories", lambda kind: (kind["id"], as_kind(str(kind["name"])))))
+    kinds = dict(tables.each("categories", lambda kind: (kind["id"], normalise_class(str(kind["name"])))))
     places = dict(
         tables.each(
             "images",
@@ -212,7 +212,7 @@ def _label(path: Path, line: int, row: dict[str, str]) -> Label:
         raise UserError(f"{path}, line {line}: {error}") from error
     if frame < 0:
         raise UserError(f"{path}, line {line}: frame is {frame}: frames count from 0")
-    return Label(frame, box, track, as_kind(row.get("class") or ""))
+    return Label(frame, box, track, normalise_class(row.get("class") or ""))
 
 
 def _box(x: float, y: float, w: float, h: float) -> Box:

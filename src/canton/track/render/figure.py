@@ -32,8 +32,8 @@ def draw_figure(model: MotionModel, clip: Stored, *, frames: int = 8, scale: int
         maps, _ = model(to_frames(pictures[:, None]))
     heat = maps[:, 0, 0].sigmoid().numpy()
     named = [list(map(LabelledBox, clip.kinds_at(t), clip.boxes[t])) for t in range(len(pictures))]
-    network = model.architecture.seeking(clip.kind)
-    truth = make_target(named, heat.shape[1:], network, sought=clip.kind).heat[:, 0].numpy()
+    network = model.architecture.for_target(clip.kind)
+    truth = make_target(named, heat.shape[1:], network, target_class=clip.kind).heat[:, 0].numpy()
     height, width = (side * scale for side in pictures.shape[1:3])
     shift = (model.offset / model.stride - 0.5) * model.stride * scale  # where cell (0, 0) begins, in px
 

@@ -36,7 +36,7 @@ ROLL = 0.005
 
 class Scene(NamedTuple):
     """frames: (T, H, W, 3) RGB. centres: (T, 2) column and row in px, the corner of the picture being 0, 0,
-    and boxes: (T, 4) x, y, width, height in px, of what is sought; NaN where it is not in the picture.
+    and boxes: (T, 4) x, y, width, height in px, of the target; NaN where it is not in the picture.
     present: whether it is in any frame. kind: "article", "camouflage" or "thermal". others: for every frame
     what else flies there.
     """
@@ -76,9 +76,9 @@ def make_scene(
             "mixed": one of the three, by chance.
         backgrounds: a folder of photographs for "article" ("mixed" has such scenes too); none: pictures made
             up.
-        target: what is sought, "drone", "bird", "airplane" or "helicopter"; the other three fly in some
-            scenes, and are not sought. In camouflage it has no shape to know it by.
-        present: whether what is sought is there; None: in half of the scenes, by chance.
+        target: the target, "drone", "bird", "airplane" or "helicopter"; the other three fly in some
+            scenes, and are not the target. In camouflage it has no shape to know it by.
+        present: whether the target is there; None: in half of the scenes, by chance.
 
     Raises: ValueError for a value outside these; UserError for a folder without pictures.
     """
@@ -203,7 +203,7 @@ def _stage(
 def _film(
     draw: Draw, stage: _Stage, lens: Lens, flights: list[Flight], there: bool
 ) -> tuple[NDArray[np.uint8], list[Box | None], list[list[LabelledBox]]]:
-    """The first of the flights is the one sought; it is drawn last, and only if it is there."""
+    """The first of the flights is the target; it is drawn last, and only if it is there."""
     pixels, boxes, others = [], [], []
     for t, picture in enumerate(stage.pictures):
         found: list[LabelledBox] = []

@@ -239,4 +239,4 @@ SORTS: tuple[tuple[str, tuple[Callable[[Draw], Flyer], ...]], ...] = (
     ("airplane", (plane,)),
     ("helicopter", (helicopter,)),
 )
-"""What can be sought, and who draws it."""
+"""What can be target_class, and who draws it."""

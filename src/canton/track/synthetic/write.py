@@ -27,7 +27,7 @@ def write_scenes(scenes: Scenes, folder: Path, *, workers: int = 0) -> Generator
 
     Yields the number of scenes that are there, first of those of an earlier run that was broken off, which
     are not made again, then after each. Of every ten scenes eight are for training, one for validation and
-    one for test. A clip's class is what is sought, or, where that is absent, the first of what else flies,
+    one for test. A clip's class is the target, or, where that is absent, the first of what else flies,
     or NONE.
 
     Raises: UserError if the folder cannot be written, the disk is full, or scenes of other settings are

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import partial, wraps
-from typing import Annotated, Any, Optional, TypeVar, get_type_hints
+from typing import Annotated, Any, Optional, TypeVar, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -105,7 +105,7 @@ def _settings(config: Any, outer: Path) -> Iterator[tuple[Path, Field[Any], Any,
 
 def _option(path: Path, each: Field[Any], hint: Any, default: Any) -> inspect.Parameter:
     name = each.name.replace("_", "-")
-    flag = f"--{name}/--no-{name}" if isinstance(default, bool) else f"--{name}"
+    flag = f"--{name}/--no-{name}" if bool in (hint, *get_args(hint)) else f"--{name}"
     shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else default
     shown = each.metadata["default_help"] or shown
     text = f"{each.metadata['help'].rstrip('.')} (default: {shown})."

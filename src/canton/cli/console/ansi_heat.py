@@ -1,66 +1,66 @@
-"""A scored text in a terminal: every byte on a background as warm as it was surprising."""
+"""Scored text in a terminal: the background colour of a character shows its surprisal."""
 
 from __future__ import annotations
 
 import codecs
+from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
+
+from rich.color import ColorSystem
+from rich.style import Style
 
 if TYPE_CHECKING:
     from canton.text import Scored
 
-WARMTH = (0, 230, 229, 228, 221, 214, 208, 202, 196, 160)
-"""Colours of the 256-colour palette by bits, rounded down; none below one bit."""
-PLAIN = "\x1b[0m"
+PALETTE = (230, 229, 228, 221, 214, 208, 202, 196, 160)
+STYLES = (Style(), *(Style.parse(f"color(16) on color({colour})") for colour in PALETTE))
+"""Style of a character by its bits, rounded down."""
 
 
-def paint(bits: float) -> str:
-    """The escape sequence for a character that cost so many bits."""
-    colour = WARMTH[min(int(bits), len(WARMTH) - 1)]
-    return f"\x1b[38;5;16;48;5;{colour}m" if colour else PLAIN
+def paint(text: str, bits: float) -> str:
+    """Return `text` in the colour of `bits`, with escape sequences."""
+    return STYLES[min(int(bits), len(PALETTE))].render(text, color_system=ColorSystem.EIGHT_BIT)
 
 
 def legend() -> str:
-    """The colours and what they stand for."""
-    names = [*map(str, range(len(WARMTH) - 1)), f"{len(WARMTH) - 1}+"]
-    return "bits: " + "".join(f"{paint(k)} {name} " for k, name in enumerate(names)) + PLAIN
+    """Return one line that shows each colour with its bits."""
+    return "bits: " + "".join(paint(f" {k}{'+' * (k == len(PALETTE))} ", k) for k in range(len(STYLES)))
 
 
 class Painter:
-    """A sink that paints a text as it is scored. A character of several bytes is painted by their sum.
+    """A sink that prints a text in colour while it is scored.
 
-    Control characters and bytes that are not UTF-8 are shown as what they are, in hexadecimal, and never
-    sent.
+    The bits of a character are the sum over its bytes. Control characters and invalid UTF-8 are shown in
+    hexadecimal.
     """
 
     def __init__(self, out: TextIO) -> None:
-        self.out, self.last = out, ""
+        self.out = out
         self.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        self.cost = 0.0
+        self.bits = 0.0
 
     def __call__(self, scored: Scored, adapted: Scored | None) -> None:
-        shown = adapted or scored
+        shown, parts = adapted or scored, list[tuple[float, str]]()
         for byte, bits in zip(shown.text.tolist(), shown.bits.tolist(), strict=True):
-            self.cost += bits
-            self._put(self.decoder.decode(bytes([byte])))
+            self.bits += bits
+            parts += self._parts(self.decoder.decode(bytes([byte])))
+        for level, run in groupby(parts, key=lambda part: min(int(part[0]), len(PALETTE))):
+            self.out.write(paint("".join(text for _, text in run), level))
         self.out.flush()
 
     def end(self) -> None:
-        """Paint what is left, and go back to plain."""
-        self._put(self.decoder.decode(b"", final=True))
-        self.out.write(PLAIN + "\n")
+        """Print an incomplete last character, and a newline."""
+        rest = self._parts(self.decoder.decode(b"", final=True))
+        self.out.write("".join(paint(text, bits) for bits, text in rest) + "\n")
 
-    def _put(self, characters: str) -> None:
+    def _parts(self, characters: str) -> list[tuple[float, str]]:
+        parts = []
         for character in characters:
-            paints = paint(self.cost)
-            if paints != self.last:
-                self.out.write(paints)
-                self.last = paints
-            if character == "\n":  # a background must not run to the end of the line
-                self.out.write(("⏎" if self.cost >= 1 else "") + PLAIN + "\n")
-                self.last = PLAIN
+            if character == "\n":  # the newline itself has no colour, or it would fill the rest of the line
+                parts += [(self.bits, "⏎" if self.bits >= 1 else ""), (0.0, "\n")]
             elif character.isprintable() or character == "\t":
-                self.out.write(character)
+                parts.append((self.bits, character))
             else:
-                self.out.write(character.encode("unicode_escape").decode())
-        if characters:
-            self.cost = 0.0
+                parts.append((self.bits, character.encode("unicode_escape").decode()))
+        self.bits = 0.0 if characters else self.bits
+        return parts

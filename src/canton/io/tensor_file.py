@@ -88,7 +88,7 @@ def _open(path: Path) -> Iterator[Any]:
 
 def _parse(path: Path, raw: Mapping[str, str]) -> dict[str, JSON]:
     try:
-        return {name: json.loads(raw[name]) for name in raw if name not in ("format", "checksum")}
+        return {name: json.loads(raw[name]) for name in sorted(raw) if name not in ("format", "checksum")}
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has a header that Canton did not write") from error
 

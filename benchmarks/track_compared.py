@@ -1,4 +1,4 @@
-"""Two motion models on the same test clips: F1 of each in every row of track_rows.py, the difference, and how
+"""Two models on the same test clips: F1 of each in every row of track_rows.py, the difference, and how
 far that would spread in other clips of the kind: the middle 95 % of 4,000 paired resamplings of the clips
 (the bootstrap, Efron 1979, doi:10.1214/aos/1176344552).
 

@@ -26,16 +26,16 @@ import torch
 from canton.track import (
     ARTICLE,
     Architecture,
+    CachedClip,
     Footage,
-    MotionModel,
-    Stored,
+    TrackModel,
+    cache_frames,
     choose_threshold,
     look,
     score,
-    store,
 )
 from canton.track.metrics import average_precision, overlaps
-from canton.track.targets import motion_loss
+from canton.track.targets import track_loss
 from track_rows import FPS
 from track_runs import add_arguments, flags, learn, machine
 
@@ -70,7 +70,7 @@ LOSSES = {"loss not focal": 0.0, "loss twice as focal": 2.0}
 """The default network with another exponent `focus` of the loss."""
 
 
-def milliseconds(model: MotionModel) -> float:
+def milliseconds(model: TrackModel) -> float:
     frame, state, taken = torch.rand(1, 3, 256, 320), None, []
     with torch.inference_mode():
         for _ in range(40):
@@ -80,7 +80,7 @@ def milliseconds(model: MotionModel) -> float:
     return statistics.median(taken[10:])
 
 
-def measured(model: MotionModel, clips: list[Stored]) -> dict[str, Any]:
+def measured(model: TrackModel, clips: list[CachedClip]) -> dict[str, Any]:
     clean, hard = look(model, clips), look(model, clips, hard=True)
     own = [one for one in clean if one.kind == "drone"]
     threshold = choose_threshold(own, target_class="drone")
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--modality", default="IR", help="of the clips it is measured on")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    clips = store(list(Footage(a.footage, split="val", modality=a.modality)), fps=FPS, width=640)
+    clips = cache_frames(list(Footage(a.footage, split="val", modality=a.modality)), fps=FPS, width=640)
     words = ["benchmarks/track_defaults.py", "FOOTAGE", f"{a.minutes:g}", "OUT", *flags(a)]
     figures: dict[str, Any] = {
         "command": " ".join(words),
@@ -110,8 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     }
     for name in a.only:
         out = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
-        focal = partial(motion_loss, focus=LOSSES[name]) if name in LOSSES else motion_loss
-        with patch("canton.track.train.motion_loss", focal):
+        focal = partial(track_loss, focus=LOSSES[name]) if name in LOSSES else track_loss
+        with patch("canton.track.train.track_loss", focal):
             network = NETWORKS.get(name, DEFAULT)
             trained = learn(a, out, network, footage=a.footage, precision="bf16-mixed")
         figures[name] = {"steps": trained.report.step, **measured(trained.model.eval(), clips)}

@@ -20,15 +20,24 @@ from typing import Any
 
 import torch
 
-from canton.track import Footage, MotionModel, choose_threshold, evaluate, load_model, look, score, store
-from canton.track.train_sources import FromScenes
+from canton.track import (
+    Footage,
+    TrackModel,
+    cache_frames,
+    choose_threshold,
+    evaluate,
+    load_model,
+    look,
+    score,
+)
+from canton.track.train_sources import SceneSource
 from track_runs import add_arguments, begun, flags, learn, machine
 
 SCENES = 200
 
 
-def by_frame(model: MotionModel, kind: str) -> dict[str, Any]:
-    scenes = FromScenes(kind=kind, target_class="drone")
+def by_frame(model: TrackModel, kind: str) -> dict[str, Any]:
+    scenes = SceneSource(kind=kind, target_class="drone")
     looks = look(model, [scenes.held_out_scene(1000 + k) for k in range(SCENES)])
     threshold = choose_threshold(looks, target_class="drone")
     each = [
@@ -64,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         model = load_model(path).model
         figures[name] = {"steps": trained.report.step, **by_frame(model, a.kind)}
         if a.footage is not None:
-            clips = store(list(Footage(a.footage, split="test", modality="IR")), fps=10.0, width=320)
+            clips = cache_frames(list(Footage(a.footage, split="test", modality="IR")), fps=10.0, width=320)
             threshold = figures[name]["threshold"]
             figures[name]["filmed"] = evaluate(
                 model, clips, threshold=threshold, target_class="drone", fps=10.0

@@ -1,4 +1,4 @@
-"""The mean of the weights of several motion models that grew from one, with a threshold and figures of its
+"""The mean of the weights of several tracking models that grew from one, with a threshold and figures of its
 own; of one model, with those of one kind of footage.
 
     python benchmarks/track_mean.py FOOTAGE OUT MODEL [MODEL ...] [--modality IR]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from canton.track import Footage, Look, MotionModel, choose_threshold, load_model, look, score, store
+from canton.track import Footage, Look, TrackModel, cache_frames, choose_threshold, load_model, look, score
 from canton.track.metrics import (
     BETA,
     average_precision,
@@ -36,10 +36,10 @@ Looks = dict[str, list[Look]]
 """What was looked at: the clips of "val", those 1.4 times as large as "nearer", and those of "test"."""
 
 
-def looks_of(model: MotionModel, footage: Path, modality: str, width: int, *, hard: bool) -> Looks:
+def looks_of(model: TrackModel, footage: Path, modality: str, width: int, *, hard: bool) -> Looks:
     looks = {}
     for split in ("val", "test"):
-        clips = store(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
+        clips = cache_frames(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
         looks[split] = look(model, clips, hard=hard)
         if split == "val":
             looks["nearer"] = look(model, map(enlarged, clips), hard=hard)

@@ -15,19 +15,19 @@ import cv2
 import numpy as np
 import torch
 
-from canton.track import Footage, Look, MotionModel, Stored, load_model, look, score, store
-from canton.track.data.degrade import harden
+from canton.track import CachedClip, Footage, Look, TrackModel, cache_frames, load_model, look, score
+from canton.track.data.degrade import degrade
 from canton.track.metrics import WINDOW, in_box, to_frames
 
 SHOWN = (0, 2, 4, 6, 8, 11)
 
 
-def row(model: MotionModel, clip: Stored, looks: list[Look], threshold: float, hard: bool) -> np.ndarray:
+def row(model: TrackModel, clip: CachedClip, looks: list[Look], threshold: float, hard: bool) -> np.ndarray:
     """Six frames of the clip's middle window, twice their size, with a line of text."""
     start = len(looks) // WINDOW // 2 * WINDOW
     frames = np.array(clip.frames[start : start + WINDOW])
     if hard:
-        frames = harden(frames, clip.boxes[start : start + WINDOW], np.random.default_rng(0))
+        frames = degrade(frames, clip.boxes[start : start + WINDOW], np.random.default_rng(0))
     with torch.inference_mode():
         maps, _ = model(to_frames(frames[:, None]))
     pictures = []
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     held = load_model(a.model)
     training = held.header["training"]
     threshold = float(held.header["threshold"])
-    clips = store(
+    clips = cache_frames(
         list(Footage(a.footage, split="test", modality=a.modality)),
         fps=training["fps"],
         width=training["width"],
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     for one in look(held.model, clips, hard=a.hard):
         looks.setdefault(one.clip, []).append(one)
 
-    def quality(clip: Stored) -> float:
+    def quality(clip: CachedClip) -> float:
         scores = score(looks[clip.name], threshold, target_class="drone")
         return scores.f1 if clip.kind == "drone" else 1 - scores.false_alarms
 

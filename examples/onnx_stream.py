@@ -1,4 +1,4 @@
-"""A ConvGRU and a motion model leave PyTorch: one step of each as an ONNX file, the state going in and coming
+"""A ConvGRU and a tracker leave PyTorch: one step of each as an ONNX file, the state going in and coming
 out, run frame by frame by onnxruntime. Prints how far its numbers are from Canton's.
 """
 
@@ -10,7 +10,7 @@ import torch
 
 import canton
 from canton.interop.onnx.export import export_step
-from canton.track import Architecture, MotionModel
+from canton.track import Architecture, TrackModel
 from canton.track.onnx import export_model
 
 FRAMES = 20
@@ -33,7 +33,7 @@ def layer() -> float:
 
 def tracker() -> float:
     """The same of the network behind `canton track`, untrained; its first block halves the picture."""
-    model = MotionModel(Architecture()).eval()
+    model = TrackModel(Architecture()).eval()
     export_model(model, "track.onnx")
     session = onnxruntime.InferenceSession("track.onnx", providers=["CPUExecutionProvider"])
     places = {"early_0": (model.architecture.early, 2), "h_0": (model.architecture.memory, model.stride)}
@@ -50,7 +50,7 @@ def tracker() -> float:
 
 def main() -> None:
     torch.manual_seed(0)
-    for name, worst in (("ConvGRU2d", layer()), ("motion model", tracker())):
+    for name, worst in (("ConvGRU2d", layer()), ("tracking model", tracker())):
         size = Path("step.onnx" if name == "ConvGRU2d" else "track.onnx").stat().st_size
         print(f"{name}: {FRAMES} frames, largest difference {worst:.1e}; the file has {size:,} bytes")
 

@@ -1,4 +1,4 @@
-"""`canton track train`, `evaluate`, `figure`, `export`, and `canton info` of a motion model; bad input."""
+"""`canton track train`, `evaluate`, `figure`, `export`, and `canton info` of a tracking model; bad input."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 from canton.cli.models import LIGHTS, load_shipped
 from canton.track.checkpoint import load_model
 from canton.track.synthetic import make_scene
-from canton.track.train_sources import FromScenes
+from canton.track.train_sources import SceneSource
 from cli.conftest import Canton
 
 TINY = (
@@ -139,7 +139,7 @@ def test_without_a_model_the_shipped_one_is_taken(
     assert done.status == 0
     assert drawn.stat().st_size > 0
     taken = int(done.out.split("scene ")[1].split(":")[0])
-    scenes = FromScenes(kind="article", target_class="drone")
+    scenes = SceneSource(kind="article", target_class="drone")
     kinds = [scenes.held_out_scene(k, frames=2).kind for k in range(taken + 1)]
     assert kinds == ["none"] * taken + ["drone"], "the first scene with something in it"
 

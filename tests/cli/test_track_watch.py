@@ -100,10 +100,10 @@ def test_live_without_a_terminal_is_lines(canton: Canton, bright: Path, video: P
 
 def test_a_real_model_from_a_file(canton: Canton, video: Path, tmp_path: Path) -> None:
     from canton.track.checkpoint import save_model
-    from canton.track.model import Architecture, MotionModel
+    from canton.track.model import Architecture, TrackModel
 
     path = tmp_path / "model.safetensors"
-    save_model(path, MotionModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
+    save_model(path, TrackModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
     done = canton("track", "watch", path, video, "--json", "-")
     assert done.status == 0, done.err
     assert len(done.out.splitlines()) == 30

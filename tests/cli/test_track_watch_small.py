@@ -12,7 +12,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
 from canton.track.checkpoint import save_model
-from canton.track.model import ARTICLE, Architecture, MotionModel
+from canton.track.model import ARTICLE, Architecture, TrackModel
 from cli.conftest import Canton
 
 
@@ -28,7 +28,7 @@ def test_pictures_too_small_for_the_article_s_network(
     canton: Canton, tmp_path: Path, width: int, height: int
 ) -> None:
     model, lines, out = tmp_path / "article.safetensors", tmp_path / "seen.jsonl", tmp_path / "out.mp4"
-    save_model(model, MotionModel(ARTICLE), {})
+    save_model(model, TrackModel(ARTICLE), {})
     small = pictures(tmp_path / "small", width, height)
     line = canton.complains("track", "watch", model, small, "--json", lines, "--out", out)
     assert line.endswith(
@@ -39,7 +39,7 @@ def test_pictures_too_small_for_the_article_s_network(
 
 def test_pictures_just_large_enough(canton: Canton, tmp_path: Path) -> None:
     model = tmp_path / "article.safetensors"
-    save_model(model, MotionModel(ARTICLE), {})
+    save_model(model, TrackModel(ARTICLE), {})
     done = canton("track", "watch", model, pictures(tmp_path / "small", 32, 32), "--json", "-")
     assert done.status == 0, done.err
     assert len(done.out.splitlines()) == 2
@@ -51,7 +51,7 @@ def test_where_borders_are_kept_no_picture_is_too_small(
 ) -> None:
     """Also one that is flat and scaled, to less than half a px."""
     model = tmp_path / "model.safetensors"
-    save_model(model, MotionModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
+    save_model(model, TrackModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
     done = canton(
         "track", "watch", model, pictures(tmp_path / "small", width, height), "--width", "320", "--json", "-"
     )

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from canton import GRU, LSTM, MGU, RNN, Cell, ConvGRU2d, ConvLSTM2d, GRUCell, LSTMCell, MinGRU
 from canton import Recurrent, detach, gates
 from canton.maps import conv2d, dense, separable2d
-from canton.track import Architecture, MotionModel, Tracker, find_peaks
+from canton.track import Architecture, TrackModel, Tracker, find_peaks
 
 
 def mine(c_in: int, c_out: int, bias: bool) -> nn.Module:
@@ -60,7 +60,7 @@ class Mine(GRU):
 
 mine_n: Tensor = Mine(3, 4)(input=xs, hx=h_n)[1]
 name: str = layers[0].which(xs)
-model = MotionModel(Architecture(memory=8))
+model = TrackModel(Architecture(memory=8))
 maps, memory = model.step(torch.rand(1, 3, 32, 32))
 tracks = Tracker(10.0).update(find_peaks(torch.rand(4, 4), stride=8, offset=3.5))
 places: list[tuple[float, float]] = [track.box.centre for track in tracks]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from canton.track.boxes import Box
-from canton.track.data.frame_cache import Stored
+from canton.track.data.frame_cache import CachedClip
 
 
-def clip(name: str, kind: str, seed: int, frames: int = 14) -> Stored:
+def clip(name: str, kind: str, seed: int, frames: int = 14) -> CachedClip:
     """A bright spot (a drone) or a dark one (a bird) crosses a grey sky."""
     draw = np.random.default_rng(seed)
     pictures = draw.normal(110, 4, (frames, 64, 80, 1))
@@ -18,4 +18,6 @@ def clip(name: str, kind: str, seed: int, frames: int = 14) -> Stored:
         x, y = (place + speed * t).clip(8, 54).round().astype(int)
         pictures[t, y - 3 : y + 3, x - 4 : x + 4] += 90 if kind == "drone" else -90
         boxes.append((Box(float(x - 4), float(y - 3), 8.0, 6.0),))
-    return Stored(name, kind, pictures.clip(0, 255).astype(np.uint8), tuple(boxes), np.zeros(frames, bool))
+    return CachedClip(
+        name, kind, pictures.clip(0, 255).astype(np.uint8), tuple(boxes), np.zeros(frames, bool)
+    )

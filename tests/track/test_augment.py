@@ -6,8 +6,8 @@ import numpy as np
 from spots import clip
 
 from canton.track.boxes import Box
-from canton.track.data.augment import draw_window
-from canton.track.data.frame_cache import Stored
+from canton.track.data.augment import sample_window
+from canton.track.data.frame_cache import CachedClip
 
 
 def test_windows_keep_the_truth_with_the_picture() -> None:
@@ -16,7 +16,7 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
     seen = 0
     for k in range(60):
         draw = np.random.default_rng(k)
-        window = draw_window(clips, draw, target_class="drone", steps=4, size=48, hard=0.0)
+        window = sample_window(clips, draw, target_class="drone", steps=4, size=48, hard=0.0)
         assert window.frames.shape == (4, 48, 48, 3)
         for picture, named in zip(window.frames, window.named, strict=True):
             for kind, box in named:
@@ -31,7 +31,7 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
 def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
     film = clip("one", "drone", 1)
     film = film._replace(kinds=(("bird",),) * len(film.frames))
-    window = draw_window([film], np.random.default_rng(0), target_class="drone", steps=4, size=48)
+    window = sample_window([film], np.random.default_rng(0), target_class="drone", steps=4, size=48)
     assert [kind for named in window.named for kind, _ in named] == ["bird"] * 4
 
 
@@ -44,13 +44,13 @@ def test_every_box_of_a_window_keeps_its_kind() -> None:
     film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
     for k in range(20):
         draw = np.random.default_rng(k)
-        window = draw_window([film], draw, target_class="drone", steps=3, size=48, hard=0.0)
+        window = sample_window([film], draw, target_class="drone", steps=3, size=48, hard=0.0)
         tall = [max(named, key=lambda thing: thing.box.height).class_name for named in window.named]
         first, second, third = (float(picture.mean()) for picture in window.frames)
         assert abs(third - first) > 5
         fast = abs(second - first) > 13.5
         assert (len(set(tall)) == 1) == fast, "every second frame has it the same way, neighbours do not"
-    still = draw_window(
+    still = sample_window(
         [film._replace(kinds=(("drone", "bird"),) * 14)],
         np.random.default_rng(0),
         target_class="drone",
@@ -69,7 +69,7 @@ def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
         brighter = set()
         for k in range(40):
             draw = np.random.default_rng(k)
-            window = draw_window(
+            window = sample_window(
                 [film], draw, target_class="drone", steps=1, size=48, hard=0.0, flipped=flipped
             )
             for _, box in window.named[0]:
@@ -82,10 +82,10 @@ def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
         assert brighter == ({True, False} if both else {True})
 
 
-def widths_shown(film: Stored, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
+def widths_shown(film: CachedClip, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
     """How much wider and how much higher than in the film the thing is, in 400 windows of it."""
     windows = (
-        draw_window(
+        sample_window(
             [film], np.random.default_rng(k), target_class="drone", steps=1, size=48, far=far, stretch=stretch
         )
         for k in range(400)
@@ -122,12 +122,12 @@ def test_windows_know_where_the_film_is_cut() -> None:
     cut.cuts[3] = True
     found = set()
     for k in range(20):  # some forwards, some backwards
-        window = draw_window([cut], np.random.default_rng(k), target_class="drone", steps=6, size=48)
+        window = sample_window([cut], np.random.default_rng(k), target_class="drone", steps=6, size=48)
         found.add(tuple(np.flatnonzero(window.cuts)))
     assert found == {(3,)}, "between frames 2 and 3, whichever way it is played"
     found = set()
     for k in range(20):  # of frames 0, 2, 4 or 1, 3, 5, either way
-        window = draw_window(
+        window = sample_window(
             [cut], np.random.default_rng(k), target_class="drone", steps=3, size=48, fast=1.0
         )
         found.add(tuple(np.flatnonzero(window.cuts)))
@@ -143,7 +143,7 @@ def test_windows_may_be_twice_as_fast() -> None:
         found = set[int]()
         for k in range(30):
             draw = np.random.default_rng(k)
-            window = draw_window(
+            window = sample_window(
                 [film], draw, target_class="drone", steps=steps, size=48, fast=fast, hard=0.0
             )
             gain = np.abs(np.diff(window.frames[:, 0, 0, 0].astype(float))).mean()

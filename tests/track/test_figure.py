@@ -9,13 +9,13 @@ from spots import clip
 
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
-from canton.track.model import Architecture, MotionModel
+from canton.track.model import Architecture, TrackModel
 from canton.track.render.figure import GAP, LEFT, TOP, draw_figure
 
 
 def test_the_truth_shows_what_the_clip_is_of_and_not_what_crosses_it() -> None:
     torch.manual_seed(0)
-    model = MotionModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, head=0, context=0)).eval()
+    model = TrackModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, head=0, context=0)).eval()
     film = clip("one", "drone", 1)
     crossed = film._replace(kinds=(("drone",), ("bird",), *((kind,) for kind in ["drone"] * 12)))
     height, width = film.frames.shape[1:3]

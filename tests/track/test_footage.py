@@ -15,7 +15,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 from canton.errors import UserError
 from canton.track.boxes import Box
 from canton.track.data.dataset import Clip, Footage
-from canton.track.data.frame_cache import problems, store
+from canton.track.data.frame_cache import cache_frames, clip_problems
 from track.films import HEIGHT, WIDTH, film, noise, number, plain
 
 LABELS = """clip,modality,class,frame,x,y,w,h
@@ -68,12 +68,12 @@ def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
     folder: Path, tmp_path: Path
 ) -> None:
     clips = list(Footage(folder))[:1]
-    (slow,) = store(clips, fps=5.0, width=WIDTH, folder=tmp_path / "slow")
+    (slow,) = cache_frames(clips, fps=5.0, width=WIDTH, folder=tmp_path / "slow")
     assert [slow.kinds_at(t) for t in range(5)] == [("drone", "bird"), (), (), ("drone",), ()], (
         "of 0, 2, 4 ..."
     )
     for width, files in ((WIDTH, 1), (10 * WIDTH, 1), (WIDTH // 2, 2)):
-        (one,) = store(clips, fps=30.0, width=width, folder=tmp_path)
+        (one,) = cache_frames(clips, fps=30.0, width=width, folder=tmp_path)
         assert one.frames.shape[:3] == (10, HEIGHT * min(width, WIDTH) // WIDTH, min(width, WIDTH))
         assert one.kinds_at(0) == ("drone", "bird")
         assert one.kinds_at(1) == ()
@@ -182,7 +182,7 @@ def test_a_folder_with_coco_labels(tmp_path: Path) -> None:
 def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
     boxes = {0: (Box(1, 2, 3, 4), Box(5, 6, 7, 8))}
     film = folder / "clips" / "A.mp4"
-    (one,) = store([Clip("A", film, "drone", "", "", boxes)], fps=30.0, width=WIDTH, folder=tmp_path)
+    (one,) = cache_frames([Clip("A", film, "drone", "", "", boxes)], fps=30.0, width=WIDTH, folder=tmp_path)
     assert one.kinds_at(0) == ("drone", "drone"), "all are the clip's where nothing else is said"
     with pytest.raises(UserError, match="A, frame 0: 2 boxes have 1 kinds"):
         Clip("A", film, "drone", "", "", boxes, {0: ("drone",)})
@@ -191,16 +191,18 @@ def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
 def test_a_clip_as_flat_as_a_line_is_scaled(tmp_path: Path) -> None:
     (tmp_path / "A").mkdir()
     cv2.imwrite(str(tmp_path / "A" / "0.png"), np.zeros((1, 600, 3), np.uint8))
-    (one,) = store([Clip("A", tmp_path / "A", "", "", "", {})], fps=10.0, width=64, folder=tmp_path / "kept")
+    (one,) = cache_frames(
+        [Clip("A", tmp_path / "A", "", "", "", {})], fps=10.0, width=64, folder=tmp_path / "kept"
+    )
     assert one.frames.shape == (1, 1, 64, 1)
 
 
 def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
     clips = [Clip("A", film(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
-    first = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+    first = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
     (told,) = (tmp_path / "kept").glob("*.problem.txt")
     told.unlink()
-    (again,) = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+    (again,) = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
     assert told.read_bytes() == b""
     assert again.problem is None
     assert np.array_equal(again.frames, first[0].frames)
@@ -212,12 +214,12 @@ def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
     whole = film(tmp_path / "B.mp4", (plain(k) for k in range(5)))
     clips = [Clip(film.stem, film, "drone", "", "", {}) for film in (path, whole)]
     for _ in range(2):  # the second time nothing is decoded
-        broken, fine = store(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
+        broken, fine = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
         assert 5 <= len(broken.frames) < 40
         assert broken.problem is not None
         assert "A.mp4 breaks off after" in broken.problem
         assert fine.problem is None
-        assert problems([broken, fine]) == [f"{broken.problem}; what is before it is used"]
+        assert clip_problems([broken, fine]) == [f"{broken.problem}; what is before it is used"]
 
 
 def test_a_kind_that_nobody_labelled(folder: Path) -> None:

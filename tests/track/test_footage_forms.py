@@ -14,7 +14,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 
 from canton.errors import UserError
 from canton.track.data.dataset import Clip, Footage
-from canton.track.data.frame_cache import store
+from canton.track.data.frame_cache import cache_frames
 from canton.track.video.ffmpeg import FILMS
 from track.films import HEIGHT, WIDTH, film, number, plain
 
@@ -122,7 +122,7 @@ def test_the_page_names_every_ending() -> None:
 
 def kept(folder: Path) -> list[int]:
     """The frames of a video, as the store has them."""
-    (one,) = store([Clip("sky", folder, "", "", "", {})], fps=30.0, width=WIDTH)
+    (one,) = cache_frames([Clip("sky", folder, "", "", "", {})], fps=30.0, width=WIDTH)
     return [number(frame) for frame in one.frames]
 
 

@@ -10,7 +10,7 @@ import torch
 
 from canton.errors import UserError
 from canton.track.boxes import Box
-from canton.track.data.frame_cache import Stored
+from canton.track.data.frame_cache import CachedClip
 from canton.track.evaluate import evaluate, tabulate
 from canton.track.metrics import (
     Look,
@@ -25,7 +25,7 @@ from canton.track.metrics import (
     recall_by_frame,
     score,
 )
-from canton.track.model import ARTICLE, Architecture, MotionModel
+from canton.track.model import ARTICLE, Architecture, TrackModel
 from canton.track.peaks import Peak
 
 HERE = Box(100, 50, 20, 10)
@@ -86,8 +86,10 @@ def test_false_alarms_a_minute_are_of_clips_that_never_show_it() -> None:
 
 
 def test_clips_too_short_to_look_at_are_named() -> None:
-    model = MotionModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
-    clip = Stored("long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool))
+    model = TrackModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
+    clip = CachedClip(
+        "long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool)
+    )
     short = clip._replace(name="short", frames=clip.frames[:11], boxes=clip.boxes[:11], cuts=clip.cuts[:11])
     figures = evaluate(model, [clip, short], threshold=0.5, target_class="drone", fps=10)
     assert (figures["clips"], figures["too_short"]) == (1, ["short"])
@@ -96,19 +98,19 @@ def test_clips_too_short_to_look_at_are_named() -> None:
 
 
 def test_pictures_too_small_for_the_model_are_named() -> None:
-    clip = Stored("small", "drone", np.zeros((12, 20, 20, 1), np.uint8), ((),) * 12, np.zeros(12, bool))
+    clip = CachedClip("small", "drone", np.zeros((12, 20, 20, 1), np.uint8), ((),) * 12, np.zeros(12, bool))
     with pytest.raises(UserError, match="pictures of 20 x 20 px are too small for this model: it needs 32"):
-        look(MotionModel(ARTICLE), [clip])
+        look(TrackModel(ARTICLE), [clip])
 
 
 def test_looks_know_what_is_in_every_box() -> None:
     """Of the frame they are of, in whichever window, in the order of the boxes."""
     kinds = tuple(("drone", "bird") if t % 5 else ("bird", "drone") for t in range(24))
-    film = Stored(
+    film = CachedClip(
         "one", "drone", np.zeros((24, 64, 64, 1), np.uint8), ((HERE, HERE),) * 24, np.zeros(24, bool), kinds
     )
     torch.manual_seed(0)
-    model = MotionModel(Architecture(stem=((4, 3, True),), memory=4, head=0, context=0))
+    model = TrackModel(Architecture(stem=((4, 3, True),), memory=4, head=0, context=0))
     assert [one.kinds for one in look(model, [film])] == list(kinds)
 
 
@@ -169,7 +171,7 @@ def test_an_enlarged_clip_keeps_its_truth(colours: int) -> None:
     pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
     frames = np.full((2, 40, 60, colours), 90, np.uint8)
     frames[:, 10:16, 20:30] = 200
-    clip = Stored("one", "drone", frames, ((Box(20, 10, 10, 6),),) * 2, np.zeros(2, bool))
+    clip = CachedClip("one", "drone", frames, ((Box(20, 10, 10, 6),),) * 2, np.zeros(2, bool))
     nearer = enlarged(clip, 1.5)
     assert nearer.frames.shape == (2, 60, 90, colours)
     assert nearer.frames.dtype == np.uint8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.track.model import Architecture, MotionModel
+from canton.track.model import Architecture, TrackModel
 from canton.track.surgery import add_early_memory
 
 SMALL = Architecture(
@@ -17,7 +17,7 @@ SMALL = Architecture(
 
 
 def test_it_gives_what_it_gave() -> None:
-    small = MotionModel(SMALL)
+    small = TrackModel(SMALL)
     large = add_early_memory(small, 4)
     assert large.architecture == replace(SMALL, early=4)
     frames = torch.rand(5, 2, 3, 32, 48)
@@ -33,7 +33,7 @@ def test_it_gives_what_it_gave() -> None:
 
 def test_training_can_make_use_of_it() -> None:
     torch.manual_seed(0)
-    large = add_early_memory(MotionModel(SMALL), 4).train()
+    large = add_early_memory(TrackModel(SMALL), 4).train()
     frames = torch.rand(4, 1, 3, 32, 48)
     step = torch.optim.SGD(large.parameters(), lr=0.1)
     for _ in range(2):  # the first opens the way to the early memory, the second goes it
@@ -51,4 +51,4 @@ def test_training_can_make_use_of_it() -> None:
 )
 def test_what_cannot_take_one(wrong: Architecture, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        add_early_memory(MotionModel(wrong), 4)
+        add_early_memory(TrackModel(wrong), 4)

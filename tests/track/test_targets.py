@@ -11,7 +11,7 @@ import torch
 from canton.track.boxes import Box, LabelledBox
 from canton.track.model import MAPS, Architecture
 from canton.track.peaks import find_peaks
-from canton.track.targets import Target, make_target, motion_loss
+from canton.track.targets import Target, make_target, track_loss
 
 NETWORK = Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, distractor_classes=("bird",))
 CELLS = (16, 20)
@@ -67,15 +67,15 @@ def test_the_loss_prefers_the_truth() -> None:
     target = Target(*(part[:, None] for part in target))
     right = maps_of(target)
     assert right.shape == (2, 1, MAPS + 1, *CELLS)
-    best = motion_loss(right, target)
+    best = track_loss(right, target)
     assert best < 0.1
     moved = right.roll(3, -1)
-    assert motion_loss(moved, target) > best + 1
+    assert track_loss(moved, target) > best + 1
     wrong_size = right.clone()
     wrong_size[:, :, 1] += 1
-    assert math.isclose(motion_loss(wrong_size, target) - best, (9 + 9) / 9 / 2, rel_tol=1e-4)
+    assert math.isclose(track_loss(wrong_size, target) - best, (9 + 9) / 9 / 2, rel_tol=1e-4)
     swapped = right[:, :, [3, 1, 2, 0]]
-    assert motion_loss(swapped, target) > best + 1
+    assert track_loss(swapped, target) > best + 1
 
 
 def test_the_loss_by_hand() -> None:
@@ -87,4 +87,4 @@ def test_the_loss_by_hand() -> None:
         maps = torch.tensor([0.7, 0.0, 0.0]).view(1, 1, 3, 1, 1)
         p = 1 / (1 + math.exp(-0.7))
         wanted = (1 - p) ** 2 * -math.log(p) if heat else p**2 * -math.log(1 - p)
-        assert math.isclose(float(motion_loss(maps, target, focus=2.0)), wanted, rel_tol=1e-5)
+        assert math.isclose(float(track_loss(maps, target, focus=2.0)), wanted, rel_tol=1e-5)

@@ -1,4 +1,4 @@
-"""The motion model keeps the laws of a stream, and its geometry is where it says it is."""
+"""The tracking model keeps the laws of a stream, and its geometry is where it says it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.track.model import ARTICLE, MAPS, Architecture, MotionModel
+from canton.track.model import ARTICLE, MAPS, Architecture, TrackModel
 from tolerances import assert_close
 
 SMALL = ((4, 5, True), (6, 3, True), (6, 3, False))
@@ -21,9 +21,9 @@ NETWORKS = {
 }
 
 
-def made(architecture: Architecture) -> MotionModel:
+def made(architecture: Architecture) -> TrackModel:
     torch.manual_seed(0)
-    model = MotionModel(architecture)
+    model = TrackModel(architecture)
     with torch.no_grad():
         model.maps.weight.mul_(5)  # so that the maps differ from place to place
     return model.eval()
@@ -82,7 +82,7 @@ def test_without_recurrence_every_frame_stands_alone(name: str) -> None:
         alone = torch.stack([model(frame[None])[0][0] for frame in frames])
     assert state == ()
     assert_close(whole, alone, "maps of frames alone")
-    recurrent = MotionModel(NETWORKS[name])
+    recurrent = TrackModel(NETWORKS[name])
     assert {k: v.shape for k, v in recurrent.state_dict().items()} == {
         k: v.shape for k, v in model.state_dict().items()
     }
@@ -135,7 +135,7 @@ def test_normalisation_folds_into_the_convolution() -> None:
     statistics.
     """
     torch.manual_seed(0)
-    model = MotionModel(NETWORKS["strided"])
+    model = TrackModel(NETWORKS["strided"])
     model(torch.rand(6, 2, 3, 48, 64) * 0.5)
     block = model.stem[0].eval()
     x = torch.rand(2, 3, 48, 64)

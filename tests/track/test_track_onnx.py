@@ -1,4 +1,4 @@
-"""The ONNX file of a motion model says what the model says; onnxruntime is the judge."""
+"""The ONNX file of a tracking model says what the model says; onnxruntime is the judge."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from canton.track.model import ARTICLE, Architecture, MotionModel
+from canton.track.model import ARTICLE, Architecture, TrackModel
 from canton.track.onnx import export_model
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -28,7 +28,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_stream_through_onnxruntime(name: str) -> None:
     torch.manual_seed(0)
-    model = MotionModel(NETWORKS[name])
+    model = TrackModel(NETWORKS[name])
     model(torch.rand(4, 2, 3, 72, 88) * 0.5)  # so that there is something to normalise by
     model.eval()
     session = onnxruntime.InferenceSession(

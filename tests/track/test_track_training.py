@@ -15,13 +15,13 @@ from spots import clip
 
 from canton.errors import UserError
 from canton.track.checkpoint import load_model, save_model
-from canton.track.data.augment import draw_window
+from canton.track.data.augment import sample_window
 from canton.track.data.batches import Batches, ahead
 from canton.track.metrics import look, score
 from canton.track.model import Architecture
 from canton.track.train import train
 from canton.track.train_config import TrainConfig
-from canton.track.train_sources import FromScenes
+from canton.track.train_sources import SceneSource
 from canton.training.checkpoint import Checkpoint
 
 SMALL = Architecture(
@@ -187,7 +187,7 @@ def test_the_target_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
     assert scores.f1 > 0.9, scores
     with pytest.raises(UserError, match="target_class"):
         train(TrainConfig(footage=footage, start=out, steps=1), out=tmp_path / "drone.safetensors")
-    scenes = FromScenes(kind="thermal", target_class="bird")
+    scenes = SceneSource(kind="thermal", target_class="bird")
     named = [
         kind
         for k in range(20)
@@ -230,7 +230,7 @@ def test_batches_are_functions_of_the_step() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
     def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
-        return draw_window(clips, chance, target_class="drone", steps=steps, size=size)
+        return sample_window(clips, chance, target_class="drone", steps=steps, size=size)
 
     config = TrainConfig(**{**SETTINGS, "batch_size": 4, "seed": 5})
 
@@ -251,7 +251,7 @@ def test_the_first_blocks_may_be_of_single_frames() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
     def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
-        return draw_window(clips, chance, target_class="drone", steps=steps, size=size)
+        return sample_window(clips, chance, target_class="drone", steps=steps, size=size)
 
     def batches(rank: int = 0, world: int = 1, single_frame_steps: int = 3) -> Batches:
         settings = {**SETTINGS, "batch_size": 4, "seed": 5}

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from canton.text.model import ByteModel
-    from canton.track.model import MotionModel
+    from canton.track.model import TrackModel
     from canton.training.model_file import ModelFile
 
 TRACK = ("av", "opencv-python", "trackers")
@@ -23,9 +23,9 @@ def info(
     ] = None,
 ) -> None:
     """Say what MODEL is; without one, what this installation can do."""
-    from canton.cli.models import motion_model
+    from canton.cli.models import track_model
 
-    path = motion_model(model)
+    path = track_model(model)
     for name, value in (_installation() if path is None else _model(path)).items():
         plain = value if isinstance(value, str) else json.dumps(value)
         typer.echo(f"{name:24} {plain}")
@@ -61,7 +61,7 @@ def _installation() -> dict[str, object]:
     }
 
 
-def _load(path: Path) -> ModelFile[ByteModel] | ModelFile[MotionModel]:
+def _load(path: Path) -> ModelFile[ByteModel] | ModelFile[TrackModel]:
     from canton.io.tensor_file import read_header
     from canton.text import checkpoint as text
     from canton.track import checkpoint as motion

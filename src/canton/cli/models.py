@@ -19,7 +19,7 @@ Opened = TypeVar("Opened", bound="ModelFile[Any]")
 
 TEXT, VISIBLE, INFRARED = "text", "visible", "infrared"
 LIGHTS = (VISIBLE, INFRARED)
-"""The motion models that ship, each for films taken in such light; a command's MODEL may be one of these
+"""The tracking models that ship, each for films taken in such light; a command's MODEL may be one of these
 words.
 """
 SHIPPED = {
@@ -41,7 +41,7 @@ def load_shipped(name: str, load: Callable[[Path], Loaded]) -> Loaded:
         return load(path)
 
 
-def motion_model(model: Path | None) -> Path | None:
+def track_model(model: Path | None) -> Path | None:
     """`model`, or the file of the one that ships where it is one of `LIGHTS`."""
     return load_shipped(str(model), lambda path: path) if str(model) in LIGHTS else model
 
@@ -50,7 +50,7 @@ def open_model(model: Path | None, name: str, load: Callable[[Path], Opened]) ->
     """What `load` makes of `model`; of the one that ships under `name` where it was left out. Says so on
     standard error if it is a run that is not finished.
     """
-    path = motion_model(model) if name in LIGHTS else model
+    path = track_model(model) if name in LIGHTS else model
     held = load_shipped(name, load) if path is None else load(path)
     if held.checkpoint is not None:
         typer.echo(
@@ -62,7 +62,7 @@ def open_model(model: Path | None, name: str, load: Callable[[Path], Opened]) ->
 
 
 def light(*, coloured: bool) -> str:
-    """Which motion model fits a film: a picture of heat has no colour."""
+    """Which tracking model fits a film: a picture of heat has no colour."""
     return VISIBLE if coloured else INFRARED
 
 

@@ -6,10 +6,10 @@ The command `canton track` does from the shell what these functions do from Pyth
 from canton.track.boxes import Box
 from canton.track.checkpoint import load_model, save_model
 from canton.track.data.dataset import Clip, Footage
-from canton.track.data.frame_cache import Stored, store
+from canton.track.data.frame_cache import CachedClip, cache_frames
 from canton.track.evaluate import evaluate
 from canton.track.metrics import Look, Scores, choose_threshold, look, score
-from canton.track.model import ARTICLE, Architecture, MotionModel
+from canton.track.model import ARTICLE, Architecture, TrackModel
 from canton.track.peaks import Peak, find_peaks
 from canton.track.pipeline import Sighting, watch
 from canton.track.tracker import Tracked, Tracker
@@ -22,22 +22,23 @@ __all__ = [
     "ARTICLE",
     "Architecture",
     "Box",
+    "CachedClip",
     "Clip",
     "Footage",
     "Frame",
     "Look",
-    "MotionModel",
     "Peak",
     "Progress",
     "Recorder",
     "Scores",
     "Sighting",
-    "Stored",
+    "TrackModel",
     "Tracked",
     "Tracker",
     "TrainConfig",
     "Trained",
     "Video",
+    "cache_frames",
     "choose_threshold",
     "evaluate",
     "find_peaks",
@@ -46,7 +47,6 @@ __all__ = [
     "open_video",
     "save_model",
     "score",
-    "store",
     "train",
     "watch",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from canton.errors import UserError
-from canton.track.data.frame_cache import Stored
+from canton.track.data.frame_cache import CachedClip
 from canton.track.metrics import (
     WINDOW,
     Look,
@@ -19,12 +19,12 @@ from canton.track.metrics import (
     score,
     too_short,
 )
-from canton.track.model import MotionModel
+from canton.track.model import TrackModel
 
 
 def evaluate(
-    model: MotionModel,
-    clips: Sequence[Stored],
+    model: TrackModel,
+    clips: Sequence[CachedClip],
     *,
     threshold: float,
     target_class: str,

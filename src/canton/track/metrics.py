@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from canton.track.boxes import Box
-from canton.track.data.degrade import harden
-from canton.track.data.frame_cache import Stored
-from canton.track.model import MotionModel
+from canton.track.data.degrade import degrade
+from canton.track.data.frame_cache import CachedClip
+from canton.track.model import TrackModel
 from canton.track.peaks import Peak, peaks_of
 from canton.track.video.preprocess import check_size
 
@@ -81,8 +81,8 @@ class Scores(NamedTuple):
 
 
 def look(
-    model: MotionModel,
-    clips: Iterable[Stored],
+    model: TrackModel,
+    clips: Iterable[CachedClip],
     *,
     hard: bool = False,
     window: int = WINDOW,
@@ -106,7 +106,7 @@ def look(
             boxes = clip.boxes[start : start + window]
             frames = np.array(clip.frames[start : start + window])  # its own: the store is read-only
             if hard:
-                frames = harden(frames, boxes, rng)
+                frames = degrade(frames, boxes, rng)
             with torch.inference_mode():
                 cuts = _cuts(clip, start, window)
                 maps, _ = model(to_frames(frames[:, None]).to(device), None, cuts)
@@ -120,12 +120,12 @@ def look(
     return looks
 
 
-def too_short(clips: Iterable[Stored]) -> list[str]:
+def too_short(clips: Iterable[CachedClip]) -> list[str]:
     """The names of those in which `look` finds no whole window."""
     return [clip.name for clip in clips if len(clip.frames) < WINDOW]
 
 
-def _cuts(clip: Stored, start: int, window: int) -> Tensor | None:
+def _cuts(clip: CachedClip, start: int, window: int) -> Tensor | None:
     """Where the memory starts afresh within a window, as (T, 1); None where it does not."""
     cuts = clip.cuts[start : start + window].copy()
     cuts[0] = False
@@ -197,7 +197,7 @@ def _f(scores: Scores, beta: float) -> float:
     return (1 + beta**2) * scores.precision * scores.recall / under if under else 0.0
 
 
-def enlarged(clip: Stored, scale: float = LARGER) -> Stored:
+def enlarged(clip: CachedClip, scale: float = LARGER) -> CachedClip:
     """The clip as if filmed from nearer: its frames and boxes so many times as large."""
     import cv2
 

@@ -1,4 +1,4 @@
-"""The motion model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes.
+"""The tracking model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes.
 
 A second convolutional GRU sits early in the stem, where the texture is still fine enough to be compared.
 """
@@ -19,8 +19,7 @@ from canton.errors import UserError
 from canton.training.settings import check_settings, documented, from_json, setting, to_json
 
 State = tuple[Tensor, ...]
-"""What a motion model carries from frame to frame: the states (layers, B, C, h, w) of the early memory and of
-the memory, as far as it has them."""
+"""The recurrent state: a tensor (layers, B, C, h, w) for the early ConvGRU and one for the main one."""
 
 MAPS = 3
 """Channels every model puts out first: the logit of the heat, the logarithms of width and height in px."""
@@ -151,7 +150,7 @@ ARTICLE = Architecture(
 """The 2017 article's network."""
 
 
-class MotionModel(nn.Module):
+class TrackModel(nn.Module):
     """Where in each frame the target is. State goes in and comes out; nothing is kept in the module.
 
     Shapes: frames (T, B, 3, H, W) in [0, 1]; maps (T, B, 3 + others, h, w), h about H / stride, see `MAPS`;

@@ -1,4 +1,4 @@
-"""A motion model as an ONNX file: frames and the memory in, maps and the memory after out."""
+"""A tracking model as an ONNX file: frames and the memory in, maps and the memory after out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from canton.core.recurrent import Recurrent
 from canton.interop.onnx import export
 from canton.interop.onnx.graph import Graph, written
-from canton.track.model import SLOPE, Block, MotionModel
+from canton.track.model import SLOPE, Block, TrackModel
 
 
-def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
+def export_model(model: TrackModel, path: str | Path | None = None) -> Any:
     """The model as an onnx.ModelProto; also written to `path` if given.
 
     Inputs: frames (T, B, 3, H, W) in [0, 1] and, with a memory, h_0 (layers, B, C, rows, columns), zeros at
@@ -55,7 +55,7 @@ def export_model(model: MotionModel, path: str | Path | None = None) -> Any:
 
 
 def _remember(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | None) -> str:
-    """`MotionModel._remember`, on (T * B, C, rows, columns); name: of the state, None without recurrence."""
+    """`TrackModel._remember`, on (T * B, C, rows, columns); name: of the state, None without recurrence."""
     layers, channels = len(memory.cells), memory.state_sizes[0]
     if name is None:  # every frame is a row of a sequence of one
         apart = graph.op("Unsqueeze", [stem, graph.constant([0])])

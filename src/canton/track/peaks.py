@@ -72,7 +72,7 @@ def peaks_of(
     most: int = 20,
     radius: int = 2,
 ) -> list[Peak]:
-    """`find_peaks` for what a motion network puts out: heat as logits, sizes as logarithms.
+    """`find_peaks` for what a tracking network puts out: heat as logits, sizes as logarithms.
 
     maps: (3 or more, h, w): the logit of the heat, the logarithms of width and height in px; what follows
     is not looked at.

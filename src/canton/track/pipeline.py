@@ -1,4 +1,4 @@
-"""A video through a motion network, frame by frame: what it believes, where it points, which thing is which.
+"""A video through a network, frame by frame: what it believes, where it points, which thing is which.
 
 Memory does not grow: a frame is decoded, seen, handed over and forgotten. Decoding runs in a thread of its
 own, a few frames ahead of the network.
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from canton.track.model import MAPS, MotionModel
+from canton.track.model import MAPS, TrackModel
 from canton.track.peaks import Peak, peaks_of
 from canton.track.tracker import Tracked, Tracker
 from canton.track.video.preprocess import check_size, shrink, to_picture
@@ -31,7 +31,7 @@ WEAK = 0.5
 
 
 class Steps(Protocol):
-    """What watching asks of a network; `MotionModel` has it."""
+    """What watching asks of a network; `TrackModel` has it."""
 
     @property
     def stride(self) -> int: ...
@@ -83,7 +83,7 @@ def watch(
     the last is always seen.
 
     Raises: ValueError for a number out of range; UserError, with the first frame, if frames are too small for
-    a `MotionModel`; whatever reading `video` raises, after the frames before it.
+    a `TrackModel`; whatever reading `video` raises, after the frames before it.
     """
     if not 0.01 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}: it lies between 0.01 and 1")
@@ -112,7 +112,7 @@ def _watch(
             begun = time.perf_counter()
             if size != picture.shape[2:]:
                 size = picture.shape[2:]
-                if isinstance(model, MotionModel):
+                if isinstance(model, TrackModel):
                     check_size(model.architecture, *size)
             if frame.cut:
                 state = None

@@ -1,4 +1,4 @@
-"""A trained motion model with an early memory added, which at first changes nothing (Chen et al. 2016,
+"""A trained tracking model with an early memory added, which at first changes nothing (Chen et al. 2016,
 arXiv:1511.05641).
 """
 
@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from canton.errors import UserError
-from canton.track.model import MotionModel
+from canton.track.model import TrackModel
 
 
-def add_early_memory(model: MotionModel, channels: int) -> MotionModel:
+def add_early_memory(model: TrackModel, channels: int) -> TrackModel:
     """A new model that gives what `model` gives, and has an early memory for training to make use of: the
     stem's second block gives no weight yet to its `channels`.
 
@@ -21,7 +21,7 @@ def add_early_memory(model: MotionModel, channels: int) -> MotionModel:
         raise UserError(f"early is {small.early} already: an early memory is added where there is none")
     if len(small.stem) < 2:
         raise UserError(f"stem has {len(small.stem)} block: an early memory goes between the first two")
-    large = MotionModel(replace(small, early=channels))
+    large = TrackModel(replace(small, early=channels))
     weights = large.state_dict()
     for name, weight in model.state_dict().items():
         if name == "stem.1.conv.weight":

@@ -1,4 +1,4 @@
-"""What a motion model should have said, and how far from it it was."""
+"""What a tracking model should have said, and how far from it it was."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def make_target(
     return Target(*(torch.from_numpy(array) for array in (heat, sizes, near)))
 
 
-def motion_loss(
+def track_loss(
     maps: Tensor, target: Target, *, focus: float = 1.0, others: float = 0.5, sizes: float = 1.0
 ) -> Tensor:
     """Penalty-reduced focal loss of the heat, in nats a frame, and the error of the sizes.

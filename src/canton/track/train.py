@@ -15,11 +15,11 @@ from canton.errors import UserError, require
 from canton.io.atomic import check_writable
 from canton.track.checkpoint import ModelFile, check_replaceable, load_model, save_model
 from canton.track.data.batches import Batch, Batches, ahead, to_model
-from canton.track.data.frame_cache import Stored
+from canton.track.data.frame_cache import CachedClip
 from canton.track.metrics import choose_threshold, enlarged, look, recall_by_frame, score
-from canton.track.model import Architecture, MotionModel, State
+from canton.track.model import Architecture, State, TrackModel
 from canton.track.surgery import add_early_memory
-from canton.track.targets import motion_loss
+from canton.track.targets import track_loss
 from canton.track.train_config import PATHS, TrainConfig
 from canton.track.train_sources import open_source
 from canton.training.curve import Curve
@@ -62,7 +62,7 @@ class Trained(NamedTuple):
         curve: loss over the steps.
     """
 
-    model: MotionModel
+    model: TrackModel
     held_out: dict[str, Any] | None
     report: Report
     finished: bool
@@ -181,10 +181,10 @@ def train(
 def window_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
     """Return the loss of a batch of windows and the state after it."""
     maps, after = model(to_model(batch), None if batch.fresh else state, batch.reset)
-    return motion_loss(maps, batch.target), after
+    return track_loss(maps, batch.target), after
 
 
-def measure(model: MotionModel, clips: Sequence[Stored], *, target_class: str) -> dict[str, Any]:
+def measure(model: TrackModel, clips: Sequence[CachedClip], *, target_class: str) -> dict[str, Any]:
     """Return `threshold`, chosen on held-out clips, and `held_out`, the scores there, for a model file."""
     looks, nearer = look(model, clips), look(model, map(enlarged, clips), every=2)
     threshold = choose_threshold(looks, nearer, target_class=target_class)
@@ -198,13 +198,13 @@ def measure(model: MotionModel, clips: Sequence[Stored], *, target_class: str) -
     return {"threshold": threshold, "held_out": held_out}
 
 
-def _new_model(config: TrainConfig) -> MotionModel:
+def _new_model(config: TrainConfig) -> TrackModel:
     """Return a new network, or that of `config.start`, perhaps with an early memory added."""
     target_class, wanted = config.target_class, config.model
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
         if config.start is None:
-            return MotionModel((wanted or Architecture()).for_target(target_class))
+            return TrackModel((wanted or Architecture()).for_target(target_class))
         saved = load_model(config.start)
         if saved.checkpoint is not None:
             raise UserError(f"start must be a finished model, got {config.start}, an unfinished run")
@@ -222,7 +222,7 @@ def _new_model(config: TrainConfig) -> MotionModel:
                 f"start must have the architecture asked for, but {config.start} has another: omit the "
                 "model's settings to fine-tune it"
             )
-        model = MotionModel(wanted)
+        model = TrackModel(wanted)
         model.load_state_dict(start.state_dict())
         return model
 

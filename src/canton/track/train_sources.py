@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from canton.errors import UserError
-from canton.track.data.augment import Window, draw_window
+from canton.track.data.augment import Window, sample_window
 from canton.track.data.dataset import Footage
-from canton.track.data.frame_cache import Stored, problems, store
+from canton.track.data.frame_cache import CachedClip, cache_frames, clip_problems
 from canton.track.metrics import WINDOW, too_short
 from canton.track.train_config import TrainConfig
 
@@ -32,10 +32,10 @@ class Source(Protocol):
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window: ...
 
-    def held_out(self) -> list[Stored]: ...
+    def held_out(self) -> list[CachedClip]: ...
 
 
-class FromFootage:
+class FootageSource:
     """Annotated clips: of the train split windows of `steps` frames are drawn, the val split is held out."""
 
     def __init__(
@@ -51,7 +51,7 @@ class FromFootage:
     ) -> None:
         train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
         train.check_labelled(target_class)
-        clips = store([*train, *val], fps=fps, width=width, show=show)
+        clips = cache_frames([*train, *val], fps=fps, width=width, show=show)
         self.target_class, self.clips, self.val = target_class, clips[: len(train)], clips[len(train) :]
         longest = max(len(clip.frames) for clip in self.clips)
         if longest < steps:
@@ -65,19 +65,19 @@ class FromFootage:
                 f"{folder}: no val clip has {WINDOW} frames at {fps:g} a second, the least that the model is "
                 "measured on: put a longer one into the val split"
             )
-        self.problems = problems([*self.clips, *self.val])
+        self.problems = clip_problems([*self.clips, *self.val])
         if short:
             many = "1 val clip is" if len(short) == 1 else f"{len(short)} val clips are"
             self.problems += [f"{many} left out: shorter than {WINDOW} frames, such as {short[0]}"]
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
-        return draw_window(self.clips, rng, target_class=self.target_class, steps=steps, size=size)
+        return sample_window(self.clips, rng, target_class=self.target_class, steps=steps, size=size)
 
-    def held_out(self) -> list[Stored]:
+    def held_out(self) -> list[CachedClip]:
         return self.val
 
 
-class FromScenes:
+class SceneSource:
     """Scenes made as they are needed; see `canton.track.synthetic`."""
 
     problems = ()
@@ -93,17 +93,17 @@ class FromScenes:
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
         return Window(scene.frames, scene.things(self.target_class), np.zeros(steps, bool))
 
-    def held_out(self) -> list[Stored]:
+    def held_out(self) -> list[CachedClip]:
         return [self.held_out_scene(k) for k in range(HELD_OUT_SCENES)]
 
-    def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> Stored:
+    def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> CachedClip:
         """The k-th scene that training never sees."""
         scene = self._scene(FIRST_HELD_OUT + k, frames, size)
         things = scene.things(self.target_class)
         boxes = tuple(tuple(box for _, box in here) for here in things)
         kinds = tuple(tuple(kind for kind, _ in here) for here in things)
         kind = self.target_class if scene.present else "none"
-        return Stored(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool), kinds)
+        return CachedClip(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool), kinds)
 
     def _scene(self, seed: int, frames: int, size: int) -> Scene:
         from canton.track.synthetic import make_scene  # its drawings are loaded by those who ask for scenes
@@ -118,10 +118,10 @@ class FromScenes:
         )
 
 
-class Mixed:
+class MixedSource:
     """Some windows of the one, some of the other; the footage is scored on."""
 
-    def __init__(self, footage: FromFootage, scenes: FromScenes, scene_share: float) -> None:
+    def __init__(self, footage: FootageSource, scenes: SceneSource, scene_share: float) -> None:
         self.footage, self.scenes, self.scene_share = footage, scenes, scene_share
         self.problems = footage.problems
 
@@ -129,7 +129,7 @@ class Mixed:
         made = rng.random() < self.scene_share
         return (self.scenes if made else self.footage).draw(rng, steps, size)
 
-    def held_out(self) -> list[Stored]:
+    def held_out(self) -> list[CachedClip]:
         return self.footage.held_out()
 
 
@@ -141,13 +141,13 @@ def open_source(config: TrainConfig, on_decode: Callable[[int, int], None] | Non
     """
     scenes = None
     if config.scene_kind is not None:
-        scenes = FromScenes(
+        scenes = SceneSource(
             kind=config.scene_kind, target_class=config.target_class, backgrounds=config.backgrounds
         )
     if config.footage is None:
         assert scenes is not None
         return scenes
-    footage = FromFootage(
+    footage = FootageSource(
         config.footage,
         target_class=config.target_class,
         modality=config.modality,
@@ -156,4 +156,4 @@ def open_source(config: TrainConfig, on_decode: Callable[[int, int], None] | Non
         steps=config.window_frames,
         show=on_decode,
     )
-    return footage if scenes is None else Mixed(footage, scenes, config.scene_share or 0.0)
+    return footage if scenes is None else MixedSource(footage, scenes, config.scene_share or 0.0)

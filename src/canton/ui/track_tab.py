@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from canton.errors import UserError
-from canton.track.model import MotionModel
+from canton.track.model import TrackModel
 from canton.track.video.reader import Frame, Video, open_video
 from canton.ui.components import Changed, Work
 from canton.ui.jobs import Jobs
@@ -46,7 +46,7 @@ KEY = (
 """What is drawn over the film."""
 
 
-def track_tab(shelf: Shelf[MotionModel], jobs: Jobs, *, within: Path, kept: Path) -> None:
+def track_tab(shelf: Shelf[TrackModel], jobs: Jobs, *, within: Path, kept: Path) -> None:
     """Build the tab where it stands on the page. within: the folder uploads arrive in; kept: where a job has
     a folder of its own while it runs.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from canton.errors import require
-from canton.track.model import MotionModel
+from canton.track.model import TrackModel
 from canton.track.pipeline import watch
 from canton.track.render.overlay import Painter, Picture
 from canton.track.serialize import json_line
@@ -47,13 +47,13 @@ class Shown(NamedTuple):
     transcript: Path | None
 
 
-def threshold_of(made: ModelFile[MotionModel]) -> float:
+def threshold_of(made: ModelFile[TrackModel]) -> float:
     """Heat that the model asks to be believed."""
     return float(made.header.get("threshold", 0.5))
 
 
 def screen(
-    made: ModelFile[MotionModel],
+    made: ModelFile[TrackModel],
     frames: Iterable[Frame],
     folder: Path,
     stop: threading.Event,

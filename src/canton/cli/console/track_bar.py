@@ -1,4 +1,4 @@
-"""What is on the screen while a motion model trains: a bar, the loss, and the speed."""
+"""What is on the screen while a tracking model trains: a bar, the loss, and the speed."""
 
 from __future__ import annotations
 

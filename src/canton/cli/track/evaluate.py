@@ -48,7 +48,7 @@ def evaluate(
     from canton.io.atomic import atomic_write
     from canton.track.checkpoint import load_model
     from canton.track.data.dataset import Footage
-    from canton.track.data.frame_cache import problems, store
+    from canton.track.data.frame_cache import cache_frames, clip_problems
     from canton.track.data.labels import normalise_class
     from canton.track.evaluate import evaluate
     from canton.training.curve import check_plot
@@ -73,8 +73,8 @@ def evaluate(
     if target_class:
         clips.check_labelled(kind)
     with TrainScreen(quiet=quiet) as screen:
-        stored = store(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
-        for line in problems(stored):
+        stored = cache_frames(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
+        for line in clip_problems(stored):
             screen.warn(line)
     figures = evaluate(
         held.model,

@@ -37,7 +37,7 @@ def figure(
     from canton.io.atomic import atomic_write, check_writable
     from canton.track.checkpoint import load_model
     from canton.track.render.figure import draw_figure
-    from canton.track.train_sources import FromScenes
+    from canton.track.train_sources import SceneSource
 
     if frames < 1 or (scene is not None and scene < 0):
         raise UserError(f"frames is {frames} and scene {scene}: at least 1 frame, of scene 0 or above")
@@ -46,7 +46,7 @@ def figure(
     check_writable(out)
     held = open_model(model, light(coloured=scene_kind != "thermal"), load_model)
     cv2 = require("cv2", extra="track")
-    scenes = FromScenes(kind=scene_kind, target_class=str(held.header["training"]["target_class"]))
+    scenes = SceneSource(kind=scene_kind, target_class=str(held.header["training"]["target_class"]))
     if scene is None:
         scene = next(
             k for k in count() if scenes.held_out_scene(k, frames=frames).kind == scenes.target_class

@@ -72,7 +72,7 @@ def train(
 
 def _config(given: Given, out: Path, resume: bool, preset: str | None) -> TrainConfig:
     """Return the settings of the run: those of the run in `out` or the defaults, with those given."""
-    from canton.cli.models import motion_model
+    from canton.cli.models import track_model
     from canton.track import ARTICLE, Architecture, TrainConfig, load_model
 
     if preset not in (None, "article"):
@@ -81,7 +81,7 @@ def _config(given: Given, out: Path, resume: bool, preset: str | None) -> TrainC
         raise UserError("--preset cannot be used with --resume: the run keeps its settings")
     if resume:
         return given.apply(TrainConfig.from_header(load_model(out).header))
-    start = motion_model(given.values.get(("start",)))
+    start = track_model(given.values.get(("start",)))
     config = TrainConfig()
     if preset:
         config = TrainConfig(model=ARTICLE)

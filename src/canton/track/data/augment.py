@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.track.boxes import Box, LabelledBox
-from canton.track.data.degrade import fade
-from canton.track.data.frame_cache import Stored
+from canton.track.data.degrade import reduce_contrast
+from canton.track.data.frame_cache import CachedClip
 
 COMMON_PX = 320
 """Width of most of the films this was made for."""
@@ -30,8 +30,8 @@ class Window(NamedTuple):
     cuts: NDArray[np.bool_]
 
 
-def draw_window(
-    clips: Sequence[Stored],
+def sample_window(
+    clips: Sequence[CachedClip],
     rng: np.random.Generator,
     *,
     target_class: str,
@@ -101,7 +101,7 @@ def draw_window(
         if contrast != 1 and clip.boxes[t]:
             picture = picture.astype(np.float32)
             for box in clip.boxes[t]:
-                fade(picture, box, contrast)
+                reduce_contrast(picture, box, contrast)
         frames[place] = change(_scaled(picture[top : top + high, left : left + wide], size), rng)
         moved = [_moved(box, (left, top), (size / wide, size / high)) for box in clip.boxes[t]]
         mirrored = (change.mirror(box, size) for box in moved)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from canton.track.data.augment import Window
-from canton.track.data.workers import made_ahead
+from canton.track.data.workers import prefetch
 from canton.track.model import Architecture
 from canton.track.targets import Target, make_target
 from canton.track.train_config import TrainConfig
@@ -88,6 +88,6 @@ def ahead(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batc
     """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand,
     with none they are made when asked for.
     """
-    blocks = made_ahead(batches, count(first // batches.config.tbptt_chunks), workers=workers)
+    blocks = prefetch(batches, count(first // batches.config.tbptt_chunks), workers=workers)
     made = islice(chain.from_iterable(blocks), first % batches.config.tbptt_chunks, None)
     return lambda step: next(made)

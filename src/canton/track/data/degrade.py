@@ -14,7 +14,7 @@ NOISE = 20.0
 """The hard clips of the evaluation: a quarter of the contrast, Gaussian noise of sd 20 of 255."""
 
 
-def fade(picture: NDArray[np.float32], box: Box, share: float) -> None:
+def reduce_contrast(picture: NDArray[np.float32], box: Box, share: float) -> None:
     """Leave `share` of the contrast between what is in `box` and its surroundings, in place.
 
     The surroundings are carried over the box from its rim, a little outside: along straight lines between
@@ -40,13 +40,13 @@ def fade(picture: NDArray[np.float32], box: Box, share: float) -> None:
     patch[:] = behind + share * (patch - behind)
 
 
-def harden(
+def degrade(
     frames: NDArray[np.uint8], boxes: tuple[tuple[Box, ...], ...], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """The frames (T, H, W, C) of a hard clip; see `CONTRAST` and `NOISE`."""
     pictures = frames.astype(np.float32)
     for picture, here in zip(pictures, boxes, strict=True):
         for box in here:
-            fade(picture, box, CONTRAST)
+            reduce_contrast(picture, box, CONTRAST)
         picture += rng.standard_normal(picture.shape, dtype=np.float32) * NOISE
     return np.asarray(np.clip(pictures + 0.5, 0, 255), np.uint8)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from canton.track.data.dataset import Clip
 
 
-class Stored(NamedTuple):
+class CachedClip(NamedTuple):
     """One decoded clip.
 
     frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
@@ -43,14 +43,14 @@ class Stored(NamedTuple):
         return (self.kind,) * len(self.boxes[t]) if self.kinds is None else self.kinds[t]
 
 
-def store(
+def cache_frames(
     clips: Sequence[Clip],
     *,
     fps: float,
     width: int,
     folder: Path | None = None,
     show: Callable[[int, int], None] | None = None,
-) -> list[Stored]:
+) -> list[CachedClip]:
     """Decode `clips` at `fps` frames a second, scaled to `width` px where they are wider.
 
     A clip that was decoded before, with the same settings, is not decoded again. The frames lie in `folder`
@@ -61,7 +61,7 @@ def store(
         show: is told how many clips are done, and of how many.
 
     Raises: UserError for a clip that cannot be read at all; one that breaks off keeps the frames before, and
-        says so in `Stored.problem`.
+        says so in `CachedClip.problem`.
     """
     folder = folder or _cache()
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,13 +79,13 @@ def store(
         )
         kinds = tuple(clip.kinds_at(int(frame)) for frame in index)
         problem = told.read_text(encoding="utf-8") or None
-        stored.append(Stored(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds, problem))
+        stored.append(CachedClip(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds, problem))
         if show is not None:
             show(k + 1, len(clips))
     return stored
 
 
-def problems(clips: Sequence[Stored]) -> list[str]:
+def clip_problems(clips: Sequence[CachedClip]) -> list[str]:
     """A line for every clip that breaks off."""
     return [f"{clip.problem}; what is before it is used" for clip in clips if clip.problem is not None]
 

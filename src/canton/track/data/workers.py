@@ -13,7 +13,7 @@ from canton.errors import UserError, require
 Made = TypeVar("Made")
 
 
-def made_ahead(
+def prefetch(
     dataset: Dataset[Made], indices: Iterable[int], *, workers: int, start: str | None = None
 ) -> Generator[Made]:
     """The dataset's entries at `indices`, in order, made by so many processes; 0: by this one.

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from canton.errors import require
 from canton.track.boxes import LabelledBox
-from canton.track.data.frame_cache import Stored
+from canton.track.data.frame_cache import CachedClip
 from canton.track.metrics import to_frames
-from canton.track.model import MotionModel
+from canton.track.model import TrackModel
 from canton.track.targets import make_target
 
 GAP = 4
@@ -20,7 +20,7 @@ TOP, LEFT = 22, 62
 INK = (63, 63, 70)
 
 
-def draw_figure(model: MotionModel, clip: Stored, *, frames: int = 8, scale: int = 1) -> NDArray[np.uint8]:
+def draw_figure(model: TrackModel, clip: CachedClip, *, frames: int = 8, scale: int = 1) -> NDArray[np.uint8]:
     """Three rows of `frames` pictures each, t0, t1 ... from left to right: output, truth and input, and words
     beside them that say so.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from canton.track.data.workers import made_ahead
+from canton.track.data.workers import prefetch
 from canton.track.synthetic.scene import Scene, make_scene
 
 MOST = 1 << 32
@@ -66,5 +66,5 @@ def in_order(scenes: Scenes, *, workers: int = 0, start: int = 0) -> Iterator[It
     if workers < 0:
         raise ValueError(f"workers is {workers}: it is 0 or more")
     # forked workers would inherit OpenCV's threads without the threads
-    with closing(made_ahead(scenes, range(start, len(scenes)), workers=workers, start="spawn")) as each:
+    with closing(prefetch(scenes, range(start, len(scenes)), workers=workers, start="spawn")) as each:
         yield each

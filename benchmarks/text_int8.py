@@ -1,12 +1,12 @@
-"""What `precision="int8"` costs: held-out bits per byte by the writer that writes, in float32 and in int8.
+"""Cost of `precision="int8"` in held-out bits per byte, float32 and int8, measured with the C++ engine.
 
     python benchmarks/text_int8.py FILE [MINUTES]
 
-Scored are the model that ships with Canton, on the held-out part of its own corpus, and two that learn from
-the first 90% of FILE for MINUTES (2) processor minutes each: the default and the article's. The native writer
-itself reads each text, one byte a call: scores that leave it no choice make it "write" the byte that comes,
-and what it gives for the next one is scored. Its float32 figure must be the model's own. One thread. Figures
-go to benchmarks/results/text_int8.json.
+The models are the pretrained one, on the held-out part of its own corpus, and two trained on the first 90% of
+FILE for MINUTES (default: 2) of processor time each: the default architecture and the article's. The engine
+reads each text one byte a call: forced logits make it generate the byte that comes, and its
+logits for the next byte are scored. Its float32 figure must equal the model's. One thread. The results go to
+benchmarks/results/text_int8.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 import canton
 from canton.text import ARTICLE, ByteModel, Corpus, TrainConfig, load_model, score, train
 from canton.text.corpus import Bytes
-from canton.text.engine.build import native_writer
+from canton.text.engine.engine import build_engine
 from canton.text.generate import read
 from canton.text.likelihood import BEFORE
 from compare.runner import machine
@@ -33,32 +33,31 @@ from compare.runner import machine
 SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
 RESULTS = Path(__file__).parent / "results" / "text_int8.json"
 FORCED = 1e30
-"""A score beside which no other byte is written."""
+"""A logit so large that no other byte is generated."""
 
 
-def writers_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> float:
-    """Bits per byte of `text`, read from its first byte to its last by the native writer."""
-    writer = native_writer(model, precision=precision)
-    assert writer is not None
-    logits, (window, *states) = read(model, bytes([BEFORE]))
-    past, nats, sure = window[:, 0].numpy().tobytes(), 0.0, np.zeros(1)
+def engine_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> float:
+    """Return the bits per byte of `text`, read by the engine from the first byte to the last."""
+    engine = build_engine(model, precision=precision)
+    assert engine is not None
+    logits, state = read(model, bytes([BEFORE]))
+    nats = 0.0
     for byte in text:
         scores = logits.astype(np.float64)
         nats += np.logaddexp.reduce(scores) - scores[byte]
-        force = np.zeros(256, np.float32)
-        force[byte] = FORCED
-        written = writer.write(force, states, past, sure, temperature=0)
-        assert written.text[0] == byte
-        logits, states, past = written.logits, written.states, written.past
+        forced = np.zeros(256, np.float32)
+        forced[byte] = FORCED
+        generated, logits, state, _ = engine.generate(forced, state, np.zeros(1), temperature=0)
+        assert generated[0] == byte
     return float(nats) / math.log(2) / len(text)
 
 
 def measured(model: ByteModel, corpus: Corpus) -> dict[str, float]:
     text = corpus.read(corpus.split, len(corpus))
-    found = {p: writers_bits_per_byte(model.eval(), text, p) for p in ("float32", "int8")}
+    found = {p: engine_bits_per_byte(model.eval(), text, p) for p in ("float32", "int8")}
     own = score(model, text).bits_per_byte
     if abs(found["float32"] - own) > 1e-5:
-        raise SystemExit(f"the writer scores {found['float32']} in float32, the model {own}")
+        raise SystemExit(f"the engine scores {found['float32']} in float32, the model {own}")
     return {
         "bytes": len(text),
         "model": own,

@@ -1,186 +1,214 @@
-"""Writing without Python in between, against the byte model's own loop."""
+"""The C++ engine against `generate.write`, in every instruction set of this machine."""
 
 from __future__ import annotations
+
+import ctypes
+import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from canton.errors import UserError
 from canton.kernels import cpu
-from canton.text import utf8
+from canton.kernels.cpu.abi_check import constant_mismatch, structure_mismatch
+from canton.text import ByteModel, generate, utf8
 from canton.text.config import ARTICLE, Architecture
-from canton.text.engine import engine, spec
-from canton.text.generate import generate, read, write
-from canton.text.model import ByteModel
+from canton.text.engine import abi
+from canton.text.engine.engine import Engine, build_engine
+from canton.text.generate import read, write
+from canton.text.ngram.keys import LONGEST, MAX_WORDS, WORD_REACH, Run, hash_rows, numbers
+from canton.text.ngram.table import count
 from tolerances import assert_close
 
-pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ library: {cpu.why_not()}")
+
+TEXT = np.frombuffer(("It's said, Hello wörld 42; Hello there. " * 30).encode(), np.uint8)
+
+
+def network(hidden: int, **settings: Any) -> Architecture:
+    """An architecture without n-grams, but for the `settings`."""
+    none: dict[str, Any] = {"contexts": (), "counts": (), "words": (), "recent": (), "recent_words": ()}
+    return Architecture(hidden=hidden, **(none | settings))
+
 
 MODELS = {
     "article": ARTICLE.model,
-    "contexts": Architecture(
-        hidden=33, embedding=11, contexts=((2, 64), (4, 128)), counts=(), words=(), recent=(), recent_words=()
+    "default": Architecture(hidden=40, memory=90),
+    "contexts": network(33, embedding=11, contexts=((2, 64), (4, 128))),
+    "stack": network(7, layers=3, embedding=5, head=13),
+    "plain-stack": network(17, layers=2, embedding=0, skip=False),
+    "no-skip": network(16, layers=2, skip=False, head=7),
+    "history": Architecture(
+        hidden=33, layers=2, contexts=((2, 512), (5, 1024)), recent=(1, 7), recent_words=(3,), memory=30
     ),
-    "stack": Architecture(
-        hidden=7, layers=3, embedding=5, contexts=(), counts=(), words=(), recent=(), recent_words=(), head=13
-    ),
-    "plain-stack": Architecture(
-        hidden=17,
-        layers=2,
-        embedding=0,
-        contexts=(),
-        counts=(),
-        words=(),
-        recent=(),
-        recent_words=(),
-        skip=False,
-    ),
+    "counts": network(10, layers=2, skip=False, head=7, counts=(7, 2), words=(3, 0), recent_words=(0, 1)),
 }
+
+SAMPLING = [(1.0, 0, 1.0), (0.7, 20, 0.9), (1.3, 0, 0.8), (0.0, 0, 1.0)]
 
 
 def model_of(name: str) -> ByteModel:
-    """The named model with weights large enough for all of them to be felt."""
+    """Return the named model with weights so large that all of them matter."""
     model = ByteModel(MODELS[name]).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(2).add_(torch.randn_like(parameter) * 0.1)
+            parameter.mul_(1.5).add_(torch.randn_like(parameter) * 0.02)
+    if model.architecture.runs:
+        model.counts = count(TEXT, model.architecture.runs, 300)
     return model
 
 
-def net_of(model: ByteModel) -> spec.ByteNet:
-    layers = [
-        spec.GRULayer(
-            cell.input_map.weight, cell.input_map.bias, cell.hidden_map.weight, cell.candidate_map.weight
-        )
-        for cell in (layer.cells[0] for layer in model.layers)
-    ]
-    norm, narrow = model.norm, model.narrow
-    return spec.ByteNet(
-        None if model.embedding is None else model.embedding.weight,
-        [
-            (n, table.weight)
-            for (n, _), table in zip(model.architecture.contexts, model.contexts, strict=True)
-        ],
-        None if norm is None else (norm.weight, norm.bias, norm.eps),
-        layers,
-        model.architecture.skip,
-        None if narrow is None else (narrow.weight, narrow.bias),
-        (model.logits.weight, model.logits.bias),
-    )
+def engine_of(model: ByteModel, precision: str = "float32") -> Engine:
+    engine = build_engine(model, precision=precision)
+    assert engine is not None
+    return engine
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 20, 0.9), (1.3, 0, 0.8), (0.0, 0, 1.0)]
-)
-@pytest.mark.parametrize("only_utf8", [True, False])
-def test_it_writes_what_the_model_writes(
-    instructions: str, name: str, temperature: float, top_k: int, top_p: float, only_utf8: bool
+@pytest.mark.parametrize(("temperature", "top_k", "top_p"), SAMPLING)
+@pytest.mark.parametrize("utf8_state", [utf8.START, None])
+def test_engine_generates_the_bytes_of_write(
+    instructions: str, name: str, temperature: float, top_k: int, top_p: float, utf8_state: int | None
 ) -> None:
-    model = model_of(name)
-    logits, state = read(model, b"\nhello wor")
-    uniforms = np.random.default_rng(3).random(40)
-    character = utf8.START if only_utf8 else None
-    text, after, states, ended = write(
-        model,
-        logits,
-        state,
-        uniforms,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        character=character,
-        room=40,
-    )
-    packed = engine.Writer(net_of(model))
-    given, left = (logits, list(state[1:]), state[0].numpy().tobytes(), character), 40
-    pieces = []
-    for piece in np.split(uniforms, [1, 13]):  # in pieces as in one
-        written = packed.write(
-            *given[:3],
-            piece,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            character=given[3],
-            room=left,
-            follow=utf8.NEXT,
-            fits=utf8.FITS,
+    model, length = model_of(name), 120
+    logits, state = read(model, b"\nHello wor")
+    uniforms = np.random.default_rng(3).random(length)
+    sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    expected = write(model, logits, state, uniforms, **sampling, utf8_state=utf8_state, remaining=length)
+    engine, text = engine_of(model), b""
+    for piece in np.split(uniforms, [1, 13]):
+        part, logits, state, utf8_state = engine.generate(
+            logits, state, piece, **sampling, utf8_state=utf8_state, remaining=length - len(text)
         )
-        pieces.append(written.text)
-        given, left = written[1:], left - len(piece)
-    assert b"".join(pieces) == text
-    assert (written.character, written.past) == (ended, states[0].numpy().tobytes())
-    assert_close(torch.from_numpy(written.logits), torch.from_numpy(np.asarray(after)), "logits")
-    for got, expected in zip(written.states, states[1:], strict=True):
-        assert_close(got, expected, "state")
+        text += part
+    assert text == expected[0]
+    assert utf8_state == expected[3]
+    assert_close(torch.from_numpy(logits), torch.from_numpy(np.asarray(expected[1])), "logits")
+    assert torch.equal(state[0], expected[2][0])
+    for got, wanted in zip(state[1:], expected[2][1:], strict=True):
+        assert_close(got, wanted, "state")
+
+
+def test_two_texts_may_take_turns_on_one_engine() -> None:
+    model = model_of("history")
+    engine, uniforms = engine_of(model), np.random.default_rng(0).random(40)
+    first, second = read(model, b"\nabcabc"), read(model, b"\nHello there")
+    together = [engine.generate(*start, uniforms)[0] for start in (first, second, first)]
+    assert together == [engine_of(model).generate(*start, uniforms)[0] for start in (first, second, first)]
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_eight_bits_are_close(instructions: str, name: str) -> None:
+def test_int8_is_close(instructions: str, name: str) -> None:
     model = model_of(name)
-    logits, state = read(model, b"\nhello wor")
-    results = [
-        engine.Writer(net_of(model), precision=precision).write(
-            logits, state[1:], state[0].numpy().tobytes(), np.array([0.3]), temperature=1.0
-        )
+    logits, state = read(model, b"\nHello wor")
+    exact, coarse = (
+        engine_of(model, precision).generate(logits, state, np.array([0.3]))
         for precision in ("float32", "int8")
-    ]
-    assert results[0].text == results[1].text
-    error = np.abs(results[0].logits - results[1].logits).max() / np.abs(results[0].logits).max()
-    assert 0 < error < 0.03  # not the same path twice, and not another function
-
-
-def test_a_broken_state_is_an_error(instructions: str) -> None:
-    model = model_of("article")
-    logits, (past, hidden) = read(model, b"\nhello")
-    hidden[0, 0, 3] = float("nan")
-    for precision in ("float32", "int8"):
-        packed = engine.Writer(net_of(model), precision=precision)
-        with pytest.raises(ValueError, match="after 1 bytes the model's scores are no finite numbers"):
-            packed.write(logits, [hidden], past.numpy().tobytes(), np.full(4, 0.5))
-
-
-def test_shapes_that_do_not_fit_are_named() -> None:
-    net = net_of(model_of("article"))
-    with pytest.raises(
-        ValueError, match=r"layer 0's gates has the shape \(512, 255\): here it is \(512, 256\)"
-    ):
-        engine.Writer(net._replace(layers=[net.layers[0]._replace(gates=net.layers[0].gates[:, 1:])]))
-    with pytest.raises(ValueError, match="precision is 'int4'"):
-        engine.Writer(net, precision="int4")
-    with pytest.raises(ValueError, match="they are"):
-        engine.Writer(net).write(np.zeros(256), [torch.zeros(3)], b"", np.zeros(1))
-
-
-WIDE = {
-    "article": ARTICLE.model,
-    "stack": Architecture(
-        hidden=165,
-        layers=2,
-        embedding=21,
-        contexts=((2, 64),),
-        counts=(),
-        words=(),
-        recent=(1, 3),
-        recent_words=(),
-        memory=50,
-        head=13,
-    ),
-}
+    )
+    assert exact[0] == coarse[0]
+    error = np.abs(exact[1] - coarse[1]).max() / np.abs(exact[1]).max()
+    assert 0 < error < 0.02
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("name", WIDE)
-def test_threads_write_the_same_bytes(name: str, precision: str) -> None:
-    """From the 17th byte on all threads write together wherever that is quicker (company.h)."""
-    model = ByteModel(WIDE[name]).eval()
-    texts = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        pieces = generate(model, 700, prompt=b"hello wor", seed=5, precision=precision)
-        texts.append(b"".join(pieces))
-    torch.set_num_threads(1)
-    assert len(texts[0]) == 700
-    assert texts[1] == texts[0]
-    assert texts[2] == texts[0]
+def test_a_state_that_is_not_finite_is_an_error(instructions: str, precision: str) -> None:
+    model = model_of("article")
+    logits, (past, hidden) = read(model, b"\nhello")
+    hidden[0, 0, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"logits.* after 1 bytes"):
+        engine_of(model, precision).generate(logits, (past, hidden), np.full(4, 0.5))
+
+
+def test_arguments_of_the_wrong_shape_are_named() -> None:
+    model = model_of("article")
+    engine, (logits, (past, hidden)) = engine_of(model), read(model, b"\nhello")
+    with pytest.raises(ValueError, match="logits"):
+        engine.generate(logits[1:], (past, hidden), np.zeros(1))
+    with pytest.raises(ValueError, match=r"state\[0\]"):
+        engine.generate(logits, (torch.zeros(5, 1), hidden), np.zeros(1))
+    with pytest.raises(ValueError, match=r"state\[1:\]"):
+        engine.generate(logits, (past, hidden, hidden), np.zeros(1))
+    with pytest.raises(ValueError, match="remaining"):
+        engine.generate(logits, (past, hidden), np.zeros(3), utf8_state=0, remaining=2)
+
+
+def test_a_tensor_of_the_wrong_shape_is_named() -> None:
+    model = model_of("default")
+    model.layers[0] = ByteModel(network(41)).layers[0]
+    with pytest.raises(ValueError, match="input"):
+        Engine(model)
+
+
+def test_precision_is_checked() -> None:
+    model = ByteModel(Architecture(cell="lstm", hidden=8))
+    assert build_engine(model) is None
+    with pytest.raises(UserError, match=r"int8.*lstm"):
+        generate(model, 5, precision="int8")
+    with pytest.raises(UserError, match="precision"):
+        generate(model, 5, precision="int4")
+
+
+@pytest.mark.parametrize(
+    "run", [*(Run(n) for n in range(1, LONGEST + 1)), *(Run(n, words=True) for n in range(MAX_WORDS + 1))]
+)
+def test_cpp_keys_are_pythons_keys(run: Run) -> None:
+    alphabet = np.frombuffer("aZ'9 .é\n".encode(), np.uint8)  # many word ends
+    random = np.random.default_rng(1)
+    for window in (random.choice(alphabet, 3000), random.integers(0, 256, 3000).astype(np.uint8)):
+        (expected,) = numbers(torch.from_numpy(window).long()[:, None], WORD_REACH, [run])
+        assert np.array_equal(cpp_keys(window, abi.EngineKey(run.n, run.words)), expected[:, 0].numpy())
+
+
+@pytest.mark.parametrize(("n", "rows"), [(2, 4096), (5, 1000), (24, 7)])
+def test_cpp_hash_rows_are_pythons_rows(n: int, rows: int) -> None:
+    window = np.random.default_rng(1).integers(0, 256, 3000).astype(np.uint8)
+    expected = hash_rows(torch.from_numpy(window).long()[:, None], n, rows)[WORD_REACH + 1 - n :, 0]
+    assert np.array_equal(cpp_keys(window, abi.EngineKey(n, 0), rows), expected.numpy())
+
+
+def cpp_keys(window: np.ndarray, key: abi.EngineKey, rows: int = 0) -> np.ndarray:
+    out = np.empty(len(window) - WORD_REACH, np.int64)
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    abi.library().canton_ngram_keys(
+        pointer(window.ctypes.data),
+        number(WORD_REACH),
+        number(len(out)),
+        ctypes.byref(key),
+        number(rows),
+        pointer(out.ctypes.data),
+    )
+    return out
+
+
+class EngineKey(ctypes.Structure):
+    """The engine's structure with its fields exchanged."""
+
+    _fields_ = (("words", ctypes.c_int64), ("n", ctypes.c_int64))
+
+
+class EngineMixer(ctypes.Structure):
+    """The engine's structure without its last field."""
+
+    _fields_ = abi.EngineMixer._fields_[:-1]
+
+
+@pytest.mark.parametrize(("wrong", "named"), [(EngineKey, r"EngineKey\.words"), (EngineMixer, "EngineMixer")])
+def test_a_structure_unlike_the_cpp_one_is_named(wrong: type[ctypes.Structure], named: str) -> None:
+    table = abi.library().canton_engine_fields
+    assert structure_mismatch(table, abi.STRUCTURES) is None
+    structures = [wrong if each.__name__ == wrong.__name__ else each for each in abi.STRUCTURES]
+    reason = structure_mismatch(table, structures)
+    assert reason is not None
+    assert re.search(named, reason)
+    assert structure_mismatch(table, abi.STRUCTURES[1:]) is not None
+
+
+@pytest.mark.parametrize("name", abi.CONSTANTS)
+def test_a_constant_unlike_the_cpp_one_is_named(name: str) -> None:
+    table = abi.library().canton_engine_constants
+    assert constant_mismatch(table, abi.CONSTANTS) is None
+    reason = constant_mismatch(table, abi.CONSTANTS | {name: abi.CONSTANTS[name] + 1})
+    assert reason is not None
+    assert name in reason

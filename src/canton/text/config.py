@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from canton.errors import UserError
-from canton.text.ngram.keys import LONGEST, Run
+from canton.text.ngram.keys import LONGEST, MAX_WORDS, Run
 from canton.training.settings import check_settings, documented, from_json, setting, to_json
 
 
@@ -59,8 +59,11 @@ class Architecture:
     def __post_init__(self) -> None:
         check_settings(self)
         for name, low, high in (
-            ("counts", 1, LONGEST), ("words", 0, 3), ("recent", 1, LONGEST), ("recent_words", 0, 3)
-        ):  # fmt: skip
+            ("counts", 1, LONGEST),
+            ("words", 0, MAX_WORDS),
+            ("recent", 1, LONGEST),
+            ("recent_words", 0, MAX_WORDS),
+        ):
             value = getattr(self, name)
             if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
                 raise UserError(f"{name} must be different integers from {low} to {high}, got {value}")

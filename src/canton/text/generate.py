@@ -12,8 +12,7 @@ import torch
 
 from canton.errors import UserError
 from canton.text import utf8
-from canton.text.engine.build import native_writer
-from canton.text.engine.engine import Writer
+from canton.text.engine.engine import Engine, build_engine
 from canton.text.likelihood import BEFORE
 from canton.text.model import ByteModel, State
 
@@ -45,21 +44,29 @@ def generate(
         only_utf8: never draw a byte that would break UTF-8, nor begin a character that `length` has no room
         for, so
             that the text is whole characters to its end. Such bytes are masked before the draw.
-        precision: "float32", or "int8": see
-            `canton.text.engine.build.native_writer`, which writes where it can.
+        precision: "float32", or "int8": see `canton.text.engine.engine.build_engine`.
 
     Raises: UserError for a value out of range, or, with `only_utf8`, a prompt that is not UTF-8.
     """
     check_sampling(length=length, temperature=temperature, top_k=top_k, top_p=top_p)
-    character = utf8.START
+    utf8_state = utf8.START
     if only_utf8:
         try:
-            character = utf8.advance(character, prompt)
+            utf8_state = utf8.advance(utf8_state, prompt)
         except UserError as error:
             raise UserError(f"the prompt is not UTF-8: {error}; --no-utf8 takes any bytes") from error
-    writer = native_writer(model, precision=precision)
+    engine = build_engine(model, precision=precision)
     return _stream(
-        model, writer, length, prompt, temperature, top_k, top_p, seed, stop, character if only_utf8 else None
+        model,
+        engine,
+        length,
+        prompt,
+        temperature,
+        top_k,
+        top_p,
+        seed,
+        stop,
+        utf8_state if only_utf8 else None,
     )
 
 
@@ -77,7 +84,7 @@ def check_sampling(*, length: int, temperature: float, top_k: int, top_p: float)
 
 def _stream(
     model: ByteModel,
-    writer: Writer | None,
+    engine: Engine | None,
     length: int,
     prompt: bytes,
     temperature: float,
@@ -85,24 +92,24 @@ def _stream(
     top_p: float,
     seed: int,
     stop: bytes,
-    character: int | None,
+    utf8_state: int | None,
 ) -> Iterator[bytes]:
     model.eval()
     logits, state = read(model, bytes([BEFORE]) + prompt)
     generator = np.random.default_rng(seed)
     written = b""
     while len(written) < length:
-        block = min(32 if writer is None else 256, length - len(written))  # some milliseconds of either
-        once = partial(write, model) if writer is None else partial(write_natively, writer)
-        text, logits, state, character = once(
+        block = min(32 if engine is None else 256, length - len(written))  # some milliseconds of either
+        once = partial(write, model) if engine is None else engine.generate
+        text, logits, state, utf8_state = once(
             logits,
             state,
             generator.random(block),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            character=character,
-            room=length - len(written),
+            utf8_state=utf8_state,
+            remaining=length - len(written),
         )
         end = (written + text).find(stop, max(0, len(written) - len(stop))) if stop else -1
         if end >= 0:
@@ -132,59 +139,29 @@ def write(
     temperature: float,
     top_k: int,
     top_p: float,
-    character: int | None,
-    room: int,
+    utf8_state: int | None,
+    remaining: int,
 ) -> tuple[bytes, Floats, State, int | None]:
-    """Draw one byte for each of `uniforms`, reading each as it is drawn.
+    """Sample one byte for each of `uniforms`, and run the model on every byte.
 
-    A function of its arguments alone: the truth that `write_natively` is held to.
+    The reference for `canton.text.engine.engine.Engine.generate`.
 
     Args:
-        logits, state: what `read` or a former call gave.
-        character: the state of the UTF-8 automaton, None to allow all bytes; `room`: see `utf8.allowed`.
+        logits, state: results of `read` or of the call before.
+        utf8_state: state of the UTF-8 automaton; None allows any byte.
+        remaining: bytes up to the end of the text, see `utf8.allowed`.
 
-    Returns: the bytes, and logits, state and character to go on from.
+    Returns: the bytes, and logits, state and utf8_state for the next call.
     """
     text = bytearray()
     for k, uniform in enumerate(uniforms):
-        mask = None if character is None else utf8.allowed(character, room - k)
+        mask = None if utf8_state is None else utf8.allowed(utf8_state, remaining - k)
         byte = draw(logits, float(uniform), temperature=temperature, top_k=top_k, top_p=top_p, allowed=mask)
         text.append(byte)
-        if character is not None:
-            character = int(utf8.NEXT[character, byte])
+        if utf8_state is not None:
+            utf8_state = int(utf8.NEXT[utf8_state, byte])
         logits, state = read(model, bytes([byte]), state)
-    return bytes(text), logits, state, character
-
-
-def write_natively(
-    writer: Writer,
-    logits: Floats,
-    state: State,
-    uniforms: Floats,
-    *,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    character: int | None,
-    room: int,
-) -> tuple[bytes, Floats, State, int | None]:
-    """What `write` does, by the native kernel."""
-    past, *hidden = state
-    written = writer.write(
-        logits,
-        hidden,
-        past[:, 0].numpy().tobytes(),
-        uniforms,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        character=character,
-        room=room,
-        follow=utf8.NEXT,
-        fits=utf8.FITS,
-    )
-    after = torch.from_numpy(np.frombuffer(written.past, np.uint8).copy())[:, None]
-    return written.text, written.logits, (after, *written.states), written.character
+    return bytes(text), logits, state, utf8_state
 
 
 def draw(

@@ -76,8 +76,7 @@ def _load() -> ctypes.CDLL | str:
         return "the native library was not built: installing Canton where there is a C++ compiler builds it"
     try:
         library = ctypes.CDLL(str(_PATH))
-        library.canton_bytes.restype = library.canton_writer_write.restype = ctypes.c_int64
-        library.canton_writer_open.restype = ctypes.c_void_p
+        library.canton_bytes.restype = ctypes.c_int64
         sizes = {0: ctypes.sizeof(Sequence), 3: ctypes.sizeof(ConvolutionRun), 4: ctypes.sizeof(MatmulRun)}
         if any(library.canton_bytes(which) != size for which, size in sizes.items()):
             return "the native library is of another version of Canton: install Canton again"

@@ -1,23 +1,24 @@
-// The generator's exported functions. Each calls the copy for the instruction set that the model was packed with.
-#include "engine_abi.h"
+// The engine's exported functions. An engine keeps the instruction set that was selected when it was opened.
+#include "abi_check.h"
 #include "instruction_set.h"
+#include "ngram.h"
 
 struct Entries {
-    void* (*open)(const WriterModel&);
+    void* (*open)(const EngineModel&);
     void (*close)(void*);
-    int64_t (*write)(void*, WriterRun&);
+    int64_t (*generate)(void*, EngineCall&);
 };
 
-struct OpenWriter {
+struct OpenEngine {
     const Entries* entries;
-    void* writer;
+    void* engine;
 };
 
-#define ENTRIES(isa)                               \
-    void* writer_open_##isa(const WriterModel&);   \
-    void writer_close_##isa(void*);                \
-    int64_t writer_write_##isa(void*, WriterRun&); \
-    static const Entries entries_##isa = {writer_open_##isa, writer_close_##isa, writer_write_##isa};
+#define ENTRIES(isa)                                   \
+    void* engine_open_##isa(const EngineModel&);       \
+    void engine_close_##isa(void*);                    \
+    int64_t engine_generate_##isa(void*, EngineCall&); \
+    static const Entries entries_##isa = {engine_open_##isa, engine_close_##isa, engine_generate_##isa};
 
 extern "C" {
 ENTRIES(portable)
@@ -29,17 +30,69 @@ static const Entries* const entries_of[] = {&entries_portable, &entries_avx2, &e
 static const Entries* const entries_of[] = {&entries_portable};
 #endif
 
-EXPORT void* canton_writer_open(const WriterModel* model) {
+EXPORT void* canton_engine_open(const EngineModel* model) {
     const Entries* entries = entries_of[canton_isa()];
-    return new OpenWriter{entries, entries->open(*model)};
+    return new OpenEngine{entries, entries->open(*model)};
 }
-EXPORT void canton_writer_close(void* open) {
-    OpenWriter* w = static_cast<OpenWriter*>(open);
-    w->entries->close(w->writer);
-    delete w;
+EXPORT void canton_engine_close(void* handle) {
+    OpenEngine* open = static_cast<OpenEngine*>(handle);
+    open->entries->close(open->engine);
+    delete open;
 }
-EXPORT int64_t canton_writer_write(void* open, WriterRun* run) {
-    OpenWriter* w = static_cast<OpenWriter*>(open);
-    return w->entries->write(w->writer, *run);
+EXPORT int64_t canton_engine_generate(void* handle, EngineCall* call) {
+    OpenEngine* open = static_cast<OpenEngine*>(handle);
+    return open->entries->generate(open->engine, *call);
+}
+
+// For tests of the hash: keys, or with rows > 0 table rows, of the n-grams that end at bytes [reach, reach + count).
+EXPORT void canton_ngram_keys(const uint8_t* bytes, int64_t reach, int64_t count, const EngineKey* key, int64_t rows,
+                              int64_t* out) {
+    for (int64_t k = 0; k < count; ++k)
+        out[k] = rows ? hash_row(bytes + reach + k, key->n, rows) : ngram_key(*key, bytes + reach + k);
+}
+
+EXPORT const AbiField* canton_engine_fields() {
+    static const AbiField table[] = {
+        ABI_SIZE(EngineLayer), ABI_FIELD(EngineLayer, hidden), ABI_FIELD(EngineLayer, input),
+        ABI_FIELD(EngineLayer, bias), ABI_FIELD(EngineLayer, gates), ABI_FIELD(EngineLayer, candidate),
+        ABI_SIZE(EngineKey), ABI_FIELD(EngineKey, n), ABI_FIELD(EngineKey, words),
+        ABI_SIZE(EngineTable), ABI_FIELD(EngineTable, key), ABI_FIELD(EngineTable, rows), ABI_FIELD(EngineTable, keys),
+        ABI_FIELD(EngineTable, followers), ABI_FIELD(EngineTable, counts), ABI_FIELD(EngineTable, totals),
+        ABI_SIZE(EngineMixer), ABI_FIELD(EngineMixer, tables), ABI_FIELD(EngineMixer, weight),
+        ABI_FIELD(EngineMixer, gate), ABI_FIELD(EngineMixer, gate_bias),
+        ABI_SIZE(EngineModel), ABI_FIELD(EngineModel, layers), ABI_FIELD(EngineModel, embedding),
+        ABI_FIELD(EngineModel, contexts), ABI_FIELD(EngineModel, skip), ABI_FIELD(EngineModel, narrow_width),
+        ABI_FIELD(EngineModel, int8), ABI_FIELD(EngineModel, context_bytes), ABI_FIELD(EngineModel, context_rows),
+        ABI_FIELD(EngineModel, context), ABI_FIELD(EngineModel, embed), ABI_FIELD(EngineModel, norm_weight),
+        ABI_FIELD(EngineModel, norm_bias), ABI_FIELD(EngineModel, norm_eps), ABI_FIELD(EngineModel, narrow),
+        ABI_FIELD(EngineModel, narrow_bias), ABI_FIELD(EngineModel, logits), ABI_FIELD(EngineModel, logits_bias),
+        ABI_FIELD(EngineModel, layer), ABI_FIELD(EngineModel, reach), ABI_FIELD(EngineModel, memory),
+        ABI_FIELD(EngineModel, count_edges_size), ABI_FIELD(EngineModel, total_edges_size),
+        ABI_FIELD(EngineModel, count_edges), ABI_FIELD(EngineModel, total_edges), ABI_FIELD(EngineModel, counts_mixer),
+        ABI_FIELD(EngineModel, history_mixer), ABI_FIELD(EngineModel, table), ABI_FIELD(EngineModel, history_key),
+        ABI_SIZE(EngineCall), ABI_FIELD(EngineCall, logits), ABI_FIELD(EngineCall, state), ABI_FIELD(EngineCall, past),
+        ABI_FIELD(EngineCall, out), ABI_FIELD(EngineCall, uniforms), ABI_FIELD(EngineCall, count),
+        ABI_FIELD(EngineCall, temperature), ABI_FIELD(EngineCall, top_p), ABI_FIELD(EngineCall, top_k),
+        ABI_FIELD(EngineCall, utf8_state), ABI_FIELD(EngineCall, remaining), ABI_FIELD(EngineCall, utf8_next),
+        ABI_FIELD(EngineCall, utf8_fits),
+        {},
+    };
+    return table;
+}
+
+EXPORT const AbiConstant* canton_engine_constants() {
+    static const AbiConstant table[] = {
+        ABI_CONSTANT(SLOTS),
+        ABI_CONSTANT(WORD_REACH),
+        ABI_CONSTANT(MAX_WORDS),
+        ABI_CONSTANT(LONGEST),
+        ABI_CONSTANT(HASH_SHIFT_1),
+        ABI_CONSTANT(HASH_SHIFT_2),
+        ABI_CONSTANT(HASH_MASK),
+        ABI_CONSTANT(HASH_PRIME),
+        ABI_CONSTANT(HASH_MULTIPLIER),
+        {},
+    };
+    return table;
 }
 }

@@ -1,235 +1,260 @@
-"""Writing bytes with no Python between them: a whole byte model, from a byte to the draw of the next."""
+"""The C++ byte generator: it samples bytes and runs the model on them without Python in the loop."""
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from canton.kernels.cpu.abi import library, why_not
-from canton.text.engine.spec import (
-    CONTEXTS,
-    LAYERS,
-    TABLES,
-    ByteNet,
-    ByteTable,
-    ByteVotes,
-    check,
-    reach,
+from canton.cells.gru import GRUCell
+from canton.core.recurrent import Recurrent
+from canton.errors import UserError
+from canton.text import utf8
+from canton.text.engine.abi import (
+    MAX_CONTEXTS,
+    MAX_LAYERS,
+    MAX_TABLES,
+    EngineCall,
+    EngineKey,
+    EngineLayer,
+    EngineMixer,
+    EngineModel,
+    EngineTable,
+    library,
+    load,
 )
+from canton.text.model import ByteModel, State
+from canton.text.ngram.keys import Run
+from canton.text.ngram.mixer import COUNT_STEPS, TOTAL_STEPS, Votes
+from canton.text.ngram.table import Table
+from canton.text.types import SLOTS
 
-_F, _N = ctypes.c_void_p, ctypes.c_int64
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (("hidden", _N), *((name, _F) for name in ("input", "bias", "gates", "candidate")))
-
-
-class _Kind(ctypes.Structure):
-    _fields_ = (("n", _N), ("words", _N))
+PRECISIONS = ("float32", "int8")
+MAX_MEMORY = 1 << 24
 
 
-class _Table(ctypes.Structure):
-    _fields_ = (
-        ("kind", _Kind),
-        ("rows", _N),
-        *((name, _F) for name in ("keys", "followers", "counts", "totals")),
-    )
-
-
-class _Votes(ctypes.Structure):
-    _fields_ = (("tables", _N), *((name, _F) for name in ("votes", "gate", "gate_bias")))
-
-
-class _Model(ctypes.Structure):
-    _fields_ = (
-        *((name, _N) for name in ("layers", "embedding", "contexts", "skip", "narrow_width", "int8")),
-        ("context_bytes", _N * CONTEXTS),
-        ("context_rows", _N * CONTEXTS),
-        ("context", _F * CONTEXTS),
-        *((name, _F) for name in ("embed", "norm_weight", "norm_bias")),
-        ("norm_eps", ctypes.c_double),
-        *((name, _F) for name in ("narrow", "narrow_bias", "logits", "logits_bias")),
-        ("layer", _Layer * LAYERS),
-        *((name, _N) for name in ("reach", "memory", "count_count", "total_count")),
-        *((name, _F) for name in ("count_steps", "total_steps")),
-        ("counts", _Votes),
-        ("recent", _Votes),
-        ("table", _Table * TABLES),
-        ("kind", _Kind * TABLES),
-    )
-
-
-class _Run(ctypes.Structure):
-    _fields_ = (
-        *((name, _F) for name in ("scores", "state", "past", "out", "uniforms")),
-        *((name, _N) for name in ("count", "threads", "written")),
-        ("temperature", ctypes.c_double),
-        ("top_p", ctypes.c_double),
-        *((name, _N) for name in ("top_k", "character", "room")),
-        ("next", _F),
-        ("fits", _F),
-    )
-
-
-class Written(NamedTuple):
-    """What `Writer.write` gives: the bytes, then what the next call goes on from."""
-
-    text: bytes
-    logits: npt.NDArray[np.float32]
-    states: list[Tensor]
-    past: bytes
-    character: int | None
-
-
-class Writer:
-    """A byte model packed for writing.
+def build_engine(model: ByteModel, *, precision: str = "float32") -> Engine | None:
+    """Return `model` packed for the engine, or None in float32 where the engine cannot run it.
 
     Args:
-        net: its tensors; they are copied, later changes of the model are not seen.
-        precision: "float32", or "int8": the layers' weights as whole numbers of 8 bits with a scale for every
-            row, the vectors they are applied to as 16 bits. Faster, and a little less exact.
+        precision: "float32", or "int8": the layers' weights as int8. Faster and less exact.
 
     Raises:
-        ValueError: a shape that does not fit, or an unknown precision.
-        RuntimeError: the native library is not there.
+        UserError: an unknown precision, or int8 for a model that the engine cannot run.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    reason = unsupported_reason(model)
+    if reason is None:
+        return Engine(model, precision=precision)
+    if precision != "float32":
+        raise UserError(f"precision {precision} needs the C++ engine, which cannot run this model: {reason}")
+    return None
+
+
+def unsupported_reason(model: ByteModel) -> str | None:
+    """Return why the engine cannot run `model`, None if it can."""
+    loaded, architecture = load(), model.architecture
+    if isinstance(loaded, str):
+        return loaded
+    if architecture.cell != "gru":
+        return f"cell must be gru, got {architecture.cell}"
+    weight = model.logits.weight
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return f"weights must be float32 on the CPU, got {weight.dtype} on {weight.device}"
+    sizes = {
+        "layers": (architecture.layers, MAX_LAYERS),
+        "contexts": (len(architecture.contexts), MAX_CONTEXTS),
+        "counts and words": (len(architecture.runs), MAX_TABLES),
+        "recent and recent_words": (len(architecture.recent_runs), MAX_TABLES),
+        "memory": (architecture.memory, MAX_MEMORY),
+    }
+    for name, (size, most) in sizes.items():
+        if size > most:
+            return f"{name} must be <= {most}, got {size}"
+    return None
+
+
+class Engine:
+    """A byte model packed for generation. One call at a time: the calls share their working memory.
+
+    Args:
+        model: its tensors are copied; later changes of the model have no effect.
+        precision: "float32", or "int8": the layers' weights as int8 with one scale for each row, the vectors
+            that they multiply as int16.
+
+    Raises:
+        UserError: the engine cannot run the model.
+        ValueError: a tensor whose shape does not match the architecture.
     """
 
-    def __init__(self, net: ByteNet, *, precision: str = "float32") -> None:
-        if reason := why_not():
-            raise RuntimeError(reason)
-        if precision not in ("float32", "int8"):
-            raise ValueError(f"precision is {precision!r}: it is 'float32' or 'int8'")
-        self._kept: list[Tensor] = []
-        self._hidden = check(net)
-        self._carried = reach(net) + (0 if net.recent is None else net.memory)
-        self._handle = library().canton_writer_open(ctypes.byref(self._model(net, precision == "int8")))
-        weakref.finalize(self, library().canton_writer_close, ctypes.c_void_p(self._handle))
+    def __init__(self, model: ByteModel, *, precision: str = "float32") -> None:
+        if reason := unsupported_reason(model):
+            raise UserError(reason)
+        self._tensors: list[Tensor] = []
+        architecture = model.architecture
+        self._hidden = [architecture.hidden] * architecture.layers
+        self._carried = model.carried
+        packed = self._pack(model)
+        packed.int8 = precision == "int8"
+        self._handle = library().canton_engine_open(ctypes.byref(packed))
+        weakref.finalize(self, library().canton_engine_close, ctypes.c_void_p(self._handle))
 
-    def write(
+    def generate(
         self,
         logits: npt.NDArray[np.floating],
-        states: Sequence[Tensor],
-        past: bytes,
+        state: State,
         uniforms: npt.NDArray[np.floating],
         *,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        character: int | None = None,
-        room: int = 0,
-        follow: npt.NDArray[np.int8] | None = None,
-        fits: npt.NDArray[np.bool_] | None = None,
-    ) -> Written:
-        """Draw one byte for each of `uniforms`, reading each as it is drawn.
+        utf8_state: int | None = None,
+        remaining: int = 0,
+    ) -> tuple[bytes, npt.NDArray[np.float32], State, int | None]:
+        """Sample one byte for each of `uniforms`, and run the model on every byte.
+
+        `canton.text.generate.write` in C++. A call that continues the call before it is fastest: the engine
+        still has its history.
 
         Args:
             logits: (256,) scores of the first byte.
-            states: every layer's state, H numbers in any shape.
-            past: the last bytes read, as many as are still looked back at: reach, and the memory if there is
-                one. To go on from where the last call ended costs least: else the memory is gone through.
+            state: state of the model, batch size 1.
             uniforms: numbers in [0, 1).
-            temperature: the logits are divided by it; 0 takes the likeliest byte.
-            top_k: draw from so many likeliest bytes; 0 for all.
-            top_p: draw from the fewest likeliest bytes that together have this probability.
-            character: the state of the automaton `follow` (8, 256); None lets any byte follow any.
-            room: how many bytes will be written until the end; `fits` (4, 8, 256) says by room - 1 (at most
-                3) and state which bytes still leave room for the rest of their character.
+            temperature: divides the logits; 0 takes the likeliest byte.
+            top_k: sample from this many likeliest bytes; 0 for all.
+            top_p: sample from the fewest likeliest bytes that together have this probability.
+            utf8_state: state of the automaton in `canton.text.utf8`; None allows any byte.
+            remaining: bytes up to the end of the text; with `utf8_state`, at least the length of `uniforms`.
+
+        Returns:
+            the bytes, and logits, state and utf8_state for the next call.
 
         Raises:
-            ValueError: a shape that does not fit; or the logits cease to be finite numbers.
+            ValueError: an argument of the wrong shape, or logits that stop being finite.
         """
         scores = np.array(logits, np.float32)
-        state = torch.cat([s.detach().float().flatten() for s in states]).contiguous().clone()
-        if scores.shape != (256,) or len(state) != sum(self._hidden) or len(past) != self._carried:
-            raise ValueError(
-                f"logits {scores.shape}, states {len(state)}, past {len(past)}: "
-                f"they are (256,), {sum(self._hidden)} and {self._carried}"
-            )
-        if character is not None and (follow is None or fits is None):
-            raise ValueError("character is given: follow and fits say what it means")
-        draws = np.ascontiguousarray(uniforms, np.float64)
-        window = ctypes.create_string_buffer(past, max(len(past), 1))
-        out = ctypes.create_string_buffer(max(len(draws), 1))
-        table = None if follow is None else np.ascontiguousarray(follow, np.int8)
-        room_table = None if fits is None else np.ascontiguousarray(fits, np.uint8)
-        run = _Run(
-            scores=scores.ctypes.data,
-            state=state.data_ptr(),
-            past=ctypes.addressof(window),
-            out=ctypes.addressof(out),
+        past, *hidden = state
+        carried = past.detach().cpu().to(torch.uint8).flatten().clone()
+        flat = torch.cat([h.detach().float().flatten() for h in hidden]).contiguous().clone()
+        for name, size, expected in (
+            ("logits", scores.size, 256),
+            ("state[0]", len(carried), self._carried),
+            ("state[1:]", len(flat), sum(self._hidden)),
+        ):
+            if size != expected:
+                raise ValueError(f"{name} must have {expected} elements, got {size}")
+        if utf8_state is not None and remaining < len(uniforms):
+            raise ValueError(f"remaining must be >= {len(uniforms)}, got {remaining}")
+        draws, out = np.ascontiguousarray(uniforms, np.float64), np.empty(len(uniforms), np.uint8)
+        fits = utf8.FITS.view(np.uint8)
+        call = EngineCall(
+            logits=scores.ctypes.data,
+            state=flat.data_ptr(),
+            past=carried.data_ptr(),
+            out=out.ctypes.data,
             uniforms=draws.ctypes.data,
             count=len(draws),
-            threads=torch.get_num_threads(),
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
-            character=-1 if character is None else character,
-            room=room,
-            next=None if table is None else table.ctypes.data,
-            fits=None if room_table is None else room_table.ctypes.data,
+            utf8_state=-1 if utf8_state is None else utf8_state,
+            remaining=remaining,
+            utf8_next=utf8.NEXT.ctypes.data,
+            utf8_fits=fits.ctypes.data,
         )
-        count = library().canton_writer_write(ctypes.c_void_p(self._handle), ctypes.byref(run))
+        count = library().canton_engine_generate(ctypes.c_void_p(self._handle), ctypes.byref(call))
         if count < len(draws):
-            raise ValueError(f"after {count} bytes the model's scores are no finite numbers")
-        after = [s.view_as(old) for s, old in zip(state.split(self._hidden), states, strict=True)]
-        ended = None if character is None else int(run.character)
-        return Written(out.raw[: len(draws)], scores, after, window.raw[: len(past)], ended)
+            raise ValueError(f"logits must be finite, got NaN or infinity after {count} bytes")
+        parts = zip(flat.split(self._hidden), hidden, strict=True)
+        after = (carried.view_as(past), *(part.view_as(old) for part, old in parts))
+        return out.tobytes(), scores, after, None if utf8_state is None else int(call.utf8_state)
 
-    def _model(self, net: ByteNet, int8: bool) -> _Model:
-        model = _Model(layers=len(net.layers), contexts=len(net.contexts), skip=net.skip, int8=int8)
-        model.embedding = 0 if net.embedding is None else net.embedding.shape[1]
-        model.embed = self._keep(net.embedding)
-        for k, (n, table) in enumerate(net.contexts):
-            model.context_bytes[k], model.context_rows[k] = n, len(table)
-            model.context[k] = self._keep(table)
-        if net.norm is not None:
-            gain, shift, model.norm_eps = net.norm
-            model.norm_weight, model.norm_bias = self._keep(gain), self._keep(shift)
-        for k, layer in enumerate(net.layers):
-            place, rows = model.layer[k], layer.input
-            if k == 0 and net.embedding is None:  # a row for each byte
-                rows = rows.t() if layer.bias is None else rows.t() + layer.bias
-            place.hidden = layer.candidate.shape[0]
-            place.input, place.bias = self._keep(rows), self._keep(layer.bias)
-            place.gates, place.candidate = self._keep(layer.gates), self._keep(layer.candidate)
-        if net.narrow is not None:
-            model.narrow, model.narrow_bias = self._keep(net.narrow[0]), self._keep(net.narrow[1])
-            model.narrow_width = len(net.narrow[1])
-        model.logits, model.logits_bias = self._keep(net.logits[0]), self._keep(net.logits[1])
-        model.reach, model.memory = reach(net), self._carried - reach(net)
-        model.count_count, model.total_count = len(net.count_steps), len(net.total_steps)
-        steps = (torch.tensor(edges) for edges in (net.count_steps, net.total_steps))
-        model.count_steps, model.total_steps = (self._keep(edges, torch.int32) for edges in steps)
-        if net.counts is not None:
-            model.counts = self._votes(net.counts[1])
-            for k, known in enumerate(net.counts[0]):
-                self._table(model.table[k], known)
-        if net.recent is not None:
-            model.recent = self._votes(net.recent[1])
-            for k, kind in enumerate(net.recent[0]):
-                model.kind[k] = _Kind(*kind)
-        return model
+    def _pack(self, model: ByteModel) -> EngineModel:
+        """Copy the model's tensors and return their addresses."""
+        a, E, H = model.architecture, model.architecture.embedding, model.architecture.hidden
+        packed = EngineModel(layers=a.layers, embedding=E, contexts=len(a.contexts), skip=a.skip)
+        if model.embedding is not None:
+            packed.embed = self._copy("embedding", model.embedding.weight, 256, E)
+        for k, ((n, rows), table) in enumerate(zip(a.contexts, model.contexts, strict=True)):
+            packed.context_bytes[k], packed.context_rows[k] = n, rows
+            packed.context[k] = self._copy("context", table.get_parameter("weight"), rows, E)
+        if model.norm is not None:
+            packed.norm_weight = self._copy("norm", model.norm.weight, E)
+            packed.norm_bias = self._copy("norm", model.norm.bias, E)
+            packed.norm_eps = model.norm.eps
+        for k, layer in enumerate(model.layers):
+            assert isinstance(layer, Recurrent)
+            packed.layer[k] = self._layer(layer, (H + E if a.skip else H) if k else E, H, bias=a.bias)
+        width = head_width = a.layers * H + E if a.skip else H
+        if model.narrow is not None:
+            packed.narrow_width = width = a.head
+            packed.narrow = self._copy("narrow", model.narrow.weight, width, head_width)
+            packed.narrow_bias = self._copy("narrow", model.narrow.bias, width)
+        packed.logits = self._copy("logits", model.logits.weight, 256, width)
+        packed.logits_bias = self._copy("logits", model.logits.bias, 256)
+        packed.reach, packed.memory = model.reach, model.carried - model.reach
+        packed.count_edges_size, packed.total_edges_size = len(COUNT_STEPS), len(TOTAL_STEPS)
+        packed.count_edges = self._copy(
+            "edges", torch.tensor(COUNT_STEPS), len(COUNT_STEPS), dtype=torch.int32
+        )
+        packed.total_edges = self._copy(
+            "edges", torch.tensor(TOTAL_STEPS), len(TOTAL_STEPS), dtype=torch.int32
+        )
+        if model.counts is not None and model.votes is not None:
+            packed.counts_mixer = self._mixer(model.votes, len(a.runs), head_width)
+            for k, (run, counted) in enumerate(zip(a.runs, model.counts.tables, strict=True)):
+                packed.table[k] = self._table(run, counted)
+        if model.reminders is not None:
+            packed.history_mixer = self._mixer(model.reminders, len(a.recent_runs), head_width)
+            for k, run in enumerate(a.recent_runs):
+                packed.history_key[k] = EngineKey(run.n, run.words)
+        return packed
 
-    def _votes(self, votes: ByteVotes) -> _Votes:
-        weight, bias = votes.gate
-        return _Votes(len(bias), self._keep(votes.votes), self._keep(weight), self._keep(bias))
+    def _layer(self, layer: Recurrent, below: int, H: int, *, bias: bool) -> EngineLayer:
+        cell = layer.cells[0]
+        assert isinstance(cell, GRUCell)
+        maps = (cell.input_map, cell.hidden_map, cell.candidate_map)
+        inputs, gates, candidate = (module.get_parameter("weight") for module in maps)
+        added = cell.input_map.get_parameter("bias") if bias else None
+        packed = EngineLayer(hidden=H)
+        if below:
+            packed.input = self._copy("input", inputs, 3 * H, below)
+            packed.bias = None if added is None else self._copy("bias", added, 3 * H)
+        else:  # plain bytes: the layer's input is one row of this
+            rows = inputs.t() if added is None else inputs.t() + added
+            packed.input = self._copy("input", rows, 256, 3 * H)
+        packed.gates = self._copy("gates", gates, 2 * H, H)
+        packed.candidate = self._copy("candidate", candidate, H, H)
+        return packed
 
-    def _table(self, place: _Table, table: ByteTable) -> None:
-        place.kind, place.rows = _Kind(*table.kind), len(table.keys)
-        place.keys = self._keep(table.keys, torch.int64)
-        place.followers = self._keep(table.followers, torch.uint8)
-        place.counts = self._keep(table.counts, torch.int32)
-        place.totals = self._keep(table.totals, torch.int32)
+    def _table(self, run: Run, table: Table) -> EngineTable:
+        rows = len(table.keys)
+        return EngineTable(
+            EngineKey(run.n, run.words),
+            rows,
+            self._copy("keys", table.keys, rows, dtype=torch.int64),
+            self._copy("followers", table.followers, rows, SLOTS, dtype=torch.uint8),
+            self._copy("counts", table.counts, rows, SLOTS, dtype=torch.int32),
+            self._copy("totals", table.totals, rows, dtype=torch.int32),
+        )
 
-    def _keep(self, tensor: Tensor | None, dtype: torch.dtype = torch.float32) -> int | None:
-        if tensor is None:
-            return None
-        self._kept.append(tensor.detach().to("cpu", dtype, copy=True).contiguous())
-        return self._kept[-1].data_ptr()
+    def _mixer(self, mixer: Votes, tables: int, head_width: int) -> EngineMixer:
+        rows = tables * (tables + 1) * (len(TOTAL_STEPS) + 1) * (len(COUNT_STEPS) + 1)
+        return EngineMixer(
+            tables,
+            self._copy("mixer", mixer.vote.weight, rows, 1),
+            self._copy("gate", mixer.gate.weight, tables, head_width),
+            self._copy("gate", mixer.gate.bias, tables),
+        )
+
+    def _copy(self, name: str, tensor: Tensor, *shape: int, dtype: torch.dtype = torch.float32) -> int:
+        """Keep a copy of `tensor` and return its address."""
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
+        self._tensors.append(tensor.detach().to("cpu", dtype, copy=True).contiguous())
+        return self._tensors[-1].data_ptr()

@@ -1,11 +1,8 @@
 #include "thread_pool.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -170,20 +167,4 @@ void canton_together(int64_t pieces, int64_t threads, bool meet, void* context, 
         }
     }
     part(context, Team{0, 1, nullptr, nullptr});
-}
-
-bool canton_free(int64_t threads) {
-#if defined(__linux__)
-    char text[64] = {};
-    const int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return true;
-    const bool told = read(file, text, sizeof text - 1) > 0;
-    close(file);
-    int running = 0;  // this thread among them
-    if (!told || sscanf(text, "%*s %*s %*s %d/", &running) != 1) return true;
-    return running - 1 + threads <= sysconf(_SC_NPROCESSORS_ONLN);
-#else
-    (void)threads;
-    return true;
-#endif
 }

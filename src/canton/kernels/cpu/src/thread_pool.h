@@ -9,6 +9,3 @@ void canton_parallel(const Sequence& q, void* context, Part part);
 
 // The same on up to `threads` threads for `pieces` pieces of work; those that `meet` have a barrier.
 void canton_together(int64_t pieces, int64_t threads, bool meet, void* context, Part part);
-
-// Whether processors are free for `threads` threads of this process that must keep step; true where nobody can tell.
-bool canton_free(int64_t threads);

@@ -1,0 +1,123 @@
+"""The engine's C++ structs as ctypes structures, and the library that takes them."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_double, c_int64, c_void_p
+from functools import cache
+
+from canton.errors import UserError
+from canton.kernels.cpu import abi
+from canton.kernels.cpu.abi_check import constant_mismatch, structure_mismatch
+from canton.text.ngram import keys
+from canton.text.types import SLOTS
+
+MAX_LAYERS = MAX_CONTEXTS = 8
+MAX_TABLES = 12
+
+
+class EngineLayer(ctypes.Structure):
+    """A GRU layer. Like every structure here it is documented in engine_abi.h."""
+
+    _fields_ = (("hidden", c_int64), *((name, c_void_p) for name in ("input", "bias", "gates", "candidate")))
+
+
+class EngineKey(ctypes.Structure):
+    """What an n-gram key covers."""
+
+    _fields_ = (("n", c_int64), ("words", c_int64))
+
+
+class EngineTable(ctypes.Structure):
+    """An n-gram table."""
+
+    _fields_ = (
+        ("key", EngineKey),
+        ("rows", c_int64),
+        *((name, c_void_p) for name in ("keys", "followers", "counts", "totals")),
+    )
+
+
+class EngineMixer(ctypes.Structure):
+    """The weights of a mixer."""
+
+    _fields_ = (("tables", c_int64), *((name, c_void_p) for name in ("weight", "gate", "gate_bias")))
+
+
+class EngineModel(ctypes.Structure):
+    """A byte model."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("layers", "embedding", "contexts", "skip", "narrow_width", "int8")),
+        ("context_bytes", c_int64 * MAX_CONTEXTS),
+        ("context_rows", c_int64 * MAX_CONTEXTS),
+        ("context", c_void_p * MAX_CONTEXTS),
+        *((name, c_void_p) for name in ("embed", "norm_weight", "norm_bias")),
+        ("norm_eps", c_double),
+        *((name, c_void_p) for name in ("narrow", "narrow_bias", "logits", "logits_bias")),
+        ("layer", EngineLayer * MAX_LAYERS),
+        *((name, c_int64) for name in ("reach", "memory", "count_edges_size", "total_edges_size")),
+        *((name, c_void_p) for name in ("count_edges", "total_edges")),
+        ("counts_mixer", EngineMixer),
+        ("history_mixer", EngineMixer),
+        ("table", EngineTable * MAX_TABLES),
+        ("history_key", EngineKey * MAX_TABLES),
+    )
+
+
+class EngineCall(ctypes.Structure):
+    """The arguments and results of a call."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("logits", "state", "past", "out", "uniforms")),
+        ("count", c_int64),
+        ("temperature", c_double),
+        ("top_p", c_double),
+        *((name, c_int64) for name in ("top_k", "utf8_state", "remaining")),
+        ("utf8_next", c_void_p),
+        ("utf8_fits", c_void_p),
+    )
+
+
+STRUCTURES = (EngineLayer, EngineKey, EngineTable, EngineMixer, EngineModel, EngineCall)
+
+CONSTANTS = {
+    "SLOTS": SLOTS,
+    "WORD_REACH": keys.WORD_REACH,
+    "MAX_WORDS": keys.MAX_WORDS,
+    "LONGEST": keys.LONGEST,
+    "HASH_SHIFT_1": keys.HASH_SHIFTS[0],
+    "HASH_SHIFT_2": keys.HASH_SHIFTS[1],
+    "HASH_MASK": keys.HASH_MASK,
+    "HASH_PRIME": keys.HASH_PRIME,
+    "HASH_MULTIPLIER": keys.HASH_MULTIPLIER,
+}
+"""The constants that ngram_constants.h repeats."""
+
+
+@cache
+def load() -> ctypes.CDLL | str:
+    """Return the library, or why the engine cannot be called."""
+    if reason := abi.why_not():
+        return reason
+    library = abi.library()
+    try:
+        reason = structure_mismatch(library.canton_engine_fields, STRUCTURES)
+        reason = reason or constant_mismatch(library.canton_engine_constants, CONSTANTS)
+        library.canton_engine_open.restype = c_void_p
+        library.canton_engine_generate.restype = c_int64
+    except AttributeError as error:
+        return f"the C++ library does not match this version of Canton: {error}; reinstall Canton"
+    return reason or library
+
+
+def library() -> ctypes.CDLL:
+    """Return the library.
+
+    Raises:
+        UserError: the library is missing or does not match this version of Canton.
+    """
+    loaded = load()
+    if isinstance(loaded, str):
+        raise UserError(loaded)
+    return loaded

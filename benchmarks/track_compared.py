@@ -16,33 +16,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from canton.track import Look, choose_threshold, load_model
-from canton.track.metrics import BETA, Hit, count, overlaps
-from track_rows import Looks, kinds_of, looks_of
+from canton.track import FramePrediction, choose_threshold, load_model
+from canton.track.metrics import F_BETA, Matcher, count, iou_at_least_half
+from track_rows import Predictions, kinds_of, predict_splits
 
 RESAMPLINGS = 4000
 
 
-def by_clip(looks: list[Look], threshold: float, hit: Hit | None) -> NDArray[np.int64]:
-    """(clips, 3): hits, strays, and how many there were to hit."""
-    clips: dict[str, list[Look]] = {}
-    for one in looks:
+def by_clip(
+    predictions: list[FramePrediction], threshold: float, matcher: Matcher | None
+) -> NDArray[np.int64]:
+    """Return (clips, 3): true positives, false positives and positives."""
+    clips: dict[str, list[FramePrediction]] = {}
+    for one in predictions:
         clips.setdefault(one.clip, []).append(one)
-    counts = (count(clips[name], threshold, target_class="drone", hit=hit) for name in sorted(clips))
-    return np.array([(each.hits, each.strays, each.present) for each in counts])
+    counts = (count(clips[name], threshold, target_class="drone", matcher=matcher) for name in sorted(clips))
+    return np.array([(each.true_positives, each.false_positives, each.positives) for each in counts])
 
 
 def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of (..., clips, 3)."""
-    hits, strays, present = np.moveaxis(counts.sum(-2), -1, 0)
-    return 2 * hits / np.maximum(hits + strays + present, 1)
+    """Return the F1 of counts (..., clips, 3)."""
+    true_positives, false_positives, positives = np.moveaxis(counts.sum(-2), -1, 0)
+    return 2 * true_positives / np.maximum(true_positives + false_positives + positives, 1)
 
 
-def compared(one: Looks, other: Looks, beta: float, hit: Hit | None) -> dict[str, Any]:
+def compared(one: Predictions, other: Predictions, beta: float, matcher: Matcher | None) -> dict[str, Any]:
     """The F1 of both and their difference, each with a threshold chosen for it."""
     first, second = (
         by_clip(
-            each["test"], choose_threshold(each["val"], each["nearer"], target_class="drone", beta=beta), hit
+            each["test"],
+            choose_threshold(each["val"], each["nearer"], target_class="drone", beta=beta),
+            matcher,
         )
         for each in (one, other)
     )
@@ -61,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("model", "other", "footage", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--modality", action="append")
-    parser.add_argument("--beta", type=float, default=BETA)
+    parser.add_argument("--beta", type=float, default=F_BETA)
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     held = [load_model(path) for path in (a.model, a.other)]
@@ -70,11 +74,13 @@ def main(argv: list[str] | None = None) -> None:
     for modality in a.modality or ["IR", "V"]:
         figures[modality] = {}
         for view in ("clean", "hard"):
-            looks = [looks_of(one.model, a.footage, modality, width, hard=view == "hard") for one in held]
+            predictions = [
+                predict_splits(one.model, a.footage, modality, width, hard=view == "hard") for one in held
+            ]
             for name in ("drone clips", "all clips"):
-                pair = [kinds_of(each)[name] for each in looks]
+                pair = [kinds_of(each)[name] for each in predictions]
                 figures[modality][f"{view}, {name}"] = compared(*pair, a.beta, None)
-                figures[modality][f"{view}, {name}, boxes"] = compared(*pair, a.beta, overlaps)
+                figures[modality][f"{view}, {name}, boxes"] = compared(*pair, a.beta, iou_at_least_half)
     a.out.write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures))
 

@@ -31,10 +31,10 @@ from canton.track import (
     TrackModel,
     cache_frames,
     choose_threshold,
-    look,
+    predict_windows,
     score,
 )
-from canton.track.metrics import average_precision, overlaps
+from canton.track.metrics import average_precision, iou_at_least_half
 from canton.track.targets import track_loss
 from track_rows import FPS
 from track_runs import add_arguments, flags, learn, machine
@@ -81,13 +81,13 @@ def milliseconds(model: TrackModel) -> float:
 
 
 def measured(model: TrackModel, clips: list[CachedClip]) -> dict[str, Any]:
-    clean, hard = look(model, clips), look(model, clips, hard=True)
+    clean, hard = predict_windows(model, clips), predict_windows(model, clips, hard=True)
     own = [one for one in clean if one.kind == "drone"]
     threshold = choose_threshold(own, target_class="drone")
     return {
         "average_precision": round(average_precision(clean, target_class="drone"), 4),
         "average_precision_hard": round(average_precision(hard, target_class="drone"), 4),
-        "box_f1": round(score(own, threshold, target_class="drone", hit=overlaps).f1, 4),
+        "box_f1": round(score(own, threshold, target_class="drone", matcher=iou_at_least_half).f1, 4),
         "ms_a_frame": round(milliseconds(model), 2),
     }
 

@@ -87,8 +87,8 @@ def linkers() -> dict[str, Callable[[float], Any]]:
             frame_rate=fps,
             buffer_ratio_first=first,
             buffer_ratio_second=second,
-            minimum_iou_threshold_first_assoc=tracker.LEAST_OVERLAP,
-            minimum_iou_threshold_unconfirmed_assoc=tracker.LEAST_OVERLAP,
+            minimum_iou_threshold_first_assoc=tracker.MIN_IOU,
+            minimum_iou_threshold_unconfirmed_assoc=tracker.MIN_IOU,
             instant_first_frame_activation=False,
             **all_count,
         )
@@ -105,7 +105,7 @@ def linkers() -> dict[str, Callable[[float], Any]]:
         "OC-SORT, BIoU 1.5": ocsort(BIoU(1.5), 0.05),
         "OC-SORT, DIoU -0.7": ocsort(DIoU(), -0.7),
         "C-BIoU 0.5, 1": cbiou(0.5, 1.0),
-        "C-BIoU 1, 2 (canton)": cbiou(*tracker.BUFFERS),
+        "C-BIoU 1, 2 (canton)": cbiou(*tracker.BUFFER_RATIOS),
     }
 
 

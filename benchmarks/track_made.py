@@ -27,7 +27,7 @@ from canton.track import (
     choose_threshold,
     evaluate,
     load_model,
-    look,
+    predict_windows,
     score,
 )
 from canton.track.train_sources import SceneSource
@@ -38,10 +38,11 @@ SCENES = 200
 
 def by_frame(model: TrackModel, kind: str) -> dict[str, Any]:
     scenes = SceneSource(kind=kind, target_class="drone")
-    looks = look(model, [scenes.held_out_scene(1000 + k) for k in range(SCENES)])
-    threshold = choose_threshold(looks, target_class="drone")
+    predictions = predict_windows(model, [scenes.held_out_scene(1000 + k) for k in range(SCENES)])
+    threshold = choose_threshold(predictions, target_class="drone")
     each = [
-        score([one for one in looks if one.seen == t], threshold, target_class="drone") for t in range(12)
+        score([one for one in predictions if one.step == t], threshold, target_class="drone")
+        for t in range(12)
     ]
     return {
         "threshold": threshold,

@@ -19,54 +19,65 @@ from typing import Any
 
 import torch
 
-from canton.track import Footage, Look, TrackModel, cache_frames, choose_threshold, load_model, look, score
+from canton.track import (
+    Footage,
+    FramePrediction,
+    TrackModel,
+    cache_frames,
+    choose_threshold,
+    load_model,
+    predict_windows,
+    score,
+)
 from canton.track.metrics import (
-    BETA,
+    F_BETA,
     average_precision,
-    enlarged,
-    frames_to_first,
-    overlaps,
+    enlarge,
+    frames_to_first_detection,
+    iou_at_least_half,
     recall_by_frame,
 )
 
 FPS = 10.0
 
 
-Looks = dict[str, list[Look]]
+Predictions = dict[str, list[FramePrediction]]
 """What was looked at: the clips of "val", those 1.4 times as large as "nearer", and those of "test"."""
 
 
-def looks_of(model: TrackModel, footage: Path, modality: str, width: int, *, hard: bool) -> Looks:
-    looks = {}
+def predict_splits(model: TrackModel, footage: Path, modality: str, width: int, *, hard: bool) -> Predictions:
+    predictions = {}
     for split in ("val", "test"):
         clips = cache_frames(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
-        looks[split] = look(model, clips, hard=hard)
+        predictions[split] = predict_windows(model, clips, hard=hard)
         if split == "val":
-            looks["nearer"] = look(model, map(enlarged, clips), hard=hard)
-    return looks
+            predictions["nearer"] = predict_windows(model, map(enlarge, clips), hard=hard)
+    return predictions
 
 
-def kinds_of(looks: Looks) -> dict[str, Looks]:
-    """The looks of a row each: at clips with a drone, and at all."""
-    own = {part: [one for one in here if one.kind == "drone"] for part, here in looks.items()}
-    return {"drone clips": own, "all clips": looks}
+def kinds_of(predictions: Predictions) -> dict[str, Predictions]:
+    """The predictions of a row each: at clips with a drone, and at all."""
+    own = {part: [one for one in here if one.kind == "drone"] for part, here in predictions.items()}
+    return {"drone clips": own, "all clips": predictions}
 
 
-def row(looks: Looks, beta: float) -> dict[str, Any]:
+def row(predictions: Predictions, beta: float) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    for name, part in kinds_of(looks).items():
+    for name, part in kinds_of(predictions).items():
         threshold = choose_threshold(part["val"], part["nearer"], target_class="drone", beta=beta)
         scores = score(part["test"], threshold, target_class="drone")
         table[name] = {
             **{key: round(value, 4) for key, value in scores._asdict().items()},
             "average_precision": round(average_precision(part["test"], target_class="drone"), 4),
-            "box_f1": round(score(part["test"], threshold, target_class="drone", hit=overlaps).f1, 4),
+            "box_f1": round(
+                score(part["test"], threshold, target_class="drone", matcher=iou_at_least_half).f1, 4
+            ),
             "validation_f1": round(score(part["val"], threshold, target_class="drone").f1, 4),
             "frames": len(part["test"]),
         }
-    own = kinds_of(looks)["drone clips"]["test"]
+    own = kinds_of(predictions)["drone clips"]["test"]
     threshold = table["drone clips"]["threshold"]
-    firsts = sorted(frames_to_first(own, threshold, target_class="drone"))
+    firsts = sorted(frames_to_first_detection(own, threshold, target_class="drone"))
     median = firsts[len(firsts) // 2]
     return {
         **table,
@@ -75,12 +86,12 @@ def row(looks: Looks, beta: float) -> dict[str, Any]:
     }
 
 
-def rows(path: Path, footage: Path, modalities: list[str], *, beta: float = BETA) -> dict[str, Any]:
+def rows(path: Path, footage: Path, modalities: list[str], *, beta: float = F_BETA) -> dict[str, Any]:
     held = load_model(path)
     width = int(held.header["training"]["width"])  # what is wider is seen so many px wide, as when watching
     return {
         modality: {
-            name: row(looks_of(held.model, footage, modality, width, hard=name == "hard"), beta)
+            name: row(predict_splits(held.model, footage, modality, width, hard=name == "hard"), beta)
             for name in ("clean", "hard")
         }
         for modality in modalities
@@ -93,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("footage", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--modality", action="append")
-    parser.add_argument("--beta", type=float, default=BETA)
+    parser.add_argument("--beta", type=float, default=F_BETA)
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     figures = rows(a.model, a.footage, a.modality or ["IR", "V"], beta=a.beta)

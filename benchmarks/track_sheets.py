@@ -15,28 +15,39 @@ import cv2
 import numpy as np
 import torch
 
-from canton.track import CachedClip, Footage, Look, TrackModel, cache_frames, load_model, look, score
+from canton.track import (
+    CachedClip,
+    Footage,
+    FramePrediction,
+    TrackModel,
+    cache_frames,
+    load_model,
+    predict_windows,
+    score,
+)
 from canton.track.data.degrade import degrade
-from canton.track.metrics import WINDOW, in_box, to_frames
+from canton.track.metrics import WINDOW, centre_in_box, frames_to_tensor
 
 SHOWN = (0, 2, 4, 6, 8, 11)
 
 
-def row(model: TrackModel, clip: CachedClip, looks: list[Look], threshold: float, hard: bool) -> np.ndarray:
+def row(
+    model: TrackModel, clip: CachedClip, predictions: list[FramePrediction], threshold: float, hard: bool
+) -> np.ndarray:
     """Six frames of the clip's middle window, twice their size, with a line of text."""
-    start = len(looks) // WINDOW // 2 * WINDOW
+    start = len(predictions) // WINDOW // 2 * WINDOW
     frames = np.array(clip.frames[start : start + WINDOW])
     if hard:
         frames = degrade(frames, clip.boxes[start : start + WINDOW], np.random.default_rng(0))
     with torch.inference_mode():
-        maps, _ = model(to_frames(frames[:, None]))
+        maps, _ = model(frames_to_tensor(frames[:, None]))
     pictures = []
     for t in SHOWN:
         grey = np.repeat(frames[t], 3 // frames.shape[-1], -1)
         picture = cv2.resize(np.ascontiguousarray(grey[..., ::-1]), None, fx=2, fy=2)
         heat = cv2.resize(maps[t, 0, 0].sigmoid().numpy(), picture.shape[1::-1])[..., None]
         picture = (picture * (1 - 0.5 * heat) + 0.5 * heat * np.array([0, 160, 255])).astype(np.uint8)
-        one = looks[start + t]
+        one = predictions[start + t]
         drones = one.boxes_of("drone")
         for box in one.truth:
             corner, end = (
@@ -46,7 +57,7 @@ def row(model: TrackModel, clip: CachedClip, looks: list[Look], threshold: float
             cv2.rectangle(picture, corner, end, (255,) * 3 if box in drones else (128,) * 3, 1)
         for peak in one.peaks:
             if peak.score >= threshold:
-                hit = any(in_box(one.width)(peak.box, box) for box in drones)
+                hit = any(centre_in_box(one.frame_width)(peak.box, box) for box in drones)
                 colour = (80, 255, 80) if hit else (60, 60, 255)
                 x, y = peak.box.centre
                 cv2.circle(picture, (round(2 * x), round(2 * y)), 12, colour, 2)
@@ -71,21 +82,21 @@ def main(argv: list[str] | None = None) -> None:
         fps=training["fps"],
         width=training["width"],
     )
-    looks: dict[str, list[Look]] = {}
-    for one in look(held.model, clips, hard=a.hard):
-        looks.setdefault(one.clip, []).append(one)
+    predictions: dict[str, list[FramePrediction]] = {}
+    for one in predict_windows(held.model, clips, hard=a.hard):
+        predictions.setdefault(one.clip, []).append(one)
 
     def quality(clip: CachedClip) -> float:
-        scores = score(looks[clip.name], threshold, target_class="drone")
+        scores = score(predictions[clip.name], threshold, target_class="drone")
         return scores.f1 if clip.kind == "drone" else 1 - scores.false_alarms
 
-    order = sorted((clip for clip in clips if clip.name in looks), key=quality)
+    order = sorted((clip for clip in clips if clip.name in predictions), key=quality)
     picked = [order[round(k)] for k in np.linspace(0, len(order) - 1, a.count)]
     for clip in order:
         print(f"{clip.name:24} {quality(clip):.3f}")
     rows = []
     for clip in picked:
-        pictures = row(held.model, clip, looks[clip.name], threshold, a.hard)
+        pictures = row(held.model, clip, predictions[clip.name], threshold, a.hard)
         cv2.putText(pictures, f"{clip.name} {quality(clip):.2f}", (8, 24), 0, 0.7, (255, 255, 255), 2)
         rows.append(pictures)
     cv2.imwrite(str(a.out), np.vstack(rows))

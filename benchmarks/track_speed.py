@@ -20,13 +20,15 @@ from pathlib import Path
 
 import torch
 
-from canton.track import Frame, load_model, open_video, watch
+from canton.track import Frame, load_model, open_video, track_video
 
 
 def frames_per_second(path: Path, model: torch.nn.Module, threshold: float, width: int) -> float:
     began = time.perf_counter()
     with open_video(path) as video:
-        count = sum(1 for _ in watch(model, video, fps=video.fps or 30.0, threshold=threshold, width=width))
+        count = sum(
+            1 for _ in track_video(model, video, fps=video.fps or 30.0, threshold=threshold, width=width)
+        )
     return count / (time.perf_counter() - began)
 
 
@@ -47,7 +49,7 @@ def over_and_over(path: Path, count: int) -> Iterator[Frame]:
 def memory(path: Path, model: torch.nn.Module, threshold: float, width: int, minutes: float) -> list[float]:
     count, seen = round(minutes * 60 * 30), []
     frames = over_and_over(path, count)
-    for k, _ in enumerate(watch(model, frames, fps=30.0, threshold=threshold, width=width)):
+    for k, _ in enumerate(track_video(model, frames, fps=30.0, threshold=threshold, width=width)):
         if k % (count // 10) == count // 20:
             seen.append(round(resident_mib(), 1))
     return seen

@@ -64,17 +64,17 @@ def test_a_failing_write_leaves_no_half_clip(
 ) -> None:
     from canton.track.video import writer
 
-    written = writer.Recorder.write
+    written = writer.VideoWriter.write
     count = 0
 
-    def interrupted(self: writer.Recorder, pixels: np.ndarray) -> None:
+    def interrupted(self: writer.VideoWriter, pixels: np.ndarray) -> None:
         nonlocal count
         count += 1
         if count == 10:
             raise KeyboardInterrupt
         written(self, pixels)
 
-    monkeypatch.setattr(writer.Recorder, "write", interrupted)
+    monkeypatch.setattr(writer.VideoWriter, "write", interrupted)
     assert canton("track", "scenes", "--out", tmp_path / "a", "--clips", "6", *SMALL).status == 130
     assert sorted(p.name for p in (tmp_path / "a" / "clips").iterdir()) == [
         "scene_000000.mp4",

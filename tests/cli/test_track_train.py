@@ -38,7 +38,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made clips, written as filmed ones are: a drone in every one but the last of a split."""
-    from canton.track.video.writer import Recorder
+    from canton.track.video.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("footage")
     labels, splits = ["clip,modality,class,frame,x,y,w,h"], ["clip,modality,class,split"]
@@ -46,7 +46,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in range(2):
             scene = make_scene(k, frames=12, size=64, kind="thermal", present=k == 0)
             name, kind = f"{split}_{k}", "BIRD" if k else "DRONE"
-            with Recorder(folder / f"{name}.mp4", 64, 64, 10.0) as film:
+            with VideoWriter(folder / f"{name}.mp4", 64, 64, 10.0) as film:
                 for picture in scene.frames:
                     film.write(picture)
             for t, box in enumerate(scene.boxes):
@@ -147,11 +147,11 @@ def test_without_a_model_the_shipped_one_is_taken(
 def test_evaluate_asks_which_model_where_some_clips_have_colours(
     canton: Canton, footage: Path, tmp_path: Path
 ) -> None:
-    from canton.track.video.writer import Recorder
+    from canton.track.video.writer import VideoWriter
 
     mixed = tmp_path / "mixed"
     shutil.copytree(footage, mixed)
-    with Recorder(mixed / "test_1.mp4", 64, 64, 10.0) as film:
+    with VideoWriter(mixed / "test_1.mp4", 64, 64, 10.0) as film:
         for _ in range(12):
             film.write(np.full((64, 64, 3), (40, 90, 200), np.uint8))
     line = canton.complains("track", "evaluate", "--footage", mixed)
@@ -232,12 +232,12 @@ def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, but those to measure on are shorter than a window."""
-    from canton.track.video.writer import Recorder
+    from canton.track.video.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("brief") / "footage"
     shutil.copytree(footage, folder)
     for path in [*folder.glob("val_*.mp4"), *folder.glob("test_*.mp4")]:
-        with Recorder(path, 64, 64, 10.0) as film:
+        with VideoWriter(path, 64, 64, 10.0) as film:
             for _ in range(11):
                 film.write(np.zeros((64, 64, 3), np.uint8))
     return folder

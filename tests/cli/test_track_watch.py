@@ -19,7 +19,7 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
 from canton.cli.models import LIGHTS, SHIPPED
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 from canton.training.checkpoint import Checkpoint
 from cli.conftest import Canton, disk_of
 from track.pipeline_stub import HEIGHT, WIDTH, Bright, flight
@@ -29,9 +29,9 @@ from track.pipeline_stub import HEIGHT, WIDTH, Bright, flight
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty frames, ten a second, of a square that flies to the right."""
     path = tmp_path_factory.mktemp("video") / "flight.mp4"
-    with Recorder(path, WIDTH, HEIGHT, 10) as recorder:
+    with VideoWriter(path, WIDTH, HEIGHT, 10) as writer:
         for frame in flight(30):
-            recorder.write(frame.pixels)
+            writer.write(frame.pixels)
     return path
 
 
@@ -64,7 +64,7 @@ def test_every_output(canton: Canton, bright: Path, video: Path, tmp_path: Path)
         assert track["box"][2:] == [8, 8]
         assert track["age"] == k + 1
         assert frame["peaks"][0]["centre"] == track["centre"]
-        assert 0.4 < frame["belief"] <= 1
+        assert 0.4 < frame["max_score"] <= 1
     labels = read_mot(rows).labels
     assert [label.frame for label in labels] == list(range(1, 30))
     assert {label.track for label in labels} == {1}
@@ -127,11 +127,11 @@ def test_the_model_that_fits_the_film_is_taken(
 ) -> None:
     """Where none is named: a film without colours is one of heat."""
     film = tmp_path / "film.mp4"
-    with Recorder(film, WIDTH, HEIGHT, 10) as recorder:
+    with VideoWriter(film, WIDTH, HEIGHT, 10) as writer:
         for frame in flight(4):
             grey = frame.pixels.mean(-1, keepdims=True).astype(np.uint8).repeat(3, -1)
             grey[..., 2] += 12 * coloured
-            recorder.write(grey)
+            writer.write(grey)
     opened = []
 
     def load(path: Path) -> SimpleNamespace:

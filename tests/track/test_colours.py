@@ -33,10 +33,10 @@ def test_whether_a_film_has_colours(tmp_path: Path) -> None:
             cv2.imwrite(str(folder / f"{k}.png"), picture)
         for gray in (False, True):
             with open_video(folder, gray=gray) as video:
-                assert video.coloured == coloured, name
+                assert video.has_colour == coloured, name
                 assert len(list(video)) == 2
-                assert video.coloured == coloured, "once asked it is known"
+                assert video.has_colour == coloured, "once asked it is known"
     with open_video(tmp_path / "sky") as video:
         next(iter(video))
         with pytest.raises(RuntimeError, match="before"):
-            _ = video.coloured
+            _ = video.has_colour

@@ -15,7 +15,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 from canton.errors import UserError
 from canton.track.data.dataset import Clip, Footage
 from canton.track.data.frame_cache import cache_frames
-from canton.track.video.ffmpeg import FILMS
+from canton.track.video.ffmpeg import VIDEO_SUFFIXES
 from track.films import HEIGHT, WIDTH, film, number, plain
 
 BOX = "1,1,10,20,6,4,1,-1,-1,-1\n"
@@ -117,11 +117,11 @@ def test_a_preview_does_not_stand_in_for_its_film(tmp_path: Path) -> None:
 
 def test_the_page_names_every_ending() -> None:
     (listed,) = re.findall(r"name ends in\s(.*?)\(", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert sorted(re.findall(r"\.\w+", listed)) == sorted(FILMS)
+    assert sorted(re.findall(r"\.\w+", listed)) == sorted(VIDEO_SUFFIXES)
 
 
 def kept(folder: Path) -> list[int]:
-    """The frames of a video, as the store has them."""
+    """The frames of a video, as the cache_frames has them."""
     (one,) = cache_frames([Clip("sky", folder, "", "", "", {})], fps=30.0, width=WIDTH)
     return [number(frame) for frame in one.frames]
 

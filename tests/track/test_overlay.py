@@ -10,30 +10,32 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 
 from canton.track.boxes import Box
 from canton.track.peaks import Peak
-from canton.track.pipeline import Sighting
-from canton.track.render.overlay import Painter, colour_of, magnification
-from canton.track.tracker import Tracked
+from canton.track.pipeline import FrameResult
+from canton.track.render.overlay import OverlayRenderer, track_colour, upscale_factor
+from canton.track.tracker import Track
 from canton.track.video.reader import Frame
 
 WIDTH, HEIGHT, STRIDE, OFFSET = 320, 256, 4, 2.0
 GREY = 100
 
 
-def sighting(
+def result(
     *boxes: Box,
     index: int = 0,
     heat: np.ndarray | None = None,
     cut: bool = False,
     peaks: list[Peak] | None = None,
-) -> Sighting:
+) -> FrameResult:
     pixels = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8)
     cold = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32) if heat is None else heat
-    tracks = [Tracked(k + 1, box, 0.9, 3) for k, box in enumerate(boxes)]
-    return Sighting(Frame(index, index / 10, pixels, cut), cold, float(cold.max()), peaks or [], tracks, 1.0)
+    tracks = [Track(k + 1, box, 0.9, 3) for k, box in enumerate(boxes)]
+    return FrameResult(
+        Frame(index, index / 10, pixels, cut), cold, float(cold.max()), peaks or [], tracks, 1.0
+    )
 
 
-def painter() -> Painter:
-    return Painter(WIDTH, HEIGHT, stride=STRIDE, offset=OFFSET, fps=10)
+def renderer() -> OverlayRenderer:
+    return OverlayRenderer(WIDTH, HEIGHT, stride=STRIDE, offset=OFFSET, fps=10)
 
 
 def changed(picture: np.ndarray) -> np.ndarray:
@@ -50,12 +52,12 @@ def extent(where: np.ndarray) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize(("width", "times"), [(160, 6), (320, 3), (640, 2), (960, 1), (1280, 1), (4000, 1)])
 def test_a_small_video_is_drawn_large(width: int, times: int) -> None:
-    assert magnification(width) == times
+    assert upscale_factor(width) == times
 
 
 def test_nothing_seen_nothing_drawn() -> None:
-    given = sighting()
-    picture = painter().draw(given)
+    given = result()
+    picture = renderer().draw(given)
     assert picture.shape == (3 * HEIGHT, 3 * WIDTH, 3)
     assert picture.dtype == np.uint8
     assert not changed(picture).any()
@@ -65,16 +67,16 @@ def test_nothing_seen_nothing_drawn() -> None:
 def test_the_frame_itself_stays_as_it_is_at_its_own_size() -> None:
     pixels = np.full((720, 1280, 3), GREY, np.uint8)
     heat = np.ones((180, 320), np.float32)
-    seen = Sighting(Frame(0, 0.0, pixels, True), heat, 1.0, [], [Tracked(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
-    picture = Painter(1280, 720, stride=4, offset=2, fps=10).draw(seen)
+    seen = FrameResult(Frame(0, 0.0, pixels, True), heat, 1.0, [], [Track(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
+    picture = OverlayRenderer(1280, 720, stride=4, offset=2, fps=10).draw(seen)
     assert picture.shape == pixels.shape
     assert (picture != GREY).any()
     assert (pixels == GREY).all()
 
 
 def test_the_corners_enclose_the_box_in_its_colour() -> None:
-    picture = painter().draw(sighting(Box(100, 80, 20, 12)))
-    in_colour = (np.abs(picture.astype(int) - colour_of(1)).sum(2)) < 30
+    picture = renderer().draw(result(Box(100, 80, 20, 12)))
+    in_colour = (np.abs(picture.astype(int) - track_colour(1)).sum(2)) < 30
     in_colour[: 3 * 80 - 8] = False  # the label's edge
     left, top, right, bottom = extent(in_colour)
     assert 3 * 100 - 8 <= left < 3 * 100
@@ -88,7 +90,7 @@ def test_the_corners_enclose_the_box_in_its_colour() -> None:
 def test_the_glow_lies_where_the_heat_is() -> None:
     heat = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32)
     heat[20, 30] = 1.0
-    where = changed(painter().draw(sighting(heat=heat)))
+    where = changed(renderer().draw(result(heat=heat)))
     left, top, right, bottom = extent(where)
     x, y = 3 * (OFFSET + STRIDE * 30) - 0.5, 3 * (OFFSET + STRIDE * 20) - 0.5
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((x, y), abs=1)
@@ -99,36 +101,36 @@ def test_hotter_glows_more() -> None:
     change = []
     for level in (0.2, 0.5, 1.0):
         heat = np.full((HEIGHT // STRIDE, WIDTH // STRIDE), level, np.float32)
-        change.append(np.abs(painter().draw(sighting(heat=heat)).astype(int)[400, 500] - GREY).sum())
+        change.append(np.abs(renderer().draw(result(heat=heat)).astype(int)[400, 500] - GREY).sum())
     assert 0 < change[0] < change[1] < change[2]
 
 
 def test_the_belief_is_shown() -> None:
     bright = []
     for level in (0.0, 0.4, 0.9):
-        seen = sighting()._replace(belief=level)
-        corner = painter().draw(seen)[-60:, :400].astype(int)
+        seen = result()._replace(max_score=level)
+        corner = renderer().draw(seen)[-60:, :400].astype(int)
         bright.append(int((corner[..., 0] - corner[..., 2] > 40).sum()))  # the bar's warm colours
     assert bright[0] == 0 < bright[1] < bright[2]
 
 
 def test_a_trail_follows_and_fades() -> None:
-    draw = painter()
+    draw = renderer()
     for k in range(12):
-        picture = draw.draw(sighting(Box(40 + 10 * k, 100, 10, 10), index=k))
+        picture = draw.draw(result(Box(40 + 10 * k, 100, 10, 10), index=k))
     left, _, _, _ = extent(changed(picture))
     assert left < 3 * 55  # it begins where the thing was first
     for k in range(12, 30):
-        picture = draw.draw(sighting(index=k))
+        picture = draw.draw(result(index=k))
     assert not changed(picture).any()
     assert not draw._trails
 
 
 def test_a_cut_ends_trails() -> None:
-    draw = painter()
+    draw = renderer()
     for k in range(6):
-        draw.draw(sighting(Box(40 + 10 * k, 100, 10, 10), index=k))
-    assert not changed(draw.draw(sighting(index=6, cut=True))).any()
+        draw.draw(result(Box(40 + 10 * k, 100, 10, 10), index=k))
+    assert not changed(draw.draw(result(index=6, cut=True))).any()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_cut_ends_trails() -> None:
 )
 def test_the_label_stays_inside_the_picture(box: Box) -> None:
     """White letters, and as many of them wherever the box is."""
-    letters = (painter().draw(sighting(box))[:, :] > 200).all(2)
+    letters = (renderer().draw(result(box))[:, :] > 200).all(2)
     letters[-60:, :400] &= box.y + box.height > 240
     assert letters.sum() > 60
 
@@ -146,22 +148,22 @@ def test_the_label_stays_inside_the_picture(box: Box) -> None:
     "box", [Box(-90, -90, 20, 20), Box(900, 900, 10, 10), Box(5, 5, 1, 1), Box(0, 0, 1e4, 1e4)]
 )
 def test_any_box_can_be_drawn(box: Box) -> None:
-    draw = painter()
+    draw = renderer()
     for k in range(4):
-        assert draw.draw(sighting(box, index=k)).shape == (3 * HEIGHT, 3 * WIDTH, 3)
+        assert draw.draw(result(box, index=k)).shape == (3 * HEIGHT, 3 * WIDTH, 3)
 
 
 def test_a_peak_without_a_number_gets_a_ring() -> None:
     peak = Peak(Box.from_centre(100, 90, 10, 10), 0.8)
-    picture = painter().draw(sighting(peaks=[peak]))
+    picture = renderer().draw(result(peaks=[peak]))
     left, top, right, bottom = extent(changed(picture))
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((3 * 100 - 0.5, 3 * 90 - 0.5), abs=1)
-    tracked = sighting(Box(95, 85, 10, 10), peaks=[peak])
-    np.testing.assert_array_equal(painter().draw(tracked), painter().draw(tracked._replace(peaks=[])))
+    tracked = result(Box(95, 85, 10, 10), peaks=[peak])
+    np.testing.assert_array_equal(renderer().draw(tracked), renderer().draw(tracked._replace(peaks=[])))
 
 
 def test_neighbouring_numbers_differ_in_colour() -> None:
     for number in range(1, 40):
-        apart = np.abs(np.array(colour_of(number), int) - colour_of(number + 1)).sum()
+        apart = np.abs(np.array(track_colour(number), int) - track_colour(number + 1)).sum()
         assert apart > 120, number
-        assert max(colour_of(number)) > 180  # bright enough over any picture
+        assert max(track_colour(number)) > 180  # bright enough over any picture

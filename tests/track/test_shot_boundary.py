@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from canton.track.video.shot_boundary import CutFinder
+from canton.track.video.shot_boundary import ShotBoundaryDetector
 
 
 def cuts(pictures: Iterable[np.ndarray]) -> list[int]:
-    finder = CutFinder()
+    finder = ShotBoundaryDetector()
     return [k for k, picture in enumerate(pictures) if finder.is_cut(picture)]
 
 

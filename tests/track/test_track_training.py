@@ -17,7 +17,7 @@ from canton.errors import UserError
 from canton.track.checkpoint import load_model, save_model
 from canton.track.data.augment import sample_window
 from canton.track.data.batches import Batches, ahead
-from canton.track.metrics import look, score
+from canton.track.metrics import predict_windows, score
 from canton.track.model import Architecture
 from canton.track.train import train
 from canton.track.train_config import TrainConfig
@@ -33,13 +33,13 @@ SETTINGS = {"batch_size": 2, "frames_per_step": 3, "tbptt_chunks": 2, "crop_size
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips in files, with labels.csv and splits.csv."""
-    from canton.track.video.writer import Recorder
+    from canton.track.video.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("footage")
     labels, splits = ["clip,modality,class,frame,x,y,w,h"], ["clip,split"]
     for k in range(8):
         made = clip(f"clip{k}", "drone" if k % 2 else "bird", k)
-        with Recorder(folder / f"{made.name}.mp4", 80, 64, 10.0) as film:
+        with VideoWriter(folder / f"{made.name}.mp4", 80, 64, 10.0) as film:
             for picture in made.frames:
                 film.write(picture.repeat(3, 2))
         for t, (box,) in enumerate(made.boxes):
@@ -64,7 +64,7 @@ def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> Non
     held = load_model(out)
     assert held.header["held_out"]["f1"] == trained.held_out["f1"]
     clips = [clip("new drone", "drone", 100), clip("new bird", "bird", 101)]
-    scores = score(look(held.model, clips), held.header["threshold"], target_class="drone")
+    scores = score(predict_windows(held.model, clips), held.header["threshold"], target_class="drone")
     assert scores.f1 > 0.9, scores
 
 
@@ -182,8 +182,8 @@ def test_the_target_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
     held = load_model(out)
     assert held.model.architecture.distractor_classes == ("drone",)
     assert held.header["training"]["target_class"] == "bird"
-    looks = look(held.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
-    scores = score(looks, held.header["threshold"], target_class="bird")
+    predictions = predict_windows(held.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
+    scores = score(predictions, held.header["threshold"], target_class="bird")
     assert scores.f1 > 0.9, scores
     with pytest.raises(UserError, match="target_class"):
         train(TrainConfig(footage=footage, start=out, steps=1), out=tmp_path / "drone.safetensors")

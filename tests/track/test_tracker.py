@@ -14,7 +14,7 @@ pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track
 from canton.errors import MissingExtra
 from canton.track.boxes import Box
 from canton.track.peaks import Peak
-from canton.track.tracker import Tracked, Tracker
+from canton.track.tracker import Track, Tracker
 
 
 def follow(
@@ -66,7 +66,7 @@ def test_the_first_sight_has_no_number_and_age_counts_it() -> None:
     tracker = Tracker(10)
     peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     assert tracker.update([peak]) == []
-    assert tracker.update([peak]) == [Tracked(1, (44, 37, 12, 6), 0.8, 2)]
+    assert tracker.update([peak]) == [Track(1, (44, 37, 12, 6), 0.8, 2)]
     assert tracker.update([peak])[0].age == 3
     assert tracker.update([]) == []
     assert tracker.update([peak])[0].age == 4  # frames in which it was seen
@@ -133,7 +133,7 @@ def test_memory_stays_flat() -> None:
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 def test_an_fps_that_is_no_rate(fps: float) -> None:
-    with pytest.raises(ValueError, match="fps is"):
+    with pytest.raises(ValueError, match="fps"):
         Tracker(fps)
 
 

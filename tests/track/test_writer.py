@@ -18,7 +18,7 @@ av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.video.reader import open_video
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 from track.films import HEIGHT, WIDTH, number, plain
 
 
@@ -32,10 +32,10 @@ def read(path: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("fps", [10, 29.97, 0.5])
 def test_what_goes_in_comes_out(tmp_path: Path, fps: float) -> None:
     path = tmp_path / "out.mp4"
-    with Recorder(path, WIDTH, HEIGHT, fps) as recorder:
+    with VideoWriter(path, WIDTH, HEIGHT, fps) as writer:
         for k in range(50):
-            recorder.write(plain(k))
-        assert recorder.frames == 50
+            writer.write(plain(k))
+        assert writer.frames == 50
     with open_video(path) as video:
         frames = list(video)
         assert video.fps == pytest.approx(fps, rel=1e-3)
@@ -45,9 +45,9 @@ def test_what_goes_in_comes_out(tmp_path: Path, fps: float) -> None:
 
 def timed(path: Path, times: Sequence[float | None], fps: float) -> tuple[list[float], float]:
     """When a film of frames with these times shows them, and how long it is, in seconds."""
-    with Recorder(path, WIDTH, HEIGHT, fps) as recorder:
+    with VideoWriter(path, WIDTH, HEIGHT, fps) as writer:
         for k, seconds in enumerate(times):
-            recorder.write(plain(k), seconds)
+            writer.write(plain(k), seconds)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.pts is not None]
@@ -100,8 +100,8 @@ def test_a_time_that_cannot_be_is_one_period_after_the_last(
 @pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 17), (1, 1)])
 def test_odd_sizes(tmp_path: Path, width: int, height: int) -> None:
     picture = np.full((height, width, 3), (200, 60, 30), np.uint8)
-    with Recorder(tmp_path / "odd.mp4", width, height, 10) as recorder:
-        recorder.write(picture)
+    with VideoWriter(tmp_path / "odd.mp4", width, height, 10) as writer:
+        writer.write(picture)
     (frame,) = read(tmp_path / "odd.mp4")
     assert frame.shape == (height + height % 2, width + width % 2, 3)
     assert np.abs(frame.astype(int) - (200, 60, 30)).max() < 12  # no black edge
@@ -109,17 +109,17 @@ def test_odd_sizes(tmp_path: Path, width: int, height: int) -> None:
 
 def test_part_of_a_picture_may_be_given(tmp_path: Path) -> None:
     wide = np.concatenate([plain(3), plain(9)], 1)
-    with Recorder(tmp_path / "half.mp4", WIDTH, HEIGHT, 10) as recorder:
-        recorder.write(wide[:, ::-1][:, :WIDTH])
+    with VideoWriter(tmp_path / "half.mp4", WIDTH, HEIGHT, 10) as writer:
+        writer.write(wide[:, ::-1][:, :WIDTH])
     assert number(read(tmp_path / "half.mp4")[0]) == 9
 
 
 def test_wrong_pixels(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as recorder:
-        recorder.write(plain(0))
+    with VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as writer:
+        writer.write(plain(0))
         for wrong in (plain(0, 32), plain(0)[..., :1], plain(0).astype(np.float32)):
             with pytest.raises(ValueError, match=r"they are uint8 \(48, 64, 3\)"):
-                recorder.write(wrong)
+                writer.write(wrong)
     assert len(read(tmp_path / "out.mp4")) == 1
 
 
@@ -138,15 +138,15 @@ def test_wrong_pixels(tmp_path: Path) -> None:
 def test_what_cannot_be_written(tmp_path: Path, arguments: tuple[str, int, int, float], says: str) -> None:
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(UserError, match=says):
-        Recorder(tmp_path / arguments[0], *arguments[1:])
+        VideoWriter(tmp_path / arguments[0], *arguments[1:])
     assert [path.name for path in tmp_path.iterdir()] == ["folder.mp4"]
 
 
 def test_an_error_in_the_block_leaves_what_was_written(tmp_path: Path) -> None:
     def interrupted() -> None:
-        with Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as recorder:
+        with VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as writer:
             for k in range(25):
-                recorder.write(plain(k))
+                writer.write(plain(k))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -159,12 +159,12 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from canton.errors import UserError
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 rng = np.random.default_rng(0)
 try:
-    with Recorder(Path(sys.argv[1]), 64, 48, 10) as recorder:
+    with VideoWriter(Path(sys.argv[1]), 64, 48, 10) as writer:
         for k in range(int(sys.argv[2])):
-            recorder.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+            writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
         print("written", flush=True)
         time.sleep(float(sys.argv[3]))
 except UserError as error:
@@ -213,8 +213,8 @@ def test_a_full_disk_says_so_and_leaves_a_video_that_plays(tmp_path: Path) -> No
 
 
 def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10)
-    recorder.write(plain(1))
-    recorder.close()
-    recorder.close()
+    writer = VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10)
+    writer.write(plain(1))
+    writer.close()
+    writer.close()
     assert len(read(tmp_path / "out.mp4")) == 1

@@ -1,4 +1,4 @@
-"""Where a recorder writes: beside an earlier film, through a link, into a pipe."""
+"""Where a writer writes: beside an earlier film, through a link, into a pipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.video.reader import open_video
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 from track.films import HEIGHT, WIDTH, number, plain
 
 
@@ -22,7 +22,7 @@ def numbers(path: Path) -> list[int]:
 
 
 def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "out.mp4", WIDTH, HEIGHT, 10):
+    with VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -30,7 +30,7 @@ def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
 def test_an_earlier_film_stays_where_no_frame_is_written(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_bytes(b"an earlier film")
-    with Recorder(path, WIDTH, HEIGHT, 10):
+    with VideoWriter(path, WIDTH, HEIGHT, 10):
         pass
     assert path.read_bytes() == b"an earlier film"
     assert list(tmp_path.iterdir()) == [path]
@@ -44,11 +44,11 @@ def test_an_earlier_film_stays_where_the_new_one_cannot_take_its_place(
 
     path = tmp_path / "out.mp4"
     path.write_bytes(b"an earlier film")
-    recorder = Recorder(path, WIDTH, HEIGHT, 10)
-    recorder.write(plain(1))
+    writer = VideoWriter(path, WIDTH, HEIGHT, 10)
+    writer.write(plain(1))
     monkeypatch.setattr(Path, "replace", refused)
     with pytest.raises(UserError, match=r"out\.mp4: operation not permitted"):
-        recorder.close()
+        writer.close()
     assert path.read_bytes() == b"an earlier film"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -59,16 +59,16 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: copy.write_bytes(pipe.read_bytes()))
     reader.start()
-    with Recorder(pipe, WIDTH, HEIGHT, 10) as recorder:
+    with VideoWriter(pipe, WIDTH, HEIGHT, 10) as writer:
         for k in range(25):
-            recorder.write(plain(k))
+            writer.write(plain(k))
     reader.join()
     assert numbers(copy) == list(range(25))
 
     def left() -> None:
-        with Recorder(pipe, WIDTH, HEIGHT, 10) as recorder:
+        with VideoWriter(pipe, WIDTH, HEIGHT, 10) as writer:
             for k in range(100):
-                recorder.write(plain(k))
+                writer.write(plain(k))
 
     reader = threading.Thread(target=lambda: pipe.open("rb").close())
     reader.start()
@@ -86,9 +86,9 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path, earlier: b
     link.symlink_to(Path("films") / "film.mp4")
     if earlier:
         film.write_bytes(b"an earlier film")
-    with Recorder(link, WIDTH, HEIGHT, 10) as recorder:
+    with VideoWriter(link, WIDTH, HEIGHT, 10) as writer:
         for k in range(15):
-            recorder.write(plain(k))
+            writer.write(plain(k))
     assert link.is_symlink()
     assert numbers(film) == list(range(15))
     assert list(film.parent.iterdir()) == [film]
@@ -100,7 +100,7 @@ def test_two_recorders_onto_one_earlier_film(tmp_path: Path) -> None:
     path.write_bytes(b"an earlier film")
     umask = os.umask(0o027)
     try:
-        first, second = (Recorder(path, WIDTH, HEIGHT, 10) for _ in range(2))
+        first, second = (VideoWriter(path, WIDTH, HEIGHT, 10) for _ in range(2))
         for k in range(25):
             first.write(plain(k))
             second.write(plain(25 + k))

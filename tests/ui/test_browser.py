@@ -46,15 +46,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seconds of a bright square that flies over a dull sky, under a name that would lead elsewhere."""
-    from canton.track.video.writer import Recorder
+    from canton.track.video.writer import VideoWriter
 
     path = tmp_path_factory.mktemp("film") / "..%2F..%2Fetc passwd;.mp4"
     sky = np.random.default_rng(0).integers(60, 80, (256, 320, 3)).astype(np.uint8)
-    with Recorder(path, 320, 256, 10) as recorder:
+    with VideoWriter(path, 320, 256, 10) as writer:
         for t in range(20):
             frame = sky.copy()
             frame[100 + 2 * t : 108 + 2 * t, 40 + 9 * t : 48 + 9 * t] = 240
-            recorder.write(frame)
+            writer.write(frame)
     return path
 
 

@@ -1,22 +1,19 @@
-"""Video: find a small flying thing by its motion, frame by frame, with a belief that sharpens.
-
-The command `canton track` does from the shell what these functions do from Python.
-"""
+"""Detection and tracking of small moving objects in video."""
 
 from canton.track.boxes import Box
 from canton.track.checkpoint import load_model, save_model
 from canton.track.data.dataset import Clip, Footage
 from canton.track.data.frame_cache import CachedClip, cache_frames
 from canton.track.evaluate import evaluate
-from canton.track.metrics import Look, Scores, choose_threshold, look, score
+from canton.track.metrics import FramePrediction, Scores, choose_threshold, predict_windows, score
 from canton.track.model import ARTICLE, Architecture, TrackModel
 from canton.track.peaks import Peak, find_peaks
-from canton.track.pipeline import Sighting, watch
-from canton.track.tracker import Tracked, Tracker
+from canton.track.pipeline import FrameResult, track_video
+from canton.track.tracker import Track, Tracker
 from canton.track.train import Progress, Trained, train
 from canton.track.train_config import TrainConfig
 from canton.track.video.reader import Frame, Video, open_video
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 
 __all__ = [
     "ARTICLE",
@@ -26,27 +23,27 @@ __all__ = [
     "Clip",
     "Footage",
     "Frame",
-    "Look",
+    "FramePrediction",
+    "FrameResult",
     "Peak",
     "Progress",
-    "Recorder",
     "Scores",
-    "Sighting",
+    "Track",
     "TrackModel",
-    "Tracked",
     "Tracker",
     "TrainConfig",
     "Trained",
     "Video",
+    "VideoWriter",
     "cache_frames",
     "choose_threshold",
     "evaluate",
     "find_peaks",
     "load_model",
-    "look",
     "open_video",
+    "predict_windows",
     "save_model",
     "score",
+    "track_video",
     "train",
-    "watch",
 ]

@@ -1,4 +1,4 @@
-"""The whole evaluation of a model on a split of footage, as one table of numbers."""
+"""Evaluation of a model on annotated clips."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from canton.errors import UserError
 from canton.track.data.frame_cache import CachedClip
 from canton.track.metrics import (
     WINDOW,
-    Look,
+    FramePrediction,
     average_precision,
-    frames_to_first,
-    look,
-    overlaps,
+    clips_too_short,
+    frames_to_first_detection,
+    iou_at_least_half,
+    predict_windows,
     recall_by_frame,
     score,
-    too_short,
 )
 from canton.track.model import TrackModel
 
@@ -32,59 +32,72 @@ def evaluate(
     every: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every figure of `model` on `clips`, as they are ("clean") and made harder ("hard").
+    """Evaluate `model` on `clips`, as they are ("clean") and degraded ("hard").
 
-    clips: `fps` frames a second; those without a whole window are left out, and named in "too_short". every:
-    of so many windows one is looked at.
+    Args:
+        clips: clips at `fps` frames per second. Clips shorter than a window are skipped and listed under
+            "too_short".
+        threshold: detection threshold, in (0, 1].
+        target_class: class to detect.
+        fps: frames per second of the clips.
+        every: use every n-th window.
+        seed: random seed of the noise.
 
-    Raises: UserError if every clip is too short.
+    Returns:
+        The settings, "clips" and "too_short", and under "clean" and "hard" the figures of `tabulate`.
+
+    Raises:
+        UserError: every clip is too short.
     """
-    short = too_short(clips)
+    short = clips_too_short(clips)
     if len(short) == len(clips):
-        raise UserError(
-            f"no clip has {WINDOW} frames at {fps:g} a second, the least that is looked at: there is nothing "
-            "to measure"
-        )
+        raise UserError(f"clips must have at least {WINDOW} frames at {fps:g} frames per second; none has")
     rows = {}
     for name, hard in (("clean", False), ("hard", True)):
-        looks = look(model, clips, hard=hard, every=every, seed=seed)
-        rows[name] = tabulate(looks, threshold=threshold, target_class=target_class, fps=fps)
+        predictions = predict_windows(model, clips, hard=hard, every=every, seed=seed)
+        rows[name] = tabulate(predictions, threshold=threshold, target_class=target_class, fps=fps)
     counted = {"clips": len(clips) - len(short), "too_short": short}
     return {"threshold": threshold, "target_class": target_class, "fps": fps, **counted, **rows}
 
 
-def tabulate(looks: Sequence[Look], *, threshold: float, target_class: str, fps: float) -> dict[str, Any]:
-    """The figures of these frames.
+def tabulate(
+    predictions: Sequence[FramePrediction], *, threshold: float, target_class: str, fps: float
+) -> dict[str, Any]:
+    """Return the figures of `predictions`.
 
-    own: over the clips that are of the target, or show it. all: over all clips, where the others are
-    traps. f1, precision, recall: of points; average_precision: over all thresholds; box_f1: where a hit must
-    overlap the true box by half (intersection over union). false_alarms_per_frame: over the frames with
-    nothing to detect in sight; false_alarms_per_minute: over the clips that never show it, None without such.
-    seconds_to_first: the median time from a window's first frame to the first hit, among windows that begin
-    with the thing in sight, None if half of them never come to it; never_found: their share, None if no
-    window begins so. recall_by_frame: over the same clips as own.
+    Returns:
+        own, all: a table each, over the clips that show the target class and over all clips, with f1,
+            precision, recall, average_precision, box_f1 (F1 at an intersection over union of 0.5),
+            false_alarms_per_frame (over frames without a target) and frames.
+        false_alarms_per_minute: over clips that never show a target. None: there are none.
+        seconds_to_first: median time from the first frame of a window to the first detection, over windows
+            whose first frame shows a target. None: at least half of them have no detection.
+        never_found: share of these windows without a detection. None: there are no such windows.
+        recall_by_frame: recall at every step of a window, over the clips of own.
     """
-    clips = {one.clip for one in looks if one.kind == target_class or one.boxes_of(target_class)}
-    own, others = ([one for one in looks if (one.clip in clips) == shown] for shown in (True, False))
-    firsts = sorted(frames_to_first(own, threshold, target_class=target_class))
-    median = firsts[len(firsts) // 2] if firsts else math.inf
-    strays = score(others, threshold, target_class=target_class).false_alarms
+    clips = {one.clip for one in predictions if one.kind == target_class or one.boxes_of(target_class)}
+    own = [one for one in predictions if one.clip in clips]
+    others = [one for one in predictions if one.clip not in clips]
+    frames = sorted(frames_to_first_detection(own, threshold, target_class=target_class))
+    median = frames[len(frames) // 2] if frames else math.inf
     table: dict[str, Any] = {}
-    for name, some in (("own", own), ("all", looks)):
+    for name, some in (("own", own), ("all", predictions)):
         scores = score(some, threshold, target_class=target_class)
+        boxes = score(some, threshold, target_class=target_class, matcher=iou_at_least_half)
         table[name] = {
             "f1": scores.f1,
             "precision": scores.precision,
             "recall": scores.recall,
             "average_precision": average_precision(some, target_class=target_class),
-            "box_f1": score(some, threshold, target_class=target_class, hit=overlaps).f1,
+            "box_f1": boxes.f1,
             "false_alarms_per_frame": scores.false_alarms,
             "frames": len(some),
         }
+    false_alarms = score(others, threshold, target_class=target_class).false_alarms
     return {
         **table,
-        "false_alarms_per_minute": strays * fps * 60 if others else None,
+        "false_alarms_per_minute": false_alarms * fps * 60 if others else None,
         "seconds_to_first": median / fps if math.isfinite(median) else None,
-        "never_found": sum(map(math.isinf, firsts)) / len(firsts) if firsts else None,
+        "never_found": sum(map(math.isinf, frames)) / len(frames) if frames else None,
         "recall_by_frame": recall_by_frame(own, threshold, target_class=target_class),
     }

@@ -1,4 +1,4 @@
-"""How well a model finds what it seeks, on clips where the truth is known."""
+"""Detection metrics on annotated clips."""
 
 from __future__ import annotations
 
@@ -14,64 +14,79 @@ from torch import Tensor
 from canton.track.boxes import Box
 from canton.track.data.degrade import degrade
 from canton.track.data.frame_cache import CachedClip
-from canton.track.model import TrackModel
-from canton.track.peaks import Peak, peaks_of
-from canton.track.video.preprocess import check_size
+from canton.track.model import MAPS, TrackModel
+from canton.track.peaks import Peak, decode_peaks
+from canton.track.video.preprocess import check_frame_size
 
 WINDOW = 12
-"""Frames a window has; each begins with an empty memory."""
-LARGER = 1.4
-"""How much larger held-out clips are shown a second time, to choose a threshold: what flies in a user's film
-need not be as small as in the few clips held out, and birds that come near look like drones."""
-BETA = 0.5
-"""How thresholds are chosen, see `choose_threshold`: whoever watches the sky would rather see a thing a frame
-later than be called for a bird."""
-LEAST = 0.05
-"""Peaks below this heat are not kept."""
-LEAST_BOX_PX = 8.0
-"""A hit lies in the true box, grown to at least this at a frame width of 320 px."""
+"""Frames per window. Each window starts from an empty state."""
+ENLARGEMENT = 1.4
+"""Scale of the second view of held-out clips, on which a threshold is chosen. Objects in a user's video can
+be larger than in the few held-out clips, and near birds look like drones."""
+F_BETA = 0.5
+"""Beta of `choose_threshold`: a false positive costs more than a missed object."""
+MIN_SCORE = 0.05
+"""Peaks below this score are discarded."""
+MIN_BOX_PX = 8.0
+"""Smallest side of a true box for a hit, in px at a frame width of 320 px."""
 THRESHOLDS = tuple(round(0.08 + 0.02 * k, 2) for k in range(43))
+"""Candidates of `choose_threshold`."""
 
-Hit = Callable[[Box, Box], bool]
+Matcher = Callable[[Box, Box], bool]
 """(predicted, truth) -> whether the prediction counts as a hit."""
 
 
-class Look(NamedTuple):
-    """One frame of one window: of which clip and kind, how many frames the memory had seen before it, what
-    was there (all kinds), and what the model pointed at, the hottest first. kinds: what each of `truth`
-    is; None: all are `kind`.
+class FramePrediction(NamedTuple):
+    """The peaks of one frame of a window, and its true boxes.
+
+    Args:
+        clip: name of the clip.
+        kind: class of the clip.
+        step: index of the frame in its window, from 0.
+        frame_width: width of the frame in px.
+        truth: true boxes of every class.
+        peaks: predicted peaks, highest score first.
+        kinds: class of every box of `truth`. None: `kind` for all.
     """
 
     clip: str
     kind: str
-    seen: int
-    width: int
+    step: int
+    frame_width: int
     truth: tuple[Box, ...]
     peaks: list[Peak]
     kinds: tuple[str, ...] | None = None
 
     def boxes_of(self, target_class: str) -> list[Box]:
-        """Those of `truth` that are of the target."""
+        """Return the true boxes of `target_class`."""
         kinds = (self.kind,) * len(self.truth) if self.kinds is None else self.kinds
         return [box for box, kind in zip(self.truth, kinds, strict=True) if kind == target_class]
 
+    def peaks_above(self, threshold: float) -> list[Peak]:
+        """Return the peaks whose score is at least `threshold`."""
+        return [peak for peak in self.peaks if peak.score >= threshold]
+
 
 class Counts(NamedTuple):
-    """hits, strays: peaks that hit something to detect, and that did not; present: true boxes of the target;
-    alarms: peaks in the `empty` frames, those in which no target can be seen.
+    """Counts over frames.
+
+    Args:
+        true_positives: peaks that match a true box of the target class.
+        false_positives: all other peaks.
+        positives: true boxes of the target class.
+        false_positives_on_empty: peaks in frames without a target.
+        empty_frames: frames without a target.
     """
 
-    hits: int
-    strays: int
-    present: int
-    alarms: int
-    empty: int
+    true_positives: int
+    false_positives: int
+    positives: int
+    false_positives_on_empty: int
+    empty_frames: int
 
 
 class Scores(NamedTuple):
-    """precision, recall and f1 of the peaks over a threshold; false_alarms: per frame without a
-    target in sight.
-    """
+    """Precision, recall and F1 at a threshold; false_alarms: false positives per frame without a target."""
 
     threshold: float
     precision: float
@@ -80,7 +95,7 @@ class Scores(NamedTuple):
     false_alarms: float
 
 
-def look(
+def predict_windows(
     model: TrackModel,
     clips: Iterable[CachedClip],
     *,
@@ -88,117 +103,148 @@ def look(
     window: int = WINDOW,
     every: int = 1,
     seed: int = 0,
-) -> list[Look]:
-    """Run `model` over windows of `clips`, side by side, one after the other from each clip's beginning.
+) -> list[FramePrediction]:
+    """Run `model` over consecutive windows of `clips`.
 
-    hard: see `canton.track.data.degrade`. every: of so many windows one is looked at.
+    Args:
+        hard: reduce the contrast and add noise, see `canton.track.data.degrade`.
+        window: frames per window.
+        every: use every n-th window.
+        seed: random seed of the noise.
 
-    Raises: UserError for clips whose pictures are too small for the model.
+    Returns:
+        One prediction per frame, in order.
+
+    Raises:
+        UserError: the frames are too small for the model.
     """
     device = next(model.parameters()).device
-    looks: list[Look] = []
+    predictions: list[FramePrediction] = []
     was_training = model.training
     model.eval()
     for k, clip in enumerate(clips):
-        check_size(model.architecture, *clip.frames.shape[1:3])
+        check_frame_size(model.architecture, *clip.frames.shape[1:3])
         rng = np.random.default_rng((seed, k))
         for start in range(0, len(clip.frames) - window + 1, window * every):
             boxes = clip.boxes[start : start + window]
-            frames = np.array(clip.frames[start : start + window])  # its own: the store is read-only
+            frames = np.array(clip.frames[start : start + window])  # a copy: the memory map is read-only
             if hard:
                 frames = degrade(frames, boxes, rng)
             with torch.inference_mode():
-                cuts = _cuts(clip, start, window)
-                maps, _ = model(to_frames(frames[:, None]).to(device), None, cuts)
+                reset = _resets(clip, start, window)
+                maps, _ = model(frames_to_tensor(frames[:, None]).to(device), None, reset)
             for t in range(window):
-                peaks = peaks_of(
-                    maps[t, 0, :3].cpu(), stride=model.stride, offset=model.offset, threshold=LEAST
+                peaks = decode_peaks(
+                    maps[t, 0, :MAPS].cpu(), stride=model.stride, offset=model.offset, threshold=MIN_SCORE
                 )
                 kinds = clip.kinds_at(start + t)
-                looks.append(Look(clip.name, clip.kind, t, frames.shape[2], boxes[t], peaks, kinds))
+                width = frames.shape[2]
+                predictions.append(FramePrediction(clip.name, clip.kind, t, width, boxes[t], peaks, kinds))
     model.train(was_training)
-    return looks
+    return predictions
 
 
-def too_short(clips: Iterable[CachedClip]) -> list[str]:
-    """The names of those in which `look` finds no whole window."""
+def clips_too_short(clips: Iterable[CachedClip]) -> list[str]:
+    """Return the names of the clips that have fewer than `WINDOW` frames."""
     return [clip.name for clip in clips if len(clip.frames) < WINDOW]
 
 
-def _cuts(clip: CachedClip, start: int, window: int) -> Tensor | None:
-    """Where the memory starts afresh within a window, as (T, 1); None where it does not."""
+def _resets(clip: CachedClip, start: int, window: int) -> Tensor | None:
+    """Return (T, 1) bool, true where the state is reset within a window, or None if it never is."""
     cuts = clip.cuts[start : start + window].copy()
     cuts[0] = False
     return torch.from_numpy(cuts)[:, None] if cuts.any() else None
 
 
-def to_frames(frames: NDArray[np.uint8]) -> Tensor:
-    """(T, B, H, W, 3 or 1) uint8 to the (T, B, 3, H, W) in [0, 1] that a model takes."""
+def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
+    """Convert (T, B, H, W, 3 or 1) uint8 to the model's input (T, B, 3, H, W) in [0, 1]."""
     return torch.from_numpy(frames).movedim(-1, 2).float().div_(255).expand(-1, -1, 3, -1, -1)
 
 
-def in_box(width: int) -> Hit:
-    """A hit of a point, in frames of `width` px; see `LEAST_BOX_PX`."""
-    least = LEAST_BOX_PX * width / 320
+def centre_in_box(frame_width: int) -> Matcher:
+    """Return a matcher: the predicted centre lies in the true box, which is at least `MIN_BOX_PX` wide."""
+    smallest = MIN_BOX_PX * frame_width / 320
 
-    def hit(predicted: Box, truth: Box) -> bool:
+    def matches(predicted: Box, truth: Box) -> bool:
         (x, y), (true_x, true_y) = predicted.centre, truth.centre
-        width, height = max(truth.width, least), max(truth.height, least)
+        width, height = max(truth.width, smallest), max(truth.height, smallest)
         return abs(x - true_x) <= width / 2 and abs(y - true_y) <= height / 2
 
-    return hit
+    return matches
 
 
-def overlaps(predicted: Box, truth: Box) -> bool:
+def iou_at_least_half(predicted: Box, truth: Box) -> bool:
     """Return whether the intersection over union is at least 0.5."""
     return predicted.iou(truth) >= 0.5
 
 
-def count(looks: Sequence[Look], threshold: float, *, target_class: str, hit: Hit | None = None) -> Counts:
-    """Count hits at `threshold`; every true box can be hit once, and what is not `target_class` is a trap."""
-    hits = strays = present = alarms = empty = 0
-    for one in looks:
-        truth = one.boxes_of(target_class)
-        pointed = [peak for peak in one.peaks if peak.score >= threshold]
-        found = sum(_hits(pointed, truth, hit or in_box(one.width)))
-        hits, strays, present = hits + found, strays + len(pointed) - found, present + len(truth)
+def count(
+    predictions: Sequence[FramePrediction],
+    threshold: float,
+    *,
+    target_class: str,
+    matcher: Matcher | None = None,
+) -> Counts:
+    """Count true and false positives at `threshold`. Each true box matches at most one peak.
+
+    Args:
+        matcher: default: `centre_in_box`.
+    """
+    true_positives = false_positives = positives = on_empty = empty_frames = 0
+    for one in predictions:
+        truth, peaks = one.boxes_of(target_class), one.peaks_above(threshold)
+        matched = sum(_match(peaks, truth, matcher or centre_in_box(one.frame_width)))
+        true_positives += matched
+        false_positives += len(peaks) - matched
+        positives += len(truth)
         if not truth:
-            alarms, empty = alarms + len(pointed), empty + 1
-    return Counts(hits, strays, present, alarms, empty)
+            on_empty += len(peaks)
+            empty_frames += 1
+    return Counts(true_positives, false_positives, positives, on_empty, empty_frames)
 
 
-def score(looks: Sequence[Look], threshold: float, *, target_class: str, hit: Hit | None = None) -> Scores:
-    """What `count` counts, as shares."""
-    counts = count(looks, threshold, target_class=target_class, hit=hit)
+def score(
+    predictions: Sequence[FramePrediction],
+    threshold: float,
+    *,
+    target_class: str,
+    matcher: Matcher | None = None,
+) -> Scores:
+    """Return precision, recall, F1 and the false alarm rate at `threshold`; see `count`."""
+    counts = count(predictions, threshold, target_class=target_class, matcher=matcher)
+    predicted = counts.true_positives + counts.false_positives
     return Scores(
         threshold,
-        counts.hits / max(counts.hits + counts.strays, 1),
-        counts.hits / max(counts.present, 1),
-        2 * counts.hits / max(counts.hits + counts.strays + counts.present, 1),
-        counts.alarms / max(counts.empty, 1),
+        counts.true_positives / max(predicted, 1),
+        counts.true_positives / max(counts.positives, 1),
+        2 * counts.true_positives / max(predicted + counts.positives, 1),
+        counts.false_positives_on_empty / max(counts.empty_frames, 1),
     )
 
 
-def choose_threshold(*views: Sequence[Look], target_class: str, beta: float = BETA) -> float:
-    """The threshold whose F is best on these; of several views, on that view where its F is worst.
+def choose_threshold(*views: Sequence[FramePrediction], target_class: str, beta: float = F_BETA) -> float:
+    """Return the threshold with the best F-beta; of several views the worst one counts.
 
-    beta: F weighs recall beta squared times as much as precision: with less than 1 a false alarm counts more
-    than a thing that was missed (van Rijsbergen 1979, Information Retrieval, ch. 7); 1 gives F1.
+    Args:
+        beta: weight of recall against precision. Below 1 a false positive costs more than a missed object;
+            1 gives F1.
+
+    Source: van Rijsbergen 1979, Information Retrieval, ch. 7.
     """
 
     def worst(threshold: float) -> float:
-        return min(_f(score(looks, threshold, target_class=target_class), beta) for looks in views)
+        return min(_f_beta(score(view, threshold, target_class=target_class), beta) for view in views)
 
     return max(THRESHOLDS, key=worst)
 
 
-def _f(scores: Scores, beta: float) -> float:
-    under = beta**2 * scores.precision + scores.recall
-    return (1 + beta**2) * scores.precision * scores.recall / under if under else 0.0
+def _f_beta(scores: Scores, beta: float) -> float:
+    denominator = beta**2 * scores.precision + scores.recall
+    return (1 + beta**2) * scores.precision * scores.recall / denominator if denominator else 0.0
 
 
-def enlarged(clip: CachedClip, scale: float = LARGER) -> CachedClip:
-    """The clip as if filmed from nearer: its frames and boxes so many times as large."""
+def enlarge(clip: CachedClip, scale: float = ENLARGEMENT) -> CachedClip:
+    """Return the clip with its frames and boxes resized by `scale`."""
     import cv2
 
     frames = [cv2.resize(frame, None, fx=scale, fy=scale) for frame in clip.frames]
@@ -206,55 +252,62 @@ def enlarged(clip: CachedClip, scale: float = LARGER) -> CachedClip:
     return clip._replace(frames=np.stack(frames).reshape(len(frames), *frames[0].shape[:2], -1), boxes=boxes)
 
 
-def average_precision(looks: Sequence[Look], *, target_class: str, hit: Hit | None = None) -> float:
-    """The area under precision over recall, precision made falling (all points, as VOC 2010 counts it)."""
+def average_precision(
+    predictions: Sequence[FramePrediction], *, target_class: str, matcher: Matcher | None = None
+) -> float:
+    """Return the area under the precision-recall curve, interpolated at all points as in VOC 2010."""
     scored: list[tuple[float, bool]] = []
-    present = 0
-    for one in looks:
+    positives = 0
+    for one in predictions:
         truth = one.boxes_of(target_class)
-        present += len(truth)
-        found = _hits(one.peaks, truth, hit or in_box(one.width))
-        scored += zip((peak.score for peak in one.peaks), found, strict=True)
-    right = np.array([good for _, good in sorted(scored, key=lambda pair: -pair[0])], bool)
-    if not present or not len(right):
+        positives += len(truth)
+        matched = _match(one.peaks, truth, matcher or centre_in_box(one.frame_width))
+        scored += zip((peak.score for peak in one.peaks), matched, strict=True)
+    correct = np.array([matched for _, matched in sorted(scored, key=lambda pair: -pair[0])], bool)
+    if not positives or not len(correct):
         return 0.0
-    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-    falling = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(falling[right].sum() / present)
+    precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
+    interpolated = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(interpolated[correct].sum() / positives)
 
 
-def recall_by_frame(looks: Sequence[Look], threshold: float, *, target_class: str) -> list[float]:
-    """Recall at the first, second ... frame the memory sees: the curve that shows evidence accumulating."""
-    last = max((one.seen for one in looks), default=-1)
+def recall_by_frame(
+    predictions: Sequence[FramePrediction], threshold: float, *, target_class: str
+) -> list[float]:
+    """Return the recall at every step of the windows, from the first frame on."""
+    last = max((one.step for one in predictions), default=-1)
     return [
-        score([one for one in looks if one.seen == t], threshold, target_class=target_class).recall
+        score([one for one in predictions if one.step == t], threshold, target_class=target_class).recall
         for t in range(last + 1)
     ]
 
 
-def frames_to_first(looks: Sequence[Look], threshold: float, *, target_class: str) -> list[float]:
-    """For every window whose first frame shows the target: frames seen when it was first hit, infinity where
-    it never was.
+def frames_to_first_detection(
+    predictions: Sequence[FramePrediction], threshold: float, *, target_class: str
+) -> list[float]:
+    """Return, for every window whose first frame shows a target, the frames until its first detection.
+
+    Infinity stands for a window without a detection.
     """
-    firsts: list[float] = []
+    frames: list[float] = []
     waiting = False
-    for one in looks:
-        if one.seen == 0:
-            firsts += [math.inf] * waiting
-            waiting = bool(one.boxes_of(target_class))
-        pointed = [peak for peak in one.peaks if peak.score >= threshold]
-        if waiting and any(_hits(pointed, one.boxes_of(target_class), in_box(one.width))):
-            firsts.append(one.seen + 1)
+    for one in predictions:
+        truth = one.boxes_of(target_class)
+        if one.step == 0:
+            frames += [math.inf] * waiting
+            waiting = bool(truth)
+        if waiting and any(_match(one.peaks_above(threshold), truth, centre_in_box(one.frame_width))):
+            frames.append(one.step + 1)
             waiting = False
-    return firsts + [math.inf] * waiting
+    return frames + [math.inf] * waiting
 
 
-def _hits(pointed: Sequence[Peak], truth: Sequence[Box], hit: Hit) -> list[bool]:
-    """Which of the peaks hit a box that no hotter one has hit."""
-    left, found = list(truth), []
-    for peak in pointed:
-        box = next((box for box in left if hit(peak.box, box)), None)
-        found.append(box is not None)
+def _match(peaks: Sequence[Peak], truth: Sequence[Box], matcher: Matcher) -> list[bool]:
+    """Return for every peak whether it matches a true box that no peak before it matches."""
+    free, matched = list(truth), []
+    for peak in peaks:
+        box = next((box for box in free if matcher(peak.box, box)), None)
+        matched.append(box is not None)
         if box is not None:
-            left.remove(box)
-    return found
+            free.remove(box)
+    return matched

@@ -1,4 +1,4 @@
-"""Where the heat is highest: the places a network points at, refined below the cell."""
+"""Peaks of a heat map, refined below the size of a cell."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from canton.track.boxes import Box
 Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.int64]
 
-FLOOR = 1e-3
-"""Heat below this is taken for this: the logarithm of almost nothing is all noise."""
-LARGEST = 1e4
-"""Sizes are cut off here (px), so that a network gone astray cannot name an infinite box."""
+MIN_SCORE = 1e-3
+"""Scores are clipped from below to this value, because the logarithm of a smaller score is mostly noise."""
+MAX_SIDE_PX = 1e4
+"""Largest width and height of a box."""
 
 
 class Peak(NamedTuple):
@@ -26,7 +26,7 @@ class Peak(NamedTuple):
 
     Args:
         box: the box centred on it, in px of the frame.
-        score: its heat, in [0, 1].
+        score: its value in the heat map, in [0, 1].
     """
 
     box: Box
@@ -34,116 +34,124 @@ class Peak(NamedTuple):
 
 
 def find_peaks(
-    heat: Tensor,
+    heatmap: Tensor,
     *,
     stride: float,
     offset: float,
     threshold: float = 0.5,
-    most: int = 20,
+    max_peaks: int = 20,
     sizes: Tensor | None = None,
     radius: int = 2,
 ) -> list[Peak]:
-    """The local maxima of a heat map, the hottest first.
+    """Return the local maxima of a heat map, highest score first.
 
-    A cell is one if it reaches `threshold` and none hotter lies within `radius` cells of it in x and in y; of
-    several equal ones so close together one stays. Its place is refined by a parabola through the logarithm
-    of the heat, which is exact for a Gaussian spot.
+    A cell is a local maximum if its score reaches `threshold` and no cell within `radius` in x and y is
+    higher. Of equal cells within `radius` one is returned. A parabola through the logarithm of the scores
+    refines the position, which is exact for a Gaussian.
 
-    heat: (h, w), in [0, 1]; a Tensor of any kind, on any device. stride: px from one cell to the next.
-    offset: px from the frame's left edge, and from its upper, to the centre of cell (0, 0). most: how many at
-    most. sizes: (2, h, w), width and height in px; without it every peak is a square of two cells.
+    Args:
+        heatmap: (h, w), in [0, 1].
+        stride: px from one cell to the next.
+        offset: px from the left (upper) edge of the frame to the centre of cell (0, 0).
+        threshold: least score, in [0.001, 1].
+        max_peaks: largest number of peaks.
+        sizes: (2, h, w), width and height in px. None: every box is a square of two cells.
+        radius: in cells.
 
-    Raises: ValueError if heat or sizes has another shape, or a number is out of its range.
+    Raises:
+        ValueError: a shape is wrong, or a number is out of range.
     """
-    if heat.ndim != 2:
-        raise ValueError(f"heat has shape {tuple(heat.shape)}: it is (height, width)")
-    _check(heat, threshold, most, sizes, radius)
-    values = _numpy(heat)
-    rows, columns, patches = _maxima(values, threshold, most, radius)
-    return _peaks(rows, columns, np.log(patches.clip(FLOOR)), stride, offset, _at(sizes, rows, columns))
+    if heatmap.ndim != 2:
+        raise ValueError(f"heatmap must have shape (height, width), got {tuple(heatmap.shape)}")
+    _check(heatmap, threshold, max_peaks, sizes, radius)
+    rows, columns, patches = _maxima(_numpy(heatmap), threshold, max_peaks, radius)
+    log_scores = np.log(patches.clip(MIN_SCORE))
+    return _peaks(rows, columns, log_scores, stride, offset, _values_at(sizes, rows, columns))
 
 
-def peaks_of(
+def decode_peaks(
     maps: Tensor,
     *,
     stride: float,
     offset: float,
     threshold: float = 0.5,
-    most: int = 20,
+    max_peaks: int = 20,
     radius: int = 2,
 ) -> list[Peak]:
-    """`find_peaks` for what a tracking network puts out: heat as logits, sizes as logarithms.
+    """Return the peaks of a model's output maps; see `find_peaks`.
 
-    maps: (3 or more, h, w): the logit of the heat, the logarithms of width and height in px; what follows
-    is not looked at.
+    Args:
+        maps: (3 or more, h, w): the logit of the heat map, then the logarithms of width and height in px.
+            Further channels are ignored.
 
-    Raises: ValueError if maps has another shape, or a number is out of its range.
+    Raises:
+        ValueError: a shape is wrong, or a number is out of range.
     """
     if maps.ndim != 3 or maps.shape[0] < 3:
-        raise ValueError(f"maps has shape {tuple(maps.shape)}: it is (3 or more, height, width)")
-    _check(maps[0], threshold, most, None, radius)
-    # Heat is worked out at the peaks alone; and heats that both round to 1 still differ as logits.
-    least = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
-    rows, columns, patches = _maxima(_numpy(maps[0]), least, most, radius)
-    log_heat = -np.logaddexp(0, -patches)
-    log_sizes = _at(maps[1:3], rows, columns)
+        raise ValueError(f"maps must have shape (3 or more, height, width), got {tuple(maps.shape)}")
+    _check(maps[0], threshold, max_peaks, None, radius)
+    # Maxima are searched in the logits: the sigmoid is then taken at the peaks only, and two scores that both
+    # round to 1 still differ.
+    min_logit = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf
+    rows, columns, patches = _maxima(_numpy(maps[0]), min_logit, max_peaks, radius)
+    log_scores = -np.logaddexp(0, -patches)
+    log_sizes = _values_at(maps[1:3], rows, columns)
     return _peaks(
         rows,
         columns,
-        log_heat.clip(math.log(FLOOR)),
+        log_scores.clip(math.log(MIN_SCORE)),
         stride,
         offset,
-        None if log_sizes is None else np.exp(log_sizes.clip(max=math.log(LARGEST))),
+        None if log_sizes is None else np.exp(log_sizes.clip(max=math.log(MAX_SIDE_PX))),
     )
 
 
-def _check(heat: Tensor, threshold: float, most: int, sizes: Tensor | None, radius: int) -> None:
-    if not FLOOR <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}: it lies between {FLOOR} and 1")
-    if most < 1 or radius < 1:
-        raise ValueError(f"most is {most} and radius {radius}: they are whole numbers of at least 1")
-    if sizes is not None and sizes.shape != (2, *heat.shape):
-        raise ValueError(f"sizes has shape {tuple(sizes.shape)}: beside this heat it is {(2, *heat.shape)}")
+def _check(heatmap: Tensor, threshold: float, max_peaks: int, sizes: Tensor | None, radius: int) -> None:
+    if not MIN_SCORE <= threshold <= 1:
+        raise ValueError(f"threshold must be in [{MIN_SCORE}, 1], got {threshold}")
+    if max_peaks < 1 or radius < 1:
+        raise ValueError(f"max_peaks and radius must be >= 1, got {max_peaks} and {radius}")
+    if sizes is not None and sizes.shape != (2, *heatmap.shape):
+        raise ValueError(f"sizes must have shape {(2, *heatmap.shape)}, got {tuple(sizes.shape)}")
 
 
-def _maxima(values: Floats, least: float, most: int, radius: int) -> tuple[Indices, Indices, Floats]:
-    """Rows and columns of the local maxima that reach `least`, the highest first, and the (n, 3, 3) values
-    around each; beyond the border the map is mirrored, so that nothing is refined across it.
+def _maxima(values: Floats, threshold: float, max_peaks: int, radius: int) -> tuple[Indices, Indices, Floats]:
+    """Return rows and columns of the local maxima, highest first, and the (n, 3, 3) patches around them.
 
-    Only cells that reach `least` are compared with their neighbours: they are few, where a maximum over every
-    neighbourhood of the map costs as much as all the rest.
+    The map is mirrored at its border. Only the few cells that reach `threshold` are compared with their
+    neighbours, which is faster than a maximum filter over the whole map.
     """
-    rows, columns = np.nonzero(values >= least)  # not where a value is NaN
-    if not len(rows):  # as in most frames of an empty sky
+    rows, columns = np.nonzero(values >= threshold)  # false for NaN
+    if not len(rows):  # the usual case
         return rows, columns, np.empty((0, 3, 3))
     side = 2 * radius + 1
-    around = sliding_window_view(np.pad(values, radius, constant_values=-np.inf), (side, side))
-    highest = values[rows, columns] >= around[rows, columns].max((1, 2))
-    rows, columns = rows[highest], columns[highest]
+    windows = sliding_window_view(np.pad(values, radius, constant_values=-np.inf), (side, side))
+    is_maximum = values[rows, columns] >= windows[rows, columns].max((1, 2))
+    rows, columns = rows[is_maximum], columns[is_maximum]
     order = np.argsort(-values[rows, columns], kind="stable")
-    chosen = _one_of_equals(rows[order], columns[order], radius, most)
+    chosen = _suppress_equal(rows[order], columns[order], radius, max_peaks)
     rows, columns = rows[order][chosen], columns[order][chosen]
-    near = sliding_window_view(np.pad(values, 1, mode="reflect"), (3, 3))
-    return rows, columns, near[rows, columns].astype(np.float64)
+    patches = sliding_window_view(np.pad(values, 1, mode="reflect"), (3, 3))
+    return rows, columns, patches[rows, columns].astype(np.float64)
 
 
 def _peaks(
-    rows: Indices, columns: Indices, log_heat: Floats, stride: float, offset: float, sizes: Floats | None
+    rows: Indices, columns: Indices, log_scores: Floats, stride: float, offset: float, sizes: Floats | None
 ) -> list[Peak]:
-    """log_heat: (n, 3, 3). sizes: (2, n), px."""
-    dy, dx = _refine(log_heat)
+    """Return the peaks of (n, 3, 3) log scores; sizes: (2, n), in px."""
+    dy, dx = _refine(log_scores)
     sides = np.full((2, len(rows)), 2.0 * stride) if sizes is None else sizes
-    sides = np.nan_to_num(sides, nan=2.0 * stride).clip(1.0, LARGEST)
+    sides = np.nan_to_num(sides, nan=2.0 * stride).clip(1.0, MAX_SIDE_PX)
     centres = np.stack([offset + stride * (columns + dx), offset + stride * (rows + dy)])
     boxes = np.concatenate([centres - sides / 2, sides]).T.tolist()
-    scores = np.exp(log_heat[:, 1, 1]).tolist()
+    scores = np.exp(log_scores[:, 1, 1]).tolist()
     return [Peak(Box(*box), score) for box, score in zip(boxes, scores, strict=True)]
 
 
-def _at(sizes: Tensor | None, rows: Indices, columns: Indices) -> Floats | None:
-    if sizes is None or not len(rows):
+def _values_at(maps: Tensor | None, rows: Indices, columns: Indices) -> Floats | None:
+    if maps is None or not len(rows):
         return None
-    return _numpy(sizes)[:, rows, columns].astype(np.float64)
+    return _numpy(maps)[:, rows, columns].astype(np.float64)
 
 
 def _numpy(values: Tensor) -> Floats:
@@ -151,37 +159,37 @@ def _numpy(values: Tensor) -> Floats:
     return numbers
 
 
-def _one_of_equals(rows: Indices, columns: Indices, radius: int, most: int) -> list[int]:
-    """Places in the list, highest first, of which no two are within `radius`.
+def _suppress_equal(rows: Indices, columns: Indices, radius: int, max_peaks: int) -> list[int]:
+    """Return the indices of maxima of which no two are within `radius`.
 
-    Only equal maxima can be so close: a flat top, which a saturated network makes.
+    Only equal maxima can be that close, as on the flat top of a saturated heat map.
     """
     chosen: list[int] = []
     for k in range(len(rows)):
         near = (abs(rows[k] - rows[i]) <= radius and abs(columns[k] - columns[i]) <= radius for i in chosen)
         if not any(near):
             chosen.append(k)
-        if len(chosen) == most:
+        if len(chosen) == max_peaks:
             break
     return chosen
 
 
-def _refine(log_heat: Floats) -> tuple[Floats, Floats]:
-    """How far, in cells, in y and in x, the top of a parabola lies from each cell: in [-0.5, 0.5].
+def _refine(log_scores: Floats) -> tuple[Floats, Floats]:
+    """Return the distance in y and x, in cells, from each cell to the top of a parabola, in [-0.5, 0.5].
 
-    The three rows (columns) around the cell are averaged first, weighted by their heat, which halves what
-    noise does to a broad spot.
+    The three rows (columns) are averaged, weighted by their score. This halves the effect of noise on a
+    broad peak.
     """
-    weight = np.exp(log_heat)
-    along_y = (log_heat * weight).sum(2) / weight.sum(2)
-    along_x = (log_heat * weight).sum(1) / weight.sum(1)
-    return _top(along_y), _top(along_x)
+    weight = np.exp(log_scores)
+    along_y = (log_scores * weight).sum(2) / weight.sum(2)
+    along_x = (log_scores * weight).sum(1) / weight.sum(1)
+    return _vertex(along_y), _vertex(along_x)
 
 
-def _top(values: Floats) -> Floats:
-    """Of the parabola through (-1, a), (0, b), (1, c); 0 where it has none."""
+def _vertex(values: Floats) -> Floats:
+    """Return the vertex of the parabola through (-1, a), (0, b), (1, c), or 0 if it has no maximum."""
     before, at, after = values.T
-    bend = before - 2 * at + after
-    top = np.divide(before - after, 2 * bend, out=np.zeros_like(bend), where=bend < 0)
-    shift: Floats = top.clip(-0.5, 0.5)
+    curvature = before - 2 * at + after
+    vertex = np.divide(before - after, 2 * curvature, out=np.zeros_like(curvature), where=curvature < 0)
+    shift: Floats = vertex.clip(-0.5, 0.5)
     return shift

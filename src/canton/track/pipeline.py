@@ -1,7 +1,7 @@
-"""A video through a network, frame by frame: what it believes, where it points, which thing is which.
+"""Detection and tracking in a video, frame by frame.
 
-Memory does not grow: a frame is decoded, seen, handed over and forgotten. Decoding runs in a thread of its
-own, a few frames ahead of the network.
+A frame is decoded, processed, passed on and released, so that memory use is constant. A thread decodes a few
+frames ahead of the network.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from canton.track.model import MAPS, TrackModel
-from canton.track.peaks import Peak, peaks_of
-from canton.track.tracker import Tracked, Tracker
-from canton.track.video.preprocess import check_size, shrink, to_picture
+from canton.track.peaks import Peak, decode_peaks
+from canton.track.tracker import Track, Tracker
+from canton.track.video.preprocess import check_frame_size, downscale_factor, to_tensor
 
 if TYPE_CHECKING:
     from canton.track.video.reader import Frame
 
-WEAK = 0.5
-"""Of the threshold: a peak that reaches this much of it may carry a track on."""
+LOW_THRESHOLD = 0.5
+"""Share of the threshold that a peak must reach to continue a track."""
 
 
-class Steps(Protocol):
-    """What watching asks of a network; `TrackModel` has it."""
+class StreamingModel(Protocol):
+    """A model that `track_video` can run, such as `TrackModel`."""
 
     @property
     def stride(self) -> int: ...
@@ -40,162 +40,176 @@ class Steps(Protocol):
     def offset(self) -> float: ...
 
     def step(self, frame: Tensor, state: Any, /) -> tuple[Tensor, Any]:
-        """(B, 3, H, W) in [0, 1] and a state (None: empty) to (B, 3, h, w) maps and the next state."""
+        """Map a frame (B, 3, H, W) in [0, 1] and a state (None: empty) to maps (B, 3, h, w) and a state."""
         ...
 
 
-class Sighting(NamedTuple):
-    """What was seen in one frame.
+class FrameResult(NamedTuple):
+    """The detections and tracks of one frame.
 
-    frame: the frame itself. heat: (h, w) in [0, 1], the belief at every cell. belief: the highest of it.
-    peaks: what reaches the threshold, the hottest first. tracks: what has a number, by number; one of them
-    may be weaker than the threshold. latency_ms: from the decoded frame to here, network and tracking, not
-    the wait in the queue. left_out: how many frames before it, in all, were left out.
+    Args:
+        frame: the frame.
+        heatmap: (h, w) scores in [0, 1], one per cell.
+        max_score: largest score of the heat map.
+        peaks: peaks whose score reaches the threshold, highest score first.
+        tracks: tracks of this frame, by id. A track can continue on a peak below the threshold.
+        latency_ms: processing time of the frame, without decoding and waiting.
+        dropped_frames: frames dropped so far.
     """
 
     frame: Frame
-    heat: NDArray[np.float32]
-    belief: float
+    heatmap: NDArray[np.float32]
+    max_score: float
     peaks: list[Peak]
-    tracks: list[Tracked]
+    tracks: list[Track]
     latency_ms: float
-    left_out: int = 0
+    dropped_frames: int = 0
 
 
-def watch(
-    model: Steps,
+def track_video(
+    model: StreamingModel,
     video: Iterable[Frame],
     *,
     fps: float,
     threshold: float = 0.5,
     width: int | None = None,
-    ahead: int = 4,
+    prefetch: int = 4,
     live: bool = False,
-) -> Generator[Sighting, None, None]:
-    """See every frame of `video`, in order; with `live`, those there is time for. The state of the network
-    goes from frame to frame and starts anew where the video is cut, and so do the tracks.
+) -> Generator[FrameResult, None, None]:
+    """Yield the result of every frame of `video`, in order.
 
-    model: in eval mode, on the processor or a device of its own. video: of `open_video`, or any frames; it
-    is read in another thread and must stay open until this ends. fps: how many frames make a second, for
-    the tracks. threshold: heat that is believed, in [0.01, 1]. width: what is wider is scaled to so many px
-    for the network, None for never; places are in px of the frame all the same. ahead: frames decoded
-    ahead. live: for a camera: where the network is too slow, frames are left out rather than shown late, but
-    the last is always seen.
+    The model's state and the tracks are carried from frame to frame and reset at every cut.
 
-    Raises: ValueError for a number out of range; UserError, with the first frame, if frames are too small for
-    a `TrackModel`; whatever reading `video` raises, after the frames before it.
+    Args:
+        model: a model in eval mode, on any device.
+        video: frames, from `open_video` or any iterable. Another thread iterates over it, so it must stay
+            open until the generator ends.
+        fps: frames per second, for the tracker.
+        threshold: detection threshold, in [0.01, 1].
+        width: resize wider frames to this width in px. None: never. Results are in px of the source frame.
+        prefetch: frames to decode ahead.
+        live: drop frames instead of lagging. The last frame is never dropped.
+
+    Raises:
+        ValueError: an argument is out of range.
+        UserError: at the first frame, if frames are too small for a `TrackModel`.
+        Exception: any error of `video`, after the frames before it.
     """
     if not 0.01 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}: it lies between 0.01 and 1")
-    for name, number in (("ahead", ahead), ("width", 1 if width is None else width)):
+        raise ValueError(f"threshold must be in [0.01, 1], got {threshold}")
+    for name, number in (("prefetch", prefetch), ("width", 1 if width is None else width)):
         if number < 1:
-            raise ValueError(f"{name} is {number}: it is a whole number of at least 1")
+            raise ValueError(f"{name} must be >= 1, got {number}")
     tracker = Tracker(fps, threshold=threshold)
-    return _watch(model, video, tracker, threshold, width, ahead, live)
+    return _results(model, video, tracker, threshold, width, prefetch, live)
 
 
-def _watch(
-    model: Steps,
+def _results(
+    model: StreamingModel,
     video: Iterable[Frame],
     tracker: Tracker,
     threshold: float,
     width: int | None,
-    ahead: int,
+    prefetch: int,
     live: bool,
-) -> Generator[Sighting, None, None]:
+) -> Generator[FrameResult, None, None]:
     device = (
         next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     )
     state, size = None, None
-    with _Ahead(video, 1 if live else ahead, width, drop=live) as frames:  # what waits is late
-        for frame, picture, left_out in frames:
-            begun = time.perf_counter()
-            if size != picture.shape[2:]:
-                size = picture.shape[2:]
+    with _Prefetcher(video, 1 if live else prefetch, width, drop=live) as frames:  # a waiting frame lags
+        for frame, tensor, dropped_frames in frames:
+            start = time.perf_counter()
+            if size != tensor.shape[2:]:
+                size = tensor.shape[2:]
                 if isinstance(model, TrackModel):
-                    check_size(model.architecture, *size)
+                    check_frame_size(model.architecture, *size)
             if frame.cut:
                 state = None
                 tracker.reset()
-            with torch.inference_mode():  # opened anew for every frame: the caller's code runs in between
-                maps, state = model.step(picture.to(device), state)
-                found = peaks_of(
-                    maps[0, :MAPS], stride=model.stride, offset=model.offset, threshold=WEAK * threshold
+            with torch.inference_mode():  # entered per frame: the caller's code runs between frames
+                maps, state = model.step(tensor.to(device), state)
+                peaks = decode_peaks(
+                    maps[0, :MAPS],
+                    stride=model.stride,
+                    offset=model.offset,
+                    threshold=LOW_THRESHOLD * threshold,
                 )
-                heat = maps[0, 0].float().sigmoid().cpu().numpy()
-            scale = shrink(frame.pixels.shape[1], width)
+                heatmap = maps[0, 0].float().sigmoid().cpu().numpy()
+            scale = downscale_factor(frame.pixels.shape[1], width)
             if scale > 1:
-                found = [Peak(peak.box.scaled(scale), peak.score) for peak in found]
-            tracks = tracker.update(found)
-            yield Sighting(
+                peaks = [Peak(peak.box.scaled(scale), peak.score) for peak in peaks]
+            tracks = tracker.update(peaks)
+            yield FrameResult(
                 frame,
-                heat,
-                float(heat.max()),
-                [peak for peak in found if peak.score >= threshold],
+                heatmap,
+                float(heatmap.max()),
+                [peak for peak in peaks if peak.score >= threshold],
                 tracks,
-                (time.perf_counter() - begun) * 1e3,
-                left_out,
+                (time.perf_counter() - start) * 1e3,
+                dropped_frames,
             )
 
 
 _Item = tuple["Frame", Tensor, int]
 
 
-class _Ahead:
-    """Iterates over frames, their pictures and how many frames were left out before them. A thread prepares
-    them: at most `room` of them wait.
+class _Prefetcher:
+    """Iterate over (frame, tensor, frames dropped so far), prepared by a thread.
+
+    At most `capacity` items wait in the queue. With `drop`, a frame is dropped if the queue is full.
     """
 
-    def __init__(self, video: Iterable[Frame], room: int, width: int | None, *, drop: bool) -> None:
+    def __init__(self, video: Iterable[Frame], capacity: int, width: int | None, *, drop: bool) -> None:
         self._video, self._width = video, width
         self._drop = drop
-        self._ready: queue.Queue[_Item | BaseException | None] = queue.Queue(room)
+        self._queue: queue.Queue[_Item | BaseException | None] = queue.Queue(capacity)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="canton-decode", daemon=True)
 
     def __enter__(self) -> Iterator[_Item]:
         self._thread.start()
-        return self._frames()
+        return self._items()
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         with suppress(queue.Empty):
-            while True:  # a reader that waits for room finds it, and then the sign to stop
-                self._ready.get_nowait()
+            while True:  # empty the queue, so that a waiting thread can put its item and see the stop event
+                self._queue.get_nowait()
         self._thread.join()
 
-    def _frames(self) -> Iterator[_Item]:
-        while (item := self._ready.get()) is not None:
+    def _items(self) -> Iterator[_Item]:
+        while (item := self._queue.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
 
     def _read(self) -> None:
-        last: BaseException | None = None
-        missed: _Item | None = None  # the newest of those left out
-        left_out = 0
+        end: BaseException | None = None
+        last_dropped: _Item | None = None
+        dropped_frames = 0
         try:
             for frame in self._video:
-                if missed is not None and missed[0].cut:
+                if last_dropped is not None and last_dropped[0].cut:
                     frame = frame._replace(cut=True)
-                item = (frame, to_picture(frame.pixels, self._width), left_out)
+                item = (frame, to_tensor(frame.pixels, self._width), dropped_frames)
                 if self._put(item, wait=not self._drop):
-                    missed = None
+                    last_dropped = None
                 else:
-                    missed, left_out = item, left_out + 1
+                    last_dropped, dropped_frames = item, dropped_frames + 1
                 if self._stop.is_set():
                     return
-        except BaseException as error:  # it belongs to whoever iterates
-            last = error
-        if missed is not None:  # nothing newer will come: it is not late
-            self._put((*missed[:2], left_out - 1), wait=True)
-        self._put(last, wait=True)
+        except BaseException as error:  # raised again in the thread that iterates
+            end = error
+        if last_dropped is not None:  # no newer frame follows, so it does not lag
+            self._put((*last_dropped[:2], dropped_frames - 1), wait=True)
+        self._put(end, wait=True)
 
     def _put(self, item: _Item | BaseException | None, *, wait: bool) -> bool:
-        """Whether there was room for it. Without `wait` a full queue keeps what it has."""
+        """Put an item into the queue. Return False if the queue is full and `wait` is false."""
         while not self._stop.is_set():
             with suppress(queue.Full):
-                self._ready.put(item, block=wait, timeout=0.1)
+                self._queue.put(item, block=wait, timeout=0.1)
                 return True
             if not wait:
                 return False

@@ -1,26 +1,26 @@
-"""Sightings as text: a JSON line a frame, or the rows of the MOT challenge."""
+"""Results as text: JSON lines and MOT challenge rows."""
 
 from __future__ import annotations
 
 import json
 
-from canton.track.pipeline import Sighting
+from canton.track.pipeline import FrameResult
 
 
-def json_line(sighting: Sighting) -> str:
-    """One frame as one line of JSON.
+def json_line(result: FrameResult) -> str:
+    """Return one frame as a line of JSON.
 
-    frame counts from 0, seconds from the video's start; a box is [x, y, w, h] and a centre [x, y] in px, from
-    the upper left; scores and belief lie in [0, 1]. `tracks` have a number, `peaks` are all that reached the
-    threshold, tracked or not.
+    `frame` counts from 0, and `seconds` is the time since the first frame. A box is [x, y, width, height] and
+    a centre [x, y], in px from the upper left corner. Scores are in [0, 1]. `peaks` holds every peak that
+    reaches the threshold, with or without a track.
     """
-    frame = sighting.frame
+    frame = result.frame
     return json.dumps(
         {
             "frame": frame.index,
             "seconds": round(frame.seconds, 4),
             "cut": frame.cut,
-            "belief": round(sighting.belief, 4),
+            "max_score": round(result.max_score, 4),
             "tracks": [
                 {
                     "id": track.id,
@@ -29,7 +29,7 @@ def json_line(sighting: Sighting) -> str:
                     "score": round(track.score, 4),
                     "age": track.age,
                 }
-                for track in sighting.tracks
+                for track in result.tracks
             ],
             "peaks": [
                 {
@@ -37,23 +37,23 @@ def json_line(sighting: Sighting) -> str:
                     "size": _rounded((peak.box.width, peak.box.height)),
                     "score": round(peak.score, 4),
                 }
-                for peak in sighting.peaks
+                for peak in result.peaks
             ],
-            "latency_ms": round(sighting.latency_ms, 3),
+            "latency_ms": round(result.latency_ms, 3),
         },
         separators=(",", ":"),
     )
 
 
-def mot_rows(sighting: Sighting) -> list[str]:
+def mot_rows(result: FrameResult) -> list[str]:
     """Return one MOT row a track: frame (from 1), id, x, y, width, height (px), score, -1, -1, -1.
 
     Source: Leal-Taixé et al. 2015, arXiv:1504.01942 (MOTChallenge).
     """
     return [
-        f"{sighting.frame.index + 1},{track.id},{box.x:.2f},{box.y:.2f},{box.width:.2f},{box.height:.2f},"
+        f"{result.frame.index + 1},{track.id},{box.x:.2f},{box.y:.2f},{box.width:.2f},{box.height:.2f},"
         f"{track.score:.4f},-1,-1,-1"
-        for track in sighting.tracks
+        for track in result.tracks
         for box in (track.box,)
     ]
 

@@ -16,7 +16,7 @@ from canton.io.atomic import check_writable
 from canton.track.checkpoint import ModelFile, check_replaceable, load_model, save_model
 from canton.track.data.batches import Batch, Batches, ahead, to_model
 from canton.track.data.frame_cache import CachedClip
-from canton.track.metrics import choose_threshold, enlarged, look, recall_by_frame, score
+from canton.track.metrics import choose_threshold, enlarge, predict_windows, recall_by_frame, score
 from canton.track.model import Architecture, State, TrackModel
 from canton.track.surgery import add_early_memory
 from canton.track.targets import track_loss
@@ -186,14 +186,14 @@ def window_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Te
 
 def measure(model: TrackModel, clips: Sequence[CachedClip], *, target_class: str) -> dict[str, Any]:
     """Return `threshold`, chosen on held-out clips, and `held_out`, the scores there, for a model file."""
-    looks, nearer = look(model, clips), look(model, map(enlarged, clips), every=2)
-    threshold = choose_threshold(looks, nearer, target_class=target_class)
-    scores = score(looks, threshold, target_class=target_class)
-    recall = recall_by_frame(looks, threshold, target_class=target_class)
+    predictions, nearer = predict_windows(model, clips), predict_windows(model, map(enlarge, clips), every=2)
+    threshold = choose_threshold(predictions, nearer, target_class=target_class)
+    scores = score(predictions, threshold, target_class=target_class)
+    recall = recall_by_frame(predictions, threshold, target_class=target_class)
     held_out = {
         **{name: round(value, 4) for name, value in scores._asdict().items()},
         "recall_by_frame": [round(value, 4) for value in recall],
-        "frames": len(looks),
+        "frames": len(predictions),
     }
     return {"threshold": threshold, "held_out": held_out}
 

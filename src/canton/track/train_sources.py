@@ -12,7 +12,7 @@ from canton.errors import UserError
 from canton.track.data.augment import Window, sample_window
 from canton.track.data.dataset import Footage
 from canton.track.data.frame_cache import CachedClip, cache_frames, clip_problems
-from canton.track.metrics import WINDOW, too_short
+from canton.track.metrics import WINDOW, clips_too_short
 from canton.track.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FootageSource:
                 f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, but a window "
                 f"needs {steps} (frames_per_step * tbptt_chunks)"
             )
-        short = too_short(self.val)
+        short = clips_too_short(self.val)
         if len(short) == len(self.val):
             raise UserError(
                 f"{folder}: no val clip has {WINDOW} frames at {fps:g} a second, the least that the model is "

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from canton.track.pipeline import Sighting
-from canton.track.render.overlay import colour_of
+from canton.track.pipeline import FrameResult
+from canton.track.render.overlay import track_colour
 
 LANES = 8
 """Tracks that get a line of their own: those seen longest."""
@@ -32,13 +32,13 @@ class Moment(NamedTuple):
     cut: bool
 
 
-def moment(sighting: Sighting) -> Moment:
-    """What the timeline keeps of a sighting."""
-    frame = sighting.frame
+def moment(result: FrameResult) -> Moment:
+    """What the timeline keeps of a result."""
+    frame = result.frame
     return Moment(
         frame.seconds,
-        sighting.belief,
-        tuple(track.id for track in sighting.tracks),
+        result.max_score,
+        tuple(track.id for track in result.tracks),
         frame.cut and frame.index > 0,
     )
 
@@ -90,7 +90,7 @@ def _lanes(moments: Sequence[Moment], last: float) -> str:
     longest = sorted(seen, key=lambda number: -len(seen[number]))[:LANES]
     rows = []
     for number in sorted(longest):
-        colour = "#{:02x}{:02x}{:02x}".format(*colour_of(number))
+        colour = "#{:02x}{:02x}{:02x}".format(*track_colour(number))
         bars = []
         for start, stop in _stretches(seen[number]):
             begin = moments[start].seconds

@@ -111,7 +111,7 @@ def track_tab(shelf: Shelf[TrackModel], jobs: Jobs, *, within: Path, kept: Path)
             chosen = seed_of(seed)
             what = "" if upload else f"scene {chosen} · "
             frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
-            what += _advice(name, SCENES[sort] != "thermal" if video is None else video.coloured)
+            what += _advice(name, SCENES[sort] != "thermal" if video is None else video.has_colour)
             halted = jobs.start(f"watch {visitor(request)}")
             yield {
                 live: gr.update(value='<span class="empty">Looking…</span>', visible=True),

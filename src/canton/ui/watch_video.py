@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from canton.errors import require
 from canton.track.model import TrackModel
-from canton.track.pipeline import watch
-from canton.track.render.overlay import Painter, Picture
+from canton.track.pipeline import track_video
+from canton.track.render.overlay import OverlayRenderer, Picture
 from canton.track.serialize import json_line
 from canton.track.synthetic import make_scene
-from canton.track.video.preprocess import shrink
+from canton.track.video.preprocess import downscale_factor
 from canton.track.video.reader import Frame
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 from canton.training.model_file import ModelFile
 from canton.ui.timeline import Moment, draw, moment
 from canton.ui.uploads import FRAMES
@@ -74,7 +74,7 @@ def screen(
     moments: list[Moment] = []
     latencies: list[float] = []
     film, transcript = folder / "seen.mp4", folder / "seen.jsonl"
-    painter = recorder = None
+    renderer = writer = None
     picture: Picture | None = None
     shown_at = -math.inf
 
@@ -90,30 +90,30 @@ def screen(
             transcript if done and moments else None,
         )
 
-    sightings = watch(network, islice(frames, FRAMES), fps=fps, threshold=threshold, width=most)
-    with closing(sightings), transcript.open("w", encoding="utf-8") as lines:
+    results = track_video(network, islice(frames, FRAMES), fps=fps, threshold=threshold, width=most)
+    with closing(results), transcript.open("w", encoding="utf-8") as lines:
         try:
-            for sighting in sightings:
-                if painter is None or recorder is None:
-                    height, width = sighting.frame.pixels.shape[:2]
-                    scale = shrink(width, most)
-                    painter = Painter(
+            for result in results:
+                if renderer is None or writer is None:
+                    height, width = result.frame.pixels.shape[:2]
+                    scale = downscale_factor(width, most)
+                    renderer = OverlayRenderer(
                         width, height, stride=network.stride * scale, offset=network.offset * scale, fps=fps
                     )
-                    recorder = Recorder(film, painter.width, painter.height, fps)
-                picture = painter.draw(sighting)
-                recorder.write(picture, sighting.frame.seconds)
-                lines.write(json_line(sighting) + "\n")
-                moments.append(moment(sighting))
-                latencies.append(sighting.latency_ms)
+                    writer = VideoWriter(film, renderer.width, renderer.height, fps)
+                picture = renderer.draw(result)
+                writer.write(picture, result.frame.seconds)
+                lines.write(json_line(result) + "\n")
+                moments.append(moment(result))
+                latencies.append(result.latency_ms)
                 if stop.is_set():
                     break
                 if time.monotonic() - shown_at >= SHOW_SECONDS:
                     shown_at = time.monotonic()
                     yield shown(done=False)
         finally:
-            if recorder is not None:
-                recorder.close()
+            if writer is not None:
+                writer.close()
     yield shown(done=True)
 
 

@@ -19,7 +19,7 @@ from canton.cli.console.training_bar import clock, sparkline
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from canton.track.pipeline import Sighting
+    from canton.track.pipeline import FrameResult
 
 RECENT = 300
 """Frames that figures of the moment are taken from."""
@@ -60,24 +60,24 @@ class Screen:
         if self._moving:
             self._window.stop()
 
-    def show(self, sighting: Sighting) -> None:
+    def show(self, result: FrameResult) -> None:
         """Take note of a frame; draw at most ten times a second, write at most a line in five."""
         now = time.perf_counter()
         self.frames += 1
         if self.frames == 1:
             self._begun = now  # what came before was set-up
-        self._highest = max([self._highest, *(track.id for track in sighting.tracks)])
-        self._left_out = sighting.left_out
-        self._latencies.append(sighting.latency_ms)
-        self._beliefs.append(sighting.belief)
+        self._highest = max([self._highest, *(track.id for track in result.tracks)])
+        self._left_out = result.dropped_frames
+        self._latencies.append(result.latency_ms)
+        self._beliefs.append(result.max_score)
         self._moments.append(now)
         if now - self._shown < (0.1 if self._moving else 1.0 if self._full else 5.0):
             return
         self._shown = now
         if not self._moving:
-            self.console.print(self._line(sighting), soft_wrap=True)
+            self.console.print(self._line(result), soft_wrap=True)
         else:
-            self._window.update(self._readout(sighting) if self._full else self._bar(), refresh=True)
+            self._window.update(self._readout(result) if self._full else self._bar(), refresh=True)
 
     def summary(self, written: list[str]) -> str:
         """One line on all of it."""
@@ -106,11 +106,11 @@ class Screen:
             f"(95 % under {slow:.1f}){left_out}"
         )
 
-    def _line(self, sighting: Sighting) -> str:
+    def _line(self, result: FrameResult) -> str:
         share = f"{self.frames / self._total:4.0%}  " if self._total else ""
-        ids = ", ".join(str(track.id) for track in sighting.tracks) or "none"
+        ids = ", ".join(str(track.id) for track in result.tracks) or "none"
         return (
-            f"{share}frame {sighting.frame.index:,}  belief {sighting.belief:.2f}  tracks {ids}  "
+            f"{share}frame {result.frame.index:,}  belief {result.max_score:.2f}  tracks {ids}  "
             f"{self._figures()}"
         )
 
@@ -130,12 +130,12 @@ class Screen:
             grid.add_row(f"{self.frames:,} frames", "", figures)
         return grid
 
-    def _readout(self, sighting: Sighting) -> RenderableType:
+    def _readout(self, result: FrameResult) -> RenderableType:
         belief = Table.grid(expand=True, padding=(0, 1))
         belief.add_column(no_wrap=True, width=12)
         belief.add_column(ratio=1)
         belief.add_column(no_wrap=True, width=6, justify="right")
-        level = sighting.belief
+        level = result.max_score
         colour = "bright_red" if level >= 0.8 else "yellow" if level >= 0.5 else "bright_black"
         belief.add_row("belief", Bar(1.0, 0.0, level, color=colour), f"{level:.2f}")
         history = sparkline([0.0, *self._beliefs, 1.0])[1:-1]  # drawn between 0 and 1
@@ -144,7 +144,7 @@ class Screen:
         tracks = Table(expand=True, box=None, header_style="dim", padding=(0, 1))
         for name in ("track", "x", "y", "w", "h", "score", "frames seen"):
             tracks.add_column(name, justify="right")
-        for track in sighting.tracks[:ROWS]:
+        for track in result.tracks[:ROWS]:
             x, y = track.box.centre
             tracks.add_row(
                 f"[bold]{track.id}[/]",
@@ -152,10 +152,10 @@ class Screen:
                 f"{track.score:.2f}",
                 f"{track.age:,}",
             )
-        for _ in range(ROWS - len(sighting.tracks)):  # the panel keeps its height
+        for _ in range(ROWS - len(result.tracks)):  # the panel keeps its height
             tracks.add_row()
-        seconds = sighting.frame.seconds
-        below = Text(f"{clock(seconds)} · frame {sighting.frame.index:,} · {self._figures()}", style="cyan")
+        seconds = result.frame.seconds
+        below = Text(f"{clock(seconds)} · frame {result.frame.index:,} · {self._figures()}", style="cyan")
         # Text, not markup: a file may be called [red].mp4
         return Panel(Group(belief, tracks, below), title=Text(self._name), title_align="left")
 

@@ -34,7 +34,7 @@ def evaluate(
         float | None, typer.Option(help="Heat that is believed; none: the model's own.")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second; none: as the model learned.")] = None,
-    every: Annotated[int, typer.Option(help="Look at one of so many windows of 12 frames.")] = 1,
+    every: Annotated[int, typer.Option(help="Evaluate every N-th window of 12 frames.")] = 1,
     json: Annotated[
         Path | None, typer.Option(help="Write all figures to this file; -: to standard output.")
     ] = None,
@@ -92,9 +92,9 @@ def evaluate(
         with atomic_write(json) as file:
             file.write(json_module.dumps(figures, indent=1).encode())
     if plot is not None:
-        from canton.track.render.plots import draw_recall
+        from canton.track.render.plots import plot_recall
 
-        draw_recall(plot, {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}, rate)
+        plot_recall(plot, {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}, rate)
 
 
 def _light(clips: Footage) -> str:
@@ -108,7 +108,7 @@ def _light(clips: Footage) -> str:
     fitting = set()
     for clip in clips:
         with open_video(clip.path) as video:
-            fitting.add(light(coloured=video.coloured))
+            fitting.add(light(coloured=video.has_colour))
     if len(fitting) > 1:
         raise UserError(
             "some of the clips have colours and some have none, and a model ships for each: name one "

@@ -14,9 +14,9 @@ from canton.cli.models import VISIBLE, light, load_shipped, model_and, open_mode
 from canton.errors import UserError
 
 if TYPE_CHECKING:
-    from canton.track.pipeline import Sighting
-    from canton.track.render.overlay import Painter
-    from canton.track.video.writer import Recorder
+    from canton.track.pipeline import FrameResult
+    from canton.track.render.overlay import OverlayRenderer
+    from canton.track.video.writer import VideoWriter
 
 USUAL_FPS = 30.0
 """Frames a second of a video that does not say."""
@@ -61,8 +61,8 @@ def watch(
     from canton.cli.console.live_view import Screen
     from canton.cli.outputs import check_outputs
     from canton.track.checkpoint import load_model
-    from canton.track.pipeline import watch
-    from canton.track.video.preprocess import shrink
+    from canton.track.pipeline import track_video
+    from canton.track.video.preprocess import downscale_factor
     from canton.track.video.reader import open_video
     from canton.training.signals import stop_signals
 
@@ -77,22 +77,24 @@ def watch(
     check_outputs({"out": out, "json": json, "csv": csv}, inputs=inputs)
     made = open_model(model, VISIBLE, load_model) if model else None
     with open_video(source, fps=fps) as video, ExitStack() as after:
-        fitting = light(coloured=video.coloured)
+        fitting = light(coloured=video.has_colour)
         made = made or load_shipped(fitting, load_model)
         network, believed = made.model, threshold or float(made.header.get("threshold", 0.5))
         most = int(made.header.get("training", {}).get("width", 0)) if width is None else width
         rate = min(fps or USUAL_FPS, video.fps or USUAL_FPS) if fps else video.fps or USUAL_FPS
         writers = [_text(after, json, "json"), _text(after, csv, "csv")]
-        scale = shrink(video.width, most)
+        scale = downscale_factor(video.width, most)
         picture = after.enter_context(_Picture(out, network.stride * scale, network.offset * scale, rate))
         screen = after.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
         stop = after.enter_context(stop_signals())
-        sightings = watch(network, video, fps=rate, threshold=believed, width=most or None, live=video.live)
-        for sighting in after.enter_context(closing(sightings)):
-            picture.write(sighting)  # first: it may refuse, and an earlier file of lines is then still there
+        results = track_video(
+            network, video, fps=rate, threshold=believed, width=most or None, live=video.live
+        )
+        for result in after.enter_context(closing(results)):
+            picture.write(result)  # first: it may refuse, and an earlier file of lines is then still there
             for write in writers:
-                write(sighting)
-            screen.show(sighting)
+                write(result)
+            screen.show(result)
             if stop.is_set():
                 break
     written = [str(path) for path in (out, json, csv) if path is not None and str(path) != "-"]
@@ -106,17 +108,17 @@ def watch(
     return 0
 
 
-def _text(after: ExitStack, path: Path | None, kind: str) -> Callable[[Sighting], None]:
-    """What writes a sighting as text, to a file or to standard output."""
+def _text(after: ExitStack, path: Path | None, kind: str) -> Callable[[FrameResult], None]:
+    """What writes a result as text, to a file or to standard output."""
     from canton.cli.line_writer import Lines
     from canton.track.serialize import json_line, mot_rows
 
     if path is None:
-        return lambda sighting: None
+        return lambda result: None
     file = None if str(path) == "-" else after.enter_context(Lines(path))
 
-    def write(sighting: Sighting) -> None:
-        lines = [json_line(sighting)] if kind == "json" else mot_rows(sighting)
+    def write(result: FrameResult) -> None:
+        lines = [json_line(result)] if kind == "json" else mot_rows(result)
         if file is not None:
             file.write(lines)
             return
@@ -131,8 +133,8 @@ class _Picture:
 
     def __init__(self, path: Path | None, stride: float, offset: float, fps: float) -> None:
         self._path, self._stride, self._offset, self._fps = path, stride, offset, fps
-        self._painter: Painter | None = None
-        self._recorder: Recorder | None = None
+        self._renderer: OverlayRenderer | None = None
+        self._writer: VideoWriter | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> _Picture:
@@ -141,19 +143,21 @@ class _Picture:
     def __exit__(self, *error: object) -> bool | None:
         return self._open.__exit__(*error)  # type: ignore[arg-type]
 
-    def write(self, sighting: Sighting) -> None:
+    def write(self, result: FrameResult) -> None:
         if self._path is None:
             return
-        if self._painter is None or self._recorder is None:
-            from canton.track.render.overlay import Painter
-            from canton.track.video.writer import MOST_FPS, Recorder
+        if self._renderer is None or self._writer is None:
+            from canton.track.render.overlay import OverlayRenderer
+            from canton.track.video.writer import MAX_FPS, VideoWriter
 
-            height, width, _ = sighting.frame.pixels.shape
-            self._painter = Painter(width, height, stride=self._stride, offset=self._offset, fps=self._fps)
-            self._recorder = self._open.enter_context(
-                Recorder(self._path, self._painter.width, self._painter.height, min(self._fps, MOST_FPS))
+            height, width, _ = result.frame.pixels.shape
+            self._renderer = OverlayRenderer(
+                width, height, stride=self._stride, offset=self._offset, fps=self._fps
             )
-        self._recorder.write(self._painter.draw(sighting), sighting.frame.seconds)
+            self._writer = self._open.enter_context(
+                VideoWriter(self._path, self._renderer.width, self._renderer.height, min(self._fps, MAX_FPS))
+            )
+        self._writer.write(self._renderer.draw(result), result.frame.seconds)
 
 
 def _total(frames: int | None, fps: float | None, rate: float) -> int | None:

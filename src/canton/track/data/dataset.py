@@ -16,7 +16,7 @@ from typing import overload
 from canton.errors import UserError
 from canton.track.boxes import Box
 from canton.track.data.labels import ClipLabels, read_coco, read_labels, read_mot, with_splits
-from canton.track.video.ffmpeg import FILMS, PICTURES
+from canton.track.video.ffmpeg import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from canton.track.video.reader import Frame, open_video
 
 
@@ -92,7 +92,7 @@ class Footage(Sequence[Clip]):
     """The annotated clips of a folder, by name.
 
     The folder holds the videos (in it or in its folder clips/; a folder of pictures is a video too, a film
-    has one of the endings `canton.track.video.ffmpeg.FILMS`) and their labels in one of three forms:
+    has one of the endings `canton.track.video.ffmpeg.VIDEO_SUFFIXES`) and their labels in one of three forms:
     labels.csv, labels.json as COCO has it for video, or CLIP/gt/gt.txt beside the pictures CLIP/img1/
     or the film CLIP.mp4, as the MOT challenge has it; beside each of them splits.csv, if you like. See
     `canton.track.data.labels`.
@@ -137,7 +137,7 @@ class Footage(Sequence[Clip]):
         if missing:
             raise UserError(
                 f"{self.directory} has no video of {len(missing)} of {len(chosen)} clips, such as "
-                f"{missing[0]} ({', '.join(FILMS)}, or a folder of pictures, there or in clips/)"
+                f"{missing[0]} ({', '.join(VIDEO_SUFFIXES)}, or a folder of pictures, there or in clips/)"
             )
         self._clips = [
             Clip(clip.name, videos[clip.name], clip.kind, clip.modality, clip.split, *_by_frame(clip))
@@ -204,14 +204,14 @@ def _videos_in(folder: Path) -> dict[str, Path]:
                         found.setdefault(path.name, pictures)
                     elif _holds_pictures(path):
                         found.setdefault(path.name, path)
-                elif path.suffix.lower() in FILMS:
+                elif path.suffix.lower() in VIDEO_SUFFIXES:
                     found.setdefault(path.stem, path)
     return found
 
 
 def _holds_pictures(folder: Path) -> bool:
     try:
-        return any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+        return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
     except OSError:  # not for us to read
         return False
 
@@ -219,7 +219,7 @@ def _holds_pictures(folder: Path) -> bool:
 def _preference(path: Path) -> tuple[int, Path]:
     """Of several videos with one name the first is meant: a folder of pictures, or by its ending."""
     ending = path.suffix.lower()
-    return (FILMS.index(ending) if ending in FILMS and not path.is_dir() else -1), path
+    return (VIDEO_SUFFIXES.index(ending) if ending in VIDEO_SUFFIXES and not path.is_dir() else -1), path
 
 
 def _by_frame(clip: ClipLabels) -> tuple[dict[int, tuple[Box, ...]], dict[int, tuple[str, ...]]]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from canton.io.atomic import atomic_write
 from canton.track.boxes import Box
-from canton.track.video.ffmpeg import pictures_in
-from canton.track.video.preprocess import narrowed
+from canton.track.video.ffmpeg import image_files
+from canton.track.video.preprocess import downscale
 from canton.track.video.reader import open_video
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
     pictures, index, cuts = [], [], []
     with open_video(clip.path, fps=fps) as video:
         for frame in video:
-            pictures.append(narrowed(frame.pixels, width))
+            pictures.append(downscale(frame.pixels, width))
             index.append(frame.index)
             cuts.append(frame.cut)
     frames = np.stack(pictures)
@@ -120,7 +120,7 @@ def _key(path: Path, fps: float, width: int) -> str:
 def _version(path: Path) -> str:
     """Another one for a film, or a picture of a folder, that was written anew; a folder's own time stays."""
     if path.is_dir():
-        return " ".join(f"{picture.name}/{_version(picture)}" for picture in pictures_in(path))
+        return " ".join(f"{picture.name}/{_version(picture)}" for picture in image_files(path))
     if not path.exists():
         return "missing"  # a link to nowhere, of which reading tells
     status = path.stat()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from canton.errors import require
 from canton.track.boxes import LabelledBox
 from canton.track.data.frame_cache import CachedClip
-from canton.track.metrics import to_frames
+from canton.track.metrics import frames_to_tensor
 from canton.track.model import TrackModel
 from canton.track.targets import make_target
 
@@ -29,7 +29,7 @@ def draw_figure(model: TrackModel, clip: CachedClip, *, frames: int = 8, scale: 
     cv2 = require("cv2", extra="track")
     pictures = np.array(clip.frames[:frames])
     with torch.inference_mode():
-        maps, _ = model(to_frames(pictures[:, None]))
+        maps, _ = model(frames_to_tensor(pictures[:, None]))
     heat = maps[:, 0, 0].sigmoid().numpy()
     named = [list(map(LabelledBox, clip.kinds_at(t), clip.boxes[t])) for t in range(len(pictures))]
     network = model.architecture.for_target(clip.kind)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from canton.errors import require
 from canton.track.boxes import Box
-from canton.track.pipeline import Sighting
-from canton.track.tracker import Tracked
+from canton.track.pipeline import FrameResult
+from canton.track.tracker import Track
 
 if TYPE_CHECKING:
     import cv2
@@ -38,48 +38,48 @@ Picture = NDArray[np.uint8]
 Point = tuple[float, float]
 
 
-def magnification(width: int) -> int:
+def upscale_factor(width: int) -> int:
     """How many times larger a video of this width is drawn: 320 -> 3, 640 -> 2, 1280 -> 1."""
     return max(1, math.ceil(WIDE / width))
 
 
-class Painter:
-    """Draws sightings, one after the other; it remembers the trails, and no more of them than is shown.
+class OverlayRenderer:
+    """Draws results, one after the other; it remembers the trails, and no more of them than is shown.
 
     width, height: of the video's frames, px. stride, offset: of the network, where a cell of heat lies in the
     frame. fps: frames a second, for the length of the trails.
     """
 
     def __init__(self, width: int, height: int, *, stride: float, offset: float, fps: float) -> None:
-        self.scale = magnification(width)
+        self.scale = upscale_factor(width)
         self.width, self.height = width * self.scale, height * self.scale
         self._stride, self._offset = stride, offset
         self._length = max(2, round(TRAIL_SECONDS * fps))
         self._trails: dict[int, deque[tuple[int, Point]]] = {}
         self._clock = 0
 
-    def draw(self, sighting: Sighting) -> Picture:
+    def draw(self, result: FrameResult) -> Picture:
         """The frame with everything on it, (height, width, 3) uint8 RGB; the frame itself stays as it is."""
         self._clock += 1
-        self._follow(sighting)
+        self._follow(result)
         size = (self.width, self.height)
-        picture = np.asarray(cv2.resize(sighting.frame.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-        self._glow(picture, sighting.heat)
-        boxes = {track.id: track.box for track in sighting.tracks}
+        picture = np.asarray(cv2.resize(result.frame.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        self._glow(picture, result.heatmap)
+        boxes = {track.id: track.box for track in result.tracks}
         for number, trail in self._trails.items():
             self._trail(picture, number, trail, boxes.get(number))
-        for track in sighting.tracks:
+        for track in result.tracks:
             self._corners(picture, track)
-        for track in sighting.tracks:  # over every box
+        for track in result.tracks:  # over every box
             self._label(picture, track)
-        self._untracked(picture, sighting)
-        self._footer(picture, sighting)
+        self._untracked(picture, result)
+        self._footer(picture, result)
         return picture
 
-    def _follow(self, sighting: Sighting) -> None:
-        if sighting.frame.cut:
+    def _follow(self, result: FrameResult) -> None:
+        if result.frame.cut:
             self._trails.clear()
-        for track in sighting.tracks:
+        for track in result.tracks:
             trail = self._trails.setdefault(track.id, deque(maxlen=self._length))
             trail.append((self._clock, self._place(track.box.centre)))
         for trail in self._trails.values():
@@ -114,7 +114,7 @@ class Painter:
         """Thin and dark where it is old; straight over the frames in which the thing was not seen. It ends at
         the box, so that it does not cover the thing.
         """
-        colour = colour_of(number)
+        colour = track_colour(number)
         for (_, start), (when, end) in pairwise(trail):
             if box is not None:
                 if self._inside(start, box):
@@ -136,7 +136,7 @@ class Painter:
     def _line(self) -> int:
         return max(1, round(self.width / 480))
 
-    def _corners(self, picture: Picture, track: Tracked) -> None:
+    def _corners(self, picture: Picture, track: Track) -> None:
         x1, y1, x2, y2 = track.box.xyxy
         (left, top), (right, bottom) = self._place((x1, y1)), self._place((x2, y2))
         air = 2.0 * self._line
@@ -150,9 +150,9 @@ class Painter:
             for y, up in ((top, 1), (bottom, -1))
         ]
         cv2.polylines(picture, lines, False, INK, self._line + 2, cv2.LINE_AA, SHIFT)
-        cv2.polylines(picture, lines, False, colour_of(track.id), self._line, cv2.LINE_AA, SHIFT)
+        cv2.polylines(picture, lines, False, track_colour(track.id), self._line, cv2.LINE_AA, SHIFT)
 
-    def _label(self, picture: Picture, track: Tracked) -> None:
+    def _label(self, picture: Picture, track: Track) -> None:
         """Above the box; below it where there is no room."""
         words = f"{track.id}  {track.score:.2f}"
         wide, high = self._extent(words)
@@ -163,22 +163,22 @@ class Painter:
         left = int(min(max(x - 2 * self._line, 2), self.width - wide - 2))
         top = int(above if above >= 2 else min(bottom + gap, self.height - high - 2))
         _plate(picture, left, top, wide, high)
-        cv2.rectangle(picture, (left, top), (left + 2, top + high - 1), colour_of(track.id), -1)
+        cv2.rectangle(picture, (left, top), (left + 2, top + high - 1), track_colour(track.id), -1)
         self._write(picture, words, left, top, high)
 
-    def _untracked(self, picture: Picture, sighting: Sighting) -> None:
+    def _untracked(self, picture: Picture, result: FrameResult) -> None:
         """A small ring around a peak that has no number, as the first of every thing."""
-        tracked = [track.box.centre for track in sighting.tracks]
-        for peak in sighting.peaks:
+        tracked = [track.box.centre for track in result.tracks]
+        for peak in result.peaks:
             if all(math.dist(peak.box.centre, centre) > 0.01 for centre in tracked):
                 radius = max(6.0, 0.5 * max(peak.box.width, peak.box.height) * self.scale)
                 centre, edge = _fixed(self._place(peak.box.centre)), round(radius * ONE)
                 cv2.circle(picture, centre, edge, INK, self._line + 2, cv2.LINE_AA, SHIFT)
                 cv2.circle(picture, centre, edge, PAPER, self._line, cv2.LINE_AA, SHIFT)
 
-    def _footer(self, picture: Picture, sighting: Sighting) -> None:
+    def _footer(self, picture: Picture, result: FrameResult) -> None:
         """The time, and as a bar the belief: how hot the hottest cell is."""
-        seconds = sighting.frame.seconds
+        seconds = result.frame.seconds
         words = f"{int(seconds // 60)}:{seconds % 60:04.1f}   belief"
         wide, high = self._extent(words)
         bar = self.width // 8
@@ -188,7 +188,7 @@ class Painter:
         begin, rise = left + wide, high // 3
         trough = picture[top + rise : top + high - rise, begin : begin + bar]
         trough[:] = 60
-        trough[:, : round(bar * sighting.belief)] = _embers()[90 + int(165 * min(1.0, sighting.belief))]
+        trough[:, : round(bar * result.max_score)] = _embers()[90 + int(165 * min(1.0, result.max_score))]
 
     def _extent(self, words: str) -> tuple[int, int]:
         (wide, high), below = cv2.getTextSize(words, FONT, self._letters, 1)
@@ -215,7 +215,7 @@ def _fixed(point: Point) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=64)
-def colour_of(number: int) -> tuple[int, int, int]:
+def track_colour(number: int) -> tuple[int, int, int]:
     """The colour of a track, RGB; the same for the same number."""
     hue = (FIRST_HUE + NEXT_HUE * (number - 1)) % 1
     red, green, blue = colorsys.hls_to_rgb(hue, 0.62, 0.95)

@@ -8,7 +8,7 @@ from pathlib import Path
 from canton.training.curve import new_axes, write_figure
 
 
-def draw_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -> None:
+def plot_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -> None:
     """Recall over the frames a memory has seen, one line a curve.
 
     Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib.

@@ -14,7 +14,7 @@ from canton.io.atomic import atomic_write, check_writable, os_error_reason
 from canton.track.boxes import Box
 from canton.track.synthetic.dataset import Scenes, in_order
 from canton.track.synthetic.scene import Scene
-from canton.track.video.writer import Recorder
+from canton.track.video.writer import VideoWriter
 
 FPS = 10.0
 LABELS = ("clip", "modality", "class", "frame", "x", "y", "w", "h")
@@ -118,9 +118,9 @@ def _write(folder: Path, index: int, scene: Scene, target: str) -> None:
     path, part = _clip(folder, index), folder / "clips" / f".{clip_name(index)}.part.mp4"
     frames, height, width, _ = scene.frames.shape
     try:
-        with Recorder(part, width, height, FPS) as recorder:
+        with VideoWriter(part, width, height, FPS) as writer:
             for picture in scene.frames:
-                recorder.write(picture)
+                writer.write(picture)
         part.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-FILMS = (
+VIDEO_SUFFIXES = (
     *(".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
     *(".3g2", ".3gp", ".asf", ".divx", ".f4v", ".flv", ".h264", ".ivf", ".m2ts", ".m2v", ".mjpeg", ".mts"),
     *(".mxf", ".nut", ".ogv", ".rm", ".vob", ".y4m", ".gif"),
 )
 """Endings of films. Of two with one name the earlier ending is meant: a .gif is a preview more often."""
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 ADDRESSES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
 CAMERAS = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}")}
 FROM_ZERO = ("matroska", "asf", "nut")
 """Containers whose length counts from time 0, not from their first frame."""
-PICTURES_FPS = 30.0
+IMAGE_FOLDER_FPS = 30.0
 """Frames a second that a folder of pictures is taken to have."""
 LOST = 300
 """Packets in a row that a live stream may lose (ten seconds or so) before it counts as broken off."""
@@ -124,7 +124,7 @@ def _read(
     stream.thread_type = "SLICE"
     rate = stream.average_rate or stream.guessed_rate
     fps = float(rate) if rate else None
-    end = None if live else _End(av, container, stream, fps or PICTURES_FPS)
+    end = None if live else _End(av, container, stream, fps or IMAGE_FOLDER_FPS)
     return Source(
         _decoded(av, container, stream, timeout, end),
         fps=fps,
@@ -276,9 +276,9 @@ def _gray(frame: VideoFrame) -> Picture:
     return cast(Picture, looked_up)
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The pictures of a folder, frame 9 before frame 10."""
-    return sorted((path for path in folder.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
+    return sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
 
 
 def _words(error: Exception, timeout: float) -> str:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from canton.errors import UserError, require
 from canton.track.video.ffmpeg import (
-    PICTURES,
-    PICTURES_FPS,
+    IMAGE_FOLDER_FPS,
+    IMAGE_SUFFIXES,
     Broken,
     Decoded,
     Source,
+    image_files,
     open_stream,
-    pictures_in,
 )
-from canton.track.video.shot_boundary import CutFinder
+from canton.track.video.shot_boundary import ShotBoundaryDetector
 
 FAINT = 1.0
 """Of 255: channels that differ by no more, on average, are grey; a grey sky differs by four."""
@@ -72,7 +72,7 @@ class Video:
         self._decoded = chain([first], decoded)
 
     @cached_property
-    def coloured(self) -> bool:
+    def has_colour(self) -> bool:
         """Whether its first frame has colours: a picture of heat has none, unless they were put on it. A
         black one, as films begin with, is taken for coloured. To be asked before the frames are.
 
@@ -98,7 +98,7 @@ class Video:
     def __iter__(self) -> Iterator[Frame]:
         """The frames, once; where `fps` was asked for, the first one at or after each tick of that clock."""
         self._first = None
-        finder, clock = CutFinder(), _Clock(self._wanted)
+        finder, clock = ShotBoundaryDetector(), _Clock(self._wanted)
         seen, seconds = 0, 0.0
         try:
             for index, decoded in enumerate(self._decoded):
@@ -108,7 +108,7 @@ class Video:
                         f"{decoded.size[1]} px at frame {index}: cut it there and give the parts one by one"
                     )
                     return
-                seconds = clock.set(index / (self.fps or PICTURES_FPS), decoded.seconds)
+                seconds = clock.set(index / (self.fps or IMAGE_FOLDER_FPS), decoded.seconds)
                 seen = index + 1
                 if clock.ticks():
                     pixels = decoded.pixels(self._gray)
@@ -174,9 +174,9 @@ def open_video(
 def _open_folder(folder: Path) -> Source:
     """A folder of pictures. Raises: UserError if there are none."""
     cv2 = require("cv2", extra="track")
-    paths = pictures_in(folder)
+    paths = image_files(folder)
     if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(ending[1:] for ending in PICTURES)})")
+        raise UserError(f"{folder} holds no pictures ({', '.join(ending[1:] for ending in IMAGE_SUFFIXES)})")
 
     def decoded() -> Iterator[Decoded]:
         for path in paths:
@@ -190,7 +190,7 @@ def _open_folder(folder: Path) -> Source:
             return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
         return np.ascontiguousarray(picture[..., ::-1])
 
-    return Source(decoded(), PICTURES_FPS, len(paths), lambda: None)
+    return Source(decoded(), IMAGE_FOLDER_FPS, len(paths), lambda: None)
 
 
 def _bytes(path: Path) -> NDArray[np.uint8]:

@@ -26,12 +26,12 @@ LONGEST_SECONDS = 3600.0
 """Between two frames; more than that is a camera's clock set anew."""
 FINE = 90_000
 """Ticks a second at least, by which frames are timed: as MPEG's clock."""
-MOST_FPS = 1000.0
+MAX_FPS = 1000.0
 QUALITY = 23
 """x264's constant rate factor: its own default, which few eyes tell from the source."""
 
 
-class Recorder:
+class VideoWriter:
     """Writes frames to an .mp4 file, H.264.
 
     The file is made of fragments of a second, each complete in itself: after Ctrl-C, a kill or on a full disk
@@ -55,8 +55,8 @@ class Recorder:
         for name, value in (("width", width), ("height", height)):
             if not 1 <= value <= 16384:
                 raise UserError(f"{name} is {value}: it lies between 1 and 16384 px")
-        if not 0 < fps <= MOST_FPS:
-            raise UserError(f"fps is {fps}: it lies above 0, and at most at {MOST_FPS:g}")
+        if not 0 < fps <= MAX_FPS:
+            raise UserError(f"fps is {fps}: it lies above 0, and at most at {MAX_FPS:g}")
         self._place = resolve_link(self.path)
         earlier = self._place.is_file()
         check_writable(self._place)
@@ -98,7 +98,7 @@ class Recorder:
                 self._part.unlink()
             raise UserError(f"cannot write {path}: {_words(error)}") from error
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(

@@ -13,6 +13,9 @@ from canton import GRUCell, LSTMCell, MGUCell, Recurrent, RNNCell, maps
 
 X, XS = torch.randn(2, 8), torch.randn(5, 2, 8)
 GRU, CONV = canton.GRU(8, 4), canton.ConvGRU2d(8, 4, 3)
+ROWS = [torch.randn(5, 8), torch.randn(3, 8)]
+NESTED = torch.nested.nested_tensor(ROWS)
+JAGGED = torch.nested.nested_tensor(ROWS, layout=torch.jagged)
 MASK = torch.zeros(5, 2, dtype=torch.bool)
 
 VALUE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
@@ -37,6 +40,11 @@ VALUE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "padding": (lambda: maps.conv2d(3, padding_mode="same"), "padding_mode"),
     "groups": (lambda: maps.conv2d(3, groups=0), "groups"),
     "channels of a step": (lambda: GRUCell(5, 4)(X), "input .*input_size"),
+    "float64": (lambda: GRU(XS.double()), "input .*float32.*float64"),
+    "float64, a step": (lambda: CONV.step(torch.zeros(1, 8, 5, 5).double()), "input .*float32.*float64"),
+    "float16": (lambda: GRU(XS.half()), "input .*float32.*float16"),
+    "channels-last video": (lambda: CONV(torch.zeros(4, 1, 16, 17, 8)), "input .*channels-last"),
+    "channels-last step": (lambda: CONV.step(torch.zeros(1, 16, 17, 8)), "input .*channels-last"),
     "channels": (lambda: canton.GRU(5, 4)(XS), "input .*input_size"),
     "too few axes": (lambda: GRUCell(8, 4)(X[0, 0]), "input "),
     "dense, with space": (lambda: GRU(XS[..., None].expand(5, 2, 8, 8)), "input .*axes"),
@@ -64,6 +72,17 @@ TYPE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "no kernel size": (lambda: canton.GRU(4, 4, map=maps.conv2d), r"map=conv2d\(3\)"),
     "no kernel size, separable": (lambda: canton.GRU(4, 4, map=maps.separable1d), r"map=separable1d\(3\)"),
     "no map": (lambda: GRUCell(4, 4, map=3), "map"),
+    "hidden sizes": (lambda: canton.ConvGRU2d(3, [8, 16], 3), "^hidden_size"),
+    "hidden sizes of an lstm": (lambda: canton.LSTM(3, [8, 16]), "^hidden_size"),
+    "input size, text": (lambda: canton.GRU("3", 4), "^input_size"),
+    "layers, text": (lambda: canton.GRU(3, 4, "2"), "^num_layers"),
+    "a numpy array": (lambda: GRU(XS.numpy()), "^input .*numpy.ndarray.*from_numpy"),
+    "a numpy array, a step": (lambda: GRU.step(X.numpy()), "^input .*numpy.ndarray"),
+    "a numpy array, a cell": (lambda: GRUCell(8, 4)(X.numpy()), "^input .*numpy.ndarray"),
+    "a list": (lambda: GRU(XS.tolist()), "^input .*list"),
+    "no input": (lambda: GRU(None), "^input .*NoneType"),
+    "a nested tensor": (lambda: GRU(NESTED), "^input .*lengths=.*PackedSequence"),
+    "a jagged tensor": (lambda: GRU(JAGGED), "^input .*lengths=.*PackedSequence"),
     "an unknown option": (lambda: canton.ConvGRU2d(4, 4, 3, wide=True), "wide"),
     "a map for a convolution": (lambda: canton.ConvGRU2d(4, 4, 3, map=maps.dense), "map"),
 }
@@ -83,6 +102,40 @@ def test_type_errors(case: str) -> None:
     with pytest.raises(TypeError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tokens", [[[0], [8]], [[-1], [7]], [[3]] * 20 + [[300]]])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_token_out_of_range(tokens: list[list[int]], hooked: bool) -> None:
+    layer, index = canton.GRU(8, 4), torch.tensor(tokens)
+    if hooked:
+        layer.cells[0].input_map.register_forward_hook(lambda module, args, y: y)
+    bounds = rf"0\.\.7.*{index.min()}\.\.{index.max()}"
+    for call in (lambda: layer(index), lambda: [layer.step(row) for row in index]):
+        with pytest.raises(IndexError, match=r"^input"):
+            call()
+    with pytest.raises(IndexError, match=bounds):
+        layer(index)
+
+
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+@pytest.mark.parametrize("theirs", [torch.nn.GRU(8, 4), torch.nn.LSTM(8, 4), torch.nn.LSTMCell(8, 4)])
+def test_the_state_of_a_torch_layer(theirs: torch.nn.Module, prefix: str) -> None:
+    cell = isinstance(theirs, torch.nn.LSTMCell)
+    layer: torch.nn.Module = canton.LSTMCell(8, 4) if cell else canton.GRU(8, 4)
+    model = torch.nn.ModuleDict({"encoder": layer}) if prefix else layer
+    state = {f"{prefix}{key}": value for key, value in theirs.state_dict().items()}
+    with pytest.raises(RuntimeError, match=r"^state_dict .*canton\.interop\.torch_nn"):
+        model.load_state_dict(state)
+
+
+def test_inputs_that_are_converted_on_the_way() -> None:
+    """Autocast, hooks and modules of the user's may take another dtype than the weights'."""
+    with torch.autocast("cpu", torch.bfloat16):
+        GRU(XS.bfloat16())
+    layer = canton.GRU(8, 4, kernel="loop")
+    layer.cells[0].input_map.register_forward_pre_hook(lambda module, args: (args[0].float(),))
+    layer(XS.double(), torch.zeros(1, 2, 4))
 
 
 def test_values_at_the_limits_are_accepted() -> None:

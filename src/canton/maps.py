@@ -46,6 +46,15 @@ def dense(c_in: int, c_out: int, bias: bool) -> nn.Module:
     return nn.Linear(c_in, c_out, bias)
 
 
+class Separable(nn.Sequential):
+    """A depthwise and a pointwise convolution."""
+
+    def reset_parameters(self) -> None:
+        """Initialise the parameters, in the order in which `Convolution` creates the modules."""
+        for part in reversed(self):
+            reset_parameters(part)
+
+
 @dataclass(frozen=True)
 class Convolution:
     """A convolution map; `conv2d`, `separable2d` and their like make one."""
@@ -60,7 +69,7 @@ class Convolution:
         if not self.separable:
             return self._conv(c_in, c_out, self.groups, bias)
         pointwise = _CONVOLUTIONS[len(self.kernel_size) - 1](c_in, c_out, 1, bias=bias, padding="same")
-        return nn.Sequential(self._conv(c_in, c_in, c_in, False), pointwise)
+        return Separable(self._conv(c_in, c_in, c_in, False), pointwise)
 
     def _conv(self, c_in: int, c_out: int, groups: int, bias: bool) -> nn.Module:
         conv = _CONVOLUTIONS[len(self.kernel_size) - 1]
@@ -191,6 +200,16 @@ def regroup(y: Tensor, gates: int, groups: int) -> Tensor:
     return grouped.transpose(1, 2).flatten(1, 3)
 
 
+def reset_parameters(module: nn.Module) -> None:
+    """Call ``reset_parameters`` of `module`, or of its children if it has none."""
+    own = getattr(module, "reset_parameters", None)
+    if callable(own):
+        own()
+    else:
+        for child in module.children():
+            reset_parameters(child)
+
+
 @torch.no_grad()
 def init_input_(module: nn.Module, gates: int) -> None:
     """Initialise an input half: weights Glorot-uniform with bound sqrt(6 / (fan_in + fan_out)), bias 0.
@@ -219,6 +238,9 @@ def init_hidden_(module: nn.Module, gates: int) -> None:
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         for block in module.weight.chunk(groups_of(module) * gates):  # group by group, see regroup
-            nn.init.orthogonal_(block)
+            if block.dtype in (torch.float16, torch.bfloat16):  # which torch cannot orthogonalise
+                block.copy_(nn.init.orthogonal_(block.float()))
+            else:
+                nn.init.orthogonal_(block)
         if module.bias is not None:
             module.bias.zero_()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from canton import gates, kernels, maps
-from canton.core.cell import Cell, State, apply_mask, apply_norm
+from canton.core.cell import Cell, State, apply_mask, apply_norm, check_size
 from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
 from canton.maps import Map, dense
@@ -67,6 +67,7 @@ class LSTMCell(Cell):
         map: Map = dense,
         layer_norm: bool = False,
     ) -> None:
+        check_size("hidden_size", hidden_size)
         if not 0 <= proj_size < hidden_size:
             raise ValueError(f"proj_size must be in 0..hidden_size - 1 = {hidden_size - 1}, got {proj_size}")
         output = proj_size or hidden_size
@@ -79,6 +80,7 @@ class LSTMCell(Cell):
             bias=bias,
             layer_norm=layer_norm,
         )
+        self.proj_size, self.forget_bias = proj_size, forget_bias
         self.hidden_map = self._hidden(map, output, 4)
         self.projection = map(hidden_size, proj_size, False) if proj_size else None
         if self.projection is not None:
@@ -86,10 +88,19 @@ class LSTMCell(Cell):
         self.peephole = nn.Parameter(torch.zeros(3, hidden_size)) if peephole else None
         self.hidden_norm = GateNorm(4, hidden_size, bias=False) if layer_norm else None
         self.memory_norm = GateNorm(1, hidden_size) if layer_norm else None
-        self._set_forget_bias_(forget_bias)
+        self._set_forget_bias_()
 
     @torch.no_grad()
-    def _set_forget_bias_(self, forget_bias: float) -> None:
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.projection is not None:
+            maps.init_input_(self.projection, 1)
+        if self.peephole is not None:
+            self.peephole.zero_()
+        self._set_forget_bias_()
+
+    @torch.no_grad()
+    def _set_forget_bias_(self) -> None:
         owner: nn.Module = self.input_map if self.input_norm is None else self.input_norm
         if isinstance(owner, nn.Sequential):  # a separable convolution: its last part computes the gates
             owner = owner[-1]
@@ -97,7 +108,7 @@ class LSTMCell(Cell):
         # a grouped map orders its bias by group, and by gate within a group
         if isinstance(bias, Tensor) and bias.numel() == 4 * self.hidden_size:
             groups = maps.groups_of(owner)
-            bias.view(groups, 4, -1)[:, 1].fill_(forget_bias)
+            bias.view(groups, 4, -1)[:, 1].fill_(self.forget_bias)
 
     def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
         h, c = state

@@ -55,6 +55,10 @@ class RNNCell(Cell):
         self.hidden_map = self._hidden(map, hidden_size, 1)
         self.hidden_norm = GateNorm(1, hidden_size, bias=False) if layer_norm else None
 
+    @property
+    def mode(self) -> str:
+        return f"RNN_{self.nonlinearity.upper()}"
+
     def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
         a = self.hidden_map(apply_mask(state[0], dropout_mask))
         a = gx + apply_norm(self.hidden_norm, a)

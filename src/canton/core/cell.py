@@ -7,6 +7,9 @@ and results of torch.nn's cells.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
@@ -17,9 +20,28 @@ from canton.maps import Map, dense
 
 State = tuple[Tensor, ...]
 
+_DENSE_OR_CONV = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
 
 def _look_up(dense: nn.Linear, index: Tensor) -> Tensor:
-    """Return the weight's columns at `index`, plus the bias: the product with one-hot vectors."""
+    """Return the product with the one-hot vectors of `index` (N,), plus the bias.
+
+    Raises:
+        IndexError: an index is out of range; on the CPU only, a GPU stops with an assertion.
+    """
+    try:
+        return _embed(dense, index)
+    except (IndexError, RuntimeError):
+        if index.device.type == "cpu" and index.numel():
+            low, high = int(index.min()), int(index.max())
+            if low < 0 or high >= dense.in_features:
+                raise IndexError(
+                    f"input must hold integers in 0..{dense.in_features - 1}, got {low}..{high}"
+                ) from None
+        raise
+
+
+def _embed(dense: nn.Linear, index: Tensor) -> Tensor:
     weight: Tensor = dense.weight
     bias: Tensor | None = dense.bias
     if type(dense).forward is not nn.Linear.forward or kernels.is_watched(dense):  # the module must be called
@@ -45,7 +67,10 @@ class Cell(nn.Module):
 
     Attributes:
         input_map: the input half, a module from input_size to gates * hidden_size channels.
+        mode: the kind of the cell, such as "GRU" or "RNN_TANH".
     """
+
+    proj_size: int = 0
 
     def __init__(
         self,
@@ -59,9 +84,8 @@ class Cell(nn.Module):
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if size < 1:
-                raise ValueError(f"{name} must be >= 1, got {size}")
+        check_size("input_size", input_size)
+        check_size("hidden_size", hidden_size)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.gates, self.state_sizes = gates, state_sizes
         maps.check_map(map)
@@ -70,12 +94,13 @@ class Cell(nn.Module):
         if hidden_size % (groups := maps.groups_of(self.input_map)):
             raise ValueError(f"hidden_size must be divisible by the map's {groups} groups, got {hidden_size}")
         self.input_norm = GateNorm(gates, hidden_size) if layer_norm else None
+        self._hidden_maps: list[tuple[nn.Module, int]] = []
 
     @property
     def spatial_dims(self) -> int | None:
         """The number of spatial axes: 0 for a dense map, None if the map does not tell."""
         weight = getattr(self.input_map, "weight", None)
-        if isinstance(self.input_map, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) and weight is not None:
+        if isinstance(self.input_map, _DENSE_OR_CONV) and weight is not None:
             return int(weight.ndim) - 2
         return None
 
@@ -123,6 +148,26 @@ class Cell(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"
 
+    @property
+    def mode(self) -> str:
+        """The kind of the cell, such as "GRU"."""
+        return type(self).__name__.removesuffix("Cell")
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialise all parameters as the constructor does, for example after ``to_empty``.
+
+        With the same random seed the parameters are the constructor's, if their dtype is the default one. A
+        cell with parameters of its own, outside its modules, extends this method.
+        """
+        for module in self.children():
+            maps.reset_parameters(module)
+            if module is self.input_map:
+                maps.init_input_(module, self.gates)
+            for hidden_map, gates in self._hidden_maps:
+                if module is hidden_map:
+                    maps.init_hidden_(module, gates)
+
     def forward(
         self,
         input: Float[Tensor, "batch c_in *space"] | Integer[Tensor, " batch"],
@@ -141,6 +186,7 @@ class Cell(nn.Module):
         Raises:
             ValueError: the input or the state has a wrong shape.
         """
+        check_tensor(input)
         if self.is_unbatched(input, lead=1):
             parts = (hx,) if isinstance(hx, Tensor) else hx
             one = self(input.unsqueeze(0), None if parts is None else tuple(s.unsqueeze(0) for s in parts))
@@ -172,16 +218,66 @@ class Cell(nn.Module):
             if x.ndim != lead or x.is_complex() or x.dtype == torch.bool:
                 raise ValueError(f"input must be floats, or integers with {lead} axes, got {shape} {x.dtype}")
             return
-        if self.spatial_dims is not None and x.ndim != lead + 1 + self.spatial_dims:
-            raise ValueError(f"input must have {lead + 1 + self.spatial_dims} axes, got the shape {shape}")
+        spatial_dims = self.spatial_dims
+        if spatial_dims is not None and x.ndim != lead + 1 + spatial_dims:
+            raise ValueError(f"input must have {lead + 1 + spatial_dims} axes, got the shape {shape}")
         if x.ndim <= lead or x.shape[lead] != self.input_size:
-            wanted = f"input_size = {self.input_size} channels on axis {lead}"
-            raise ValueError(f"input must have {wanted}, got the shape {shape}")
+            wanted, hint = f"input_size = {self.input_size} channels on axis {lead}", ""
+            if x.ndim > lead + 1 and x.shape[-1] == self.input_size:
+                hint = f", which looks channels-last: use input.movedim(-1, {lead})"
+            raise ValueError(f"input must have {wanted}, got the shape {shape}{hint}")
+        if spatial_dims is not None and x.dtype != self.input_map.weight.dtype:
+            self._check_dtype(x)
+
+    def _check_dtype(self, x: Tensor) -> None:
+        module = self.input_map
+        if type(module) not in _DENSE_OR_CONV or kernels.is_watched(module):
+            return  # it may convert its input
+        if not torch.is_autocast_enabled(x.device.type):
+            dtype = module.weight.dtype
+            raise ValueError(
+                f"input must have the weights' dtype {dtype}, got {x.dtype}; "
+                f"use input.to({dtype}) or layer.to({x.dtype})"
+            )
 
     def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
         module = map(c_in, gates * self.hidden_size, bias)
         maps.init_hidden_(module, gates)
+        self._hidden_maps.append((module, gates))
         return module
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        reject_torch_weights(state_dict, f"{prefix}weight_ih")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise an error unless `size` is an integer >= 1."""
+    if not hasattr(size, "__index__"):
+        raise TypeError(f"{name} must be an int, got {size!r}")
+    if size < 1:
+        raise ValueError(f"{name} must be >= 1, got {size}")
+
+
+def check_tensor(x: object) -> None:
+    """Raise a TypeError unless `x` is a plain tensor."""
+    if not isinstance(x, Tensor):
+        kind, function = type(x), "from_numpy" if type(x).__module__ == "numpy" else "tensor"
+        name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+        raise TypeError(f"input must be a torch.Tensor, got {name}; use torch.{function}")
+    if x.is_nested:
+        raise TypeError(
+            "input must not be a nested tensor; pass a padded tensor with lengths=, or a PackedSequence"
+        )
+
+
+def reject_torch_weights(state_dict: Mapping[str, Any], key: str) -> None:
+    """Raise a RuntimeError if `state_dict` has the `key` of a torch.nn recurrent layer."""
+    if key in state_dict:
+        raise RuntimeError(
+            f"state_dict is from torch.nn (it has {key}); convert the torch.nn layer with "
+            "canton.interop.torch_nn.from_torch"
+        )
 
 
 def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size) -> None:

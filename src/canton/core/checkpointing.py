@@ -39,7 +39,7 @@ def checkpointed_segments(
         RuntimeError: in backward, if a parameter of the cell changed since forward.
     """
     steps = len(xs)
-    size = math.isqrt(steps - 1) + 1
+    size = segment_size(steps)
     state, versions = whole.state, _parameter_versions(cell)
 
     def segment(lo: int, part: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -58,6 +58,11 @@ def checkpointed_segments(
         outputs.append(ys)
         state = tuple(after)
     return torch.cat(outputs), state
+
+
+def segment_size(steps: int) -> int:
+    """Return the number of steps of a segment of a sequence of `steps`."""
+    return math.isqrt(steps - 1) + 1
 
 
 def placeholder(cell: Cell, xs: Tensor) -> Tensor:

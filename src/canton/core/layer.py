@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import torch
 from typing_extensions import Unpack
 
-from canton.core.cell import Cell
+from canton.core.cell import Cell, check_size
 from canton.core.recurrent import Device, Kernel, Recurrent, StateT_co
 
 
@@ -61,8 +61,7 @@ class Layer(Recurrent[StateT_co]):
         layer_norm: bool = False,
         **options: Unpack[RecurrentOptions],
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be >= 1, got {num_layers}")
+        check_size("num_layers", num_layers)
         directions = 2 if bidirectional else 1
         device = options.get("device")
         with nullcontext() if device is None else torch.device(device):

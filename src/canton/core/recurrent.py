@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
@@ -15,8 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 from typing_extensions import TypeVar
 
 from canton import kernels
-from canton.core.cell import Cell, State, check_state
-from canton.core.checkpointing import checkpointed_segments, placeholder, project
+from canton.core.cell import Cell, State, check_state, check_tensor, reject_torch_weights
+from canton.core.checkpointing import checkpointed_segments, placeholder, project, segment_size
+from canton.core.explain import Explanation, KernelChoice, choice, projected_dtype, shape_only
 from canton.core.packing import backward_reset, check_lengths, flip, mask_padding, pack_like, unpack
 from canton.kernels import Job, Result
 
@@ -112,6 +114,10 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         for name, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout), ("zoneout", zoneout)):
             if not 0 <= p < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {p}")
+        if dropout and len(cells) == self.directions:
+            warnings.warn(
+                f"dropout={dropout} has no effect with one layer: it applies between layers", stacklevel=2
+            )
         sizes = cells[0].state_sizes
         for k, cell in enumerate(cells):
             wanted = cells[0].input_size if k < self.directions else self.directions * sizes[0]
@@ -135,6 +141,56 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         return f"directions={self.directions}, " + ", ".join(
             f"{name}={getattr(self, name)!r}" for name in names
         )
+
+    @property
+    def hidden_size(self) -> int:
+        """Channels of the state."""
+        return self._cells()[0].hidden_size
+
+    @property
+    def proj_size(self) -> int:
+        """Channels of the projected output of an LSTM; 0 if there is no projection."""
+        return self._cells()[0].proj_size
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers in the stack."""
+        return len(self.cells) // self.directions
+
+    @property
+    def bias(self) -> bool:
+        """Whether the maps are affine."""
+        return self._cells()[0].bias
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the layers run in both directions."""
+        return self.directions == 2
+
+    @property
+    def mode(self) -> str:
+        """The kind of the cells, such as "GRU", "LSTM" or "RNN_TANH"."""
+        return self._cells()[0].mode
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of every cell, in the order of `cells`."""
+        return [list(cell.parameters()) for cell in self.cells]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing; torch.nn's layers have this method for cuDNN."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Initialise all parameters as the constructor does, for example after ``to_empty``."""
+        for cell in self._cells():
+            cell.reset_parameters()
+        for state in self.initial:
+            state.zero_()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        reject_torch_weights(state_dict, f"{prefix}weight_ih_l0")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     if TYPE_CHECKING:
 
@@ -201,6 +257,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         """
         if self.directions == 2:
             raise ValueError("bidirectional layers cannot step: the backward direction starts at the end")
+        check_tensor(input)
         self._cells()[0].check_input(input, lead=1)
         states = None if hx is None else self._unstack(hx, (input.shape[0],), input.shape[2:])
         finals: list[State] = []
@@ -214,14 +271,60 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             finals.append(final)
         return x, self._as_state(self._stack(finals))
 
+    def explain(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | State | None = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        reset: Tensor | None = None,
+    ) -> Explanation:
+        """Return for every cell and every kernel why it can or cannot run this call; nothing is computed.
+
+        The arguments are those of `forward`. Print the result to read it.
+        """
+        sequence = input
+        if isinstance(sequence, PackedSequence):  # described by its sizes, not padded
+            steps, batch = len(sequence.batch_sizes), int(sequence.batch_sizes[0])
+            shape = (batch, steps) if self.batch_first else (steps, batch)
+            lengths = [steps] * batch
+            sequence = shape_only((*shape, *sequence.data.shape[1:]), sequence.data)
+        xs, hx, lengths, reset = self._prepare_input(sequence, hx, lengths, reset)
+        steps, batch, space = len(xs), xs.shape[1], xs.shape[3:]
+        states = None if hx is None else self._unstack(hx, (batch,), space)
+        if self._recomputes():
+            steps = segment_size(steps)
+            reset = None if reset is None else reset[:steps]
+        choices: list[KernelChoice] = []
+        for k, cell in enumerate(self._cells()):
+            gx = shape_only(
+                (steps, batch, cell.gates * cell.hidden_size, *space), xs, projected_dtype(cell, xs)
+            )
+            like = xs if xs.is_floating_point() else gx
+            zeros = tuple(shape_only((batch, size, *space), like) for size in self.state_sizes)
+            reset_state = self._reset_state(k, zeros)
+            state = reset_state if states is None else states[k]
+            mask = zeros[0] if self.training and self.recurrent_dropout else None
+            zoneout = tuple(zero.unsqueeze(0) for zero in zeros) if self.zoneout else None
+            job = Job(cell.plan(), gx, state, reset_state, reset, lengths, mask, zoneout)
+            layer, direction = divmod(k, self.directions)
+            choices.append(choice(layer, direction, self.kernel, kernels.explain(job)))
+            if direction == self.directions - 1:
+                channels = self.directions * self.state_sizes[0]
+                dtype = torch.promote_types(gx.dtype, state[0].dtype)
+                xs = shape_only((len(xs), batch, channels, *space), xs, dtype)
+        return Explanation(choices)
+
     def which(self, input: Tensor | PackedSequence, hx: Tensor | State | None = None) -> str:
-        """Return the name of the kernel that would run the first layer; "loop" is the reference loop."""
-        xs, hx, lengths, _ = self._prepare_input(input, hx)
-        cell = self._cells()[0]
-        gx = project(cell, xs, self.kernel)
-        states = None if hx is None else self._unstack(hx, xs.shape[1:2], xs.shape[3:])
-        job = self._job(0, cell, gx, states[0] if states else None, xs, lengths=lengths)
-        return kernels.choose(job, self.kernel)
+        """Return the name of the kernel that would run the first cell; see `explain`.
+
+        Raises:
+            ValueError: the layer's ``kernel`` names one that cannot run.
+        """
+        first = self.explain(input, hx)[0]
+        if first.kernel is None:
+            raise ValueError(f"kernel={self.kernel!r} cannot run this: {first.reasons[self.kernel]}")
+        return first.kernel
 
     def _cells(self) -> list[Cell]:
         return [cell for cell in self.cells if isinstance(cell, Cell)]
@@ -244,6 +347,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             xs, lengths = unpack(input)
             first.check_input(xs, lead=2)
         else:
+            check_tensor(input)
             xs, unbatched = input, first.is_unbatched(input, lead=2)
             if unbatched:
                 batch_first, xs = False, xs.unsqueeze(1)
@@ -303,13 +407,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         lengths: Tensor | None = None,
     ) -> Job:
         dtype = xs.dtype if xs.is_floating_point() else gx.dtype
-        reset_state = cell.zero_state(gx[0], dtype)
-        if len(self.initial):
-            space = (1,) * (gx.ndim - 3)
-            parts = self.initial[k].split(self.state_sizes)
-            reset_state = tuple(
-                p.view(-1, *space).expand_as(zero) for p, zero in zip(parts, reset_state, strict=True)
-            )
+        reset_state = self._reset_state(k, cell.zero_state(gx[0], dtype))
         state = reset_state if state is None else state
         drop = zone = None
         if self.training and self.recurrent_dropout:
@@ -320,6 +418,14 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             if self.training:
                 zone = tuple(torch.bernoulli(z) for z in zone)
         return Job(cell.plan(), gx, state, reset_state, reset, lengths, drop, zone)
+
+    def _reset_state(self, k: int, zeros: State) -> State:
+        """Return the state that a row of cell `k` starts from, given `zeros` of its shape."""
+        if not len(self.initial):
+            return zeros
+        parts = self.initial[k].split(self.state_sizes)
+        space = (1,) * (zeros[0].ndim - 2)
+        return tuple(p.view(-1, *space).expand_as(zero) for p, zero in zip(parts, zeros, strict=True))
 
     def _recomputes(self) -> bool:
         if torch.compiler.is_compiling():  # the compiler chooses what to store

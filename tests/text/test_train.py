@@ -277,6 +277,6 @@ def test_a_wrong_budget_is_said_as_it_was_given(tmp_path: Path, text: Path) -> N
 def test_a_file_that_is_no_model_is_not_overwritten(tmp_path: Path, text: Path) -> None:
     precious = tmp_path / "thesis.txt"
     precious.write_text("chapter one")
-    with pytest.raises(UserError, match="left alone"):
+    with pytest.raises(UserError, match="refusing to overwrite"):
         go(precious, text)
     assert precious.read_text() == "chapter one"

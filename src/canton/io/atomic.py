@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Atomic file writes: whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from canton.errors import UserError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the place of `path` when the block ends well, and vanishes when it does
-    not.
+    """Open a file that replaces `path` when the block ends without an error.
 
-    It is written beside `path` (a rename is atomic only within one file system) and is on disk before the
-    rename. Where `path` is a link, it stays one, and what it points to is replaced; a device or a pipe takes
-    what is written as it comes.
+    It is written next to `path`, because a rename is atomic only within a file system, and is synced to disk
+    before the rename. If `path` is a symbolic link, its target is replaced. A device or a pipe is written
+    directly.
 
-    Raises: UserError for whatever the operating system says (OSError).
+    Raises: UserError for any OSError.
     """
     temporary = None
     try:
         if is_special(path):
-            with path.open("wb") as straight:
-                yield straight
+            with path.open("wb") as direct:
+                yield direct
             return
         place = resolve_link(path)
         temporary = create_temp_file(place)
@@ -48,15 +47,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def create_temp_file(path: Path) -> Path:
-    """A new, empty, hidden file in `path`'s folder that no one else writes to: what is to take the place of
-    `path` begins there.
+    """Create an empty hidden file in `path`'s folder, with the permissions of a new file.
 
     Raises: OSError.
     """
     mode = 0o666 & ~_umask()
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
-        os.fchmod(descriptor, mode)  # mkstemp's 0600 would keep a shared model private
+        os.fchmod(descriptor, mode)  # mkstemp's 0600 would make a shared model private
     except OSError:
         Path(name).unlink()
         raise
@@ -66,19 +64,19 @@ def create_temp_file(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether `path` is a device, a pipe or the like: nothing that another file could replace."""
+    """Return whether `path` is a device, a pipe or a socket, which cannot be replaced."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def resolve_link(path: Path) -> Path:
-    """What a link points to, through however many; any other path itself."""
+    """Return the target of a symbolic link; any other path as it is."""
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def check_writable(path: Path) -> None:
-    """Find out now, and not after an hour of training, that `path` cannot be written.
+    """Check that `path` can be written, before hours of work.
 
-    Raises: UserError if it is a directory, or its folder is missing or closed to us.
+    Raises: UserError if it is a directory, or its folder is missing or not writable.
     """
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a directory")
@@ -94,14 +92,14 @@ def check_writable(path: Path) -> None:
 
 
 def os_error_reason(error: OSError) -> str:
-    """The operating system's words, without the number; EFBIG, say, is "File too large"."""
+    """Return the operating system's message without its number, such as "file too large"."""
     if error.errno == errno.ENOENT:
         return "no such file or folder"
     return (error.strerror or str(error)).lower()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be opened."""
+    """Make the rename durable, where a folder can be opened."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

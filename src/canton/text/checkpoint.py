@@ -28,7 +28,7 @@ def save_model(
     """Write a byte model; see `canton.training.model_file.write_model`."""
     beside = {} if model.counts is None else packed(model.counts)
     model_file.write_model(
-        path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT, beside=beside
+        path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT, extra=beside
     )
 
 
@@ -46,4 +46,4 @@ def _attach(model: ByteModel, beside: dict[str, Tensor]) -> None:
 
 def check_replaceable(path: Path) -> None:
     """Raises: UserError if the file at `path` is no byte model."""
-    model_file.check_replaceable(path, format=FORMAT, kind="byte model")
+    model_file.check_replaceable(path, format=FORMAT, kind="text model")

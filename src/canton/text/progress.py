@@ -74,7 +74,7 @@ class ProgressMonitor:
         began = time.monotonic()
         held_out, sample = self._evaluate(report)
         self.eval_seconds = time.monotonic() - began
-        self.curve.note(report.step, report.seconds, bits)
+        self.curve.add(report.step, report.seconds, bits)
         if held_out is not None:
             self.curve.held_out.append((report.step, held_out))
         numbers = {"bits_per_byte": bits, "learning_rate": report.learning_rate, "bytes_per_second": speed}

@@ -264,7 +264,7 @@ class _Reporter:
         speed = (report.step - self.last_step) * self.frames_per_step / max(now - self.last, 1e-9)
         self.last_step, self.last = report.step, now
         rate = report.learning_rate
-        self.curve.note(report.step, report.seconds, report.loss)
+        self.curve.add(report.step, report.seconds, report.loss)
         self.log({"loss": report.loss, "learning_rate": rate, "frames_per_second": speed}, report.step)
         if self.on_progress is not None:
             left = report.seconds * (1 / max(report.fraction, 1e-9) - 1)

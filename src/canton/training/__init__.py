@@ -1,1 +1,1 @@
-"""Training: the loop, checkpoints, learning rate, weight average, curve and model file."""
+"""Training: loop, checkpoints, learning rate, weight average, loss curve and model file."""

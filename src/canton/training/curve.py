@@ -1,4 +1,4 @@
-"""How a run went: its loss over the steps, kept in the model file, so that it outlives a break, and drawn."""
+"""Loss curve of a run: stored in the model file, and plotted."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST = 400
-"""Points a curve keeps at most; beyond, neighbours are merged."""
+MAX_POINTS = 400
+"""Beyond it neighbouring points are merged."""
 COLOURS = ("#0f766e", "#ea580c", "#6d28d9", "#b45309", "#1d4ed8", "#52525b")
 INK, FAINT = "#3f3f46", "#a1a1aa"
 
 
 class Curve:
-    """A run's loss over its steps, and what the held-out part was scored with on the way.
+    """The loss of a run over its steps.
 
-    points: (step, seconds since the beginning, mean loss since the point before).
-    held_out: (step, score).
+    points: (step, seconds since the start, mean loss since the previous point).
+    held_out: (step, held-out score).
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Curve:
 
     @classmethod
     def from_json(cls, table: dict[str, Any] | None) -> Curve:
-        """What `to_json` gave; a new curve for None."""
+        """Return the curve that `to_json` described; an empty one for None."""
         curve = cls()
         if table is not None:
             curve.points = [(int(step), float(s), float(loss)) for step, s, loss in table["points"]]
@@ -40,37 +40,37 @@ class Curve:
         return curve
 
     def to_json(self) -> dict[str, Any]:
-        """The curve as JSON holds it."""
+        """Return the curve as JSON values."""
         return {
             "points": [[step, round(seconds, 2), round(loss, 5)] for step, seconds, loss in self.points],
             "held_out": [[step, round(score, 5)] for step, score in self.held_out],
         }
 
-    def note(self, step: int, seconds: float, loss: float) -> None:
-        """One more point; a NaN, which a last report with nothing new has, is left out."""
+    def add(self, step: int, seconds: float, loss: float) -> None:
+        """Add a point, unless `loss` is NaN: then there was no step since the last one."""
         if math.isnan(loss):
             return
         self.points.append((step, seconds, loss))
-        if len(self.points) > MOST:
-            self.points = _merged(self.points)
+        if len(self.points) > MAX_POINTS:
+            self.points = _merge_pairs(self.points)
 
 
-def _merged(points: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
-    """Every two neighbours as one; an odd last point stays as it is."""
-    merged, begun = [], 0
+def _merge_pairs(points: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """Merge points in pairs, with losses weighted by steps; an odd last point stays."""
+    merged, start = [], 0
     for (middle, _, first), (end, seconds, second) in zip(points[::2], points[1::2], strict=False):
-        share = (middle - begun) / (end - begun)
-        merged.append((end, seconds, share * first + (1 - share) * second))
-        begun = end
+        weight = (middle - start) / (end - start)
+        merged.append((end, seconds, weight * first + (1 - weight) * second))
+        start = end
     return merged + points[len(merged) * 2 :]
 
 
-def draw_curve(path: Path, curve: Curve, *, unit: str) -> None:
-    """A picture of a run: the loss over its steps, and dots where the held-out part was scored.
+def plot_curve(path: Path, curve: Curve, *, unit: str) -> None:
+    """Plot the loss over the steps, with a dot for each held-out score.
 
-    unit: what the loss counts, for the axis.
+    unit: label of the loss axis.
 
-    Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib.
+    Raises: UserError for a file type that matplotlib cannot write; MissingExtra without matplotlib.
     """
     figure, axes = new_axes()
     axes.plot([step for step, _, _ in curve.points], [loss for *_, loss in curve.points], label="training")
@@ -79,19 +79,19 @@ def draw_curve(path: Path, curve: Curve, *, unit: str) -> None:
         axes.legend(frameon=False)
     axes.set(xlabel="steps", ylabel=unit)
     if curve.points:
-        # the fall of the first steps would press all the rest flat
+        # the first steps fall so far that the rest would look flat
         rest = [loss for *_, loss in curve.points[len(curve.points) // 20 :]]
-        seen = [*rest, *(score for _, score in curve.held_out)]
-        room = 0.05 * (max(seen) - min(seen)) or 0.05
-        axes.set_ylim(min(seen) - room, max(seen) + room)
+        shown = [*rest, *(score for _, score in curve.held_out)]
+        margin = 0.05 * (max(shown) - min(shown)) or 0.05
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
         axes.set_title(
             f"{curve.points[-1][0]:,} steps in {curve.points[-1][1]:,.0f} s", loc="left", size=9, color=INK
         )
-    write_figure(figure, path)
+    save_figure(figure, path)
 
 
 def new_axes() -> tuple[Figure, Axes]:
-    """An empty figure with the size and the look that all of Canton's plots have, and its axes.
+    """Return an empty figure in the style of all plots, and its axes.
 
     Raises: MissingExtra without matplotlib.
     """
@@ -111,16 +111,16 @@ def new_axes() -> tuple[Figure, Axes]:
 
 
 def check_plot(path: Path) -> None:
-    """Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib."""
+    """Raises: UserError for a file type that matplotlib cannot write; MissingExtra without matplotlib."""
     require("matplotlib", extra="plot")
     from matplotlib.backend_bases import FigureCanvasBase
 
     if path.suffix.lstrip(".").lower() not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f"{path} ends in {path.suffix!r}: a plot is .png, .svg or .pdf")
+        raise UserError(f"a plot must be .png, .svg or .pdf, got {path}")
 
 
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure atomically.
 
     Raises: as `check_plot`.
     """

@@ -1,6 +1,4 @@
-"""A model as one file: its weights, a header that says what it is and where it comes from, and, of a run
-that is not finished, what `canton.training.fit` needs to go on.
-"""
+"""Model files: weights, a header, and the checkpoint of an unfinished run."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ModelFile(Generic[Model]):
-    """What a file held: the model in evaluation mode, the header, and, of an unfinished run, its
-    checkpoint.
-    """
+    """The content of a model file: the model in evaluation mode, the header, the checkpoint if unfinished."""
 
     model: Model
     header: dict[str, Any]
@@ -40,16 +36,21 @@ def write_model(
     checkpoint: Checkpoint | None,
     *,
     format: str,
-    beside: Mapping[str, Tensor] | None = None,
+    extra: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a model file; an earlier one at `path` is replaced only once the new one is whole on disk.
+    """Write a model file; an earlier file is replaced once the new one is on disk.
 
-    beside: tensors that belong to the model and are not its weights.
+    Args:
+        architecture: what the reader builds the model from, as JSON values.
+        header: other JSON values.
+        checkpoint: of an unfinished run.
+        format: names the kind of model.
+        extra: tensors of the model that are not weights.
 
     Raises: UserError if it cannot be written; MissingExtra without safetensors.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"beside.{name}": tensor for name, tensor in (beside or {}).items()}
+    tensors |= {f"beside.{name}": tensor for name, tensor in (extra or {}).items()}
     table = {**header, "architecture": architecture, "version": __version__}
     if checkpoint is not None:
         tensors |= {f"run.{name}": tensor for name, tensor in checkpoint.tensors.items()}
@@ -64,62 +65,68 @@ def read_model(
     format: str,
     attach: Callable[[Model, dict[str, Tensor]], None] | None = None,
 ) -> ModelFile[Model]:
-    """Read a model file; `build` makes the model from the header's architecture; `attach`
-    gives it what was written beside its weights.
+    """Read a model file.
 
-    Raises: UserError, one line, if it is missing, cut short, changed, of another kind, or its weights are not
-    those of its architecture.
+    Args:
+        build: builds the model from the header's architecture.
+        format: the kind of model that is expected.
+        attach: gives the model its extra tensors.
+
+    Raises: UserError, one line, if the file is missing, damaged, changed or of another format, or its weights
+    do not fit its architecture.
     """
     tensors, header = read_tensors(path, format=format)
     try:
-        with torch.device("meta"):  # names, shapes and types are compared before any memory is taken
+        with torch.device("meta"):  # names, shapes and types are compared before memory is allocated
             model = build(header.get("architecture"))
-        weights = _part(tensors, "model.")
-        _compare(model.state_dict(), weights)
+        weights = _with_prefix(tensors, "model.")
+        _check_weights(model.state_dict(), weights)
         if attach is not None:
-            attach(model, _part(tensors, "beside."))
+            attach(model, _with_prefix(tensors, "beside."))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     model.load_state_dict(weights, assign=True)
     model.requires_grad_(True)
     checkpoint = None
     if "step" in header:
-        checkpoint = Checkpoint(_part(tensors, "run."), int(header["step"]), float(header["seconds"]))
+        checkpoint = Checkpoint(_with_prefix(tensors, "run."), int(header["step"]), float(header["seconds"]))
     return ModelFile(model.eval(), header, checkpoint)
 
 
 def check_replaceable(path: Path, *, format: str, kind: str) -> None:
-    """Raises: UserError if the file at `path` is not of this format, or a run that is not finished, so that a
-    slip costs no one their work.
+    """Check that `path` is a finished model of this format, or an empty file, which may be replaced.
+
+    kind: what the message calls such a model, e.g. "text model".
+
+    Raises: UserError if it is not.
     """
     if is_special(path):
-        raise UserError(f"{path} is no file: a {kind} is written to one")
+        raise UserError(f"a {kind} must be written to a regular file, got {path}")
     try:
         header = {"format": format} if path.stat().st_size == 0 else read_header(path)
     except UserError:
         header = {}
     if header.get("format") != format:
-        raise UserError(f"{path} is there and is no {kind} of Canton's: it is left alone")
+        raise UserError(f"refusing to overwrite {path}: not a Canton {kind}")
     if "step" in header:
         raise UserError(
-            f"{path} is a run stopped at step {header['step']}: go on with it (--resume), remove it, or "
-            "choose another file"
+            f"{path} is an unfinished run (step {header['step']}). "
+            f"Continue it with: train --resume --out {path}"
         )
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _compare(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    for name in [*wanted, *found]:
+def _check_weights(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    for name in [*expected, *found]:
         if name not in found:
-            raise UserError(f"its architecture needs the weight {name}, which is not in it")
-        if name not in wanted:
-            raise UserError(f"the weight {name} in it is not of its architecture")
-        want, have = wanted[name], found[name]
-        if want.shape != have.shape or want.is_floating_point() != have.is_floating_point():
+            raise UserError(f"weight {name} is missing")
+        if name not in expected:
+            raise UserError(f"weight {name} is not part of the architecture")
+        a, b = expected[name], found[name]
+        if a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
             raise UserError(
-                f"the weight {name} in it is {tuple(have.shape)} {have.dtype}, "
-                f"its architecture needs {tuple(want.shape)} {want.dtype}"
+                f"weight {name} must be {tuple(a.shape)} {a.dtype}, got {tuple(b.shape)} {b.dtype}"
             )

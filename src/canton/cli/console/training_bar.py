@@ -1,4 +1,4 @@
-"""What is on the screen while a model trains: a bar, figures, and now and then what the model writes."""
+"""Progress of a training run in the terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from rich.text import Text
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from canton.text import Progress as Now
+    from canton.text import Progress as TextProgress
+    from canton.track.train import Progress as TrackProgress
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 FIGURES_WIDTH = 74
-"""Columns that the figures and the percentage take at most, on a narrow console."""
+"""Columns of the percentage and the figures; the bar takes the rest."""
 
 
 def sparkline(values: list[float]) -> str:
-    """One block a value, its height between the least and the largest of them."""
+    """Return one block for each value, scaled between the minimum and the maximum."""
     if not values:
         return ""
     low, high = min(values), max(values)
@@ -40,36 +41,30 @@ class _Figures(ProgressColumn):
         return Text(str(task.fields.get("figures", "")), style="cyan", no_wrap=True)
 
 
-def training_bar(console: Console, *, live: bool) -> Progress:
-    """A bar with the task's `figures` beside it: they keep their room, it takes the rest."""
-    return Progress(
-        TextColumn("{task.percentage:>3.0f}%"),
-        BarColumn(bar_width=max(6, min(40, console.width - FIGURES_WIDTH))),
-        _Figures(),
-        console=console,
-        transient=True,
-        disable=not live,
-    )
+class TrainingBar:
+    """Show the progress of a run on standard error: a bar in a terminal, else a line for every tenth.
 
+    Pass `show_text`, or `show_track`, `show_decoding` and `warn`, to the training function as callbacks.
+    """
 
-def sparks(console: Console) -> int:
-    """Blocks of a sparkline that the console has room for."""
-    return 16 if console.width >= 100 else 8
-
-
-class Screen:
-    """Shows a run's progress on standard error: a live bar in a terminal, a line now and then elsewhere."""
-
-    def __init__(self, *, minutes: float | None, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self.live = self.console.is_terminal and not quiet
-        self.bar = training_bar(self.console, live=self.live)
+        width = max(6, min(40, self.console.width - FIGURES_WIDTH))
+        self.bar = Progress(
+            TextColumn("{task.percentage:>3.0f}%"),
+            BarColumn(bar_width=width),
+            _Figures(),
+            console=self.console,
+            transient=True,
+            disable=not self.live,
+        )
         self.task = self.bar.add_task("training", total=1.0, figures="starting")
-        self.bits: deque[float] = deque(maxlen=sparks(self.console))
+        self.losses: deque[float] = deque(maxlen=16 if self.console.width >= 100 else 8)
         self.held_out: float | None = None
         self.last_line = -1.0
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> TrainingBar:
         self.bar.start()
         return self
 
@@ -78,26 +73,43 @@ class Screen:
     ) -> None:
         self.bar.stop()
 
-    def show(self, now: Now) -> None:
-        """Show the state of things."""
-        if now.bits_per_byte == now.bits_per_byte:  # not NaN: the last report of a run may have nothing new
-            self.bits.append(now.bits_per_byte)
+    def show_text(self, now: TextProgress) -> None:
+        """Show the progress of a text model, and its sample if there is one."""
+        loss, history = self._loss(now.bits_per_byte)
         self.held_out = now.held_out or self.held_out
-        latest = self.bits[-1] if self.bits else float("nan")
-        held = "" if self.held_out is None else f" · held out {self.held_out:.3f}"
-        figures = (
-            f"{latest:.3f} bits/byte {sparkline(list(self.bits))}{held} · "
-            f"{now.bytes_per_second / 1e3:.1f} kB/s · {clock(now.seconds_left)} left"
-        )
-        self.bar.update(self.task, completed=now.fraction, figures=figures)
+        held_out = "" if self.held_out is None else f" · held out {self.held_out:.3f}"
+        speed = f"{now.bytes_per_second / 1e3:.1f} kB/s"
+        self._show(now, f"{loss:.3f} bits/byte {history}{held_out} · {speed}")
         if now.sample is not None:
             self.console.print(Text(_one_paragraph(now.sample), style="dim"))
+
+    def show_track(self, now: TrackProgress) -> None:
+        """Show the progress of a tracking model."""
+        loss, history = self._loss(now.loss)
+        self._show(now, f"loss {loss:.3f} {history} · {now.frames_per_second:.0f} frames/s")
+
+    def show_decoding(self, done: int, total: int) -> None:
+        """Show how many clips are decoded."""
+        self.bar.update(self.task, completed=done / total, figures=f"decoding clip {done} of {total}")
+
+    def warn(self, line: str) -> None:
+        """Print a warning."""
+        self.console.print(f"canton: {line}", soft_wrap=True, markup=False)
+
+    def _loss(self, loss: float) -> tuple[float, str]:
+        if loss == loss:  # NaN: no step since the last report
+            self.losses.append(loss)
+        return self.losses[-1] if self.losses else loss, sparkline(list(self.losses))
+
+    def _show(self, now: TextProgress | TrackProgress, figures: str) -> None:
+        figures += f" · {clock(now.seconds_left)} left"
+        self.bar.update(self.task, completed=now.fraction, figures=figures)
         if not self.live and (now.fraction - self.last_line >= 0.1 or now.fraction >= 1):
             self.console.print(f"{now.fraction:4.0%}  step {now.step:,}  {figures}", soft_wrap=True)
             self.last_line = now.fraction
 
 
 def _one_paragraph(sample: bytes) -> str:
-    """A sample on few lines, without the control characters that could give a terminal orders."""
+    """Return a sample as one paragraph, without control characters, which a terminal would obey."""
     text = sample.decode("utf-8", "replace")
     return "  " + " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -52,8 +52,8 @@ def train(
     """Train a byte model. Ctrl-C saves the run; --resume continues it."""
     from dataclasses import replace
 
-    from canton.cli.console.training_bar import Screen
-    from canton.cli.curve import draw_beside
+    from canton.cli.console.training_bar import TrainingBar
+    from canton.cli.outputs import plot_beside
     from canton.io.tensor_file import read_header
     from canton.text import ARTICLE, TrainConfig
     from canton.text import train as train_model
@@ -71,18 +71,18 @@ def train(
         config = replace(config, model=replace(config.model, counts=(), words=()))
     if not history:
         config = replace(config, model=replace(config.model, recent=(), recent_words=()))
-    with Screen(minutes=config.budget_minutes, quiet=quiet) as screen:
+    with TrainingBar(quiet=quiet) as bar:
         trained = train_model(
             config,
             out=out,
             files=files or [],
             resume=resume,
             log_dir=log_dir,
-            on_progress=None if quiet else screen.show,
+            on_progress=None if quiet else bar.show_text,
         )
     if trained is None:  # not the first of several processes
         return 0
-    drawn = draw_beside(out, trained.curve, unit="bits per byte")
+    drawn = plot_beside(out, trained.curve, unit="bits per byte")
     if not trained.finished:
         typer.echo(f"stopped at step {trained.report.step}; continue with: train --resume --out {out}")
         return 130

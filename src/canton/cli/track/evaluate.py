@@ -42,7 +42,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
 ) -> None:
     """Measure how well MODEL finds what it seeks."""
-    from canton.cli.console.track_bar import TrainScreen
+    from canton.cli.console.training_bar import TrainingBar
     from canton.cli.models import VISIBLE, open_model
     from canton.cli.outputs import check_outputs
     from canton.io.atomic import atomic_write
@@ -72,10 +72,10 @@ def evaluate(
     kind = normalise_class(target_class or str(training["target_class"]))
     if target_class:
         clips.check_labelled(kind)
-    with TrainScreen(quiet=quiet) as screen:
-        stored = cache_frames(list(clips), fps=rate, width=int(training["width"]), show=screen.prepare)
+    with TrainingBar(quiet=quiet) as bar:
+        stored = cache_frames(list(clips), fps=rate, width=int(training["width"]), show=bar.show_decoding)
         for line in clip_problems(stored):
-            screen.warn(line)
+            bar.warn(line)
     figures = evaluate(
         held.model,
         stored,

@@ -39,24 +39,24 @@ def train(
     """Train a network that detects small objects by their motion. Ctrl-C saves the run; --resume continues
     it.
     """
-    from canton.cli.console.track_bar import TrainScreen
-    from canton.cli.curve import draw_beside
+    from canton.cli.console.training_bar import TrainingBar
+    from canton.cli.outputs import plot_beside
     from canton.track import train as train_model
 
     config = _config(given, out, resume, preset)
-    with TrainScreen(quiet=quiet) as screen:
+    with TrainingBar(quiet=quiet) as bar:
         trained = train_model(
             config,
             out=out,
             resume=resume,
             log_dir=log_dir,
-            on_progress=screen.show,
-            on_decode=screen.prepare,
-            on_warning=screen.warn,
+            on_progress=bar.show_track,
+            on_decode=bar.show_decoding,
+            on_warning=bar.warn,
         )
     if trained is None:  # not the first of several processes
         return 0
-    drawn = draw_beside(out, trained.curve, unit="loss")
+    drawn = plot_beside(out, trained.curve, unit="loss")
     if trained.held_out is None:
         typer.echo(f"stopped at step {trained.report.step}; continue with: train --resume --out {out}")
         return 130

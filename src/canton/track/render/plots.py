@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from canton.training.curve import new_axes, write_figure
+from canton.training.curve import new_axes, save_figure
 
 
 def plot_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -> None:
@@ -18,4 +18,4 @@ def plot_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -
         axes.plot(range(1, len(values) + 1), values, marker="o", markersize=4.5, label=name)
     axes.set(xlabel=f"frames seen ({fps:g} a second)", ylabel="recall", ylim=(0, 1.03))
     axes.legend(frameon=False)
-    write_figure(figure, path)
+    save_figure(figure, path)

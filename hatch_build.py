@@ -100,7 +100,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc,type-arg]
             library = build(Path(self.root))
         except Exception as error:  # an install must never fail for want of a faster way
             print(
-                f"canton: installed without its native kernels, torch's own will serve: {error}",
+                f"canton: installed without its C++ kernels, torch's operations run instead: {error}",
                 file=sys.stderr,
             )
             return

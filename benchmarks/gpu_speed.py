@@ -127,7 +127,7 @@ def layers(row: Row) -> dict[str, Callable[[], nn.Module]]:
         layer.kernel = kernel
         return layer
 
-    names = ["auto", "graphs", "fused", "loop", *(["triton"] if dense else [])]
+    names = ["auto", "cuda_graphs", "manual", "loop", *(["triton"] if dense else [])]
     found: dict[str, Callable[[], nn.Module]] = {name: partial(ours, name) for name in names}
     if dense:
         found["cudnn"] = lambda: nn.GRU(*sizes)
@@ -165,9 +165,8 @@ def contestants(row: Row, note: dict[str, Any]) -> dict[str, Callable[[], Call]]
 
 def detector(make: Callable[[], nn.Module], name: str) -> Call:
     """A training step of the article's detector, the same stem for all."""
-    stage = None if name == "usual loop" else kernels.stage
     with torch.device(DEVICE):
-        return detector_run(make().to(DEVICE), WORKLOADS["W5"], stage=stage)
+        return detector_run(make().to(DEVICE), WORKLOADS["W5"])
 
 
 def wait() -> None:
@@ -197,7 +196,7 @@ def measure(row: Row, budget_s: float) -> dict[str, Any]:
     found: dict[str, Any] = {**row._asdict(), "ms": {}, "fastest_ms": {}, "repeats": {}, "errors": {}}
     start = time.perf_counter()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.tf32
-    kernels.graphs.clear()
+    kernels.cuda_graphs.clear()
     ready: dict[str, tuple[Call, int]] = {}
     times: dict[str, list[float]] = {}
 
@@ -239,7 +238,7 @@ def measure(row: Row, budget_s: float) -> dict[str, Any]:
         found["repeats"][name] = len(ms)
     found["times_as_fast"] = {
         ours: {other: round(ms / found["ms"][ours], 2) for other, ms in found["ms"].items() if other != ours}
-        for ours in ("auto", "graphs", "triton")
+        for ours in ("auto", "cuda_graphs", "triton")
         if ours in found["ms"]
     }
     return found | {"seconds": round(time.perf_counter() - start, 2)}

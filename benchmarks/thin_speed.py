@@ -24,7 +24,7 @@ from torch import Tensor
 
 from canton import ConvGRU2d
 from canton.core.recurrent import loop
-from canton.kernels import Job, Result, cpu
+from canton.kernels import Result, Run, cpu
 from canton.kernels import steps as manual
 from canton.kernels.cpu import layout
 from compare.runner import machine
@@ -35,21 +35,21 @@ WINDOW = (4, 4, 64, 64)
 """Steps, rows, height and width."""
 
 
-def job_of(layer: ConvGRU2d, lengths: Tensor | None = None) -> Job:
+def run_of(layer: ConvGRU2d, lengths: Tensor | None = None) -> Run:
     hidden = layer.state_sizes[0]
     gx = torch.randn(1, 1, *SPACE, 3 * hidden).movedim(-1, 2)  # as the input's convolution leaves it
     state = (torch.rand(1, *SPACE, hidden).movedim(-1, 1),)
-    return Job(layer.cells[0].plan(), gx, state, state, lengths=lengths)
+    return Run(layer.cells[0].spec(), gx, state, state, lengths=lengths)
 
 
 def milliseconds(hidden: int, kernel: int) -> dict[str, float]:
     layer = ConvGRU2d(hidden, hidden, kernel)
-    job, across = job_of(layer), job_of(layer, torch.tensor([1]))
-    assert layout.is_thin(job.plan.candidate, SPACE)
+    run, across = run_of(layer), run_of(layer, torch.tensor([1]))
+    assert layout.is_thin(run.spec.candidate, SPACE)
     ways = {
-        "along_lines": lambda: cpu.run(job, loop),
-        "across_channels": lambda: cpu.run(across, loop),
-        "loop": lambda: loop(job, layer.cells[0]),
+        "along_lines": lambda: cpu.execute(run, loop),
+        "across_channels": lambda: cpu.execute(across, loop),
+        "loop": lambda: loop(run, layer.cells[0]),
     }
     with torch.inference_mode():
         return medians(ways)
@@ -60,19 +60,19 @@ def milliseconds_of_training(hidden: int) -> dict[str, float]:
     steps, rows, *space = WINDOW
     gx = torch.randn(steps, rows, *space, 3 * hidden).movedim(-1, 2).requires_grad_()
     state = (torch.rand(rows, *space, hidden).movedim(-1, 1),)
-    job = Job(layer.cells[0].plan(), gx, state, state)
+    run = Run(layer.cells[0].spec(), gx, state, state)
     plain = partial(loop, cell=layer.cells[0])
-    assert cpu.refuses(job) is None
+    assert cpu.unsupported_reason(run) is None
 
-    def back(run: Callable[[], Result]) -> None:
-        ys, _ = run()
+    def back(execute: Callable[[], Result]) -> None:
+        ys, _ = execute()
         ys.backward(torch.ones_like(ys))
 
     return medians(
         {
-            "native": lambda: back(lambda: cpu.run(job, plain)),
-            "fused": lambda: back(lambda: manual.run(job, plain)),
-            "loop": lambda: back(lambda: plain(job)),
+            "cpp": lambda: back(lambda: cpu.execute(run, plain)),
+            "manual": lambda: back(lambda: manual.execute(run, plain)),
+            "loop": lambda: back(lambda: plain(run)),
         }
     )
 

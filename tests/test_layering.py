@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
 INNER: dict[str, list[set[str]]] = {
     "kernels": [
         {"spec"},
+        {"support"},
         {"double_backward"},
         {"cpu", "associative_scan"},
         {"steps"},

@@ -31,7 +31,7 @@ def measure(threads: int) -> dict[str, float]:
         a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
         out = torch.empty(1024, 1024)
         product = _median_s(lambda: torch.mm(a, b, out=out))
-        if gemm.serves(1024, 1024, 1024):
+        if gemm.is_quicker(1024, 1024, 1024):
             product = min(product, _median_s(lambda: gemm.multiply(a, b)))
         source = torch.randn(32 * 2**20)
         target = torch.empty_like(source)

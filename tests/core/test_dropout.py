@@ -142,11 +142,11 @@ def test_a_learned_initial_state_learns(cell: str, kernel: str) -> None:
 
 
 def test_the_readable_loop_takes_the_same_job() -> None:
-    """`loop` alone, without a layer: the definition is a function of a job and a cell."""
+    """`loop` alone, without a layer: the definition is a function of a run and a cell."""
     rnn = layer("gru", DENSE)
     (cell,) = rnn._cells()
     xs = inputs(DENSE)
     gx = cell.project(xs.flatten(0, 1)).unflatten(0, xs.shape[:2])
     zero = cell.zero_state(gx[0], xs.dtype)
-    ys, _ = loop(kernels.Job(cell.plan(), gx, zero, zero), cell)
+    ys, _ = loop(kernels.Run(cell.spec(), gx, zero, zero), cell)
     assert torch.equal(ys, rnn(xs)[0])

@@ -32,8 +32,8 @@ def chosen(rnn: Recurrent, xs: Tensor, monkeypatch: pytest.MonkeyPatch, **argume
     """The kernels that a call of `rnn` chooses, in order."""
     names, choose = [], kernels.choose
 
-    def record(job: object, kernel: str) -> str:
-        names.append(choose(job, kernel))
+    def record(run: object, kernel: str) -> str:
+        names.append(choose(run, kernel))
         return names[-1]
 
     with monkeypatch.context() as patch:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import canton
-from canton import kernels
 from canton.core.recurrent import Recurrent
 from canton.kernels import cpu
 from tolerances import assert_close
@@ -104,40 +103,3 @@ def test_many_models_in_turn() -> None:
                 found = layer.step(x)[0]
             layer.kernel = "loop"
             assert_close(found, layer.step(x)[0])
-
-
-@pytest.mark.parametrize("space", [(5, 5), (6, 7), (19, 24), (12, 33)])
-@pytest.mark.parametrize(
-    ("c_in", "c_out", "kernel", "padding"), [(3, 16, 5, 0), (16, 5, 3, 1), (9, 17, 5, "same")]
-)
-@pytest.mark.parametrize(("halve", "slope"), [(True, 0.2), (True, 1.0), (False, 0.2), (False, 1.0)])
-def test_a_stage(
-    halve: bool, slope: float, c_in: int, c_out: int, kernel: int, padding: int | str, space: tuple[int, ...]
-) -> None:
-    conv, x = nn.Conv2d(c_in, c_out, kernel, padding=padding), torch.randn(3, c_in, *space)
-    if space == (5, 5) and padding == 0 and halve:
-        pytest.skip("one pixel cannot be halved")
-    y = conv(x)
-    truth = nn.functional.leaky_relu(nn.functional.max_pool2d(y, 2) if halve else y, slope)
-    best = cpu.instruction_set() if cpu.available() else ""
-    for instructions in cpu.INSTRUCTION_SETS[: cpu.INSTRUCTION_SETS.index(best) + 1] if best else [""]:
-        if best:
-            cpu.use_instruction_set(instructions)
-        try:
-            with torch.no_grad():
-                assert_close(kernels.stage(conv, x, halve=halve, slope=slope), truth, instructions)
-        finally:
-            if best:
-                cpu.use_instruction_set(best)
-    with_gradient = kernels.stage(conv, x, halve=halve, slope=slope)
-    assert with_gradient.requires_grad
-    assert_close(with_gradient, truth)
-
-
-def test_a_stage_lets_no_bad_number_vanish() -> None:
-    conv, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 12, 12)
-    x[0, 1, 6, 6] = float("nan")
-    with torch.no_grad():
-        y = kernels.stage(conv, x, halve=True, slope=0.2)
-        truth = nn.functional.leaky_relu(nn.functional.max_pool2d(conv(x), 2), 0.2)
-    assert torch.equal(y.isnan(), truth.isnan())

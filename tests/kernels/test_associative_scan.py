@@ -55,22 +55,23 @@ def test_the_layer(steps: int, hidden: int, dtype: torch.dtype, options: str) ->
         given["lengths"] = torch.tensor([steps, 0, 1, steps // 2])
     if options in ("reset", "both"):
         given["reset"] = torch.rand(steps, 4) < 0.3
-    held_to_the_loop(layer, xs, "scan", state, **given)
+    held_to_the_loop(layer, xs, "associative_scan", state, **given)
     plain = options == "plain" and dtype is torch.float32 and cpu.available()
     layer.kernel = "auto"
-    assert layer.which(xs) == ("native" if plain else "scan") or given  # which() knows no lengths, no reset
+    if not given:
+        assert layer.which(xs) == ("cpp" if plain else "associative_scan")
     held_to_the_loop(layer, xs, "auto", state, **given)
 
 
 def test_gradients_of_gradients() -> None:
-    layer = MinGRU(3, 4, kernel="scan").double()
+    layer = MinGRU(3, 4, kernel="associative_scan").double()
     xs = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: layer(x)[0], xs)
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], xs)
 
 
 def test_the_same_bits_twice() -> None:
-    layer, xs = MinGRU(3, 4, kernel="scan"), torch.randn(33, 2, 3)
+    layer, xs = MinGRU(3, 4, kernel="associative_scan"), torch.randn(33, 2, 3)
     first, second = results(layer, xs), results(layer, xs)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -91,7 +92,7 @@ class Cost(TorchDispatchMode):
 
 
 def cost(steps: int) -> Cost:
-    layer, xs = MinGRU(3, 4, kernel="scan"), torch.randn(steps, 2, 3)
+    layer, xs = MinGRU(3, 4, kernel="associative_scan"), torch.randn(steps, 2, 3)
     with Cost() as counted:
         layer(xs)[0].sum().backward()
     return counted
@@ -116,7 +117,7 @@ def test_native(steps: int, batch: int, hidden: int, space: tuple[int, ...], ins
     xs, state = torch.randn(steps, batch, 3, *space), (torch.randn(1, batch, hidden, *space),)
     try:
         cpu.use_instruction_set(instructions)
-        found = held_to_the_loop(layer, xs, "native", state)
+        found = held_to_the_loop(layer, xs, "cpp", state)
         torch.set_num_threads(2)
         together = results(layer, xs, state)
     finally:
@@ -125,7 +126,7 @@ def test_native(steps: int, batch: int, hidden: int, space: tuple[int, ...], ins
         assert torch.equal(found[name], together[name]), name
 
 
-@pytest.mark.parametrize("kernel", ["scan", *(["native"] if cpu.available() else [])])
+@pytest.mark.parametrize("kernel", ["associative_scan", *(["cpp"] if cpu.available() else [])])
 def test_a_bad_number_is_not_hidden(kernel: str) -> None:
     layer, xs = MinGRU(3, 4), torch.randn(9, 2, 3)
     xs[4, 1, 2] = float("nan")

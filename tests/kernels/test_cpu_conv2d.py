@@ -12,7 +12,7 @@ from canton.kernels import cpu
 from canton.kernels.cpu import conv2d
 from tolerances import assert_close
 
-pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
 
 
 SIZES = [(1, 8, 5, 5, 5), (3, 16, 48, 13, 9), (2, 17, 33, 18, 67), (1, 9, 70, 6, 5)]
@@ -39,7 +39,7 @@ def test_it_is_torchs(
     x = torch.randn(images, c_in, *space)
     turned = x.transpose(0, 3).contiguous().transpose(0, 3)
     for given in (x, x.contiguous(memory_format=torch.channels_last), turned):
-        assert conv2d.refuses(module, given) is None
+        assert conv2d.unsupported_reason(module, given) is None
         found = gradients(module, given, True)
         truth = gradients(module.double(), x.double(), False)
         module.float()
@@ -85,17 +85,17 @@ def test_a_bad_number_is_not_hidden(instructions: str) -> None:
 
 def test_what_it_cannot_run_torch_runs() -> None:
     module, x = nn.Conv2d(8, 3, 3, padding="same"), torch.randn(2, 8, 5, 5)
-    assert "float32" in str(conv2d.refuses(module.double(), x.double()))
+    assert "float32" in str(conv2d.unsupported_reason(module.double(), x.double()))
     module.float()
-    assert "dilation" in str(conv2d.refuses(nn.Conv2d(8, 3, 3, padding="same", dilation=2), x))
-    assert "8 channels" in str(conv2d.refuses(nn.Conv2d(3, 8, 3, padding="same"), x[:, :3]))
-    assert "smaller" in str(conv2d.refuses(module, x[..., :2]))
+    assert "dilation" in str(conv2d.unsupported_reason(nn.Conv2d(8, 3, 3, padding="same", dilation=2), x))
+    assert "8 channels" in str(conv2d.unsupported_reason(nn.Conv2d(3, 8, 3, padding="same"), x[:, :3]))
+    assert "smaller" in str(conv2d.unsupported_reason(module, x[..., :2]))
     with torch.autocast("cpu"):
-        assert "autocast" in str(conv2d.refuses(module, x))
+        assert "autocast" in str(conv2d.unsupported_reason(module, x))
     assert torch.equal(kernels.apply(module, x[..., :2]), module(x[..., :2]))
     seen = []
     module.register_forward_hook(lambda *_: seen.append(1))
-    assert "hooks" in str(conv2d.refuses(module, x))
+    assert "hooks" in str(conv2d.unsupported_reason(module, x))
     kernels.apply(module, x)
     assert seen
 
@@ -105,7 +105,7 @@ def test_a_layer_takes_it_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch)
     real = conv2d.convolution
     monkeypatch.setattr(conv2d, "convolution", lambda module, x: ran.append(1) or real(module, x))
     xs = torch.randn(3, 2, 8, 6, 6)
-    for kernel, expected in (("auto", 1), ("native", 1), ("fused", 0), ("loop", 0)):
+    for kernel, expected in (("auto", 1), ("cpp", 1), ("manual", 0), ("loop", 0)):
         ran.clear()
         canton.ConvGRU2d(8, 8, 3, kernel=kernel)(xs)
         assert len(ran) == expected, kernel

@@ -1,4 +1,4 @@
-"""The native product of large matrices, and the dense map made of it, against torch in float64."""
+"""The C++ product of large matrices, and the dense map made of it, against torch in float64."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from canton.kernels import cpu
 from canton.kernels.cpu import gemm, linear
 from tolerances import assert_close
 
-pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (14, 32, 64), (15, 33, 65), (113, 31, 1025), (64, 96, 2050), (300, 7, 40)]
 
 
 @pytest.mark.parametrize(("rows", "columns", "depth"), SHAPES)
 @pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
-@pytest.mark.parametrize("levels", [0, 1, 2])
 def test_the_product(
     instructions: str,
     rows: int,
     columns: int,
     depth: int,
     turned: str,
-    levels: int,
 ) -> None:
     a = torch.randn(depth, rows).t() if turned in ("a", "both") else torch.randn(rows, depth)
     b = torch.randn(columns, depth).t() if turned in ("b", "both") else torch.randn(depth, columns)
     bias = torch.randn(columns)
     expected = a.double() @ b.double()
-    assert_close(gemm.multiply(a, b, None, levels), expected, "product")
-    assert_close(gemm.multiply(a, b, bias, levels), expected + bias.double(), "product and bias")
+    assert_close(gemm.multiply(a, b), expected, "product")
+    assert_close(gemm.multiply(a, b, bias), expected + bias.double(), "product and bias")
 
 
 def test_strided_matrices(instructions: str) -> None:
@@ -44,16 +42,15 @@ def test_strided_matrices(instructions: str) -> None:
     assert_close(gemm.multiply(a[:, ::2], b[::2, ::3]), a[:, ::2].double() @ b[::2, ::3].double())
 
 
-@pytest.mark.parametrize("levels", [0, 1, 2])
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_threads_do_not_change_a_bit(levels: int, turned: bool) -> None:
+def test_the_threads_do_not_change_a_bit(turned: bool) -> None:
     a, b = torch.randn(1030, 1029), torch.randn(1029, 77)
     a = a.t().contiguous().t() if turned else a
-    alone, again = gemm.multiply(a, b, None, levels), gemm.multiply(a, b, None, levels)
+    alone, again = gemm.multiply(a, b), gemm.multiply(a, b)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        together = gemm.multiply(a, b, None, levels)
+        together = gemm.multiply(a, b)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(alone, again)
@@ -82,53 +79,25 @@ def test_threads_may_run_where_they_might_before() -> None:
         torch.set_num_threads(usual)
 
 
-@pytest.mark.parametrize(("levels", "partners"), [(0, [3]), (1, [2, 3]), (2, [0, 1, 2, 3])])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_bad_number_stays_with_its_partners(bad: float, levels: int, partners: list[int]) -> None:
+def test_a_bad_number_stays_in_its_row(bad: float) -> None:
     a, b = torch.randn(40, 64), torch.randn(64, 40)
     a[3, 5] = bad
-    rows = gemm.multiply(a, b, None, levels).isfinite().all(1)
-    assert not rows[3]
-    assert rows[[row for row in range(40) if row not in partners]].all()
+    rows = gemm.multiply(a, b).isfinite().all(1)
+    assert rows.tolist() == [row != 3 for row in range(40)]
 
 
-@pytest.mark.parametrize(("levels", "most"), [(0, 1e-6), (1, 2e-6), (2, 4e-6)])
-def test_how_much_is_rounded(levels: int, most: float) -> None:
-    """Relative to the largest output, at this size; docs/speed.md has more of them."""
+def test_rounding() -> None:
+    """The error relative to the largest output."""
     a, b = torch.randn(256, 2048), torch.randn(2048, 256)
     expected = a.double() @ b.double()
-    error = (gemm.multiply(a, b, None, levels) - expected).abs().max() / expected.abs().max()
-    assert error < most
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "depth", "levels"),
-    [
-        (16384, 3072, 1024, 2),
-        (3072, 1024, 16384, 2),
-        (8192, 768, 256, 1),
-        (4096, 256, 256, 0),
-        (16384, 3072, 64, 0),
-    ],
-)
-def test_only_large_products_go_by_strassen(rows: int, columns: int, depth: int, levels: int) -> None:
-    assert gemm.levels_for(rows, columns, depth) == levels
-
-
-def test_strassen_is_for_what_is_summed_over_all_rows() -> None:
-    """A weight's gradient goes by it; where a row of the result is a row of the batch, nothing does."""
-    a, b = torch.randn(1024, 512), torch.randn(512, 1024)
-    assert gemm.levels_for(1024, 1024, 512) == 1
-    plain, quick = gemm.multiply(a, b), gemm.multiply(a, b, None, 1)
-    assert not torch.equal(plain, quick)
-    assert torch.equal(gemm.product(a, b), plain)
-    assert torch.equal(gemm.product(a, b, summed=True), quick)
+    assert (gemm.multiply(a, b) - expected).abs().max() / expected.abs().max() < 1e-6
 
 
 def test_rows_of_large_products_do_not_see_each_other() -> None:
     """Forward and backward: neither in a last bit, nor through a number that is not finite."""
     module, x = nn.Linear(512, 1536), torch.randn(1203, 512)
-    assert gemm.levels_for(1203, 1536, 512) > 0
+    assert gemm.is_quicker(1203, 1536, 512)
     changed = x.clone()
     changed[5] = float("nan")
 
@@ -154,7 +123,7 @@ def gradients(module: nn.Linear, x: Tensor, weigh: Tensor, fast: bool) -> dict[s
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_dense_map(bias: bool) -> None:
     module, x, weigh = nn.Linear(129, 200, bias=bias), torch.randn(257, 129), torch.randn(257, 200)
-    assert linear.refuses(module, x) is None
+    assert linear.unsupported_reason(module, x) is None
     found = gradients(module, x, weigh, fast=True)
     for name, value in gradients(module.double(), x.double(), weigh.double(), fast=False).items():
         assert_close(found[name], value, name)
@@ -180,7 +149,7 @@ def test_a_gradient_of_a_gradient() -> None:
     ],
 )
 def test_what_it_refuses(module: nn.Module, x: Tensor, reason: str) -> None:
-    assert reason in (linear.refuses(module, x) or "")
+    assert reason in (linear.unsupported_reason(module, x) or "")
 
 
 def test_hooks_and_transforms_see_torchs_product() -> None:

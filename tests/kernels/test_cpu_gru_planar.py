@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from canton import ConvGRU2d
-from canton.kernels import cpu
+from canton.cells.gru import GRUBeforeSpec
+from canton.kernels import Run, cpu
 from canton.kernels.cpu import layout
-from canton.kernels.spec import GRUBefore, Job
-from kernels.test_cpu import conv, job_of, native_run, readable
+from kernels.test_cpu import conv, cpp_run, readable, run_of
 from tolerances import assert_close
 
-pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,15 @@ CASES = {
 }
 
 
-def wide(job: Job) -> Job:
+def wide(run: Run) -> Run:
     """The same in float64."""
-    plan = job.plan
-    assert isinstance(plan, GRUBefore)
-    products = (part._replace(weight=part.weight.double()) for part in plan)
-    states = [(one.double(),) for (one,) in (job.state, job.fresh)]
-    return job._replace(plan=GRUBefore(*products), gx=job.gx.double(), state=states[0], fresh=states[1])
+    spec = run.spec
+    assert isinstance(spec, GRUBeforeSpec)
+    products = (part._replace(weight=part.weight.double()) for part in spec.products())
+    states = [(one.double(),) for (one,) in (run.state, run.reset_state)]
+    return run._replace(
+        spec=GRUBeforeSpec(*products), gx=run.gx.double(), state=states[0], reset_state=states[1]
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -51,52 +53,52 @@ def wide(job: Job) -> Job:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_it_is_the_same_gru(instructions: str, batch: int, hidden: int, name: str) -> None:
     case = CASES[name]
-    job = job_of(conv(hidden, case.kernel, case.dilation, False), 4, batch, case.space)
-    most = {"portable": 2, "avx2": 4, "avx512": 7 if layout.is_tiled(job.plan.candidate) else 8}[instructions]
-    assert layout.is_thin(job.plan.candidate, case.space) is (hidden <= most)
-    exact = wide(job)
+    run = run_of(conv(hidden, case.kernel, case.dilation, False), 4, batch, case.space)
+    most = {"portable": 2, "avx2": 4, "avx512": 7 if layout.is_tiled(run.spec.candidate) else 8}[instructions]
+    assert layout.is_thin(run.spec.candidate, case.space) is (hidden <= most)
+    exact = wide(run)
     with torch.inference_mode():
-        ys, (final,) = native_run(job)
-        expected, (last,) = readable(exact.plan, exact)
+        ys, (final,) = cpp_run(run)
+        expected, (last,) = readable(exact.spec, exact)
     assert_close(ys, expected, "ys")
     assert_close(final, last, "final")
 
 
 def test_a_row_starts_afresh_where_it_is_told(instructions: str) -> None:
-    job = job_of(conv(2, (3, 3), (1, 1), False), 5, 2, (4, 21))
-    fresh = (torch.randn_like(job.state[0]),)
+    run = run_of(conv(2, (3, 3), (1, 1), False), 5, 2, (4, 21))
+    fresh = (torch.randn_like(run.state[0]),)
     reset = torch.tensor([[0, 1], [0, 0], [1, 0], [1, 1], [0, 0]], dtype=torch.bool)
-    state, ys = job.state[0], []
+    state, ys = run.state[0], []
     with torch.inference_mode():
-        for gx, now in zip(job.gx, reset, strict=True):
+        for gx, now in zip(run.gx, reset, strict=True):
             state = torch.where(now.view(-1, 1, 1, 1), fresh[0], state)
-            one, (state,) = readable(job.plan, job._replace(gx=gx.unsqueeze(0), state=(state,)))
+            one, (state,) = readable(run.spec, run._replace(gx=gx.unsqueeze(0), state=(state,)))
             ys.append(one[0])
-        found, (final,) = native_run(job._replace(fresh=fresh, reset=reset))
+        found, (final,) = cpp_run(run._replace(reset_state=fresh, reset=reset))
     assert_close(found, torch.stack(ys), "ys")
     assert_close(final, state, "final")
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_two_threads_give_the_same_bits(batch: int) -> None:
-    job = job_of(conv(2, (3, 3), (1, 1), False), 6, batch, (7, 37))
+    run = run_of(conv(2, (3, 3), (1, 1), False), 6, batch, (7, 37))
     found: list[Tensor] = []
     before = torch.get_num_threads()
     try:
         with torch.inference_mode():
             for threads in (1, 2):
                 torch.set_num_threads(threads)
-                found.append(native_run(job)[0])
+                found.append(cpp_run(run)[0])
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*found)
 
 
 def test_the_way_with_gradients_gives_the_same() -> None:
-    job = job_of(conv(2, (3, 3), (1, 1), False), 6, 2, (7, 37))
+    run = run_of(conv(2, (3, 3), (1, 1), False), 6, 2, (7, 37))
     with torch.inference_mode():
-        alone = native_run(job)[0]
-    kept = native_run(job._replace(gx=job.gx.clone().requires_grad_()))[0]
+        alone = cpp_run(run)[0]
+    kept = cpp_run(run._replace(gx=run.gx.clone().requires_grad_()))[0]
     assert_close(alone, kept.detach(), "ys")
 
 
@@ -112,21 +114,21 @@ def test_it_runs_where_the_rule_says(
     instructions: str, hidden: int, kernel: tuple[int, ...], dilation: tuple[int, ...], space: tuple[int, ...]
 ) -> None:
     """With lengths, all of them whole, the other way runs; its sums come in another order."""
-    job = job_of(conv(hidden, kernel, dilation, False), 6, 2, space)
+    run = run_of(conv(hidden, kernel, dilation, False), 6, 2, space)
     with torch.inference_mode():
-        ys, _ = native_run(job)
-        across, _ = native_run(job._replace(lengths=torch.tensor([6, 6])))
+        ys, _ = cpp_run(run)
+        across, _ = cpp_run(run._replace(lengths=torch.tensor([6, 6])))
     assert_close(ys, across, "ys")
-    assert torch.equal(ys, across) is not layout.is_thin(job.plan.candidate, space)
+    assert torch.equal(ys, across) is not layout.is_thin(run.spec.candidate, space)
 
 
 def test_a_step_of_a_stream_takes_it() -> None:
     layer, x = ConvGRU2d(3, 2, 3), torch.randn(1, 3, 20, 30)
-    job = job_of(conv(2, (3, 3), (1, 1), False), 1, 1, (20, 30))
+    run = run_of(conv(2, (3, 3), (1, 1), False), 1, 1, (20, 30))
     with torch.inference_mode():
-        assert cpu.quick(job)
+        assert cpu.is_quick(run)
         y, _ = layer.step(x)
         ys, _ = layer(x.unsqueeze(0))
     assert torch.equal(y, ys[0])
-    assert not cpu.quick(job._replace(lengths=torch.tensor([1])))
-    assert not cpu.quick(job._replace(gx=job.gx.clone().requires_grad_()))
+    assert not cpu.is_quick(run._replace(lengths=torch.tensor([1])))
+    assert not cpu.is_quick(run._replace(gx=run.gx.clone().requires_grad_()))

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from canton import Cell, GRUCell, LSTMCell, maps
 from canton.core.recurrent import Recurrent, loop
-from canton.kernels import Job, cpu
+from canton.kernels import Run, cpu
 from cases import given as as_given
 from gradients import held_to_the_loop, results
 from tolerances import assert_close
 
-pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
 
 CELLS: dict[str, Callable[..., Cell]] = {"gru": GRUCell, "lstm": LSTMCell}
 OPTIONS = ("lengths", "reset", "both")
@@ -74,8 +74,8 @@ def state_of(layer: Recurrent, batch: int, *space: int) -> tuple[Tensor, ...]:
 def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int, names: str) -> None:
     layer, xs = layer_of(cell, hidden, maps.dense), torch.randn(steps, batch, 3)
     options = options_of(names, steps, batch)
-    held_to_the_loop(layer, xs, "native", **options)
-    held_to_the_loop(layer, xs, "native", state_of(layer, batch), **options)
+    held_to_the_loop(layer, xs, "cpp", **options)
+    held_to_the_loop(layer, xs, "cpp", state_of(layer, batch), **options)
 
 
 @pytest.mark.parametrize("names", OPTIONS)
@@ -85,7 +85,7 @@ def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int
 def test_places(instructions: str, cell: str, place: str, batch: int, names: str) -> None:
     made, space = PLACES[place]
     layer, xs = layer_of(cell, 9, made), torch.randn(4, batch, 3, *space)
-    held_to_the_loop(layer, xs, "native", state_of(layer, batch, *space), **options_of(names, 4, batch))
+    held_to_the_loop(layer, xs, "cpp", state_of(layer, batch, *space), **options_of(names, 4, batch))
 
 
 @pytest.mark.parametrize("names", OPTIONS)
@@ -95,14 +95,14 @@ def test_places(instructions: str, cell: str, place: str, batch: int, names: str
 def test_stacks_both_ways(cell: str, begun: bool, learned: bool, names: str) -> None:
     layer = layer_of(cell, 9, maps.dense, layers=2, bidirectional=True, learn_initial_state=learned)
     state = state_of(layer, 6) if begun else None
-    held_to_the_loop(layer, torch.randn(5, 6, 3), "native", state, **options_of(names, 5, 6))
+    held_to_the_loop(layer, torch.randn(5, 6, 3), "cpp", state, **options_of(names, 5, 6))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_without_a_step_keep_their_state(cell: str) -> None:
     layer, xs = layer_of(cell, 9, maps.dense), torch.randn(4, 3, 3)
     state, lengths = state_of(layer, 3), torch.zeros(3, dtype=torch.int32)
-    found = held_to_the_loop(layer, xs, "native", state, lengths=lengths)
+    found = held_to_the_loop(layer, xs, "cpp", state, lengths=lengths)
     assert not found["ys"].any()
     assert all(torch.equal(found[f"state {k}"], s) for k, s in enumerate(state))
 
@@ -111,7 +111,7 @@ def test_rows_without_a_step_keep_their_state(cell: str) -> None:
 def test_what_nothing_reads_may_be_no_number(cell: str) -> None:
     """Behind a row's length, and in a state that is left by a restart."""
     layer, xs = layer_of(cell, 9, maps.dense), torch.randn(4, 3, 3)
-    layer.kernel, lengths, reset = "native", torch.tensor([4, 2, 4]), torch.zeros(4, 3, dtype=torch.bool)
+    layer.kernel, lengths, reset = "cpp", torch.tensor([4, 2, 4]), torch.zeros(4, 3, dtype=torch.bool)
     reset[2, 2] = True
     clean = results(layer, xs, lengths=lengths, reset=reset)
     spoilt = xs.clone()
@@ -130,7 +130,7 @@ def test_what_nothing_reads_may_be_no_number(cell: str) -> None:
 @pytest.mark.parametrize("place", ["dense", "1x1", "tiles-3", "tiles-5-circular", "even-dilated"])
 @pytest.mark.parametrize("kind", CELLS)
 def test_threads_give_the_same_bits(kind: str, place: str, batch: int, names: str) -> None:
-    """Of a job and not of a layer: the input half is torch's own, at its own number of threads."""
+    """Of a run and not of a layer: the input half is torch's own, at its own number of threads."""
     (made, space), options = PLACES[place], options_of(names, 5, batch)
     cell = CELLS[kind](3, 9, map=made)
     gates = 3 if kind == "gru" else 4
@@ -138,13 +138,13 @@ def test_threads_give_the_same_bits(kind: str, place: str, batch: int, names: st
     state, fresh = (
         tuple(torch.rand(batch, 9, *space, requires_grad=True) for _ in cell.state_sizes) for _ in range(2)
     )
-    job = Job(cell.plan(), gx, state, fresh, options.get("reset"), options.get("lengths"))
+    run = Run(cell.spec(), gx, state, fresh, options.get("reset"), options.get("lengths"))
     given, found = (gx, *state, *(fresh if "reset" in options else ())), []
     usual = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            ys, after = cpu.run(job, partial(loop, cell=cell))
+            ys, after = cpu.execute(run, partial(loop, cell=cell))
             loss = sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in (ys, *after))
             found.append([ys, *after, *torch.autograd.grad(loss, given)])
     finally:
@@ -158,7 +158,7 @@ def test_threads_give_the_same_bits(kind: str, place: str, batch: int, names: st
 def test_without_gradients(cell: str, names: str) -> None:
     for batch in (2, 17):
         layer, xs = layer_of(cell, 33, maps.dense), torch.randn(1, batch, 3)
-        layer.kernel, options = "native", options_of(names, 1, batch)
+        layer.kernel, options = "cpp", options_of(names, 1, batch)
         state = as_given(state_of(layer, batch))
         found = layer(xs, state, **options)
         with torch.no_grad():
@@ -172,7 +172,7 @@ def test_without_gradients(cell: str, names: str) -> None:
 def test_a_gradient_of_a_gradient(cell: str, names: str) -> None:
     layer = layer_of(cell, 5, maps.dense, learn_initial_state=True)
     found, options = {}, options_of(names, 3, 2)
-    for kernel in ("loop", "native"):
+    for kernel in ("loop", "cpp"):
         layer.kernel = kernel
         xs = torch.ones(3, 2, 3).mul_(0.3).requires_grad_()
         ys, after = layer(xs, **options)
@@ -180,13 +180,13 @@ def test_a_gradient_of_a_gradient(cell: str, names: str) -> None:
         (d,) = torch.autograd.grad(goal, xs, create_graph=True)
         wanted = (layer.cells[0].hidden_map.weight, layer.initial[0])
         found[kernel] = torch.autograd.grad(d.square().sum(), wanted)
-    for mine, truth in zip(found["native"], found["loop"], strict=True):
+    for mine, truth in zip(found["cpp"], found["loop"], strict=True):
         assert_close(mine, truth)
 
 
 def test_a_mask_that_changed_is_an_error() -> None:
     layer, reset = layer_of("gru", 5, maps.dense), torch.zeros(3, 2, dtype=torch.bool)
-    layer.kernel = "native"
+    layer.kernel = "cpp"
     ys, _ = layer(torch.randn(3, 2, 3), reset=reset)
     reset[1] = True
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

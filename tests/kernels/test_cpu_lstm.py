@@ -11,7 +11,7 @@ from canton.kernels import cpu
 from gradients import held_to_the_loop, results
 from tolerances import assert_close
 
-pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no native kernels: {cpu.why_not()}")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
 
 
 def layer_of(hidden: int, made: maps.Map = maps.dense) -> Recurrent:
@@ -27,8 +27,8 @@ def state_of(layer: Recurrent, batch: int, *space: int) -> tuple[torch.Tensor, .
 @pytest.mark.parametrize("hidden", [1, 7, 16, 33])
 def test_dense(instructions: str, hidden: int, batch: int, steps: int) -> None:
     layer, xs = layer_of(hidden), torch.randn(steps, batch, 3)
-    held_to_the_loop(layer, xs, "native")
-    held_to_the_loop(layer, xs, "native", state_of(layer, batch))
+    held_to_the_loop(layer, xs, "cpp")
+    held_to_the_loop(layer, xs, "cpp", state_of(layer, batch))
 
 
 CONVOLUTIONS = {
@@ -45,14 +45,14 @@ CONVOLUTIONS = {
 def test_convolutions(instructions: str, name: str, batch: int) -> None:
     made, space = CONVOLUTIONS[name]
     layer = layer_of(9, made)
-    held_to_the_loop(layer, torch.randn(4, batch, 3, *space), "native", state_of(layer, batch, *space))
+    held_to_the_loop(layer, torch.randn(4, batch, 3, *space), "cpp", state_of(layer, batch, *space))
 
 
 @pytest.mark.parametrize(("made", "space"), [(maps.dense, ()), (maps.conv2d(3), (11, 9))])
 @pytest.mark.parametrize("batch", [1, 17])
 def test_two_threads_give_the_same_bits(made: maps.Map, space: tuple[int, ...], batch: int) -> None:
     layer, xs = layer_of(9, made), torch.randn(5, batch, 3, *space)
-    layer.kernel = "native"
+    layer.kernel = "cpp"
     alone = results(layer, xs)
     torch.set_num_threads(2)
     together = results(layer, xs)
@@ -65,7 +65,7 @@ def test_two_threads_give_the_same_bits(made: maps.Map, space: tuple[int, ...], 
 
 def test_without_gradients() -> None:
     layer, xs = layer_of(33), torch.randn(7, 4, 3)
-    layer.kernel = "native"
+    layer.kernel = "cpp"
     ys, (h, c) = layer(xs)
     with torch.no_grad():
         again, (h_again, c_again) = layer(xs)
@@ -87,17 +87,17 @@ def test_steps_of_a_stream_give_the_whole(instructions: str) -> None:
 
 def test_a_gradient_of_a_gradient() -> None:
     layer, found = layer_of(5), {}
-    for kernel in ("loop", "native"):
+    for kernel in ("loop", "cpp"):
         layer.kernel = kernel
         xs = torch.ones(3, 2, 3).mul_(0.3).requires_grad_()
         ys, (_, c) = layer(xs)
         (d,) = torch.autograd.grad(ys.square().sum() + c.sum(), xs, create_graph=True)
         weight = layer.cells[0].hidden_map.weight
         (found[kernel],) = torch.autograd.grad(d.square().sum(), weight)
-    assert_close(found["native"], found["loop"])
+    assert_close(found["cpp"], found["loop"])
 
 
 def test_peepholes_and_projections_are_left_to_others() -> None:
     xs = torch.randn(2, 2, 3)
     for cell in (LSTMCell(3, 6, peephole=True), LSTMCell(3, 6, proj_size=2)):
-        assert Recurrent(cell).which(xs) == "fused"
+        assert Recurrent(cell).which(xs) == "manual"

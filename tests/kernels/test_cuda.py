@@ -16,10 +16,10 @@ from torch import Tensor, nn
 import canton
 from canton import kernels
 from canton.core.recurrent import Recurrent, loop
-from canton.kernels import Job, cuda_graphs
+from canton.kernels import Run, cuda_graphs
 from canton.kernels.cuda_graphs import capture
 from cases import MAPS, shake_
-from jobs import OPTIONS, RUNS, draw, make_cell, moved, outcome, setting
+from runs import OPTIONS, RUNS, draw, make_cell, moved, outcome, setting
 from tolerances import assert_close
 
 pytestmark = [
@@ -66,41 +66,41 @@ def update_(module: nn.Module, source: nn.Module) -> None:
 def test_the_kernels_are_the_loop(cell: str, place: str, options: str, replays: list[int]) -> None:
     made = make_cell(cell, place)
     there = copy.deepcopy(made).to("cuda", torch.float32)
-    names = ("fused", "graphs", "auto") if options in ("plain", "state") else ("fused", "graphs")
+    names = ("manual", "cuda_graphs", "auto") if options in ("plain", "state") else ("manual", "cuda_graphs")
     for turn in range(3):
         shake_(made)
         update_(there, made)
-        job = draw(made, MAPS[place], OPTIONS[options])
-        truth = outcome(job, made, lambda job, loop: loop(job))
+        run = draw(made, MAPS[place], OPTIONS[options])
+        truth = outcome(run, made, lambda run, loop: loop(run))
         for name in names:
             found = outcome(
-                moved(job, there, "cuda", torch.float32), there, partial(kernels.run, kernel=name)
+                moved(run, there, "cuda", torch.float32), there, partial(kernels.execute, kernel=name)
             )
             # cuDNN's convolutions round more than a product does
             held(found, truth, f"{name}, turn {turn}", slack=1 if place == "dense" else 3)
     assert replays[0] >= 4, "there and back at the second turn and at the third"
 
 
-def job_of(cell: canton.Cell, steps: int = 9, batch: int = 3) -> Job:
+def run_of(cell: canton.Cell, steps: int = 9, batch: int = 3) -> Run:
     first = next(cell.parameters())
     device, dtype = first.device, first.dtype
     gx = cell.project(torch.randn(steps * batch, 3, device=device, dtype=dtype)).unflatten(0, (steps, batch))
     gx = gx.detach().requires_grad_()
-    return Job(cell.plan(), gx, *(cell.zero_state(gx[0], dtype),) * 2)
+    return Run(cell.spec(), gx, *(cell.zero_state(gx[0], dtype),) * 2)
 
 
-@pytest.mark.parametrize("kernel", ["fused", "graphs"])
+@pytest.mark.parametrize("kernel", ["manual", "cuda_graphs"])
 @pytest.mark.parametrize("place", ["dense", "conv2d"])
 def test_the_same_bits_twice(place: str, kernel: str, replays: list[int]) -> None:
     made = make_cell("gru", place)
     there = copy.deepcopy(made).to("cuda", torch.float32)
-    job = moved(draw(made, MAPS[place], OPTIONS["all"]), there, "cuda", torch.float32)
+    run = moved(draw(made, MAPS[place], OPTIONS["all"]), there, "cuda", torch.float32)
     with setting(torch.backends.cudnn, "deterministic", True):
-        runs = [outcome(job, there, partial(kernels.run, kernel=kernel)) for _ in range(4)]
+        runs = [outcome(run, there, partial(kernels.execute, kernel=kernel)) for _ in range(4)]
     for later in runs[2:]:
         assert all(torch.equal(later[name], runs[1][name]) for name in later)
     held(runs[1], runs[0], "recorded and run", slack=3)
-    assert replays[0] == (6 if kernel == "graphs" else 0)
+    assert replays[0] == (6 if kernel == "cuda_graphs" else 0)
 
 
 @pytest.mark.parametrize("place", ["dense", "conv2d"])
@@ -108,14 +108,14 @@ def test_bfloat16(place: str) -> None:
     made = make_cell("gru", place).to(torch.bfloat16).double()  # numbers that both can hold
     there = copy.deepcopy(made).to("cuda", torch.bfloat16)
     for turn in range(3):
-        job = draw(made, MAPS[place], ("state", "reset"))
+        run = draw(made, MAPS[place], ("state", "reset"))
         with torch.no_grad():
-            for t in (job.gx, *job.state, *job.fresh):
+            for t in (run.gx, *run.state, *run.reset_state):
                 t.copy_(t.bfloat16())
-        truth = outcome(job, made, lambda job, loop: loop(job))
-        for name in ("fused", "graphs"):
+        truth = outcome(run, made, lambda run, loop: loop(run))
+        for name in ("manual", "cuda_graphs"):
             found = outcome(
-                moved(job, there, "cuda", torch.bfloat16), there, partial(kernels.run, kernel=name)
+                moved(run, there, "cuda", torch.bfloat16), there, partial(kernels.execute, kernel=name)
             )
             held(found, truth, f"{name}, turn {turn}", slack=2)
 
@@ -129,7 +129,7 @@ def stack(kernel: str) -> tuple[Recurrent, Recurrent]:
     return truth, there
 
 
-@pytest.mark.parametrize("kernel", ["fused", "graphs", "auto"])
+@pytest.mark.parametrize("kernel", ["manual", "cuda_graphs", "auto"])
 def test_layers_of_one_shape_and_weights_that_change(kernel: str, replays: list[int]) -> None:
     truth, there = stack(kernel)
     optimiser = torch.optim.SGD(there.parameters(), lr=0.1)
@@ -152,18 +152,18 @@ def test_layers_of_one_shape_and_weights_that_change(kernel: str, replays: list[
         update_(truth, there)
     assert torch.equal(first, copied), "a later run wrote to what it gave"
     # at first sight the first layer is run; the second, of the same shape, is recorded at once
-    assert replays[0] == (0 if kernel == "fused" else 4 * 4 - 2)
-    assert there.which(xs.to("cuda", torch.float32)) == ("fused" if kernel == "fused" else "graphs")
+    assert replays[0] == (0 if kernel == "manual" else 4 * 4 - 2)
+    assert there.which(xs.to("cuda", torch.float32)) == ("manual" if kernel == "manual" else "cuda_graphs")
 
 
 def test_a_backward_pass_that_comes_late(replays: list[int]) -> None:
     cell = canton.GRUCell(3, 4).cuda()
-    jobs = [job_of(cell) for _ in range(4)]
+    runs = [run_of(cell) for _ in range(4)]
     grads = []
-    for kernel in ("graphs", "loop"):
-        outs = [kernels.run(job, partial(loop, cell=cell), kernel)[0] for job in jobs]
+    for kernel in ("cuda_graphs", "loop"):
+        outs = [kernels.execute(run, partial(loop, cell=cell), kernel)[0] for run in runs]
         grads.append(
-            [torch.autograd.grad(y.square().sum(), job.gx)[0] for y, job in zip(outs, jobs, strict=True)]
+            [torch.autograd.grad(y.square().sum(), run.gx)[0] for y, run in zip(outs, runs, strict=True)]
         )
     for found, truth in zip(*grads, strict=True):
         assert_close(found, truth)
@@ -176,7 +176,7 @@ def test_gradients_of_gradients(replays: list[int]) -> None:
     state = cell.zero_state(gx[0], gx.dtype)
 
     def ys(gx: Tensor) -> Tensor:
-        return kernels.run(Job(cell.plan(), gx, state, state), partial(loop, cell=cell), "graphs")[0]
+        return kernels.execute(Run(cell.spec(), gx, state, state), partial(loop, cell=cell), "cuda_graphs")[0]
 
     assert torch.autograd.gradcheck(ys, gx)
     assert torch.autograd.gradgradcheck(ys, gx)
@@ -195,7 +195,7 @@ def test_autocast_takes_the_loop() -> None:
 
 
 def test_without_gradients_and_in_inference_mode(replays: list[int]) -> None:
-    truth, there = stack("graphs")
+    truth, there = stack("cuda_graphs")
     for mode in (torch.no_grad, torch.inference_mode, torch.no_grad, torch.inference_mode):
         xs = torch.randn(7, 3, 6, dtype=torch.float64)
         with mode():
@@ -207,17 +207,17 @@ def test_without_gradients_and_in_inference_mode(replays: list[int]) -> None:
 def test_on_several_streams(replays: list[int]) -> None:
     """They share one recording: none may write into it before the other has read what it gave."""
     cell = canton.GRUCell(3, 64).cuda()
-    jobs = [job_of(cell, steps=64, batch=32) for _ in range(8)]
+    runs = [run_of(cell, steps=64, batch=32) for _ in range(8)]
     streams = [torch.cuda.Stream() for _ in range(3)]
     with torch.no_grad():
-        truth = [loop(job, cell)[0] for job in jobs]
-        for job in jobs[:2]:
-            kernels.run(job, partial(loop, cell=cell), "graphs")
+        truth = [loop(run, cell)[0] for run in runs]
+        for run in runs[:2]:
+            kernels.execute(run, partial(loop, cell=cell), "cuda_graphs")
         torch.cuda.synchronize()
         outs = []
-        for k, job in enumerate(jobs):
+        for k, run in enumerate(runs):
             with torch.cuda.stream(streams[k % 3]):
-                outs.append(kernels.run(job, partial(loop, cell=cell), "graphs")[0])
+                outs.append(kernels.execute(run, partial(loop, cell=cell), "cuda_graphs")[0])
         torch.cuda.synchronize()
     for found, wanted in zip(outs, truth, strict=True):
         assert_close(found, wanted)
@@ -237,7 +237,7 @@ def test_inside_a_capture_of_somebody_elses(replays: list[int]) -> None:
         before = replays[0]
         theirs = torch.cuda.CUDAGraph()
         with torch.cuda.graph(theirs):
-            assert there.which(xs) == "fused"
+            assert there.which(xs) == "manual"
             ys, _ = there(xs)
         assert replays[0] == before
         xs.copy_(torch.randn(7, 3, 6))
@@ -248,7 +248,7 @@ def test_inside_a_capture_of_somebody_elses(replays: list[int]) -> None:
 
 def test_the_memory_comes_back() -> None:
     cell = canton.GRUCell(3, 256).cuda()
-    job = job_of(cell, steps=64, batch=64)
+    run = run_of(cell, steps=64, batch=64)
 
     def allocated() -> int:
         capture._drop_workspaces()  # which come and go
@@ -256,8 +256,8 @@ def test_the_memory_comes_back() -> None:
 
     before = allocated()
     for _ in range(3):
-        kernels.run(job, partial(loop, cell=cell), "graphs")[0].sum().backward()
-        job.gx.grad = None
+        kernels.execute(run, partial(loop, cell=cell), "cuda_graphs")[0].sum().backward()
+        run.gx.grad = None
         cell.zero_grad()
     recorded = allocated() - before
     assert recorded > 10 << 20

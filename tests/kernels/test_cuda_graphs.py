@@ -19,10 +19,10 @@ from torch import Tensor
 import canton
 from canton import kernels
 from canton.core.recurrent import loop
-from canton.kernels import Dense, Job, cuda_graphs
+from canton.kernels import Dense, Run, cuda_graphs
 from canton.kernels.cuda_graphs import cache, capture
 from cases import MAPS, shake_
-from jobs import OPTIONS, RUNS, draw, make_cell, outcome, setting
+from runs import OPTIONS, RUNS, draw, make_cell, outcome, setting
 from tolerances import assert_close
 
 
@@ -35,9 +35,9 @@ class Again:
     def __init__(self, work: Callable[[], Any], device: torch.device) -> None:
         if Again.fails is not None:
             raise Again.fails
-        self.work, self.made = work, work()
+        self.work, self.result = work, work()
 
-    def take_turn(self) -> None: ...
+    def wait_for_last_user(self) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -45,7 +45,7 @@ class Again:
         Again.replays += 1
         places: list[Tensor] = []
         made: list[Tensor] = []
-        capture.form(self.made, places)
+        capture.form(self.result, places)
         capture.form(self.work(), made)
         for place, new in zip(places, made, strict=True):
             place.copy_(new)
@@ -60,8 +60,8 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> cache.Cache:
     monkeypatch.setattr(Again, "replays", 0)
     monkeypatch.setattr(Again, "fails", None)
     cuda_graphs.clear()
-    place = cuda_graphs.Place(cache.Cache(), RLock())
-    monkeypatch.setattr(cuda_graphs, "_PLACES", {torch.device("cpu"): place})
+    place = cuda_graphs.Device(cache.Cache(), RLock())
+    monkeypatch.setattr(cuda_graphs, "_DEVICES", {torch.device("cpu"): place})
     return place.cache
 
 
@@ -71,9 +71,9 @@ def test_played_back_it_is_the_loop(cell: str, place: str, options: str, kept: c
     first: dict[str, Tensor] = {}
     for turn in range(3):
         shake_(made)
-        job = draw(made, MAPS[place], OPTIONS[options])
-        truth = outcome(job, made, lambda job, loop: loop(job))
-        found = outcome(job, made, cuda_graphs.run)
+        run = draw(made, MAPS[place], OPTIONS[options])
+        truth = outcome(run, made, lambda run, loop: loop(run))
+        found = outcome(run, made, cuda_graphs.execute)
         assert Again.replays == 2 * turn, "first it is run, then recorded: one way there and one back"
         assert found.keys() == truth.keys()
         for name, value in truth.items():
@@ -84,13 +84,13 @@ def test_played_back_it_is_the_loop(cell: str, place: str, options: str, kept: c
     assert all(torch.equal(first[name], copies[name]) for name in first), "a later run wrote to what it gave"
 
 
-def job_of(cell: canton.Cell, steps: int = 5, batch: int = 2) -> Job:
+def run_of(cell: canton.Cell, steps: int = 5, batch: int = 2) -> Run:
     gx = cell.project(torch.randn(steps * batch, 3)).unflatten(0, (steps, batch))
-    return Job(cell.plan(), gx, *(cell.zero_state(gx[0], gx.dtype),) * 2)
+    return Run(cell.spec(), gx, *(cell.zero_state(gx[0], gx.dtype),) * 2)
 
 
-def run(cell: canton.Cell, **sizes: int) -> Tensor:
-    return cuda_graphs.run(job_of(cell, **sizes), partial(loop, cell=cell))[0]
+def ys_of(cell: canton.Cell, **sizes: int) -> Tensor:
+    return cuda_graphs.execute(run_of(cell, **sizes), partial(loop, cell=cell))[0]
 
 
 def test_two_runs_under_way_at_once(kept: cache.Cache) -> None:
@@ -98,9 +98,9 @@ def test_two_runs_under_way_at_once(kept: cache.Cache) -> None:
     cells = [canton.GRUCell(3, 4) for _ in range(2)]
     for _ in range(3):
         grads = []
-        jobs = [job_of(cell) for cell in cells]
-        for play in (cuda_graphs.run, lambda job, loop: loop(job)):
-            outs = [play(job, partial(loop, cell=cell))[0] for job, cell in zip(jobs, cells, strict=True)]
+        runs = [run_of(cell) for cell in cells]
+        for play in (cuda_graphs.execute, lambda run, loop: loop(run)):
+            outs = [play(run, partial(loop, cell=cell))[0] for run, cell in zip(runs, cells, strict=True)]
             loss = outs[0].square().sum() + 3 * outs[1].square().sum()
             grads.append(torch.autograd.grad(loss, [cell.candidate_map.weight for cell in cells]))
         for found, truth in zip(*grads, strict=True):
@@ -112,9 +112,9 @@ def test_without_gradients_and_in_inference_mode(kept: cache.Cache) -> None:
     cell = canton.LSTMCell(3, 4)
     for mode in (torch.no_grad, torch.inference_mode, torch.no_grad, torch.inference_mode, torch.enable_grad):
         with mode():
-            job = job_of(cell)
-            found, state = cuda_graphs.run(job, partial(loop, cell=cell))
-            truth, last = loop(job, cell)
+            run = run_of(cell)
+            found, state = cuda_graphs.execute(run, partial(loop, cell=cell))
+            truth, last = loop(run, cell)
         assert_close(found, truth)
         for s, wanted in zip(state, last, strict=True):
             assert_close(s, wanted)
@@ -128,7 +128,7 @@ def test_gradients_of_gradients(kept: cache.Cache) -> None:
     gx = torch.randn(4, 2, 12, dtype=torch.float64, requires_grad=True)
 
     def ys(gx: Tensor) -> Tensor:
-        return cuda_graphs.run(Job(cell.plan(), gx, state, state), partial(loop, cell=cell))[0]
+        return cuda_graphs.execute(Run(cell.spec(), gx, state, state), partial(loop, cell=cell))[0]
 
     assert torch.autograd.gradcheck(ys, gx)
     assert torch.autograd.gradgradcheck(ys, gx)
@@ -141,14 +141,14 @@ def test_what_is_recorded_anew(kept: cache.Cache) -> None:
     with torch.no_grad():
         for sizes in ({"steps": 5}, {"steps": 6}, {"batch": 3}):
             for _ in range(3):
-                run(cell, **sizes)
+                ys_of(cell, **sizes)
         assert len(kept) == 3
         for other in (canton.GRUCell(3, 4), canton.GRUCell(3, 4, reset="after"), canton.RNNCell(3, 4)):
             for _ in range(2):
-                run(other)
+                ys_of(other)
         assert len(kept) == 5, "the first of them has the shape of one that is there"
     for _ in range(2):
-        run(cell)
+        ys_of(cell)
     assert len(kept) == 6, "what is kept for the way back is another matter"
 
 
@@ -174,12 +174,12 @@ def test_a_recording_keeps_to_torchs_settings(
     assert getattr(owner, name) != value
     with torch.no_grad():
         for _ in range(2):
-            run(cell)
+            ys_of(cell)
         with setting(owner, name, value):
             for _ in range(2):
-                run(cell)
+                ys_of(cell)
             assert len(kept) == 2
-        run(cell)
+        ys_of(cell)
     assert len(kept) == 2
 
 
@@ -188,12 +188,12 @@ def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
     cell = canton.GRUCell(3, 4)
     for wanted in (False, False, True, True, False, True):
         cell.requires_grad_(wanted)
-        job = job_of(cell)
-        job = job._replace(gx=job.gx.detach().requires_grad_())
-        leaves = [job.gx, *([cell.hidden_map.weight, cell.candidate_map.weight] if wanted else [])]
+        run = run_of(cell)
+        run = run._replace(gx=run.gx.detach().requires_grad_())
+        leaves = [run.gx, *([cell.hidden_map.weight, cell.candidate_map.weight] if wanted else [])]
         grads = []
-        for play in (cuda_graphs.run, lambda job, loop: loop(job)):
-            ys, _ = play(job, partial(loop, cell=cell))
+        for play in (cuda_graphs.execute, lambda run, loop: loop(run)):
+            ys, _ = play(run, partial(loop, cell=cell))
             grads.append(torch.autograd.grad(ys.square().sum(), leaves))
         for found, truth in zip(*grads, strict=True):
             assert_close(found, truth)
@@ -201,21 +201,21 @@ def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
 
 
 def test_short_and_empty_work_is_refused(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda job: True)
+    monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda run: True)
     cell = canton.GRUCell(3, 4)
-    for sizes in ({"steps": cuda_graphs.LEAST_STEPS - 1}, {"batch": 0}):
-        assert cuda_graphs.refuses(job_of(cell, **sizes)) == "it records work of 4 steps or more"
-    assert cuda_graphs.refuses(job_of(cell, steps=cuda_graphs.LEAST_STEPS)) is None
+    for sizes in ({"steps": cuda_graphs.MIN_STEPS - 1}, {"batch": 0}):
+        assert cuda_graphs.unsupported_reason(run_of(cell, **sizes)) == "it captures runs of 4 steps or more"
+    assert cuda_graphs.unsupported_reason(run_of(cell, steps=cuda_graphs.MIN_STEPS)) is None
 
 
 def test_inside_a_capture_it_is_run(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backward pass may be captured whose forward pass was not."""
     cell = canton.GRUCell(3, 4)
     for _ in range(3):
-        run(cell).sum().backward()
+        ys_of(cell).sum().backward()
     assert Again.replays == 4
     monkeypatch.setattr(cuda_graphs, "_capturing", lambda device: True)
-    run(cell).sum().backward()
+    ys_of(cell).sum().backward()
     assert Again.replays == 4
 
 
@@ -223,11 +223,11 @@ def test_what_cannot_be_recorded_is_said_once(kept: cache.Cache, monkeypatch: py
     cell = canton.GRUCell(3, 4)
     monkeypatch.setattr(Again, "fails", RuntimeError("operation not permitted when stream is capturing"))
     with torch.no_grad():
-        run(cell)
-        with pytest.warns(RuntimeWarning, match="cannot be recorded.*not permitted"):
-            run(cell)
-        job = job_of(cell)
-        assert_close(cuda_graphs.run(job, partial(loop, cell=cell))[0], loop(job, cell)[0])
+        ys_of(cell)
+        with pytest.warns(RuntimeWarning, match="cannot be captured.*not permitted"):
+            ys_of(cell)
+        run = run_of(cell)
+        assert_close(cuda_graphs.execute(run, partial(loop, cell=cell))[0], loop(run, cell)[0])
     assert len(kept) == 0
 
 
@@ -238,17 +238,17 @@ def test_short_of_memory_it_is_run_and_recorded_later(
     cell = canton.GRUCell(3, 4)
     with torch.no_grad():
         for _ in range(2):
-            run(cell, steps=6)
+            ys_of(cell, steps=6)
         assert len(kept) == 1
         monkeypatch.setattr(Again, "fails", torch.OutOfMemoryError("CUDA out of memory"))
         for _ in range(2):
-            job = job_of(cell)
-            assert_close(cuda_graphs.run(job, partial(loop, cell=cell))[0], loop(job, cell)[0])
+            run = run_of(cell)
+            assert_close(cuda_graphs.execute(run, partial(loop, cell=cell))[0], loop(run, cell)[0])
         assert len(kept) == 0
         monkeypatch.setattr(Again, "fails", None)
         for _ in range(65):
             assert len(kept) == 0
-            run(cell)
+            ys_of(cell)
         assert len(kept) == 1
 
 
@@ -280,20 +280,17 @@ class Own(Tensor):
 
 def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = canton.GRUCell(3, 4)
-    job = job_of(cell)
-    assert kernels.explain(job)["graphs"] == "it needs a GPU"
-    with pytest.raises(ValueError, match="kernel is 'graphs', which cannot run this: it needs a GPU"):
-        canton.GRU(3, 4, kernel="graphs")(torch.randn(5, 2, 3))
-    huge = job._replace(gx=torch.zeros(()).expand(1 << 20, 64, 12), state=(torch.zeros(64, 4),))
+    run = run_of(cell)
+    assert kernels.explain(run)["cuda_graphs"] == "it needs a GPU"
+    with pytest.raises(ValueError, match="cuda_graphs"):
+        canton.GRU(3, 4, kernel="cuda_graphs")(torch.randn(5, 2, 3))
+    huge = run._replace(gx=torch.zeros(()).expand(1 << 20, 64, 12), state=(torch.zeros(64, 4),))
     monkeypatch.setattr(cuda_graphs, "_capturing", lambda device: True)
-    monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda job: True)
-    assert cuda_graphs.refuses(huge) == "its buffers would take 12.0 GiB of memory, and 2 is the most"
-    assert cuda_graphs.refuses(job) == "a CUDA graph is being captured already"
+    monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda run: True)
+    assert "12.0 GiB" in str(cuda_graphs.unsupported_reason(huge))
+    assert cuda_graphs.unsupported_reason(run) == "a CUDA graph is already being captured"
     with torch.autocast("cpu"):
-        assert str(cuda_graphs.refuses(job)).startswith("autocast")
-    assert (
-        cuda_graphs.refuses(job._replace(gx=job.gx.as_subclass(Own)))
-        == "one of its tensors is of a class of its own"
-    )
-    mixed = job._replace(gx=job.gx.double())
-    assert "one floating dtype" in str(cuda_graphs.refuses(mixed))
+        assert str(cuda_graphs.unsupported_reason(run)).startswith("autocast")
+    assert "subclass" in str(cuda_graphs.unsupported_reason(run._replace(gx=run.gx.as_subclass(Own))))
+    mixed = run._replace(gx=run.gx.double())
+    assert "one floating dtype" in str(cuda_graphs.unsupported_reason(mixed))

@@ -17,7 +17,7 @@ class Nothing:
 
 
 def test_the_cache_is_bounded() -> None:
-    kept = cache.Cache(most=3, most_bytes=100, most_seen=2)
+    kept = cache.Cache(max_count=3, max_bytes=100, max_seen=2)
     made = [Nothing(10) for _ in range(5)]
     for k in range(3):
         kept.put(k, made[k])
@@ -40,7 +40,7 @@ def test_the_cache_is_bounded() -> None:
 
 def test_what_had_to_go_waits_longer_each_time() -> None:
     """More kinds of work in turn than can be kept: most of it is run, not recorded for a single use."""
-    kept = cache.Cache(most=3)
+    kept = cache.Cache(max_count=3)
     recorded = []
     for turn in range(100):
         for key in range(5):

@@ -30,14 +30,14 @@ MAPS = {
     "conv2d-circular": (maps.conv2d((3, 2), padding_mode="circular"), (5, 4)),
     "conv1d-groups": (maps.conv1d(3, dilation=2, groups=2), (7,)),
 }
-NATIVE = pytest.param("native", marks=pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not())))
+CPP = pytest.param("cpp", marks=pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not())))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("options", ["plain", "lengths", "reset", "noisy"])
 @pytest.mark.parametrize("kind", MAPS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_fused(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
+def test_manual(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
     torch.manual_seed(3)
     made, space = MAPS[kind]
     xs = torch.randn(5, 3, 4, *space, dtype=dtype)
@@ -47,7 +47,7 @@ def test_fused(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
         given["lengths"] = torch.tensor([5, 0, 2])
     if options == "reset":
         given["reset"] = torch.rand(5, 3) < 0.4
-    held_to_the_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "fused", **given)
+    held_to_the_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "manual", **given)
 
 
 # What is odd about an input, as (steps, batch, a change of xs, whether all lengths are zero).
@@ -65,7 +65,7 @@ ODD: dict[str, Odd] = {
 }
 
 
-@pytest.mark.parametrize("kernel", ["fused", NATIVE, "auto"])
+@pytest.mark.parametrize("kernel", ["manual", CPP, "auto"])
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize(
     "map_and_space", [(maps.dense, ()), (maps.conv2d((3, 5)), (4, 6))], ids=["dense", "conv"]
@@ -77,8 +77,8 @@ def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, k
     xs = change(torch.randn(steps, batch, 4, *space))
     options = {"lengths": torch.zeros(batch, dtype=torch.int64)} if empty else {}
     layer.kernel = kernel
-    if kernel == "native" and batch == 0:
-        with pytest.raises(ValueError, match="kernel is 'native', which cannot run this"):
+    if kernel == "cpp" and batch == 0:
+        with pytest.raises(ValueError, match="kernel='cpp'"):
             layer(xs, **options)
         return
     found = held_to_the_loop(layer, xs, kernel, **options)
@@ -92,22 +92,22 @@ def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, k
 def test_auto_takes_the_fastest_that_can(kind: str, cell: str) -> None:
     made, space = MAPS[kind]
     layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
-    native_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
-    assert layer.which(xs) == ("native" if native_can else "fused")
+    cpp_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
+    assert layer.which(xs) == ("cpp" if cpp_can else "manual")
     held_to_the_loop(layer, xs, "auto")
-    assert layer.double().which(xs.double()) == "fused"
+    assert layer.double().which(xs.double()) == "manual"
 
 
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("cell", ["gru-before", "lstm-peephole"])
-def test_fused_gradients_of_gradients(cell: str, steps: int) -> None:
-    layer = Recurrent(CELLS[cell](maps.dense), kernel="fused").double()
+def test_manual_gradients_of_gradients(cell: str, steps: int) -> None:
+    layer = Recurrent(CELLS[cell](maps.dense), kernel="manual").double()
     xs = torch.randn(steps, 2, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: layer(x)[0], xs)
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], xs)
 
 
-@pytest.mark.parametrize("kernel", ["loop", "fused", NATIVE, "auto"])
+@pytest.mark.parametrize("kernel", ["loop", "manual", CPP, "auto"])
 @pytest.mark.parametrize("kind", ["dense", "conv2d-circular"])
 def test_the_same_bits_twice(kind: str, kernel: str) -> None:
     made, space = MAPS[kind]

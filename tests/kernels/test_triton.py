@@ -27,9 +27,9 @@ from torch import Tensor
 import canton
 from canton import kernels
 from canton.core.recurrent import loop
-from canton.kernels import Job
+from canton.kernels import Run, triton
 from canton.kernels.triton import gru
-from jobs import setting
+from runs import setting
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
@@ -53,36 +53,36 @@ GPU_SIZES = {
 Found = dict[str, Tensor]
 
 
-def make_job(
+def make_run(
     steps: int, batch: int, hidden: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> tuple[Job, canton.GRUCell]:
+) -> tuple[Run, canton.GRUCell]:
     torch.manual_seed(steps)
     cell = canton.GRUCell(6, hidden).to(device, dtype)
     gx = torch.randn(steps, batch, 3 * hidden).to(device, dtype).requires_grad_()
     h0 = torch.randn(batch, hidden).to(device, dtype).requires_grad_()
-    return Job(cell.plan(), gx, (h0,), (torch.zeros_like(h0),)), cell
+    return Run(cell.spec(), gx, (h0,), (torch.zeros_like(h0),)), cell
 
 
-def in_float64(job: Job, cell: canton.GRUCell) -> tuple[Job, canton.GRUCell]:
+def in_float64(run: Run, cell: canton.GRUCell) -> tuple[Run, canton.GRUCell]:
     """The same values, as leaves of their own."""
-    gx, h0 = (t.detach().double().requires_grad_() for t in (job.gx, job.state[0]))
+    gx, h0 = (t.detach().double().requires_grad_() for t in (run.gx, run.state[0]))
     cell = copy.deepcopy(cell).double()
-    return Job(cell.plan(), gx, (h0,), (torch.zeros_like(h0),)), cell
+    return Run(cell.spec(), gx, (h0,), (torch.zeros_like(h0),)), cell
 
 
-def results(job: Job, cell: canton.GRUCell, *, fast: bool, second: bool = False) -> Found:
+def results(run: Run, cell: canton.GRUCell, *, fast: bool, second: bool = False) -> Found:
     """Outputs, last state, every gradient by name; with `second` also a gradient of a gradient."""
     truth = partial(loop, cell=cell)
-    ys, (h,) = gru.run(job, truth) if fast else truth(job)
+    ys, (h,) = gru.execute(run, truth) if fast else truth(run)
     draw = torch.Generator().manual_seed(1)  # rounded, so that every dtype gets the same values
     weight, last = (torch.randn(t.shape, generator=draw).bfloat16().to(t) for t in (ys, h))
-    leaves = {"gx": job.gx, "h0": job.state[0], **dict(cell.named_parameters())}
+    leaves = {"gx": run.gx, "h0": run.state[0], **dict(cell.named_parameters())}
     leaves = {name: leaf for name, leaf in leaves.items() if not name.startswith("input_map")}
     loss = (ys * weight).sum() + (h * last).sum()
     grads = torch.autograd.grad(loss, list(leaves.values()), create_graph=second)
     found = {"ys": ys, "h": h, **dict(zip(leaves, grads, strict=True))}
     if second:
-        (found["second"],) = torch.autograd.grad(found["gx"].square().sum(), job.state[0])
+        (found["second"],) = torch.autograd.grad(found["gx"].square().sum(), run.state[0])
     return {name: value.detach() for name, value in found.items()}
 
 
@@ -96,10 +96,10 @@ def compare(
     second: bool = False,
     slack: float = 1.0,
 ) -> None:
-    job, cell = make_job(steps, batch, hidden, dtype, device)
-    assert gru.refuses(job) is None
-    found = results(job, cell, fast=True, second=second)
-    truth = results(*in_float64(job, cell), fast=False, second=second)
+    run, cell = make_run(steps, batch, hidden, dtype, device)
+    assert triton.unsupported_reason(run) is None
+    found = results(run, cell, fast=True, second=second)
+    truth = results(*in_float64(run, cell), fast=False, second=second)
     for name, value in truth.items():
         assert found[name].dtype == dtype
         assert_close(found[name], value, what=f"{name} at {(steps, batch, hidden)}, {dtype}", slack=slack)
@@ -158,7 +158,7 @@ def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
         options = {"num_warps": 8, "num_stages": 1, "launch_cooperative_grid": True}
         built = compile_triton(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert len(built.asm["cubin"]) > 1000
-        assert built.metadata.shared <= gru.SHARED_BYTES
+        assert built.metadata.shared <= triton.SHARED_BYTES
         assert "gpu.release" in built.asm["ptx"]  # a wait releases what the program has stored
 
 
@@ -178,15 +178,15 @@ def test_every_program_has_a_processor_and_every_unit_a_program() -> None:
 
 
 def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    job, cell = make_job(2, 3, 4)
-    assert gru.refuses(job) == "it needs a GPU"
+    run, cell = make_run(2, 3, 4)
+    assert triton.unsupported_reason(run) == "it needs a GPU"
     small = SimpleNamespace(shared_memory_per_block_optin=101_376)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: small)
-    assert "131,072 bytes of shared memory" in (gru._lacks(torch.device("cuda")) or "")
+    assert "131,072 bytes of shared memory" in (triton._device_reason(torch.device("cuda")) or "")
     small.shared_memory_per_block_optin = 232_448
-    assert gru._lacks(torch.device("cuda")) is None
+    assert triton._device_reason(torch.device("cuda")) is None
     with pytest.raises(ValueError, match="it needs a GPU"):
-        kernels.run(job, partial(loop, cell=cell), "triton")
+        kernels.execute(run, partial(loop, cell=cell), "triton")
 
 
 @on_a_gpu
@@ -218,8 +218,8 @@ def test_gradient_of_a_gradient_on_a_gpu() -> None:
 
 @on_a_gpu
 def test_the_same_bits_twice_on_a_gpu() -> None:
-    job, cell = make_job(40, 64, 256, device="cuda")
-    first, again = (results(job, cell, fast=True) for _ in range(2))
+    run, cell = make_run(40, 64, 256, device="cuda")
+    first, again = (results(run, cell, fast=True) for _ in range(2))
     for name, value in first.items():
         assert torch.equal(value, again[name]), name
 
@@ -227,10 +227,10 @@ def test_the_same_bits_twice_on_a_gpu() -> None:
 @on_a_gpu
 def test_tf32_where_it_is_allowed() -> None:
     """TF32 has 10 bits of mantissa: an error of 2**-11 a term is right, 4e-3 of the largest is allowed."""
-    exact = results(*make_job(5, 64, 256, device="cuda"), fast=True)
+    exact = results(*make_run(5, 64, 256, device="cuda"), fast=True)
     with setting(torch.backends.cuda.matmul, "allow_tf32", True):
         compare(5, 64, 256, device="cuda", slack=200.0)
-        rounded = results(*make_job(5, 64, 256, device="cuda"), fast=True)
+        rounded = results(*make_run(5, 64, 256, device="cuda"), fast=True)
     assert not torch.equal(exact["ys"], rounded["ys"]), "TF32 was allowed and not used"
 
 
@@ -266,20 +266,20 @@ def compare_members(members: int) -> None:
 
     torch.set_num_threads(1)
     steps, batch, hidden = sizes = 8, 3, 20
-    job, cell = make_job(*sizes)
+    run, cell = make_run(*sizes)
     gates, candidate = cell.hidden_map.weight, cell.candidate_map.weight
     d_ys = torch.randn(steps, batch, hidden)
-    kept = launches.forward(job.gx, job.state[0], gates, candidate)
+    kept = launches.forward(run.gx, run.state[0], gates, candidate)
     d_gx, d_h = launches.backward(d_ys, gates, candidate, *kept[:3])
 
     def shared(tensor: Tensor) -> Tensor:
         return torch.full_like(tensor, float("nan")).share_memory_()
 
     states, zr, c, rh, d_x, carry = (shared(tensor) for tensor in (*kept, d_gx, d_h))
-    states[0], carry[:] = job.state[0].detach(), 0.0
+    states[0], carry[:] = run.state[0].detach(), 0.0
     counters = torch.zeros(2, 1, dtype=torch.int32).share_memory_()
     weights = [launches._packed(gates, candidate, 8, transposed=way) for way in (True, False)]
-    ahead = [job.gx.detach(), weights[0], states, zr, c, rh, counters[0]]
+    ahead = [run.gx.detach(), weights[0], states, zr, c, rh, counters[0]]
     members_at_once(programs.forward, members, ahead, sizes)
     back = [d_ys, carry, weights[1], states, zr, c, d_x, counters[1]]
     members_at_once(programs.backward, members, back, sizes)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 import canton
-from canton import kernels
 
 from ..workloads import Workload
 from . import shared_torch as common
@@ -31,14 +30,14 @@ def build(name: str, work: Workload, threads: int) -> common.Run:
     if name.startswith("W4"):
         return common.layer_run(layer, work)
     if name == "W5":
-        return common.detector_run(layer, work, stage=kernels.stage, channels_last=True)
+        return common.detector_run(layer, work, channels_last=True)
 
     def step(x: Tensor, state: Tensor | None) -> Tensor:
         after = layer.step(x, None if state is None else state.unsqueeze(0))[1]
         assert isinstance(after, Tensor)
         return after[0]
 
-    return common.stream_run(step, work, stage=kernels.stage, channels_last=True)
+    return common.stream_run(step, work, channels_last=True)
 
 
 def generate(work: Workload, precision: str = "float32") -> common.Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -57,37 +56,23 @@ def text_run(recurrent: Layer, modules: nn.Module, work: Workload) -> Run:
     return run
 
 
-class Stage(Protocol):
-    """A convolution, a maximum over 2 x 2 if `halve`, a leaky rectifier: `canton.kernels.stage` is one."""
-
-    def __call__(self, conv: nn.Module, x: Tensor, *, halve: bool, slope: float) -> Tensor: ...
-
-
-def usual_stage(conv: nn.Module, x: Tensor, *, halve: bool, slope: float) -> Tensor:
-    """As people write it."""
-    y = nn.functional.leaky_relu(conv(x), slope)
-    return nn.functional.max_pool2d(y, 2) if halve else y
-
-
 class Stem(nn.Module):
     """The article's stem: three 5x5 convolutions without padding, leaky ReLU, two poolings."""
 
-    def __init__(self, stage: Stage | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.convs = nn.ModuleList([nn.Conv2d(3, 16, 5), nn.Conv2d(16, 16, 5), nn.Conv2d(16, 16, 5)])
-        self.stage = stage or usual_stage
 
     def forward(self, x: Tensor) -> Tensor:
         for k, conv in enumerate(self.convs):
-            x = self.stage(conv, x, halve=k < 2, slope=0.2)
+            x = nn.functional.leaky_relu(conv(x), 0.2)
+            x = nn.functional.max_pool2d(x, 2) if k < 2 else x
         return x
 
 
-def detector_run(
-    layer: nn.Module, work: Workload, *, stage: Stage | None = None, channels_last: bool = False
-) -> Run:
+def detector_run(layer: nn.Module, work: Workload, *, channels_last: bool = False) -> Run:
     """One training step of the article's detector on random frames."""
-    stem, head = Stem(stage), nn.Conv2d(16, 1, 1)
+    stem, head = Stem(), nn.Conv2d(16, 1, 1)
     parameters = [*stem.parameters(), *layer.parameters(), *head.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=1e-3)
     frames = torch.rand(work.steps * work.batch, work.c_in, *work.space)
@@ -110,11 +95,10 @@ def stream_run(
     step: Callable[[Tensor, Tensor | None], Tensor],
     work: Workload,
     *,
-    stage: Stage | None = None,
     channels_last: bool = False,
 ) -> Run:
     """One frame through the detector; `step` takes stem features and the state, and gives the next state."""
-    stem, head = Stem(stage), nn.Conv2d(16, 1, 1)
+    stem, head = Stem(), nn.Conv2d(16, 1, 1)
     frame = torch.rand(1, work.c_in, *work.space)
     if channels_last:
         stem = stem.to(memory_format=torch.channels_last)

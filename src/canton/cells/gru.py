@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -12,7 +14,48 @@ from canton import gates, kernels, maps
 from canton.core.cell import Cell, State, apply_mask, apply_norm, bias_of
 from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
+from canton.kernels import CppCell, Dense, Product, Step, TritonKernel
+from canton.kernels.steps.gru import GRUAfterStep, GRUBeforeStep
+from canton.kernels.triton import gru as triton_gru
 from canton.maps import Map, dense
+
+
+@dataclass(frozen=True, eq=False)
+class GRUBeforeSpec(kernels.CellSpec):
+    """Reset before the map; `gates` gives z and r, gx holds z, r, c."""
+
+    gates: Product
+    candidate: Product
+
+    gate_blocks = 3
+    cpp = CppCell("gru_before", saved=3, stored_inputs=(1,))
+
+    def product_shapes(self, output: int, hidden: int) -> Sequence[tuple[Product, int, int]]:
+        return (self.gates, 2 * hidden, hidden), (self.candidate, hidden, hidden)
+
+    def step(self, rows: int) -> Step:
+        return GRUBeforeStep(self.gates, self.candidate, rows)
+
+    @property
+    def triton(self) -> TritonKernel | None:
+        return triton_gru.execute if isinstance(self.gates, Dense) else None
+
+
+@dataclass(frozen=True, eq=False)
+class GRUAfterSpec(kernels.CellSpec):
+    """Reset after the map, as in torch.nn.GRU; `bias` (hidden,) is the candidate's."""
+
+    gates: Product
+    candidate: Product
+    bias: Tensor | None
+
+    gate_blocks = 3
+
+    def product_shapes(self, output: int, hidden: int) -> Sequence[tuple[Product, int, int]]:
+        return (self.gates, 2 * hidden, hidden), (self.candidate, hidden, hidden)
+
+    def step(self, rows: int) -> Step:
+        return GRUAfterStep(self.gates, self.candidate, self.bias, rows)
 
 
 class GRUCell(Cell):
@@ -91,14 +134,15 @@ class GRUCell(Cell):
             a = r * apply_norm(self.candidate_norm, self.candidate_map(hidden_in))
         return (gates.lerp_gate(h, z, gates.candidate(gx_c + a)),)
 
-    def plan(self) -> kernels.Plan | None:
-        gate = kernels.product(self.hidden_map)
-        cand = kernels.product(self.candidate_map, biased=self.reset == "after")
-        if gate is None or cand is None or self.hidden_norm:
+    def spec(self) -> kernels.CellSpec | None:
+        """Return what a kernel needs to run this cell; None if only the reference loop can run it."""
+        gates = kernels.product(self.hidden_map)
+        candidate = kernels.product(self.candidate_map, biased=self.reset == "after")
+        if gates is None or candidate is None or self.hidden_norm:
             return None
         if self.reset == "before":
-            return kernels.GRUBefore(gate, cand)
-        return kernels.GRUAfter(gate, cand, bias_of(self.candidate_map))
+            return GRUBeforeSpec(gates, candidate)
+        return GRUAfterSpec(gates, candidate, bias_of(self.candidate_map))
 
 
 class GRU(Layer[Tensor]):

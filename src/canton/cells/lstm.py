@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,7 +14,34 @@ from canton import gates, kernels, maps
 from canton.core.cell import Cell, State, apply_mask, apply_norm, check_size
 from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
+from canton.kernels import CppCell, Product, Step
+from canton.kernels.steps.lstm import LSTMStep
 from canton.maps import Map, dense
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMSpec(kernels.CellSpec):
+    """gx and `hidden_map` give i, f, g, o; `peephole` is (3, hidden) for i, f, o."""
+
+    hidden_map: Product
+    peephole: Tensor | None
+    projection: Product | None
+
+    gate_blocks = 4
+    state_count = 2
+
+    def product_shapes(self, output: int, hidden: int) -> Sequence[tuple[Product, int, int]]:
+        shapes = [(self.hidden_map, 4 * hidden, output)]
+        return shapes if self.projection is None else [*shapes, (self.projection, output, hidden)]
+
+    def step(self, rows: int) -> Step:
+        return LSTMStep(self.hidden_map, self.peephole, self.projection, rows)
+
+    @property
+    def cpp(self) -> CppCell | str:
+        if self.peephole is not None or self.projection is not None:
+            return "the C++ LSTM has no peepholes or projection"
+        return CppCell("lstm", saved=5)
 
 
 class LSTMCell(Cell):
@@ -124,12 +153,13 @@ class LSTMCell(Cell):
         h = gates.lstm_output(o, apply_norm(self.memory_norm, c))
         return (h if self.projection is None else self.projection(h), c)
 
-    def plan(self) -> kernels.Plan | None:
+    def spec(self) -> kernels.CellSpec | None:
+        """Return what a kernel needs to run this cell; None if only the reference loop can run it."""
         hidden = kernels.product(self.hidden_map)
         projection = None if self.projection is None else kernels.product(self.projection)
         if hidden is None or self.hidden_norm or (self.projection is not None and projection is None):
             return None
-        return kernels.LSTM(hidden, self.peephole, projection)
+        return LSTMSpec(hidden, self.peephole, projection)
 
 
 class LSTM(Layer[tuple[Tensor, Tensor]]):

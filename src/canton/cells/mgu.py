@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
@@ -11,7 +13,35 @@ from canton import gates, kernels
 from canton.core.cell import Cell, State, apply_mask, apply_norm, bias_of
 from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
+from canton.kernels import Product, Step
+from canton.kernels.steps.mgu import MGUStep
 from canton.maps import Map, dense
+
+
+@dataclass(frozen=True, eq=False)
+class MGUSpec(kernels.CellSpec):
+    """gx holds f and c; without `gate_input` c alone, and `bias` (hidden,) is the gate's.
+
+    With `reset` the candidate reads f * h, else h.
+    """
+
+    gate: Product
+    candidate: Product
+    bias: Tensor | None
+    gate_input: bool
+    reset: bool
+
+    @property
+    def gate_blocks(self) -> int:
+        return 1 + self.gate_input
+
+    def product_shapes(self, output: int, hidden: int) -> Sequence[tuple[Product, int, int]]:
+        return (self.gate, hidden, hidden), (self.candidate, hidden, hidden)
+
+    def step(self, rows: int) -> Step:
+        return MGUStep(
+            self.gate, self.candidate, self.bias, gate_input=self.gate_input, reset=self.reset, rows=rows
+        )
 
 
 class MGUCell(Cell):
@@ -74,12 +104,13 @@ class MGUCell(Cell):
         c = gates.candidate(gx_c + apply_norm(self.candidate_norm, a))
         return (gates.lerp_gate(h, f, c),)
 
-    def plan(self) -> kernels.Plan | None:
+    def spec(self) -> kernels.CellSpec | None:
+        """Return what a kernel needs to run this cell; None if only the reference loop can run it."""
         gate = kernels.product(self.hidden_map, biased=not self.gate_input)
-        cand = kernels.product(self.candidate_map)
-        if gate is None or cand is None or self.hidden_norm:
+        candidate = kernels.product(self.candidate_map)
+        if gate is None or candidate is None or self.hidden_norm:
             return None
-        return kernels.MGU(gate, cand, bias_of(self.hidden_map), self.gate_input, self.reset)
+        return MGUSpec(gate, candidate, bias_of(self.hidden_map), self.gate_input, self.reset)
 
 
 class MGU(Layer[Tensor]):

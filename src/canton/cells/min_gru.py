@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
@@ -10,7 +11,18 @@ from typing_extensions import Unpack
 from canton import gates, kernels
 from canton.core.cell import Cell, State
 from canton.core.layer import Layer, LayerOptions
+from canton.kernels import CppCell
+from canton.kernels.steps.min_gru import MinGRURecurrence
 from canton.maps import Map, dense
+
+
+@dataclass(frozen=True, eq=False)
+class MinGRUSpec(kernels.CellSpec):
+    """No hidden half: gx holds z and c, and h' = (1 - z) h + z c."""
+
+    gate_blocks = 2
+    cpp = CppCell("min_gru", saved=0, reads_gx=True, masks=False)
+    linear_recurrence = MinGRURecurrence()
 
 
 class MinGRUCell(Cell):
@@ -53,8 +65,9 @@ class MinGRUCell(Cell):
         a, b = gx.chunk(2, dim=1)
         return (gates.lerp_gate(state[0], gates.gate(a), gates.positive(b)),)
 
-    def plan(self) -> kernels.Plan | None:
-        return kernels.MinGRU()
+    def spec(self) -> kernels.CellSpec | None:
+        """Return what a kernel needs to run this cell."""
+        return MinGRUSpec()
 
 
 class MinGRU(Layer[Tensor]):

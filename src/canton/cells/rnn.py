@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -13,7 +15,25 @@ from canton import kernels
 from canton.core.cell import Cell, State, apply_mask, apply_norm
 from canton.core.layer import Layer, LayerOptions
 from canton.core.norms import GateNorm
+from canton.kernels import Product, Step
+from canton.kernels.steps.rnn import RNNStep
 from canton.maps import Map, dense
+
+
+@dataclass(frozen=True, eq=False)
+class RNNSpec(kernels.CellSpec):
+    """h' = act(gx + hidden_map(h)); act is relu or tanh."""
+
+    hidden_map: Product
+    relu: bool
+
+    gate_blocks = 1
+
+    def product_shapes(self, output: int, hidden: int) -> Sequence[tuple[Product, int, int]]:
+        return ((self.hidden_map, hidden, hidden),)
+
+    def step(self, rows: int) -> Step:
+        return RNNStep(self.hidden_map, self.relu, rows)
 
 
 class RNNCell(Cell):
@@ -64,11 +84,10 @@ class RNNCell(Cell):
         a = gx + apply_norm(self.hidden_norm, a)
         return (torch.relu(a) if self.nonlinearity == "relu" else torch.tanh(a),)
 
-    def plan(self) -> kernels.Plan | None:
+    def spec(self) -> kernels.CellSpec | None:
+        """Return what a kernel needs to run this cell; None if only the reference loop can run it."""
         hidden = kernels.product(self.hidden_map)
-        return (
-            None if hidden is None or self.hidden_norm else kernels.RNN(hidden, self.nonlinearity == "relu")
-        )
+        return None if hidden is None or self.hidden_norm else RNNSpec(hidden, self.nonlinearity == "relu")
 
 
 class RNN(Layer[Tensor]):

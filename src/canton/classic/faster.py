@@ -112,9 +112,11 @@ def run(cell: Cell, i: Tensor, state: Tensor) -> Tensor:
     # The native convolutions' gradients are good to 6e-6, torch's to 3e-7: old weights give old numbers.
     exact = bool(cell.spatial_dims) and torch.is_grad_enabled()
     gx = cell.project(xs.flatten(0, 1), fast=not exact).unflatten(0, xs.shape[:2])
-    job = kernels.Job(cell.plan(), gx, start, start)
-    kernel = "auto" if not exact else "fused" if kernels.explain(job)["fused"] is None else "loop"
-    ys, _ = kernels.run(job, partial(loop, cell=cell), kernel)
+    run = kernels.Run(cell.spec(), gx, start, start)
+    kernel: kernels.Kernel = "auto"
+    if exact:
+        kernel = "manual" if kernels.explain(run)["manual"] is None else "loop"
+    ys, _ = kernels.execute(run, partial(loop, cell=cell), kernel)
     return ys.movedim(2, -1).transpose(0, 1)
 
 

@@ -55,7 +55,7 @@ def _installation() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "devices": ", ".join(devices),
         "kernels": ", ".join(kernels.NAMES[1:]),
-        "native kernel": cpu.why_not() or f"built, runs {cpu.instruction_set()}",
+        "C++ kernels": cpu.why_not() or f"built, runs {cpu.instruction_set()}",
         **{f"shipped {name} model": describe_shipped(name) for name in SHIPPED},
         **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard", *TRACK)},
     }

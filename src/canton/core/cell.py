@@ -44,7 +44,7 @@ def _look_up(dense: nn.Linear, index: Tensor) -> Tensor:
 def _embed(dense: nn.Linear, index: Tensor) -> Tensor:
     weight: Tensor = dense.weight
     bias: Tensor | None = dense.bias
-    if type(dense).forward is not nn.Linear.forward or kernels.is_watched(dense):  # the module must be called
+    if type(dense).forward is not nn.Linear.forward or kernels.has_hooks(dense):  # the module must be called
         rows = nn.functional.one_hot(index.long(), dense.in_features)
         called: Tensor = dense(rows.to(weight.dtype))
         return called
@@ -135,8 +135,8 @@ class Cell(nn.Module):
         """
         raise NotImplementedError
 
-    def plan(self) -> kernels.Plan | None:
-        """What a kernel needs to run this cell, or None if only the readable loop can."""
+    def spec(self) -> kernels.CellSpec | None:
+        """Return what a kernel needs to run this cell; None if only the reference loop can run it."""
         return None
 
     def zero_state(self, gx: Tensor, dtype: torch.dtype) -> State:
@@ -231,7 +231,7 @@ class Cell(nn.Module):
 
     def _check_dtype(self, x: Tensor) -> None:
         module = self.input_map
-        if type(module) not in _DENSE_OR_CONV or kernels.is_watched(module):
+        if type(module) not in _DENSE_OR_CONV or kernels.has_hooks(module):
             return  # it may convert its input
         if not torch.is_autocast_enabled(x.device.type):
             dtype = module.weight.dtype

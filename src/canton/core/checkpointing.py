@@ -16,21 +16,21 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from canton.core.cell import Cell
-from canton.kernels import Job, Result
+from canton.kernels import Kernel, Result, Run
 
 
-def project(cell: Cell, xs: Tensor, kernel: str) -> Tensor:
+def project(cell: Cell, xs: Tensor, kernel: Kernel) -> Tensor:
     """Return the input half of all steps (T, B, ...), by compiled code if `kernel` allows it."""
     inherited = type(cell).project is Cell.project
     rows = xs.flatten(0, 1)
-    gx = cell.project(rows, fast=True) if inherited and kernel in ("auto", "native") else cell.project(rows)
+    gx = cell.project(rows, fast=True) if inherited and kernel in ("auto", "cpp") else cell.project(rows)
     return gx.unflatten(0, xs.shape[:2])  # type: ignore[no-any-return]
 
 
 def checkpointed_segments(
-    cell: Cell, xs: Tensor, whole: Job, run: Callable[[Job], Result], kernel: str
+    cell: Cell, xs: Tensor, whole: Run, execute: Callable[[Run], Result], kernel: Kernel
 ) -> Result:
-    """Return ``run(whole)``, where every segment projects its own part of `xs` and is recomputed in backward.
+    """Return ``execute(whole)``; every segment projects its own part of `xs` and runs again in backward.
 
     Args:
         whole: the run; its gx is a `placeholder`.
@@ -49,7 +49,7 @@ def checkpointed_segments(
                 "torch.func.functional_call), which recompute=True does not support"
             )
         gx = project(cell, part, kernel)
-        ys, after = run(_slice(whole, lo, lo + len(part))._replace(gx=gx, state=state))
+        ys, after = execute(_slice(whole, lo, lo + len(part))._replace(gx=gx, state=state))
         return ys, *(s.clone() for s in after)  # a view would keep all states of the segment alive
 
     outputs = []
@@ -72,13 +72,13 @@ def placeholder(cell: Cell, xs: Tensor) -> Tensor:
     return gx.expand(len(xs), *gx.shape)
 
 
-def _slice(job: Job, lo: int, hi: int) -> Job:
-    """Return the job's steps lo to hi; the caller replaces gx and state."""
-    zone = job.zone
-    return job._replace(
-        reset=None if job.reset is None else job.reset[lo:hi],
-        lengths=None if job.lengths is None else (job.lengths - lo).clamp(0, hi - lo),
-        zone=None if zone is None else tuple(z[lo:hi] if len(z) > 1 else z for z in zone),
+def _slice(run: Run, lo: int, hi: int) -> Run:
+    """Return the run's steps lo to hi; the caller replaces gx and state."""
+    keep = run.zoneout_keep
+    return run._replace(
+        reset=None if run.reset is None else run.reset[lo:hi],
+        lengths=None if run.lengths is None else (run.lengths - lo).clamp(0, hi - lo),
+        zoneout_keep=None if keep is None else tuple(z[lo:hi] if len(z) > 1 else z for z in keep),
     )
 
 

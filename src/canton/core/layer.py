@@ -12,7 +12,8 @@ import torch
 from typing_extensions import Unpack
 
 from canton.core.cell import Cell, check_size
-from canton.core.recurrent import Device, Kernel, Recurrent, StateT_co
+from canton.core.recurrent import Device, Recurrent, StateT_co
+from canton.kernels import Kernel
 
 
 class RecurrentOptions(TypedDict, total=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,8 @@ from canton.core.cell import Cell, State, check_state, check_tensor, reject_torc
 from canton.core.checkpointing import checkpointed_segments, placeholder, project, segment_size
 from canton.core.explain import Explanation, KernelChoice, choice, projected_dtype, shape_only
 from canton.core.packing import backward_reset, check_lengths, flip, mask_padding, pack_like, unpack
-from canton.kernels import Job, Result
+from canton.kernels import Kernel, Result, Run
 
-Kernel = Literal["auto", "loop", "triton", "native", "graphs", "scan", "fused"]
 Device = torch.device | str | None
 
 StateT = TypeVar("StateT", bound=Tensor | State)
@@ -30,22 +29,22 @@ StateT_co = TypeVar("StateT_co", bound=Tensor | State, default=Tensor | State, c
 """A layer's state: a tensor, or a tuple of tensors such as an LSTM's (h, c)."""
 
 
-def loop(job: Job, cell: Cell) -> Result:
+def loop(run: Run, cell: Cell) -> Result:
     """Run a cell step by step: the reference, differentiable to any order."""
-    state, outputs = job.state, []
-    space = (1,) * (job.gx.ndim - 3)
-    for t, gx in enumerate(job.gx.unbind(0)):  # unbind, because gx[t] would make backward O(T^2)
-        if job.reset is not None:
-            reset = job.reset[t].view(-1, 1, *space)
-            state = tuple(torch.where(reset, f, s) for f, s in zip(job.fresh, state, strict=True))
-        after = cell.advance(gx, state, job.drop)
-        if job.zone is not None:
-            shares = (share[t if len(share) > 1 else 0] for share in job.zone)
+    state, outputs = run.state, []
+    space = (1,) * (run.gx.ndim - 3)
+    for t, gx in enumerate(run.gx.unbind(0)):  # unbind, because gx[t] would make backward O(T^2)
+        if run.reset is not None:
+            reset = run.reset[t].view(-1, 1, *space)
+            state = tuple(torch.where(reset, f, s) for f, s in zip(run.reset_state, state, strict=True))
+        after = cell.advance(gx, state, run.dropout_mask)
+        if run.zoneout_keep is not None:
+            shares = (share[t if len(share) > 1 else 0] for share in run.zoneout_keep)
             after = tuple(
                 share * old + (1 - share) * new for share, old, new in zip(shares, state, after, strict=True)
             )
-        if job.lengths is not None:
-            valid = (t < job.lengths).view(-1, 1, *space)
+        if run.lengths is not None:
+            valid = (t < run.lengths).view(-1, 1, *space)
             outputs.append(torch.where(valid, after[0], torch.zeros_like(after[0])))
             state = tuple(torch.where(valid, new, old) for new, old in zip(after, state, strict=True))
         else:
@@ -266,8 +265,8 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             if k and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
             gx = project(cell, x.unsqueeze(0), self.kernel)
-            job = self._job(k, cell, gx, states[k] if states else None, x)
-            (x,), final = kernels.run_step(job, partial(loop, cell=cell), self.kernel)
+            run = self._make_run(k, cell, gx, states[k] if states else None, x)
+            (x,), final = kernels.execute_step(run, partial(loop, cell=cell), self.kernel)
             finals.append(final)
         return x, self._as_state(self._stack(finals))
 
@@ -306,9 +305,9 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             state = reset_state if states is None else states[k]
             mask = zeros[0] if self.training and self.recurrent_dropout else None
             zoneout = tuple(zero.unsqueeze(0) for zero in zeros) if self.zoneout else None
-            job = Job(cell.plan(), gx, state, reset_state, reset, lengths, mask, zoneout)
+            run = Run(cell.spec(), gx, state, reset_state, reset, lengths, mask, zoneout)
             layer, direction = divmod(k, self.directions)
-            choices.append(choice(layer, direction, self.kernel, kernels.explain(job)))
+            choices.append(choice(layer, direction, self.kernel, kernels.explain(run)))
             if direction == self.directions - 1:
                 channels = self.directions * self.state_sizes[0]
                 dtype = torch.promote_types(gx.dtype, state[0].dtype)
@@ -385,18 +384,18 @@ class Recurrent(nn.Module, Generic[StateT_co]):
                     inputs = flip(xs, lengths)
                     resets = None if reset is None else flip(backward_reset(reset), lengths)
                 gx = placeholder(cell, inputs) if recompute else project(cell, inputs, self.kernel)
-                job = self._job(k, cell, gx, states[k] if states else None, xs, resets, lengths)
-                run = partial(kernels.run, loop=partial(loop, cell=cell), kernel=self.kernel)
+                run = self._make_run(k, cell, gx, states[k] if states else None, xs, resets, lengths)
+                execute = partial(kernels.execute, loop=partial(loop, cell=cell), kernel=self.kernel)
                 if recompute:
-                    ys, final = checkpointed_segments(cell, inputs, job, run, self.kernel)
+                    ys, final = checkpointed_segments(cell, inputs, run, execute, self.kernel)
                 else:
-                    ys, final = run(job)
+                    ys, final = execute(run)
                 outputs.append(flip(ys, lengths) if backward else ys)
                 finals.append(final)
             xs = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
         return xs, self._stack(finals)
 
-    def _job(
+    def _make_run(
         self,
         k: int,
         cell: Cell,
@@ -405,19 +404,19 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         xs: Tensor,
         reset: Tensor | None = None,
         lengths: Tensor | None = None,
-    ) -> Job:
+    ) -> Run:
         dtype = xs.dtype if xs.is_floating_point() else gx.dtype
         reset_state = self._reset_state(k, cell.zero_state(gx[0], dtype))
         state = reset_state if state is None else state
-        drop = zone = None
+        dropout_mask = zoneout_keep = None
         if self.training and self.recurrent_dropout:
-            drop = nn.functional.dropout(torch.ones_like(state[0]), self.recurrent_dropout)
+            dropout_mask = nn.functional.dropout(torch.ones_like(state[0]), self.recurrent_dropout)
         if self.zoneout:
             full = [(gx.shape[0] if self.training else 1, *s.shape) for s in state]
-            zone = tuple(gx.new_full(shape, self.zoneout, dtype=dtype) for shape in full)
+            zoneout_keep = tuple(gx.new_full(shape, self.zoneout, dtype=dtype) for shape in full)
             if self.training:
-                zone = tuple(torch.bernoulli(z) for z in zone)
-        return Job(cell.plan(), gx, state, reset_state, reset, lengths, drop, zone)
+                zoneout_keep = tuple(torch.bernoulli(z) for z in zoneout_keep)
+        return Run(cell.spec(), gx, state, reset_state, reset, lengths, dropout_mask, zoneout_keep)
 
     def _reset_state(self, k: int, zeros: State) -> State:
         """Return the state that a row of cell `k` starts from, given `zeros` of its shape."""

@@ -1,71 +1,68 @@
-"""Gradients that must themselves be differentiable: the readable loop is run again and differentiated."""
+"""Gradients of gradients: the reference loop runs again and is differentiated."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from canton.kernels.spec import Conv, Dense, Job, Plan, Result
-
-Loop = Callable[[Job], Result]
+from canton.kernels.spec import Loop, Run
 
 
-def weights_of(plan: Plan | None) -> list[Tensor]:
-    """The tensors in a plan, in its order."""
-    fields = [field.weight if isinstance(field, (Dense, Conv)) else field for field in plan or ()]
-    return [field for field in fields if isinstance(field, Tensor)]
-
-
-def dead(job: Job) -> Tensor | None:
-    """(T, B, 1, ...) true behind each row's length; None without lengths."""
-    if job.lengths is None:
+def past_end(run: Run) -> Tensor | None:
+    """Return (T, B, 1, ...), true behind each row's length; None without lengths."""
+    if run.lengths is None:
         return None
-    times = torch.arange(len(job.gx), device=job.gx.device)
-    return (times[:, None] >= job.lengths).view(*job.gx.shape[:2], *(1,) * (job.gx.ndim - 2))
+    times = torch.arange(len(run.gx), device=run.gx.device)
+    return (times[:, None] >= run.lengths).view(*run.gx.shape[:2], *(1,) * (run.gx.ndim - 2))
 
 
-def clean(job: Job) -> Job:
-    """The job with zeros for what lies behind a row's length: not even a NaN there reaches anything."""
-    gone = dead(job)
-    return job if gone is None else job._replace(gx=job.gx.masked_fill(gone, 0))
+def mask_past_end(run: Run) -> Run:
+    """Return the run with zeros behind each row's length, so that not even a NaN there has an effect."""
+    ended = past_end(run)
+    return run if ended is None else run._replace(gx=run.gx.masked_fill(ended, 0))
 
 
-def differentiable(
-    job: Job, loop: Loop, ys: Tensor, incoming: tuple[Tensor | None, ...], needs: tuple[bool, ...]
+def differentiable_grads(
+    run: Run, loop: Loop, ys: Tensor, incoming: tuple[Tensor | None, ...], needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """The gradients of gx, state, fresh and weights as a graph of their own, by way of the readable loop.
+    """Return the gradients of ``run.tensors()`` as a graph of their own, by way of the reference loop.
+
+    Args:
+        run: the run.
+        loop: the cell's reference loop.
+        ys: the kernel's outputs.
+        incoming: the gradients of the outputs and of each tensor of the last state; None is zero.
+        needs: for each of ``run.tensors()`` whether its gradient is wanted.
 
     Raises:
         RuntimeError: the loop runs on other weights than the kernel did, as after torch.func.functional_call
-            or with weights made anew at every access.
+            or with weights computed at every access.
     """
     with torch.enable_grad():
         # views, because one tensor may be both the state and what a row restarts from
-        gx, *states = (t.view_as(t) for t in (job.gx, *job.state, *job.fresh))
-        half, weights = len(job.state), weights_of(job.plan)
-        again = job._replace(gx=gx, state=tuple(states[:half]), fresh=tuple(states[half:]))
-        redone, finals = loop(clean(again))
+        gx, *states = (t.view_as(t) for t in (run.gx, *run.state, *run.reset_state))
+        half, weights = len(run.state), [] if run.spec is None else run.spec.weights()
+        viewed = run._replace(gx=gx, state=tuple(states[:half]), reset_state=tuple(states[half:]))
+        ys_again, finals = loop(mask_past_end(viewed))
         sources = [gx, *states, *weights]
-        # a weight in two places of the plan is one source: its whole gradient goes to the first place
+        # a weight in two places of the spec is one source: its whole gradient goes to the first place
         first = [all(s is not earlier for earlier in sources[:k]) for k, s in enumerate(sources)]
-        asked = [k for k, need in enumerate(needs) if need and first[k]]
-        goals = [(y, g) for y, g in zip((redone, *finals), incoming, strict=True) if g is not None]
-        reached = torch.autograd.grad(
-            [y for y, _ in goals],
-            [sources[k] for k in asked],
-            [g for _, g in goals],
+        wanted = [k for k, need in enumerate(needs) if need and first[k]]
+        targets = [(y, g) for y, g in zip((ys_again, *finals), incoming, strict=True) if g is not None]
+        found = torch.autograd.grad(
+            [y for y, _ in targets],
+            [sources[k] for k in wanted],
+            [g for _, g in targets],
             create_graph=True,
             allow_unused=True,
         )
     grads: list[Tensor | None] = [None] * len(sources)
-    for k, g in zip(asked, reached, strict=True):
+    for k, g in zip(wanted, found, strict=True):
         grads[k] = g
-    lost = [k for k in asked if k >= len(sources) - len(weights) and grads[k] is None]
-    rounded = 16 * torch.finfo(ys.dtype).eps  # each way rounds at every step: an eighth in bfloat16
-    same = torch.allclose(redone, ys, rtol=max(1e-2, rounded), atol=max(1e-3, rounded), equal_nan=True)
-    if lost or not same:
+    unused = [k for k in wanted if k >= len(sources) - len(weights) and grads[k] is None]
+    rounding = 16 * torch.finfo(ys.dtype).eps  # each way rounds at every step: an eighth in bfloat16
+    same = torch.allclose(ys_again, ys, rtol=max(1e-2, rounding), atol=max(1e-3, rounding), equal_nan=True)
+    if unused or not same:
         raise RuntimeError(
             "the gradient of a gradient needs the cell's own weights, but the cell ran on others "
             "(torch.func.functional_call?): use kernel='loop'"

@@ -140,25 +140,25 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     return made
 
 
-def call(name: str, sequence: Sequence, **arrays: Tensor | None) -> None:
-    """Run the entry `name`; `arrays` are contiguous tensors for the fields they name, masks apart float32."""
-    for field, tensor in arrays.items():
+_FIELDS = {
+    "weights": ("first", "second"),
+    "states": ("hs", "cs"),
+    "saved": ("acts",),
+    "d_outputs": ("dys",),
+    "d_states": ("dh", "dc"),
+    "d_gx": ("dgx",),
+    "product_inputs": ("vector", "seen"),
+    "reset_state": ("fresh", "fresh_c"),
+    "d_reset_state": ("dfresh", "dfresh_c"),
+}
+
+
+def call(name: str, sequence: Sequence, **arrays: Tensor | list[Tensor] | list[Tensor | None] | None) -> None:
+    """Run the cell entry `name`; `arrays` are contiguous tensors for the fields they name."""
+    for field, value in arrays.items():
         dtype = _MASKS.get(field, torch.float32)
-        assert tensor is None or (tensor.is_contiguous() and tensor.dtype == dtype), field
-        setattr(sequence, field, None if tensor is None else tensor.data_ptr())
-    getattr(library(), name)(ctypes.byref(sequence))
-
-
-def convolve(run: ConvolutionRun) -> None:
-    """Do `run`; its arrays must outlive the call."""
-    library().canton_convolve(ctypes.byref(run))
-
-
-def convolve_weights(run: ConvolutionRun) -> None:
-    """Do `run` for its weight's gradient; its arrays must outlive the call."""
-    library().canton_convolve_weights(ctypes.byref(run))
-
-
-def matmul(run: MatmulRun) -> None:
-    """Do `run`; its arrays must outlive the call."""
-    library().canton_matmul(ctypes.byref(run))
+        parts = value if isinstance(value, list) else [value]
+        for part, tensor in zip(_FIELDS.get(field, (field,)), parts, strict=False):
+            assert tensor is None or (tensor.is_contiguous() and tensor.dtype == dtype), field
+            setattr(sequence, part, None if tensor is None else tensor.data_ptr())
+    getattr(library(), f"canton_{name}")(ctypes.byref(sequence))

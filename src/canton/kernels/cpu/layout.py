@@ -1,4 +1,4 @@
-"""Between torch's order of axes, (T, B, C, *space), and the kernels', which has the channels last."""
+"""Conversion between torch's order of axes, (T, B, C, *space), and the C++ kernels', channels last."""
 
 from __future__ import annotations
 
@@ -9,29 +9,42 @@ from torch import Tensor
 
 from canton.kernels.cpu import conv2d, gemm
 from canton.kernels.cpu.abi import LANES, Sequence, instruction_set
-from canton.kernels.spec import Conv, Dense, Job, Product
+from canton.kernels.spec import CellSpec, Conv, Dense, Product, Run
 
 
-def last(x: Tensor, channels: int) -> Tensor:
-    """`x` with the axis `channels` moved to the end, contiguous; no copy if it lies so already."""
-    return x.movedim(channels, -1).contiguous()
+def channel_axis(spec: CellSpec) -> bool:
+    """Return whether the cell's C++ code takes channels last; a cell without products takes torch's order."""
+    return bool(spec.products())
 
 
-def first(x: Tensor, channels: int) -> Tensor:
-    """The view of a channels-last `x` with the channels at axis `channels`."""
-    return x.movedim(-1, channels)
+def channels_last(x: Tensor, move: bool, axis: int) -> Tensor:
+    """Return `x`, contiguous, with the channels at `axis` moved to the end if `move`; a view where
+    possible.
+    """
+    return (x.movedim(axis, -1) if move else x).contiguous()
 
 
-def sequence(product: Product, gx: Tensor, hidden: int) -> Sequence:
-    """The sizes of a run over gx (T, B, G, *space) with products like `product`."""
+def channels_first(x: Tensor, move: bool, axis: int) -> Tensor:
+    """Return the view of a channels-last `x` with the channels at `axis`; `x` itself unless `move`."""
+    return x.movedim(-1, axis) if move else x
+
+
+def sequence(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> Sequence:
+    """Return the sizes of a run over gx (T, B, G, *space) from `state`."""
     steps, batch, space = gx.shape[0], gx.shape[1], gx.shape[3:]
-    q = Sequence(steps=steps, hidden=hidden, threads=torch.get_num_threads())
-    kernel = product.weight.shape[2:]
-    if isinstance(product, Dense) or math.prod(kernel) == 1:  # every pixel is a row of its own
+    q = Sequence(steps=steps, hidden=state[0].shape[1], threads=torch.get_num_threads())
+    products = spec.products()
+    kernel = products[0].weight.shape[2:] if products else ()
+    if math.prod(kernel) == 1:  # every pixel is a row of its own
         q.images = q.depth = q.height = 1
-        q.width = batch * math.prod(space)
         q.kernel[:] = q.dilation[:] = (1, 1, 1)
+        if products:
+            q.width = batch * math.prod(space)
+        else:  # every number is
+            q.width, q.hidden = batch, state[0].numel() // batch
         return q
+    product = products[0]
+    assert isinstance(product, Conv)
     lead = 3 - len(kernel)
     q.images = batch
     q.depth, q.height, q.width = (*[1] * lead, *space)
@@ -41,38 +54,39 @@ def sequence(product: Product, gx: Tensor, hidden: int) -> Sequence:
     return q
 
 
-def masks(q: Sequence, job: Job) -> dict[str, Tensor]:
-    """What the kernels are told of a job's lengths and restarts, by the names of the fields."""
+def masks(q: Sequence, run: Run) -> dict[str, Tensor]:
+    """Return the fields of `q` that hold a run's lengths and restarts."""
     found, units = {}, q.width if math.prod(q.kernel) == 1 else q.images
-    each = units // job.gx.shape[1]  # pixels that are rows of their own have what their image has
-    if job.lengths is not None:
-        found["lengths"] = job.lengths.long().repeat_interleave(each).contiguous()
+    each = units // run.gx.shape[1]  # pixels that are rows of their own have what their image has
+    if run.lengths is not None:
+        found["lengths"] = run.lengths.long().repeat_interleave(each).contiguous()
         found["order"] = found["lengths"].argsort(descending=True, stable=True)
-    if job.reset is not None:
-        found["reset"] = job.reset.repeat_interleave(each, dim=1).contiguous()
+    if run.reset is not None:
+        found["reset"] = run.reset.repeat_interleave(each, dim=1).contiguous()
     return found
 
 
-def before(job: Job, hs: Tensor, fresh: Tensor) -> Tensor:
-    """The states that the steps of a run began with: all but the last of `hs`, restarts done."""
-    if job.reset is None:
+def before(run: Run, hs: Tensor) -> Tensor:
+    """Return the hidden states before each step, after restarts; `hs` is (T + 1, ...)."""
+    if run.reset is None:
         return hs[:-1]
-    return torch.where(job.reset.view(*job.reset.shape, *(1,) * (hs.ndim - 2)), last(fresh, 1), hs[:-1])
+    restart = run.reset.view(*run.reset.shape, *(1,) * (hs.ndim - 2))
+    return torch.where(restart, channels_last(run.reset_state[0], True, 1), hs[:-1])
 
 
-def final(job: Job, hs: Tensor) -> Tensor:
-    """The state (B, C, *space) after each row's last step, a tensor of its own."""
-    if job.lengths is None:
-        return first(hs[-1].clone(), 1)
-    return first(hs[job.lengths.long(), torch.arange(hs.shape[1])], 1)
+def final(run: Run, states: Tensor, move: bool) -> Tensor:
+    """Return the state (B, C, *space) after each row's last step, a tensor of its own."""
+    if run.lengths is None:
+        return channels_first(states[-1].clone(), move, 1)
+    return channels_first(states[run.lengths.long(), torch.arange(states.shape[1])], move, 1)
 
 
-def refuses(product: Product) -> str | None:
-    """Why the kernels cannot run `product`; None if they can."""
+def unsupported_reason(product: Product) -> str | None:
+    """Return why the C++ kernels cannot run `product`; None if they can."""
     if isinstance(product, Conv) and product.groups != 1:
-        return "it knows no groups in convolutions"
+        return "it runs convolutions with groups=1 only"
     if math.prod(product.weight.shape[2:]) > 343:
-        return "it knows no kernels of more than 343 pixels"
+        return "it runs convolutions of at most 343 kernel pixels"
     return None
 
 
@@ -95,33 +109,33 @@ def is_thin(product: Product, space: tuple[int, ...]) -> bool:
     return plane and math.prod(kernel) > 1 and 2 * hidden <= LANES[instruction_set()]
 
 
-def weight_gradient(product: Product, seen: Tensor, d: Tensor) -> Tensor:
-    """The gradient of the product's weight, all steps at once.
+def weight_gradient(product: Product, inputs: Tensor, d: Tensor) -> Tensor:
+    """Return the gradient of the product's weight, over all steps at once.
 
     Args:
-        product: whose weight; its shape counts.
-        seen: what it was applied to, (T, B, *space, in), contiguous.
-        d: the gradients of what it gave, (T, B, *space, out); the last axis contiguous.
+        product: the product; only the shape of its weight counts.
+        inputs: its inputs (T, B, *space, in), contiguous.
+        d: the gradients of its outputs (T, B, *space, out); the last axis contiguous.
     """
     weight = product.weight
     if isinstance(product, Dense) or math.prod(weight.shape[2:]) == 1:
-        return gemm.product(d.flatten(0, -2).t(), seen.flatten(0, -2), summed=True).view_as(weight)
+        return gemm.matmul(d.flatten(0, -2).t(), inputs.flatten(0, -2)).view_as(weight)
     axes = weight.ndim - 2
     if is_tiled(product):
-        seen_first, d_first = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)
+        x, d_first = inputs.flatten(0, 1).movedim(-1, 1), d.flatten(0, 1).movedim(-1, 1)
         k = weight.shape[2]
-        return conv2d.weight_gradient(seen_first, d_first, k, k // 2, product.circular)
-    images, given = first(seen.flatten(0, 1), 1), first(d.flatten(0, 1), 1)
+        return conv2d.weight_gradient(x, d_first, k, k // 2, product.circular)
+    images, d_images = inputs.flatten(0, 1).movedim(-1, 1), d.flatten(0, 1).movedim(-1, 1)
     totals = [step * (size - 1) for step, size in zip(product.dilation, weight.shape[2:], strict=True)]
-    around = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+    padding_sides = [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
     if product.circular:
-        images = torch.nn.functional.pad(images, around, mode="circular")
+        images = torch.nn.functional.pad(images, padding_sides, mode="circular")
     elif any(total % 2 for total in totals):
-        images = torch.nn.functional.pad(images, around)
-    inside = product.circular or any(total % 2 for total in totals)
-    padding = [0 if inside else total // 2 for total in totals]
+        images = torch.nn.functional.pad(images, padding_sides)
+    padded = product.circular or any(total % 2 for total in totals)
+    padding = [0 if padded else total // 2 for total in totals]
     found: Tensor = torch.ops.aten.convolution_backward(
-        given,
+        d_images,
         images,
         weight,
         None,

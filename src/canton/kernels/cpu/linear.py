@@ -1,4 +1,4 @@
-"""A dense map of all time steps at once as one node of the autograd graph: its three products are native."""
+"""A dense map over all time steps as one node of the autograd graph; its three products run in C++."""
 
 from __future__ import annotations
 
@@ -7,32 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from canton.kernels.cpu.gemm import multiply, product, serves
-from canton.kernels.spec import is_transformed, is_watched
+from canton.kernels.cpu.gemm import is_quicker, matmul, multiply
+from canton.kernels.support import module_unsupported_reason, traced_reason
 
 
-def refuses(module: nn.Module, x: Tensor) -> str | None:
-    """Why `linear` is not the way to ``module(x)``; None if it is."""
-    if torch.compiler.is_compiling():  # first: the compiler cannot look at what the rest looks at
-        return "the compiler wants to see torch's own product"
-    if torch._C._get_tracing_state() is not None:
-        return "torch.jit.trace records operations, and sees none in a native one"
+def unsupported_reason(module: nn.Module, x: Tensor) -> str | None:
+    """Return why `linear` cannot or need not compute ``module(x)``; None if it should."""
+    if reason := traced_reason():
+        return reason
     if type(module) is not nn.Linear:
-        return "it is no nn.Linear"
-    tensors = [x, *module.parameters(recurse=False)]
-    if any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
-        return "it runs on the processor, in float32"
-    if x.ndim != 2 or not serves(len(x), module.out_features, module.in_features):
-        return "the product is too small to gain anything"
-    if is_watched(module) or torch.is_autocast_enabled("cpu"):
-        return "hooks or autocast want to see torch's own product"
-    if is_transformed(tensors):
-        return "a torch.func transform or forward-mode differentiation is at work"
+        return "the module is no nn.Linear"
+    if reason := module_unsupported_reason(module, (x, *module.parameters(recurse=False))):
+        return reason
+    if x.ndim != 2 or not is_quicker(len(x), module.out_features, module.in_features):
+        return "the product is too small to be quicker"
     return None
 
 
 def linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """``module(x)`` for what `refuses` lets pass."""
+    """Return ``module(x)``, which `unsupported_reason` must allow."""
     tensors = (x, module.weight, module.bias)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         y: Tensor = _Linear.apply(*tensors)  # type: ignore[no-untyped-call]
@@ -51,7 +44,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs = ctx.needs_input_grad
         d_bias = d.sum(0) if needs[2] else None
-        if torch.is_grad_enabled():  # a gradient of a gradient is torch's
+        if torch.is_grad_enabled():  # torch computes the gradient of a gradient
             return d @ weight if needs[0] else None, d.t() @ x if needs[1] else None, d_bias
-        d_x = product(d, weight) if needs[0] else None
-        return d_x, product(d.t(), x, summed=True) if needs[1] else None, d_bias
+        d_x = matmul(d, weight) if needs[0] else None
+        return d_x, matmul(d.t(), x) if needs[1] else None, d_bias

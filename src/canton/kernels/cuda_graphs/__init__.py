@@ -1,12 +1,12 @@
-"""The fused loop on a GPU, recorded once as a CUDA graph and played back.
+"""The manual loop on a GPU, captured once as a CUDA graph and replayed.
 
-Step by step the loop is some ten small operations, and on a GPU it is bound by launching them from Python. A
-graph launches them all at once. It reads and writes memory of its own: what goes in is copied there, what
-comes out is copied from there, so that no result is ever written to again. Weights are copied too: layers of
-one shape share one recording, and a weight that was changed, moved or freed cannot be read by mistake.
+A step of the loop is some ten small operations, and on a GPU launching them from Python takes most of the
+time. A graph launches them all at once. It reads and writes memory of its own: inputs are copied into it and
+results are copied out of it, so no result is ever overwritten. Weights are copied too: layers of one shape
+share a recording, and a weight that was changed, moved or freed cannot be read by mistake.
 
-Work of one shape is run directly the first time and recorded the second: sequences of ever new lengths are
-never recorded. The recordings used last are kept; `clear` lets go of all of them and of their memory.
+Work of one shape runs directly the first time and is captured the second time, so sequences of ever new
+lengths are never captured. The recordings used last are kept; `clear` frees all of them and their memory.
 """
 
 from __future__ import annotations
@@ -23,144 +23,143 @@ from torch import Tensor, nn
 from canton.kernels import steps
 from canton.kernels.cuda_graphs.cache import Cache
 from canton.kernels.cuda_graphs.capture import Recording, form
-from canton.kernels.double_backward import weights_of
-from canton.kernels.spec import Job, Result
+from canton.kernels.spec import Loop, Result, Run
 from canton.kernels.steps.autograd import Direct, Forward, Incoming
 from canton.kernels.steps.loop import Gradients, Trace
 
-__all__ = ["clear", "refuses", "run"]
+__all__ = ["clear", "execute", "unsupported_reason"]
 
-LEAST_STEPS = 4
-"""For fewer, copying in and out takes as many launches as it would save."""
+MIN_STEPS = 4
+"""For fewer steps, copying in and out takes as many launches as the graph saves."""
 
-MOST_BYTES = 2 << 30
-"""Of memory for one recording; in work that needs more, launching is not what takes the time."""
+MAX_BYTES = 2 << 30
+"""Memory of one recording at most; launching is not what slows down larger work."""
 
 
-def refuses(job: Job) -> str | None:
-    """Why this kernel cannot run `job`, None if it can."""
-    if not _is_on_gpu(job):
+def unsupported_reason(run: Run) -> str | None:
+    """Return why this kernel cannot run `run`; None if it can."""
+    if not _is_on_gpu(run):
         return "it needs a GPU"
-    if reason := steps.refuses(job):
+    if reason := steps.unsupported_reason(run):
         return reason
-    if len(job.gx) < LEAST_STEPS or job.gx.numel() == 0:
-        return f"it records work of {LEAST_STEPS} steps or more"
-    tensors = (job.gx, *job.state, *job.fresh, *weights_of(job.plan))
-    if any(type(t) not in (Tensor, nn.Parameter) for t in tensors):
-        return "one of its tensors is of a class of its own"
-    if (size := _bytes(job)) > MOST_BYTES:
-        most = MOST_BYTES / 2**30
-        return f"its buffers would take {size / 2**30:.1f} GiB of memory, and {most:.0f} is the most"
-    if _capturing(job.gx.device):
-        return "a CUDA graph is being captured already"
+    if len(run.gx) < MIN_STEPS or run.gx.numel() == 0:
+        return f"it captures runs of {MIN_STEPS} steps or more"
+    if any(type(t) not in (Tensor, nn.Parameter) for t in run.tensors()):
+        return "a tensor is of a subclass of Tensor"
+    if (size := _bytes(run)) > MAX_BYTES:
+        return f"its buffers would take {size / 2**30:.1f} GiB, more than {MAX_BYTES / 2**30:.0f} GiB"
+    if _capturing(run.gx.device):
+        return "a CUDA graph is already being captured"
     return None
 
 
-def run(job: Job, loop: Callable[[Job], Result]) -> Result:
-    """Run `job`; `loop` is the readable loop, for gradients of gradients."""
-    return steps.run(job, loop, _RUNNER)
+def execute(run: Run, loop: Loop) -> Result:
+    """Run `run`; `loop` is the reference loop, for gradients of gradients."""
+    return steps.execute(run, loop, _RUNNER)
 
 
 def clear() -> None:
-    """Let go of all recorded graphs and of the GPU memory they hold; they are recorded anew when needed."""
-    for place in list(_PLACES.values()):
+    """Free all recordings and their GPU memory; they are captured again when needed."""
+    for place in list(_DEVICES.values()):
         with place.lock:
             place.cache.clear()
 
 
 class Recorded:
-    """Runs the loop by what was recorded of it; a `canton.kernels.steps.autograd.Runner`."""
+    """Replays recordings of the loop; a `canton.kernels.steps.autograd.Runner`."""
 
-    def forward(self, job: Job, keep: bool) -> Forward:
-        """See `Runner`."""
-        if job.reset is None:
-            job = job._replace(fresh=())  # which nobody reads
-        done: Forward = _play(partial(_forward, keep), (_forward, keep), job, job.gx)
+    def forward(self, run: Run, save: bool) -> Forward:
+        """Run `run`, see `Runner`."""
+        if run.reset is None:
+            run = run._replace(reset_state=())  # which nothing reads
+        done: Forward = _replay(partial(_forward, save), (_forward, save), run, run.gx)
         return done
 
-    def backward(self, job: Job, trace: Trace, incoming: Incoming, weights: bool) -> Gradients:
-        """See `Runner`."""
-        fresh = () if job.reset is None else job.fresh
-        shape = job.gx.shape  # nothing else of gx is wanted
-        things = (job._replace(gx=job.gx.new_empty(0), fresh=fresh), trace, incoming)
-        done: Gradients = _play(
-            partial(_backward, weights, shape), (_backward, weights, shape), things, job.gx
+    def backward(self, run: Run, trace: Trace, incoming: Incoming, weights: bool) -> Gradients:
+        """Return the gradients, see `Runner`."""
+        reset_state = () if run.reset is None else run.reset_state
+        shape = run.gx.shape  # nothing else of gx is read
+        inputs = (run._replace(gx=run.gx.new_empty(0), reset_state=reset_state), trace, incoming)
+        done: Gradients = _replay(
+            partial(_backward, weights, shape), (_backward, weights, shape), inputs, run.gx
         )
         return done
 
 
-class Place(NamedTuple):
-    """What one GPU has recorded. Its lock is its own: another GPU's work may be what this one waits for."""
+class Device(NamedTuple):
+    """The recordings of one GPU and their lock. A common lock could deadlock: GPUs may wait for each
+    other.
+    """
 
     cache: Cache
     lock: RLock
 
 
-_PLACES: dict[torch.device, Place] = {}
+_DEVICES: dict[torch.device, Device] = {}
 _RUNNER, _DIRECT = Recorded(), Direct()
 
 
-def _forward(keep: bool, job: Job) -> Forward:
-    return _DIRECT.forward(job, keep)
+def _forward(save: bool, run: Run) -> Forward:
+    return _DIRECT.forward(run, save)
 
 
-def _backward(weights: bool, shape: torch.Size, things: tuple[Job, Trace, Incoming]) -> Gradients:
-    job, trace, incoming = things
-    return _DIRECT.backward(job._replace(gx=job.gx.new_empty(()).expand(shape)), trace, incoming, weights)
+def _backward(weights: bool, shape: torch.Size, inputs: tuple[Run, Trace, Incoming]) -> Gradients:
+    run, trace, incoming = inputs
+    return _DIRECT.backward(run._replace(gx=run.gx.new_empty(()).expand(shape)), trace, incoming, weights)
 
 
-def _play(work: Callable[[Any], Any], name: Hashable, things: Any, gx: Tensor) -> Any:
-    """``work(things)`` for a run of the loop over `gx`, played back where that is possible by now."""
+def _replay(work: Callable[[Any], Any], name: Hashable, inputs: Any, gx: Tensor) -> Any:
+    """Return ``work(inputs)`` for a run of the loop over `gx`, replayed if it has been captured."""
     if _capturing(gx.device):
-        return work(things)
+        return work(inputs)
     tensors: list[Tensor] = []
-    key = (name, form(things, tensors), _settings())
-    cache, lock = _PLACES.setdefault(gx.device, Place(Cache(), RLock()))
+    key = (name, form(inputs, tensors), _settings())
+    cache, lock = _DEVICES.setdefault(gx.device, Device(Cache(), RLock()))
     with lock:
         recording = cache.get(key)
         if recording is not None or cache.is_due(key):
-            # memory of its own is neither an inference tensor nor part of an autograd graph
+            # the recording's own memory is neither an inference tensor nor part of an autograd graph
             with _on(gx.device), torch.inference_mode(False), torch.no_grad():
-                recording = recording or _record(cache, key, work, things, tensors)
+                recording = recording or _record(cache, key, work, inputs, tensors)
                 if recording is not None:
                     return recording.run(tensors)
-    return work(things)
+    return work(inputs)
 
 
 def _record(
-    cache: Cache, key: Hashable, work: Callable[[Any], Any], things: Any, tensors: list[Tensor]
+    cache: Cache, key: Hashable, work: Callable[[Any], Any], inputs: Any, tensors: list[Tensor]
 ) -> Recording | None:
-    """A new recording; None where memory is short, or, with a warning, where the work cannot be recorded."""
+    """Return a new recording; None where memory is short, or, with a warning, where capture fails."""
     try:
-        recording = Recording(work, things, tensors)
+        recording = Recording(work, inputs, tensors)
     except RuntimeError as error:
-        cause = error.__context__ or error  # the capture's end complains after what broke it
+        cause = error.__context__ or error  # the end of the capture raises after the operation that broke it
         if isinstance(cause, torch.OutOfMemoryError):
-            cache.clear()  # which may be what it is short of
+            cache.clear()  # its recordings may hold the missing memory
             cache.later(key)
             return None
         cache.never(key)
-        text = f"the loop cannot be recorded as a CUDA graph, and is run step by step: {cause}"
+        text = f"the loop cannot be captured as a CUDA graph and runs step by step: {cause}"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
         return None
     cache.put(key, recording)
     return recording
 
 
-def _is_on_gpu(job: Job) -> bool:
-    return job.gx.device.type == "cuda"
+def _is_on_gpu(run: Run) -> bool:
+    return run.gx.device.type == "cuda"
 
 
-def _bytes(job: Job) -> int:
-    """About what recordings of `job` need: gates and states as they come in, are kept, and go out; weights
-    and their gradients.
+def _bytes(run: Run) -> int:
+    """Estimate the memory of the recordings of `run`: gates and states as inputs, saved and as results;
+    weights and their gradients.
     """
-    gx, weights = job.gx.nbytes, sum(weight.nbytes for weight in weights_of(job.plan))
-    return 3 * (gx + len(job.gx) * sum(s.nbytes for s in job.state)) + 2 * weights
+    weights = sum(weight.nbytes for weight in run.spec.weights()) if run.spec else 0
+    return 3 * (run.gx.nbytes + len(run.gx) * sum(s.nbytes for s in run.state)) + 2 * weights
 
 
 def _settings() -> Hashable:
-    """What else decides which operations run: a recording keeps to what was set when it was made."""
+    """Return the settings that decide which operations run; a recording depends on them."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     return (
         matmul.fp32_precision,
@@ -172,7 +171,7 @@ def _settings() -> Hashable:
         cudnn.benchmark,
         cudnn.deterministic,
         torch.are_deterministic_algorithms_enabled(),
-        torch.is_autocast_enabled("cuda"),  # in a backward pass it may be
+        torch.is_autocast_enabled("cuda"),  # it may be on in a backward pass
     )
 
 

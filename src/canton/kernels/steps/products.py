@@ -1,4 +1,4 @@
-"""The hidden half of a map made ready for a loop: into memory that is there already, and its derivatives."""
+"""The hidden half of a map prepared for a loop: results go into existing memory; and the derivatives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from canton.kernels.cpu import gemm
 from canton.kernels.spec import Conv, Dense, Product
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
-"""What a product saw and the gradient of what it gave, both (steps, B, C, *space), piece by piece."""
+"""A product's inputs and the gradients of its outputs, both (steps, B, C, *space), in pieces."""
 
 
 class DenseProduct:
@@ -20,28 +20,28 @@ class DenseProduct:
 
     def __init__(self, dense: Dense, rows: int) -> None:
         self.weight = dense.weight
-        # one row: the product is bound by reading the matrix, and reads it fastest along its outputs
-        self.turned = self.weight.t().contiguous() if rows == 1 else self.weight.t()
-        self.straight = self.turned.t()
+        # with one row, reading the matrix takes the time, and it is read fastest along its outputs
+        self.weight_t = self.weight.t().contiguous() if rows == 1 else self.weight.t()
+        self.weight_rows = self.weight_t.t()
 
-    def plus(self, base: Tensor, x: Tensor, out: Tensor) -> Tensor:
-        """`out` becomes base + the product of x."""
-        return torch.addmm(base, x, self.turned, out=out)
+    def forward(self, base: Tensor, x: Tensor, out: Tensor) -> Tensor:
+        """Write base + the product of x to `out`."""
+        return torch.addmm(base, x, self.weight_t, out=out)
 
-    def back(self, d: Tensor, into: Tensor) -> None:
-        """Add to `into` what a gradient `d` of the product is to x."""
-        into.addmm_(d, self.straight)
+    def add_input_grad(self, d: Tensor, into: Tensor) -> None:
+        """Add the gradient of x to `into`; `d` is that of the product."""
+        into.addmm_(d, self.weight_rows)
 
-    def back_new(self, d: Tensor, scratch: Tensor) -> Tensor:
-        """What a gradient `d` of the product is to x, in `scratch` if that helps."""
-        return torch.mm(d, self.straight, out=scratch)
+    def input_grad(self, d: Tensor, scratch: Tensor) -> Tensor:
+        """Return the gradient of x, in `scratch` if that helps; `d` is that of the product."""
+        return torch.mm(d, self.weight_rows, out=scratch)
 
     def weight_grad(self, pairs: Pairs) -> Tensor:
-        """The gradient of the weight, over all steps at once."""
+        """Return the gradient of the weight, over all steps at once."""
         (x, d), *rest = pairs
-        grad = gemm.product(d.flatten(0, 1).t(), x.flatten(0, 1), summed=True)
+        grad = gemm.matmul(d.flatten(0, 1).t(), x.flatten(0, 1))
         for x, d in rest:
-            grad.add_(gemm.product(d.flatten(0, 1).t(), x.flatten(0, 1), summed=True))
+            grad.add_(gemm.matmul(d.flatten(0, 1).t(), x.flatten(0, 1)))
         return grad
 
 
@@ -52,29 +52,29 @@ class ConvProduct:
         self.weight, self.dilation, self.groups = conv.weight, conv.dilation, conv.groups
         self.gates = gates if conv.groups > 1 else 1
         self.mode = "circular" if conv.circular else "constant"
-        spans = [d * (k - 1) for d, k in zip(conv.dilation, self.weight.shape[2:], strict=True)]
-        self.before, self.after = [s // 2 for s in spans], [s - s // 2 for s in spans]
-        self.axes = len(spans)
-        self.even = self.before == self.after and not conv.circular  # F.conv can pad by itself
+        totals = [d * (k - 1) for d, k in zip(conv.dilation, self.weight.shape[2:], strict=True)]
+        self.before, self.after = [s // 2 for s in totals], [s - s // 2 for s in totals]
+        self.axes = len(totals)
+        self.even = self.before == self.after and not conv.circular  # torch.convolution can pad by itself
         # its adjoint: the convolution with the weight flipped, in and out exchanged, the padding as well
         parts = self.weight.unflatten(0, (conv.groups, -1)).transpose(1, 2).flatten(0, 1)
         self.flipped = parts.flip(*range(2, parts.ndim)).contiguous()
 
-    def plus(self, base: Tensor, x: Tensor, out: Tensor) -> Tensor:
-        """`out` becomes base + the convolution of x."""
+    def forward(self, base: Tensor, x: Tensor, out: Tensor) -> Tensor:
+        """Write base + the convolution of x to `out`."""
         y = self._conv(x, self.weight, self.before, self.after)
         return torch.add(base, _swap(y, self.groups, self.gates), out=out)
 
-    def back(self, d: Tensor, into: Tensor) -> None:
-        """Add to `into` what a gradient `d` of the convolution is to x."""
-        into.add_(self.back_new(d, into))
+    def add_input_grad(self, d: Tensor, into: Tensor) -> None:
+        """Add the gradient of x to `into`; `d` is that of the convolution."""
+        into.add_(self.input_grad(d, into))
 
-    def back_new(self, d: Tensor, scratch: Tensor) -> Tensor:
-        """What a gradient `d` of the convolution is to x."""
+    def input_grad(self, d: Tensor, scratch: Tensor) -> Tensor:
+        """Return the gradient of x; `d` is that of the convolution."""
         return self._conv(_swap(d, self.gates, self.groups), self.flipped, self.after, self.before)
 
     def weight_grad(self, pairs: Pairs) -> Tensor:
-        """The gradient of the weight, over all steps at once."""
+        """Return the gradient of the weight, over all steps at once."""
         grads = [self._weight_grad(x.flatten(0, 1), d.flatten(0, 1)) for x, d in pairs]
         return grads[0] if len(grads) == 1 else torch.stack(grads).sum(0)
 
@@ -107,16 +107,16 @@ class ConvProduct:
         return F.pad(x, sides, mode=self.mode)
 
 
-Ready = DenseProduct | ConvProduct
+PreparedProduct = DenseProduct | ConvProduct
 
 
-def ready(product: Product, rows: int, gates: int = 1) -> Ready:
-    """`product`, which gives `gates` blocks of channels, ready to run on batches of `rows`."""
+def prepare(product: Product, rows: int, gates: int = 1) -> PreparedProduct:
+    """Return `product`, which gives `gates` blocks of channels, prepared for batches of `rows`."""
     return DenseProduct(product, rows) if isinstance(product, Dense) else ConvProduct(product, gates)
 
 
 def _swap(y: Tensor, outer: int, inner: int) -> Tensor:
-    """Channels counted as (outer, inner, n) become (inner, outer, n): from group by group to gate by gate."""
+    """Reorder channels from (outer, inner, n) to (inner, outer, n): from group by group to gate by gate."""
     if outer == 1 or inner == 1:
         return y
     parts: Tensor = y.unflatten(1, (outer, inner, -1))

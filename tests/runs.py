@@ -1,7 +1,7 @@
-"""Jobs with every option there is, and what a kernel makes of them, by name: outputs, states, gradients.
+"""Runs with every option, and a kernel's outputs, states and gradients by name.
 
-A job is drawn in float64 on the processor, where the readable loop tells the truth about it; a kernel runs
-the same numbers on another device or in another dtype.
+A run is drawn in float64 on the CPU, where the reference loop gives the expected numbers. A kernel runs the
+same numbers on another device or in another dtype.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from canton import Cell
 from canton.core.packing import mask_padding
 from canton.core.recurrent import loop
-from canton.kernels import Job, Result
+from canton.kernels import Result, Run
 from cases import C_IN, CELLS, MAPS, Place, shake_
 
 STEPS, BATCH = 6, 3
@@ -30,16 +30,16 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "all": ("state", "lengths", "reset", "drop", "zone"),
 }
 
-FUSED = ("rnn", "rnn-relu", "gru", "gru-after", "mgu", "mgu-gru2", "lstm", "lstm-peephole", "lstm-proj")
-"""The cells of `cases.CELLS` that the fused loop runs."""
+MANUAL = [name for name in CELLS if (spec := CELLS[name](C_IN, MAPS["dense"].map).spec()) and spec.has_step]
+"""The cells of `cases.CELLS` that have a manual step."""
 
-DENSE_RUNS = [(cell, "dense", options) for cell in FUSED for options in OPTIONS]
+DENSE_RUNS = [(cell, "dense", options) for cell in MANUAL for options in OPTIONS]
 CONV = ("conv1d-even-dilated", "conv2d", "conv2d-groups", "conv2d-circular-even-groups")
 RUNS = DENSE_RUNS + [
-    (cell, place, options) for cell in FUSED for place in CONV for options in ("plain", "all")
+    (cell, place, options) for cell in MANUAL for place in CONV for options in ("plain", "all")
 ]
 
-Run = Callable[[Job, Callable[[Job], Result]], Result]
+Execute = Callable[[Run, Callable[[Run], Result]], Result]
 
 
 def make_cell(name: str, place: str) -> Cell:
@@ -49,8 +49,8 @@ def make_cell(name: str, place: str) -> Cell:
     return cell
 
 
-def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Job:
-    """A job for `cell` with new random numbers; what a gradient is asked of requires one."""
+def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Run:
+    """A run for `cell` with new random numbers; what a gradient is asked of requires one."""
     xs = torch.randn(STEPS, BATCH, C_IN, *place.space, dtype=torch.float64)
     with torch.no_grad():
         gx = cell.project(xs.flatten(0, 1)).unflatten(0, (STEPS, BATCH))
@@ -66,10 +66,10 @@ def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Job:
     zone = None
     if "zone" in options:
         zone = tuple(torch.bernoulli(torch.full((STEPS, *s.shape), 0.3, dtype=s.dtype)) for s in state)
-    return Job(cell.plan(), gx.requires_grad_(), state, fresh, reset, lengths, drop, zone)
+    return Run(cell.spec(), gx.requires_grad_(), state, fresh, reset, lengths, drop, zone)
 
 
-def moved(job: Job, cell: Cell, device: str, dtype: torch.dtype) -> Job:
+def moved(run: Run, cell: Cell, device: str, dtype: torch.dtype) -> Run:
     """The same numbers elsewhere, with the weights of `cell`, which lives there."""
     done: dict[int, Tensor] = {}
 
@@ -84,29 +84,29 @@ def moved(job: Job, cell: Cell, device: str, dtype: torch.dtype) -> Job:
     def all_of(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
         return None if tensors is None else tuple(move(t) for t in tensors)
 
-    return Job(
-        cell.plan(),
-        move(job.gx),
-        all_of(job.state),
-        all_of(job.fresh),
-        move(job.reset),
-        move(job.lengths),
-        move(job.drop),
-        all_of(job.zone),
+    return Run(
+        cell.spec(),
+        move(run.gx),
+        all_of(run.state),
+        all_of(run.reset_state),
+        move(run.reset),
+        move(run.lengths),
+        move(run.dropout_mask),
+        all_of(run.zoneout_keep),
     )
 
 
-def outcome(job: Job, cell: Cell, run: Run) -> dict[str, Tensor]:
-    """What ``run(job, loop)`` gives, and the gradients of a loss that weighs each number differently."""
-    ys, state = run(job, partial(loop, cell=cell))
+def outcome(run: Run, cell: Cell, execute: Execute) -> dict[str, Tensor]:
+    """What ``execute(run, loop)`` gives, and the gradients of a loss that weighs each number differently."""
+    ys, state = execute(run, partial(loop, cell=cell))
     found = {"ys": ys} | {f"state {k}": s for k, s in enumerate(state)}
     loss = sum(
         (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype, device=y.device).view_as(y)).sum()
         for y in found.values()
     )
-    leaves = {"gx": job.gx} | {f"first state {k}": s for k, s in enumerate(job.state)}
-    if job.reset is not None:
-        leaves |= {f"fresh {k}": s for k, s in enumerate(job.fresh)}
+    leaves = {"gx": run.gx} | {f"first state {k}": s for k, s in enumerate(run.state)}
+    if run.reset is not None:
+        leaves |= {f"fresh {k}": s for k, s in enumerate(run.reset_state)}
     leaves |= {name: p for name, p in cell.named_parameters() if not name.startswith("input_map")}
     leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)

@@ -1,7 +1,7 @@
-"""A map that Canton does not have: a graph convolution. Every cell of Canton runs over it as it stands.
+"""A custom map: a graph convolution, over which every cell of Canton runs unchanged.
 
-Each node mixes its own channels and the mean of its neighbours' (Kipf & Welling 2017, arXiv:1609.02907). The
-task: a pulse wanders along a ring of 12 stations; from what they show, tell where it will be next.
+Each node mixes its own channels and the mean of its neighbours' (Kipf & Welling 2017, arXiv:1609.02907). In
+the task a pulse moves along a ring of 12 stations, and the layer predicts the next station.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import canton
 
 
 class GraphConvolution(nn.Module):
-    """(B, c_in, nodes) -> (B, c_out, nodes), linear but for the bias."""
+    """(B, c_in, nodes) -> (B, c_out, nodes), linear except for the bias."""
 
     def __init__(self, adjacency: Tensor, c_in: int, c_out: int, bias: bool) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class GraphConvolution(nn.Module):
 
 
 def graph(adjacency: Tensor) -> Callable[[int, int, bool], nn.Module]:
-    """The map over a graph; entry (i, j) of `adjacency` is the weight of i among j's neighbours."""
+    """Return the map over a graph; `adjacency[i, j]` is the weight of i among j's neighbours."""
     return lambda c_in, c_out, bias: GraphConvolution(adjacency, c_in, c_out, bias)
 
 
@@ -36,22 +36,20 @@ def main() -> None:
     torch.manual_seed(0)
     ring = torch.eye(12).roll(1, 0) + torch.eye(12).roll(-1, 0)
     rnn = canton.GRU(1, 16, map=graph(ring))
-    read = nn.Conv1d(16, 1, 1)
-    optimizer = torch.optim.Adam([*rnn.parameters(), *read.parameters()], 1e-2)
+    readout = nn.Conv1d(16, 1, 1)
+    optimizer = torch.optim.Adam([*rnn.parameters(), *readout.parameters()], 1e-2)
     for _ in range(150):
-        start, way = torch.randint(12, (32,)), torch.randint(2, (32,)) * 2 - 1
-        place = (
-            start + torch.arange(9)[:, None] * way
-        ) % 12  # the way can be told only from two steps: memory
-        xs = nn.functional.one_hot(place, 12).float().unsqueeze(2)
+        start, direction = torch.randint(12, (32,)), torch.randint(2, (32,)) * 2 - 1
+        station = (start + torch.arange(9)[:, None] * direction) % 12  # one step does not show the direction
+        xs = nn.functional.one_hot(station, 12).float().unsqueeze(2)
         ys, _ = rnn(xs[:-1])
-        scores = read(ys.flatten(0, 1)).squeeze(1)
-        loss = nn.functional.cross_entropy(scores[32:], place[2:].flatten())
+        scores = readout(ys.flatten(0, 1)).squeeze(1)
+        loss = nn.functional.cross_entropy(scores[32:], station[2:].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    right = (scores[32:].argmax(1) == place[2:].flatten()).float().mean()
-    print(f"next station told right: {100 * right:.1f} % (guessing the way: 50 %)")
+    right = (scores[32:].argmax(1) == station[2:].flatten()).float().mean()
+    print(f"next station predicted right: {100 * right:.1f} % (guessing the direction: 50 %)")
 
 
 if __name__ == "__main__":

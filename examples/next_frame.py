@@ -1,9 +1,9 @@
-"""Two drawn digits move about and bounce; tell the next frame. ConvGRU2d against ConvLSTM2d at the same
-budget (parameters, steps, films). Prints both errors, draws truth and predictions in next_frame.png.
+"""Predict the next frame of two bouncing digits with ConvGRU2d and ConvLSTM2d of the same size.
+
+Prints both errors, and draws truth and predictions in next_frame.png.
 """
 
 import torch
-import torch.nn.functional as F
 from matplotlib.image import imsave
 from torch import Tensor, nn
 
@@ -14,28 +14,28 @@ DOTS = torch.tensor([[int(row) >> bit & 1 for bit in (2, 1, 0)] for row in ROWS]
 DIGITS = DOTS.repeat_interleave(2, 1).repeat_interleave(2, 2).float()
 
 
-def films(count: int) -> Tensor:
-    """(FRAMES, count, 1, SIDE, SIDE): two digits in each."""
+def clips(count: int) -> Tensor:
+    """Return (FRAMES, count, 1, SIDE, SIDE): clips of two digits each."""
     frames = torch.zeros(FRAMES, count, 1, SIDE, SIDE)
-    room = torch.tensor([SIDE - 10, SIDE - 6])  # the places that a digit's upper corner may have
-    for film, which in enumerate(torch.randint(10, (2 * count,))):
-        start, velocity = torch.rand(2) * room, torch.rand(2) * 4 - 2
-        folded = (start + torch.arange(FRAMES)[:, None] * velocity) % (2 * room)  # there and back
-        places = torch.minimum(folded, 2 * room - folded).round().int().tolist()
-        for frame, (top, left) in zip(frames[:, film // 2, 0], places, strict=True):
-            frame[top : top + 10, left : left + 6].clamp_(min=DIGITS[which])
+    limits = torch.tensor([SIDE - 10, SIDE - 6])  # of a digit's upper left corner
+    for k, digit in enumerate(torch.randint(10, (2 * count,))):
+        start, velocity = torch.rand(2) * limits, torch.rand(2) * 4 - 2
+        folded = (start + torch.arange(FRAMES)[:, None] * velocity) % (2 * limits)  # forth and back
+        corners = torch.minimum(folded, 2 * limits - folded).round().int().tolist()
+        for frame, (top, left) in zip(frames[:, k // 2, 0], corners, strict=True):
+            frame[top : top + 10, left : left + 6].clamp_(min=DIGITS[digit])
     return frames
 
 
 def train(rnn: Recurrent, channels: int, test: Tensor) -> tuple[float, Tensor]:
-    """Bits per pixel on `test`, once a film has shown how things move in it, and what was predicted."""
-    read = nn.Conv2d(channels, 1, 1)
-    optimizer = torch.optim.Adam([*rnn.parameters(), *read.parameters()], 5e-3)
-    torch.manual_seed(1)  # the same films for both
+    """Train; return the bits per pixel on `test` from its fourth frame on, and the predictions."""
+    readout = nn.Conv2d(channels, 1, 1)
+    optimizer = torch.optim.Adam([*rnn.parameters(), *readout.parameters()], 5e-3)
+    torch.manual_seed(1)  # the same clips for both
     for step in range(91):
-        xs = films(8) if step < 90 else test
-        logits = read(rnn(xs[:-1])[0].flatten(0, 1)).view_as(xs[1:])
-        loss = F.binary_cross_entropy_with_logits(logits[2:], xs[3:])
+        xs = clips(8) if step < 90 else test
+        logits = readout(rnn(xs[:-1])[0].flatten(0, 1)).view_as(xs[1:])
+        loss = nn.functional.binary_cross_entropy_with_logits(logits[2:], xs[3:])
         if step < 90:
             optimizer.zero_grad()
             loss.backward()
@@ -45,7 +45,7 @@ def train(rnn: Recurrent, channels: int, test: Tensor) -> tuple[float, Tensor]:
 
 def main() -> None:
     torch.manual_seed(0)
-    rows = [(test := films(32))[1:, 0, 0]]
+    rows = [(test := clips(32))[1:, 0, 0]]
     for layer, channels in ((ConvGRU2d, 24), (ConvLSTM2d, 21)):
         rnn = layer(1, channels, 3)
         bits, predicted = train(rnn, channels, test)

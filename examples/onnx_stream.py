@@ -1,5 +1,6 @@
-"""A ConvGRU and a tracker leave PyTorch: one step of each as an ONNX file, the state going in and coming
-out, run frame by frame by onnxruntime. Prints how far its numbers are from Canton's.
+"""Export one step of a ConvGRU and of the tracking model to ONNX, and run them with onnxruntime.
+
+The state is an input and an output of the step. Prints the largest difference from Canton's numbers.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-import canton
+from canton import ConvGRU2d
 from canton.interop.onnx.export import export_step
 from canton.track import Architecture, TrackModel
 from canton.track.onnx import export_model
@@ -17,9 +18,8 @@ FRAMES = 20
 
 
 def layer() -> float:
-    """The largest difference over a stream through two layers of ConvGRU."""
-    rnn = canton.ConvGRU2d(3, 8, 3, num_layers=2)
-    export_step(rnn, "step.onnx")
+    """Return the largest difference over a stream through two ConvGRU layers."""
+    export_step(rnn := ConvGRU2d(3, 8, 3, num_layers=2), "step.onnx")
     session = onnxruntime.InferenceSession("step.onnx", providers=["CPUExecutionProvider"])
     (x_in, h_in), (y_out, h_out) = session.get_inputs(), session.get_outputs()
     state, theirs, worst = None, np.zeros((2, 1, 8, 24, 32), np.float32), 0.0
@@ -32,12 +32,12 @@ def layer() -> float:
 
 
 def tracker() -> float:
-    """The same of the network behind `canton track`, untrained; its first block halves the picture."""
+    """Return the same for the untrained network of `canton track`, whose first block halves the frame."""
     model = TrackModel(Architecture()).eval()
     export_model(model, "track.onnx")
     session = onnxruntime.InferenceSession("track.onnx", providers=["CPUExecutionProvider"])
-    places = {"early_0": (model.architecture.early, 2), "h_0": (model.architecture.memory, model.stride)}
-    theirs = {name: np.zeros((1, 1, c, 64 // s, 96 // s), np.float32) for name, (c, s) in places.items()}
+    states = {"early_0": (model.architecture.early, 2), "h_0": (model.architecture.memory, model.stride)}
+    theirs = {name: np.zeros((1, 1, c, 64 // s, 96 // s), np.float32) for name, (c, s) in states.items()}
     wanted, state, worst = [f"{name}_after" for name in theirs], None, 0.0
     with torch.no_grad():
         for frame in torch.rand(FRAMES, 1, 3, 64, 96):

@@ -1,4 +1,4 @@
-"""The code blocks of a Markdown page, and how they are run: what a reader would copy is what is tested."""
+"""Read and run the code blocks of a Markdown page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.M | r
 
 
 class Block(NamedTuple):
-    """A fenced block: its language ("" for none), its code, and the page line where that begins."""
+    """A fenced block: its language ("" for none), its code, and the page's line where the code begins."""
 
     language: str
     code: str
@@ -19,7 +19,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    """All fenced blocks of a page, in order."""
+    """Return all fenced blocks of a page, in order."""
     text = page.read_text("utf-8")
     return [
         Block(found["language"], found["code"], text.count("\n", 0, found.start("code")) + 1)
@@ -28,9 +28,9 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run_python(page: Path) -> int:
-    """Run a page's Python blocks one after the other, as one program; how many there were.
+    """Run a page's Python blocks as one program and return their number.
 
-    A failure's traceback shows the page's own line numbers.
+    Tracebacks show the page's line numbers.
     """
     scope: dict[str, object] = {"__name__": page.stem}
     count = 0
@@ -43,12 +43,12 @@ def run_python(page: Path) -> int:
 
 
 def commands(page: Path) -> list[str]:
-    """Every command line of a page's `sh` blocks, comments taken off."""
+    """Return the command lines of a page's `sh` blocks without comments."""
     lines = [line for b in blocks(page) if b.language == "sh" for line in b.code.splitlines()]
     stripped = [re.sub(r"\s+#.*$", "", line).strip() for line in lines]
     return [line for line in stripped if line and not line.startswith("#")]
 
 
 def shorten(command: str) -> str:
-    """The same command with a training budget of seconds where it has minutes."""
+    """Return the command with a training budget of seconds instead of minutes."""
     return re.sub(r"(--minutes |MINUTES=)[\d.]+", rf"\g<1>{MINUTES}", command)

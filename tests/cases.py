@@ -1,4 +1,4 @@
-"""The one list of all cells and the one list of all maps: a new member joins here and inherits every law."""
+"""All cells and all maps. A new one is added here and inherits every test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ C_IN, HIDDEN, PROJ = 2, 4, 2  # two groups divide each
 STEPS, BATCH = 5, 3
 
 MakeCell = Callable[[int, Map], Cell]
-"""A cell from its number of input channels and its map."""
+"""Makes a cell from its number of input channels and its map."""
 
 CELLS: dict[str, MakeCell] = {
     "rnn": lambda c, a: RNNCell(c, HIDDEN, map=a),
@@ -46,7 +46,7 @@ CELLS: dict[str, MakeCell] = {
 
 
 class Place(NamedTuple):
-    """A map and the space it works on."""
+    """A map and the shape of its space."""
 
     map: Map
     space: tuple[int, ...]
@@ -73,11 +73,11 @@ CIRCULAR: dict[str, Place] = {
     "conv2d-even-groups": MAPS["conv2d-circular-even-groups"],
     "conv3d": Place(m.conv3d((3, 2, 1), padding_mode="circular"), (3, 2, 2)),
     "separable2d": Place(m.separable2d((3, 2), padding_mode="circular"), (3, 4)),
-    "graph": MAPS["graph"],  # a ring looks the same from every node
+    "graph": MAPS["graph"],  # a ring graph is invariant to shifts
 }
 
-# The definition runs everything. What the door chooses runs whatever has a plan, over maps unlike each other
-# (the tests of the kernels hold them against the definition over many more).
+# The reference loop runs every combination. kernel="auto" runs the cells with kernels over three different
+# maps; the tests of the kernels compare them with the loop over many more.
 FAST = ("dense", "conv1d-even-dilated", "conv2d-circular-even-groups")
 RUNS = [("loop", cell, place) for cell in CELLS for place in MAPS]
 RUNS += [("auto", cell, place) for cell in CELLS if not cell.endswith(("norm", "all")) for place in FAST]
@@ -86,11 +86,11 @@ every_run = pytest.mark.parametrize(
     ("kernel", "cell", "place"),
     [pytest.param(kernel, cell, MAPS[place], id=f"{cell}-{place}-{kernel}") for kernel, cell, place in RUNS],
 )
-"""Marks a law: it is tested for every cell over every map."""
+"""Runs a test for every cell over every map."""
 
 
 def shake_(module: nn.Module) -> None:
-    """Give every parameter a value of its own, so that nothing hides behind a zero bias or a gain of one."""
+    """Draw all parameters at random, so that no bias is 0 and no gain is 1."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.uniform_(-0.7, 0.7)
@@ -107,7 +107,7 @@ def layer(
     recurrent_dropout: float = 0.0,
     zoneout: float = 0.0,
 ) -> Recurrent:
-    """A float64 layer of the named cell with parameters drawn at random."""
+    """Return a float64 layer of the named cell with random parameters."""
     directions = 2 if bidirectional else 1
     cells = [CELLS[cell](C_IN, place.map) for _ in range(directions)]
     between = directions * cells[0].state_sizes[0]
@@ -125,26 +125,26 @@ def layer(
 
 
 def inputs(place: Place, *, steps: int = STEPS, batch: int = BATCH) -> Tensor:
-    """A random sequence (steps, batch, C_IN, *space)."""
+    """Return a random sequence (steps, batch, C_IN, *space)."""
     return torch.randn(steps, batch, C_IN, *place.space, dtype=torch.float64)
 
 
 def state_of(rnn: Recurrent, place: Place, *, batch: int = BATCH) -> tuple[Tensor, ...]:
-    """A random state in (-1, 1), always as a tuple."""
+    """Return a random state in (-1, 1), always as a tuple."""
     lead = (len(rnn.cells), batch)
     return tuple(torch.rand(*lead, n, *place.space, dtype=torch.float64) * 2 - 1 for n in rnn.state_sizes)
 
 
 def given(state: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    """The state as a layer takes it: a tensor where it is one, else the tuple."""
+    """Return the state as a layer expects it: a tensor if it is only one, else the tuple."""
     return state[0] if len(state) == 1 else state
 
 
 def parts(state: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The state as a tuple, whatever the cell."""
+    """Return the state as a tuple."""
     return (state,) if isinstance(state, Tensor) else state
 
 
 def rows(state: tuple[Tensor, ...], which: slice) -> tuple[Tensor, ...]:
-    """Some rows of the batch."""
+    """Return some rows of the batch."""
     return tuple(s[:, which] for s in state)

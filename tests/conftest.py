@@ -1,4 +1,4 @@
-"""What every test shares: the same seed, one thread, and the reference data where there is some."""
+"""Fixtures of all tests: seed, threads, instruction sets, reference data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a spinning OpenMP thread starves its neighbours
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would slow down other processes
 
 import hypothesis
 import pytest
@@ -23,14 +23,14 @@ hypothesis.settings.load_profile("canton")
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test draws the same numbers, whichever tests ran before it."""
+    """Seed every test, so that its numbers do not depend on the tests before it."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
 
 
 @pytest.fixture(params=cpu.INSTRUCTION_SETS)
 def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The native kernels in every instruction set this processor has, one after the other."""
+    """Run the test with every instruction set of this processor."""
     best = cpu.instruction_set()
     if cpu.INSTRUCTION_SETS.index(request.param) > cpu.INSTRUCTION_SETS.index(best):
         pytest.skip(f"this processor has no {request.param}")
@@ -41,14 +41,14 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The project's top folder."""
+    """Return the project's top folder."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference data that lies beside the project and is no part of it; without it the test is skipped."""
+    """Return the folder of reference data beside the project; skip the test if there is none."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip(f"reference data is not here: no folder {folder.name}/ beside the project")
+        pytest.skip(f"no reference data: there is no folder {folder.name}/ beside the project")
     return folder

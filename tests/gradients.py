@@ -1,4 +1,4 @@
-"""Everything a layer gives and every gradient it passes on, by name: what a kernel is compared by."""
+"""Compare outputs, states and gradients of a kernel with those of the reference loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tolerances import assert_close
 def results(
     layer: Recurrent, xs: Tensor, state: tuple[Tensor, ...] | None = None, **options: Tensor
 ) -> dict[str, Tensor]:
-    """Outputs, final state, and the gradients of a loss that weighs each of their numbers differently."""
-    torch.manual_seed(7)  # the same masks
+    """Return outputs, final state and the gradients of a loss with a different weight for every number."""
+    torch.manual_seed(7)  # the same dropout masks
     layer.zero_grad()
     xs = xs.detach().requires_grad_(xs.is_floating_point())
     before = None if state is None else tuple(s.detach().requires_grad_() for s in state)
@@ -32,12 +32,12 @@ def results(
 def held_to_the_loop(
     layer: Recurrent, xs: Tensor, kernel: str, state: tuple[Tensor, ...] | None = None, **options: Tensor
 ) -> dict[str, Tensor]:
-    """Assert that `kernel` gives what the readable loop gives; returns what it gave."""
+    """Assert that `kernel` gives what the reference loop gives, and return it."""
     layer.kernel = "loop"
     truth = results(layer, xs, state, **options)
     layer.kernel = kernel
     found = results(layer, xs, state, **options)
-    assert found.keys() == truth.keys(), "a gradient is there for one and not for the other"
+    assert found.keys() == truth.keys(), "one of the two has a gradient that the other has not"
     for name, value in truth.items():
         assert_close(found[name], value, what=f"{kernel}: {name}")
     return found

@@ -1,4 +1,4 @@
-"""The examples run as a reader runs them, in an empty folder, and reach what they promise."""
+"""The examples run in an empty folder and reach the results that they state."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def numbers(said: str, pattern: str) -> list[float]:
-    """The numbers that `pattern` finds in what an example said."""
-    return [float(number.replace(",", "")) for number in re.findall(pattern, said)]
+def numbers(output: str, pattern: str) -> list[float]:
+    """Return the numbers that `pattern` finds in an example's output."""
+    return [float(number.replace(",", "")) for number in re.findall(pattern, output)]
 
 
-def next_frame(said: str, folder: Path) -> None:
-    gru, lstm = numbers(said, r"([\d.]+) bits per pixel")
-    assert gru < 0.45, "a guess that knows only how many dots are white needs about 0.66 bits"
+def next_frame(output: str, folder: Path) -> None:
+    gru, lstm = numbers(output, r"([\d.]+) bits per pixel")
+    assert gru < 0.45, "predicting the share of white pixels needs about 0.66 bits"
     assert lstm < 0.55
-    few, many = sorted(numbers(said, r"([\d,]+) parameters"))
+    few, many = sorted(numbers(output, r"([\d,]+) parameters"))
     assert many < 1.05 * few, "the budgets differ"
     assert (folder / "next_frame.png").read_bytes().startswith(b"\x89PNG")
 
 
-def anomaly(said: str, folder: Path) -> None:
-    (pairs,) = numbers(said, r"in ([\d.]+) % of pairs")
+def anomaly(output: str, folder: Path) -> None:
+    (pairs,) = numbers(output, r"in ([\d.]+) % of pairs")
     assert pairs > 85
 
 
-def endless(said: str, folder: Path) -> None:
-    (first, last), (grown,) = numbers(said, r"(?:pieces|last) ([\d.]+)"), numbers(said, r"grew (-?[\d.]+) MB")
+def endless(output: str, folder: Path) -> None:
+    (first, last), (grown,) = (
+        numbers(output, r"(?:chunks|last) ([\d.]+)"),
+        numbers(output, r"grew (-?[\d.]+) MB"),
+    )
     assert last < first / 10
     assert grown < 10, "the memory grows"
 
 
-def onnx_stream(said: str, folder: Path) -> None:
-    differences = numbers(said, r"difference ([\d.e-]+);")
+def onnx_stream(output: str, folder: Path) -> None:
+    differences = numbers(output, r"difference ([\d.e-]+);")
     assert len(differences) == 2
     assert max(differences) < 1e-5
 
 
-def graph_map(said: str, folder: Path) -> None:
-    (right,) = numbers(said, r"right: ([\d.]+) %")
+def graph_map(output: str, folder: Path) -> None:
+    (right,) = numbers(output, r"right: ([\d.]+) %")
     assert right > 95
 
 
@@ -72,7 +75,7 @@ def test_every_example_is_checked_and_short() -> None:
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     lacking = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
     if lacking:
-        pytest.skip(f"{', '.join(lacking)} is not here")
+        pytest.skip(f"{', '.join(lacking)} is not installed")
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
         cwd=tmp_path,

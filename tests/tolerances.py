@@ -1,7 +1,7 @@
-"""The one table of tolerances. An error is measured against the largest value of the array it sits in.
+"""Tolerances. An error is relative to the largest value of its array.
 
-Why so: a gradient summed over time has entries near zero beside entries of hundreds, all with rounding errors
-of one size; an entry-wise relative tolerance would fail on the former or say nothing about the latter.
+A gradient summed over time has entries near zero beside entries of hundreds, with rounding errors of the same
+size. An entry-wise relative tolerance would fail for the small ones or be too loose for the large ones.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ TOLERANCE = {
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str = "value", *, slack: float = 1.0) -> None:
-    """`actual` has the shape and the values of `expected`, within the tolerance of the coarser dtype.
+    """Assert that `actual` has the shape and values of `expected`, within the coarser dtype's tolerance.
 
-    `slack` multiplies the tolerance, for the rare test that can say why it must.
+    `slack` multiplies the tolerance; a test that sets it says why.
     """
     got, wanted = tuple(actual.shape), tuple(expected.shape)
     assert got == wanted, f"{what}: shape {got}, expected {wanted}"
@@ -29,9 +29,9 @@ def assert_close(actual: Tensor, expected: Tensor, what: str = "value", *, slack
         return
     allowed = slack * max(TOLERANCE[actual.dtype], TOLERANCE[expected.dtype])
     a, e = actual.detach().double().cpu(), expected.detach().double().cpu()
-    assert torch.isfinite(e).all(), f"{what}: the reference itself is not finite"
+    assert torch.isfinite(e).all(), f"{what}: the reference is not finite"
     if e.numel() == 0:
         return
-    scale = max(e.abs().max().item(), 1e-3)  # an all-zero reference still gets a meaningful absolute bound
+    scale = max(e.abs().max().item(), 1e-3)  # an absolute bound for a reference of zeros
     error = (a - e).abs().max().item() / scale
     assert error <= allowed, f"{what}: error {error:.2g} x its largest {scale:.2g}, allowed {allowed:.2g}"

@@ -1,4 +1,4 @@
-"""Weights from torch.nn's recurrent layers to Canton's, and gradients back, for comparison."""
+"""Convert weights of torch.nn's recurrent layers to Canton's, and gradients back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from canton import Recurrent
 
 
 def _rows(gru: bool, w: Tensor) -> Tensor:
-    """Torch's GRU has rows r, z, n and keeps the old with z; ours takes the new: z, r, c, z negated."""
+    """Reorder torch's rows r, z, n to z, r, c; torch's z is 1 - z, so its rows are negated."""
     if not gru:
         return w
     r, z, n = w.chunk(3)
@@ -17,7 +17,7 @@ def _rows(gru: bool, w: Tensor) -> Tensor:
 
 
 def canton_parameters(theirs: nn.RNNBase, suffix: str) -> dict[str, Tensor]:
-    """What one layer and direction's parameters are in a cell of ours, as a function of torch's."""
+    """Return the parameters of one cell as functions of torch's."""
     gru = isinstance(theirs, nn.GRU)
     p = {name: _rows(gru, getattr(theirs, name + suffix)) for name in ("weight_ih_l", "weight_hh_l")}
     if theirs.bias:
@@ -38,7 +38,7 @@ def canton_parameters(theirs: nn.RNNBase, suffix: str) -> dict[str, Tensor]:
 
 
 def mapped(theirs: nn.RNNBase) -> dict[str, Tensor]:
-    """All parameters of our layer as differentiable functions of torch's, by our names."""
+    """Return all parameters of Canton's layer, by name, as differentiable functions of torch's."""
     directions = 2 if theirs.bidirectional else 1
     found = {}
     for k in range(theirs.num_layers * directions):
@@ -49,12 +49,12 @@ def mapped(theirs: nn.RNNBase) -> dict[str, Tensor]:
 
 
 def load(ours: Recurrent, theirs: nn.RNNBase) -> None:
-    """Copy torch's weights into our layer; every parameter of ours gets a value."""
+    """Copy torch's weights to Canton's layer."""
     ours.load_state_dict({name: value.detach() for name, value in mapped(theirs).items()})
 
 
 def gradients(ours: Recurrent, theirs: nn.RNNBase) -> dict[str, Tensor]:
-    """Our parameters' gradients as gradients of torch's parameters, by the chain rule through `mapped`."""
+    """Return the gradients of torch's parameters from those of Canton's, by the chain rule."""
     targets = mapped(theirs)
     own = dict(ours.named_parameters())
     names, params = zip(*theirs.named_parameters(), strict=True)

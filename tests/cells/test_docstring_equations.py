@@ -1,7 +1,7 @@
-"""The equations in the cells' docstrings, read from there and evaluated in NumPy, are what the cells compute.
+"""The equations in the cells' docstrings, evaluated in NumPy, give what the cells compute.
 
-`X_z(x)` and `H_z(h)` are bound to the rows of gate z in the cell's weights, multiplied by an independent
-matrix product or by a convolution written here with plain loops over the taps.
+`X_z(x)` and `H_z(h)` apply the rows of gate z in the cell's weights, by NumPy's matrix product or by a
+convolution written here as loops over the kernel taps.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def equations(cell: type[Cell]) -> list[list[str]]:
-    """Every block of equations of a docstring, each a list of assignments."""
+    """Return every block of equations of a docstring, each a list of assignments."""
     doc = inspect.getdoc(cell) or ""
     found = re.findall(r"^Equations[^\n]*::\n\n((?: {4}[^\n]+\n)+)", doc, re.M)
     return [[line.strip() for line in block.strip().splitlines()] for block in found]
 
 
 def same_convolution(x: Array, w: Array, dilation: tuple[int, ...], groups: int, circular: bool) -> Array:
-    """Cross-correlation, output as large as the input; an even kernel reaches one further after."""
+    """Return the cross-correlation of the input's size; an even kernel reads one pixel more after."""
     batch, _, *space = x.shape
     c_out, per_group, *kernel = w.shape
     y = np.zeros((batch, c_out, *space))
@@ -54,37 +54,37 @@ def same_convolution(x: Array, w: Array, dilation: tuple[int, ...], groups: int,
                 continue
             for o in range(c_out):
                 group = o * groups // c_out
-                seen = x[(slice(None), slice(group * per_group, (group + 1) * per_group), *at)]
-                y[(slice(None), o, *place)] += seen @ w[(o, slice(None), *tap)]
+                taps = x[(slice(None), slice(group * per_group, (group + 1) * per_group), *at)]
+                y[(slice(None), o, *place)] += taps @ w[(o, slice(None), *tap)]
     return y
 
 
 def affine(module: nn.Module, gates: str) -> dict[str, Callable[[Array], Array]]:
-    """One function per gate, from the rows of a module's weight; a grouped map's lie group by group."""
+    """Return a function per gate from the rows of a module's weight, which a grouped map orders by group."""
     weight = module.get_parameter("weight").detach().numpy()
     bias = None if module.bias is None else module.get_parameter("bias").detach().numpy()
     groups = getattr(module, "groups", 1)
     rows = np.arange(len(weight)).reshape(groups, len(gates), -1)
 
     def of_gate(k: int) -> Callable[[Array], Array]:
-        mine = rows[:, k].ravel()
+        own = rows[:, k].ravel()
 
         def apply(x: Array) -> Array:
             if isinstance(module, nn.Linear):
-                y = x @ weight[mine].T
+                y = x @ weight[own].T
             else:
                 circular = module.padding_mode == "circular"
-                y = same_convolution(x, weight[mine], module.dilation, groups, circular)
+                y = same_convolution(x, weight[own], module.dilation, groups, circular)
             space = (1,) * (x.ndim - 2)
-            return y if bias is None else y + bias[mine].reshape(-1, *space)
+            return y if bias is None else y + bias[own].reshape(-1, *space)
 
         return apply
 
     return {gate: of_gate(k) for k, gate in enumerate(gates)}
 
 
-def bound(cell: Cell, gates: str, hidden: dict[str, str], space: int) -> dict[str, object]:
-    """The names of the equations: X_*, H_* and the cell's other parameters."""
+def bind(cell: Cell, gates: str, hidden: dict[str, str], space: int) -> dict[str, object]:
+    """Return the names in the equations: X_*, H_* and the cell's other parameters."""
     names: dict[str, object] = dict(FUNCTIONS)
     names |= {f"X_{g}": f for g, f in affine(cell.input_map, gates).items()}
     for module, letters in hidden.items():
@@ -95,8 +95,8 @@ def bound(cell: Cell, gates: str, hidden: dict[str, str], space: int) -> dict[st
     return names
 
 
-def without_bias(cell: Cell, module: str, names: dict[str, object], letter: str, space: int) -> None:
-    """Where the equations write a hidden map's bias apart, take it out of H and name it b."""
+def separate_bias(cell: Cell, module: str, names: dict[str, object], letter: str, space: int) -> None:
+    """Move the bias of H_letter to the name b_letter, as the equations write it."""
     bias = cell.get_submodule(module).get_parameter("bias").detach().numpy().reshape(-1, *(1,) * space)
     with_bias = names[f"H_{letter}"]
     assert callable(with_bias)
@@ -107,7 +107,7 @@ def without_bias(cell: Cell, module: str, names: dict[str, object], letter: str,
 GRU_MAPS = {"hidden_map": "zr", "candidate_map": "c"}
 MGU_MAPS = {"hidden_map": "f", "candidate_map": "c"}
 FORMS: dict[str, tuple[type[Cell], dict[str, object], int, str, dict[str, str], str]] = {
-    # cell, its options, which block of equations, gates of the input half, of the hidden ones, act
+    # cell, options, index of the block of equations, gates of the input half, gates of the hidden maps, act
     "rnn-tanh": (RNNCell, {}, 0, "h", {"hidden_map": "h"}, "tanh"),
     "rnn-relu": (RNNCell, {"nonlinearity": "relu"}, 0, "h", {"hidden_map": "h"}, "relu"),
     "gru-before": (GRUCell, {}, 0, "zrc", GRU_MAPS, ""),
@@ -127,17 +127,17 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("form", FORMS)
-def test_the_cell_computes_its_docstring(form: str, place: str) -> None:
+def test_the_docstring_gives_what_the_cell_computes(form: str, place: str) -> None:
     make, options, block, gates, hidden, act = FORMS[form]
     over, space = PLACES[place]
     cell = make(C_IN, HIDDEN, map=over, **options).double()  # type: ignore[call-arg]
     shake_(cell)
-    names = bound(cell, gates, hidden, len(space))
+    names = bind(cell, gates, hidden, len(space))
     if act:
         names["act"] = FUNCTIONS[act]
     if form in ("gru-after", "mgu-gru2"):
         module, letter = ("candidate_map", "c") if form == "gru-after" else ("hidden_map", "f")
-        without_bias(cell, module, names, letter, len(space))
+        separate_bias(cell, module, names, letter, len(space))
 
     x = torch.randn(BATCH, C_IN, *space, dtype=torch.float64)
     state = tuple(torch.randn(BATCH, n, *space, dtype=torch.float64) for n in cell.state_sizes)
@@ -160,10 +160,10 @@ def test_every_block_of_equations_is_tested() -> None:
     assert {make for make, _ in written} == {RNNCell, GRUCell, MGUCell, MinGRUCell, LSTMCell}
 
 
-def test_a_grouped_cell_computes_the_same_equations() -> None:
+def test_a_grouped_cell_follows_the_equations() -> None:
     cell = GRUCell(4, HIDDEN, map=maps.conv1d(3, groups=2)).double()
     shake_(cell)
-    names = bound(cell, "zrc", GRU_MAPS, 1)
+    names = bind(cell, "zrc", GRU_MAPS, 1)
     x, h = (torch.randn(BATCH, 4, 5, dtype=torch.float64) for _ in range(2))
     names |= {"x": x.numpy(), "h": h.numpy()}
     for line in equations(GRUCell)[0]:
@@ -174,7 +174,7 @@ def test_a_grouped_cell_computes_the_same_equations() -> None:
 
 @pytest.mark.parametrize("circular", [False, True])
 @pytest.mark.parametrize("kernel", [(3, 2), (4, 1)])
-def test_torch_agrees_with_the_convolution_written_here(kernel: tuple[int, int], circular: bool) -> None:
+def test_the_reference_convolution_agrees_with_torch(kernel: tuple[int, int], circular: bool) -> None:
     over = maps.conv2d(kernel, dilation=(1, 2), groups=2, padding_mode="circular" if circular else "zeros")
     module = over(4, 6, False).double()
     x = torch.randn(2, 4, 5, 4, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the weights start as: the documented rules, measured."""
+"""Initial weights follow the documented rules."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MAPS: dict[str, tuple[Map, int]] = {  # with the number of groups
     "dense": (maps.dense, 1),
     "conv1d": (maps.conv1d(3), 1),
     "conv2d-grouped": (maps.conv2d((3, 2), groups=2), 2),
-    "conv1d-1-grouped": (maps.conv1d(1, groups=2), 2),  # a square block: wrong blocks cannot be orthogonal
+    "conv1d-1-grouped": (maps.conv1d(1, groups=2), 2),  # a square block: only the right blocks are orthogonal
     "conv3d": (maps.conv3d(2), 1),
 }
 every_map = pytest.mark.parametrize(("over", "groups"), MAPS.values(), ids=MAPS.keys())
 
 
 def is_orthonormal(matrix: Tensor, what: str) -> None:
-    """Rows orthonormal, or columns where there are more rows than columns."""
+    """Check that the rows are orthonormal, or the columns if there are more rows."""
     m = matrix.flatten(1)
     m = m if len(m) <= m.shape[1] else m.t()
     assert_close(m @ m.t(), torch.eye(len(m)), what, slack=2)
@@ -34,7 +34,7 @@ def gate_blocks(module: nn.Module, gates: int, groups: int) -> list[Tensor]:
 
 
 @every_map
-def test_every_gate_of_every_group_starts_orthogonal(over: Map, groups: int) -> None:
+def test_every_gate_of_every_group_is_orthogonal(over: Map, groups: int) -> None:
     gru, mgu, rnn = GRUCell(4, 8, map=over), MGUCell(4, 8, map=over), RNNCell(4, 8, map=over)
     lstm, projected = LSTMCell(4, 8, map=over), LSTMCell(4, 8, proj_size=4, map=over)
     modules = [(gru.hidden_map, 2), (gru.candidate_map, 1), (mgu.hidden_map, 1), (mgu.candidate_map, 1)]
@@ -59,7 +59,7 @@ def test_the_input_half_is_glorot_uniform_per_gate(over: Map, groups: int) -> No
 
 
 @every_map
-def test_biases_start_at_zero_and_the_forget_bias_where_told(over: Map, groups: int) -> None:
+def test_biases_are_zero_except_the_forget_bias(over: Map, groups: int) -> None:
     for cell in (GRUCell(4, 8, map=over), GRUCell(4, 8, reset="after", map=over)):
         assert all(not p.any() for name, p in cell.named_parameters() if name.endswith("bias"))
     lstm = LSTMCell(4, 8, forget_bias=1.5, map=over)
@@ -71,7 +71,7 @@ def test_biases_start_at_zero_and_the_forget_bias_where_told(over: Map, groups: 
     assert not o.any()
 
 
-def test_a_layer_normed_lstm_forgets_as_told_too() -> None:
+def test_the_forget_bias_of_a_layer_normed_lstm() -> None:
     lstm = LSTMCell(4, 8, forget_bias=2.0, layer_norm=True)
     _, f, _, _ = lstm.project(torch.zeros(2, 4)).chunk(4, dim=1)
     assert_close(f, torch.full_like(f, 2.0), "forget gate")
@@ -82,14 +82,14 @@ def test_the_default_forget_bias_is_one() -> None:
     assert bias.tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0]
 
 
-def test_learned_initial_states_and_peepholes_start_at_zero() -> None:
+def test_learned_initial_states_and_peepholes_are_zero() -> None:
     rnn = canton.LSTM(2, 3, 2, peephole=True, learn_initial_state=True)
     names = [name for name, _ in rnn.named_parameters() if "initial" in name or "peephole" in name]
     assert len(names) == 4
     assert not any(rnn.get_parameter(name).any() for name in names)
 
 
-def test_a_map_of_another_kind_keeps_its_own_start() -> None:
+def test_a_custom_map_keeps_its_initialisation() -> None:
     class Fixed(nn.Module):
         def __init__(self, c_in: int, c_out: int, bias: bool) -> None:
             super().__init__()

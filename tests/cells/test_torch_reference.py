@@ -1,4 +1,4 @@
-"""torch.nn's RNN, GRU and LSTM, which nobody here wrote: outputs, final states and all gradients agree."""
+"""Outputs, final states and all gradients agree with torch.nn's RNN, GRU and LSTM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Options(NamedTuple):
 
 
 def pair(cell: str, o: Options, dtype: torch.dtype, kernel: str) -> tuple[nn.RNNBase, Recurrent]:
-    """Torch's layer and ours with torch's weights."""
+    """Return torch's layer, and Canton's with the same weights."""
     torchs = (C_IN, HIDDEN, o.layers)
     theirs: nn.RNNBase
     if cell in ("tanh", "relu"):
@@ -48,7 +48,7 @@ def start(ours: Recurrent, dtype: torch.dtype, batch: tuple[int, ...]) -> list[T
 
 
 def flat(out: tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, ...]]) -> list[Tensor]:
-    """Outputs and final state in one list, the packed data of a PackedSequence."""
+    """Return outputs and final state in one list; of a PackedSequence its data."""
     ys, end = out
     return [ys if isinstance(ys, Tensor) else ys.data, *((end,) if isinstance(end, Tensor) else end)]
 
@@ -56,7 +56,7 @@ def flat(out: tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, ...]]) -> li
 def compare(
     theirs: nn.RNNBase, ours: Recurrent, xs: Tensor, state: list[Tensor], lengths: Tensor | None = None
 ) -> None:
-    """Run both forward and backward and compare everything that comes out."""
+    """Compare outputs, final states and gradients."""
     results = []
     for layer in (theirs, ours):
         x = xs.clone().requires_grad_()
@@ -65,7 +65,7 @@ def compare(
         if lengths is not None:
             given = pack_padded_sequence(x, lengths, layer.batch_first, enforce_sorted=False)
         out = flat(layer(given, h[0] if len(h) == 1 else tuple(h)))
-        # weights that differ from place to place, so that a permuted gradient would show
+        # weights that differ between positions, so that a permuted gradient fails
         sum((o * torch.linspace(0.5, 1.5, o.numel(), dtype=o.dtype).view_as(o)).sum() for o in out).backward()
         results.append((out, [x.grad, *(s.grad for s in h)]))
     (expected, expected_grads), (got, got_grads) = results

@@ -1,4 +1,4 @@
-"""recompute=True: the same outputs and gradients from a fraction of the memory, or an error."""
+"""recompute=True gives the same outputs and gradients with less memory, or an error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYERS = {
 
 
 def both(name: str, **options: object) -> tuple[Recurrent, Recurrent]:
-    """The same layer without and with recompute."""
+    """Return equal layers without and with recompute."""
     plain, again = LAYERS[name](**options), LAYERS[name](recompute=True, **options)
     again.load_state_dict(plain.state_dict())
     return plain, again
@@ -38,7 +38,7 @@ def sequence(name: str, steps: int) -> Tensor:
 @pytest.mark.parametrize("options", ["plain", "lengths", "reset"])
 @pytest.mark.parametrize("steps", [1, 2, 17])
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_same_gradients(name: str, steps: int, options: str, kernel: str) -> None:
+def test_gradients_are_the_same(name: str, steps: int, options: str, kernel: str) -> None:
     plain, again = both(name, kernel=kernel)
     xs, given = sequence(name, steps), {}
     if options == "lengths":
@@ -51,7 +51,7 @@ def test_the_same_gradients(name: str, steps: int, options: str, kernel: str) ->
         assert_close(found[what], value, what=what)
 
 
-def test_bytes() -> None:
+def test_integer_input() -> None:
     plain, again = (canton.GRU(256, 8, recompute=r) for r in (False, True))
     again.load_state_dict(plain.state_dict())
     data = torch.randint(256, (17, 4), dtype=torch.uint8)
@@ -60,8 +60,8 @@ def test_bytes() -> None:
         assert_close(found[what], value, what=what)
 
 
-def kept(layer: nn.Module, xs: Tensor) -> int:
-    """Bytes that forward keeps for backward, parameters and the input itself left out."""
+def saved_bytes(layer: nn.Module, xs: Tensor) -> int:
+    """Return how many bytes forward saves for backward, without the parameters and the input."""
     known = {t.untyped_storage().data_ptr() for t in (xs, *layer.parameters())}
     found: dict[int, int] = {}
     alive: list[Tensor] = []
@@ -69,7 +69,7 @@ def kept(layer: nn.Module, xs: Tensor) -> int:
     def pack(t: Tensor) -> Tensor:
         if t.untyped_storage().data_ptr() not in known:
             found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            alive.append(t)  # lest its place be given to another
+            alive.append(t)  # so that its address is not used again
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
@@ -79,16 +79,16 @@ def kept(layer: nn.Module, xs: Tensor) -> int:
 
 @pytest.mark.parametrize("name", ["gru-after", "mingru", "convgru"])
 @pytest.mark.parametrize("kernel", ["auto", "loop"])
-def test_the_bytes_kept(name: str, kernel: str) -> None:
+def test_less_memory_is_saved(name: str, kernel: str) -> None:
     plain, again = both(name, kernel=kernel)
     plain.zoneout = again.zoneout = 0.0
     steps, xs = 100, sequence(name, 100).requires_grad_()
     state = 4 * xs[0, :, 0].numel() * 8  # bytes of one state
-    assert kept(plain, xs) >= 3 * steps * state
-    # the states between the pieces, and no more than as much again for what joins them
-    assert kept(again, xs) <= 2 * 10 * state
+    assert saved_bytes(plain, xs) >= 3 * steps * state
+    # the states between the segments, and at most as much again for joining them
+    assert saved_bytes(again, xs) <= 2 * 10 * state
     with torch.no_grad():
-        assert kept(again, xs) == 0
+        assert saved_bytes(again, xs) == 0
 
 
 def test_a_changed_parameter_is_an_error() -> None:
@@ -100,7 +100,7 @@ def test_a_changed_parameter_is_an_error() -> None:
         ys.sum().backward()
 
 
-def test_an_exchanged_parameter_is_an_error() -> None:
+def test_another_parameter_is_an_error() -> None:
     layer = canton.GRU(3, 4, recompute=True)
     others = {name: (p * 2).detach().requires_grad_() for name, p in layer.named_parameters()}
     ys, _ = torch.func.functional_call(layer, others, (torch.randn(5, 2, 3),))
@@ -109,7 +109,7 @@ def test_an_exchanged_parameter_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
-def test_lengths_of_any_whole_numbers(dtype: torch.dtype) -> None:
+def test_lengths_of_any_integer_type(dtype: torch.dtype) -> None:
     layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(100, 2, 3)
     ys, end = layer(xs, lengths=torch.tensor([2, 100], dtype=dtype))
     layer.recompute = False
@@ -119,7 +119,7 @@ def test_lengths_of_any_whole_numbers(dtype: torch.dtype) -> None:
     assert not ys[2:, 0].any()
 
 
-def test_within_a_transform_of_torch_func_nothing_is_computed_again() -> None:
+def test_transforms_of_torch_func_do_not_recompute() -> None:
     layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(5, 2, 3)
     found = torch.func.grad(lambda x: layer(x)[0].sum())(xs)
     layer.recompute = False

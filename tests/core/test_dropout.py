@@ -1,4 +1,4 @@
-"""Noise in training: dropout between layers, recurrent dropout, zoneout; and the learned initial state."""
+"""Dropout between layers, recurrent dropout, zoneout, and the learned initial state."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DENSE = MAPS["dense"]
 both_kernels = pytest.mark.parametrize("kernel", ["loop", "auto"])
 
 
-def test_dropout_lies_between_layers_only() -> None:
+def test_dropout_applies_between_layers_only() -> None:
     one, two = canton.GRU(3, 64, dropout=0.5), canton.GRU(3, 64, 2, dropout=0.5)
     xs = torch.randn(4, 2, 3)
-    assert torch.equal(one(xs)[0], one(xs)[0])  # nothing behind the last layer
+    assert torch.equal(one(xs)[0], one(xs)[0])  # not after the last layer
     assert not torch.equal(two(xs)[0], two(xs)[0])
     assert (two(xs)[0] != 0).all()  # dropped units are the second layer's inputs, not its outputs
     two.eval()
@@ -30,7 +30,7 @@ def test_dropout_lies_between_layers_only() -> None:
     assert not torch.equal(y, two.step(xs[0])[0])
 
 
-def test_dropout_is_torchs_own() -> None:
+def test_dropout_equals_torchs() -> None:
     rnn = canton.GRU(3, 8, 2, dropout=0.4)
     xs = torch.randn(4, 2, 3)
     first, second = canton.Recurrent(rnn.cells[0]), canton.Recurrent(rnn.cells[1])  # type: ignore[arg-type]
@@ -67,8 +67,8 @@ def layer_without_noise(rnn: canton.Recurrent) -> canton.Recurrent:
 
 
 @both_kernels
-def test_recurrent_dropout_spares_the_leak(kernel: str) -> None:
-    """What a gate lets pass of the old state is not dropped: with z = 0 the state stays as it is."""
+def test_recurrent_dropout_does_not_drop_the_carried_state(kernel: str) -> None:
+    """With z = 0 the state does not change, because only what the maps read is dropped."""
     rnn = canton.GRU(2, 8, recurrent_dropout=0.5, kernel=kernel)
     with torch.no_grad():
         rnn.get_parameter("cells.0.input_map.bias")[:8] = -1e4
@@ -92,7 +92,7 @@ def test_zoneout_keeps_old_values_by_its_mask(cell: str, place: Place, kernel: s
         new = parts(only(x, state[0] if len(state) == 1 else state))
         kept = tuple(m[t].bool() for m in masks)
         state = tuple(torch.where(k, s, n) for k, s, n in zip(kept, state, new, strict=True))
-        assert_close(ys[t], state[0], f"output {t}")  # an LSTM's h is made from the memory before its zoneout
+        assert_close(ys[t], state[0], f"output {t}")  # h of an LSTM is computed before zoneout of c
     for a, b in zip(parts(end), state, strict=True):
         assert_close(a[0], b, "final state")
 
@@ -112,7 +112,7 @@ def test_zoneout_mixes_in_evaluation(cell: str, kernel: str) -> None:
         assert_close(ys[t], state[0], f"output {t}")
 
 
-def test_zoneout_draws_anew_at_every_step() -> None:
+def test_zoneout_draws_a_mask_per_step() -> None:
     rnn = layer("gru", DENSE, zoneout=0.5)
     start = state_of(rnn, DENSE, batch=64)[0]
     xs = torch.randn(1, 64, 2, dtype=torch.float64).expand(4, -1, -1)
@@ -125,7 +125,7 @@ def test_zoneout_draws_anew_at_every_step() -> None:
 
 @both_kernels
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_learned_initial_state_learns(cell: str, kernel: str) -> None:
+def test_a_learned_initial_state_has_gradients(cell: str, kernel: str) -> None:
     place = MAPS["graph"]
     rnn, xs = layer(cell, place, learn_initial_state=True, layers=2, kernel=kernel), inputs(place)
     rnn(xs)[0].square().sum().backward()
@@ -141,8 +141,8 @@ def test_a_learned_initial_state_learns(cell: str, kernel: str) -> None:
     assert not torch.allclose(rnn(xs, zeros[0] if len(zeros) == 1 else zeros)[0], rnn(xs)[0])
 
 
-def test_the_readable_loop_takes_the_same_job() -> None:
-    """`loop` alone, without a layer: the definition is a function of a run and a cell."""
+def test_the_loop_runs_without_a_layer() -> None:
+    """The reference loop is a function of a run and a cell."""
     rnn = layer("gru", DENSE)
     (cell,) = rnn._cells()
     xs = inputs(DENSE)

@@ -1,4 +1,4 @@
-"""What waits for a map to be called is called: hooks, weights made anew, a forward of the object's own."""
+"""Hooks on maps, reparametrised weights and overridden forwards are respected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 
 
 def twins(name: str) -> tuple[Recurrent, Recurrent, Tensor]:
-    """Equal layers, by the fastest way and by the readable loop, and a sequence."""
+    """Return equal layers with kernel="auto" and kernel="loop", and a sequence."""
     fast, plain = LAYERS[name](), LAYERS[name]()
     plain.load_state_dict(fast.state_dict())
     plain.kernel = "loop"
@@ -39,7 +39,7 @@ def hidden(layer: Recurrent) -> nn.Module:
 
 
 @every_layer
-def test_a_hook_is_called_at_every_step(name: str) -> None:
+def test_hooks_run_at_every_step(name: str) -> None:
     fast, plain, xs = twins(name)
     before, _ = fast(xs)
     for layer in (fast, plain):
@@ -53,7 +53,7 @@ def test_a_hook_is_called_at_every_step(name: str) -> None:
 
 
 @every_layer
-def test_a_forward_of_the_objects_own_is_called(name: str) -> None:
+def test_a_forward_set_on_the_module_runs(name: str) -> None:
     fast, plain, xs = twins(name)
     for layer in (fast, plain):
         module = hidden(layer)
@@ -64,12 +64,12 @@ def test_a_forward_of_the_objects_own_is_called(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 @every_layer
-def test_weights_that_hooks_make_are_learned(name: str) -> None:
-    """Two steps of training with each of torch's older reparametrisations end where the loop ends."""
+def test_reparametrised_weights_train(name: str) -> None:
+    """Two training steps with each of torch's hook-based reparametrisations end where the loop ends."""
     for make in (weight_norm, spectral_norm, lambda m: prune.l1_unstructured(m, "weight", amount=0.5)):
         fast, plain, xs = twins(name)
         for layer in (fast, plain):
-            torch.manual_seed(3)  # spectral_norm draws where its power iteration begins
+            torch.manual_seed(3)  # spectral_norm draws a start vector
             make(hidden(layer))
             optimizer = torch.optim.SGD(layer.parameters(), 0.1)
             for _ in range(2):
@@ -81,7 +81,7 @@ def test_weights_that_hooks_make_are_learned(name: str) -> None:
             assert_close(p, q, key, slack=20)
 
 
-def test_bytes_are_looked_up_through_hooks_and_maps_of_ones_own() -> None:
+def test_integers_go_through_hooks_and_custom_maps() -> None:
     class Twice(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
@@ -94,8 +94,8 @@ def test_bytes_are_looked_up_through_hooks_and_maps_of_ones_own() -> None:
         assert_close(layer.step(index[0])[0], layer.step(one_hot[0])[0])
 
 
-def test_weights_of_other_channels_are_never_read_beside() -> None:
-    """The C++ kernels and Triton's go by addresses: what does not fit is torch's to refuse."""
+def test_weights_of_wrong_shapes_are_never_read_out_of_bounds() -> None:
+    """C++ and Triton kernels use addresses, so torch must reject weights that do not fit."""
     for layer, shape in (
         (canton.GRU(4, 5), (10, 3)),
         (canton.GRU(4, 5), (10, 7)),

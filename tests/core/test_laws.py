@@ -1,4 +1,4 @@
-"""Laws in time that every cell over every map keeps, with whatever kernel runs it."""
+"""Properties in time of every cell over every map, with the reference loop and with kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tolerances import assert_close
 pytestmark = every_run
 
 
-def test_two_chunks_are_one_run(kernel: str, cell: str, place: Place) -> None:
+def test_two_chunks_equal_one_run(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel, layers=2), inputs(place)
     start = given(state_of(rnn, place))
     ys, end = rnn(xs, start)
@@ -22,7 +22,7 @@ def test_two_chunks_are_one_run(kernel: str, cell: str, place: Place) -> None:
         assert_close(a, b, "final state")
 
 
-def test_streaming_is_the_whole_run(kernel: str, cell: str, place: Place) -> None:
+def test_steps_equal_the_whole_run(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel), inputs(place)
     ys, end = rnn(xs)
     state = None
@@ -34,7 +34,7 @@ def test_streaming_is_the_whole_run(kernel: str, cell: str, place: Place) -> Non
         assert_close(a, b, "final state")
 
 
-def test_the_future_never_changes_the_past(kernel: str, cell: str, place: Place) -> None:
+def test_later_inputs_do_not_change_earlier_outputs(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel), inputs(place)
     other = xs.clone()
     other[3:] += torch.randn_like(other[3:])
@@ -43,7 +43,7 @@ def test_the_future_never_changes_the_past(kernel: str, cell: str, place: Place)
     assert not torch.equal(ys[3:], changed[3:])
 
 
-def test_rows_do_not_see_each_other(kernel: str, cell: str, place: Place) -> None:
+def test_batch_rows_are_independent(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel, bidirectional=True), inputs(place)
     start = state_of(rnn, place)
     other, other_start = xs.clone(), tuple(s.clone() for s in start)
@@ -58,7 +58,7 @@ def test_rows_do_not_see_each_other(kernel: str, cell: str, place: Place) -> Non
         assert torch.equal(a[:, ::2], b[:, ::2])
 
 
-def test_resetting_a_row_is_a_fresh_start_for_that_row(kernel: str, cell: str, place: Place) -> None:
+def test_reset_restarts_one_row(kernel: str, cell: str, place: Place) -> None:
     rnn = layer(cell, place, kernel=kernel, learn_initial_state=True)
     xs = inputs(place)
     start = given(state_of(rnn, place))
@@ -66,7 +66,7 @@ def test_resetting_a_row_is_a_fresh_start_for_that_row(kernel: str, cell: str, p
     reset[2, 1] = True
     ys, end = rnn(xs, start, reset=reset)
     plain, plain_end = rnn(xs, start)
-    fresh, fresh_end = rnn(xs[2:])  # None: from the learned state, not from zeros
+    fresh, fresh_end = rnn(xs[2:])  # from the learned state
     assert_close(ys[:, ::2], plain[:, ::2], "other rows")
     assert_close(ys[:2, 1], plain[:2, 1], "before the reset")
     assert_close(ys[2:, 1], fresh[:, 1], "after the reset")
@@ -76,22 +76,22 @@ def test_resetting_a_row_is_a_fresh_start_for_that_row(kernel: str, cell: str, p
         assert_close(a[:, 1], c[:, 1], "final state of the row")
 
 
-def test_a_reset_backwards_parts_the_same_two_pieces(kernel: str, cell: str, place: Place) -> None:
+def test_reset_separates_the_same_segments_backwards(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel, bidirectional=True), inputs(place)
     reset = torch.zeros(STEPS, BATCH, dtype=torch.bool)
     reset[2, 1] = True
     ys, _ = rnn(xs, reset=reset)
-    assert_close(ys[:2, 1], rnn(xs[:2])[0][:, 1], "first piece")
-    assert_close(ys[2:, 1], rnn(xs[2:])[0][:, 1], "second piece")
+    assert_close(ys[:2, 1], rnn(xs[:2])[0][:, 1], "first segment")
+    assert_close(ys[2:, 1], rnn(xs[2:])[0][:, 1], "second segment")
 
 
-def test_lengths_are_rows_run_alone(kernel: str, cell: str, place: Place) -> None:
+def test_lengths_equal_rows_run_alone(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel, layers=2, bidirectional=True), inputs(place)
     lengths = [4, 0, STEPS]
     start = state_of(rnn, place)
-    xs[4, 0], xs[:, 1] = torch.nan, torch.nan  # what lies behind the end is not read
+    xs[4, 0], xs[:, 1] = torch.nan, torch.nan  # padding is not read
     reset = torch.zeros(STEPS, BATCH, dtype=torch.bool)
-    reset[4, 0] = reset[2, 1] = True  # nor does it restart anything
+    reset[4, 0] = reset[2, 1] = True  # nor reset
     ys, end = rnn(xs, given(start), lengths=lengths, reset=reset)
     for b, length in enumerate(lengths):
         own = rows(start, slice(b, b + 1))
@@ -106,7 +106,7 @@ def test_lengths_are_rows_run_alone(kernel: str, cell: str, place: Place) -> Non
         assert parameter.grad is None or parameter.grad.isfinite().all(), f"{name}: the padding was read"
 
 
-def test_a_detached_state_cuts_the_history(kernel: str, cell: str, place: Place) -> None:
+def test_a_detached_state_has_no_history(kernel: str, cell: str, place: Place) -> None:
     rnn, xs = layer(cell, place, kernel=kernel), inputs(place)
     early = xs[:2].clone().requires_grad_()
     late = xs[2:].clone().requires_grad_()

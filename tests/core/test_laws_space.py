@@ -1,4 +1,4 @@
-"""Laws of values, space and gradients that every cell over every map keeps."""
+"""Properties in space, of values and of gradients, of every cell over every map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOUNDED = [cell for cell in CELLS if cell.startswith(("gru", "mgu"))]
 
 @pytest.mark.parametrize("place", MAPS.values(), ids=MAPS.keys())
 @pytest.mark.parametrize("cell", BOUNDED)
-def test_a_gru_started_in_the_unit_interval_stays_there(cell: str, place: Place) -> None:
+def test_a_gru_stays_within_one(cell: str, place: Place) -> None:
     rnn = layer(cell, place)
     with torch.no_grad():
         for parameter in rnn.parameters():
@@ -29,7 +29,7 @@ def test_a_gru_started_in_the_unit_interval_stays_there(cell: str, place: Place)
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_1x1_convolution_on_one_pixel_is_dense(cell: str, axes: int) -> None:
+def test_a_1x1_convolution_on_one_pixel_equals_dense(cell: str, axes: int) -> None:
     conv = (maps.conv1d, maps.conv2d, maps.conv3d)[axes - 1](1)
     pixel = Place(conv, (1,) * axes)
     narrow, wide = layer(cell, MAPS["dense"]), layer(cell, pixel)
@@ -52,14 +52,14 @@ def test_circular_padding_commutes_with_shifts(cell: str, place: Place) -> None:
     axes = tuple(range(-len(place.space), 0))
     shift = tuple(range(1, len(axes) + 1))
 
-    def moved(x: Tensor) -> Tensor:
+    def shifted(x: Tensor) -> Tensor:
         return x.roll(shift, axes)
 
     ys, end = rnn(xs, given(start))
-    zs, last = rnn(moved(xs), given(tuple(moved(s) for s in start)))
-    assert_close(zs, moved(ys), "outputs")
+    zs, last = rnn(shifted(xs), given(tuple(shifted(s) for s in start)))
+    assert_close(zs, shifted(ys), "outputs")
     for a, b in zip(parts(last), parts(end), strict=True):
-        assert_close(a, moved(b), "final state")
+        assert_close(a, shifted(b), "final state")
 
 
 @every_run
@@ -83,7 +83,7 @@ def test_gradcheck(kernel: str, cell: str, place: Place) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
 @pytest.mark.parametrize("cell", CELLS)
-def test_integers_are_one_hot_vectors(cell: str, dtype: torch.dtype) -> None:
+def test_integers_equal_one_hot_vectors(cell: str, dtype: torch.dtype) -> None:
     make = CELLS[cell]
     rnn = canton.Recurrent(make(256, maps.dense)).double()
     shake_(rnn)
@@ -108,6 +108,6 @@ def test_output_has_the_size_of_the_input(name: str) -> None:
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5])
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
-def test_every_kernel_keeps_the_size(kernel: int, dilation: int, padding_mode: str) -> None:
+def test_every_kernel_size_keeps_the_size(kernel: int, dilation: int, padding_mode: str) -> None:
     module = maps.conv2d((kernel, 1), dilation=dilation, padding_mode=padding_mode)(1, 1, False)
     assert module(torch.randn(1, 1, 9, 8)).shape == (1, 1, 9, 8)

@@ -1,4 +1,4 @@
-"""Canton's layers do what torch's modules do: saved, copied, cast, compiled, exported, transformed."""
+"""Layers can be saved, copied, cast, compiled, exported and transformed like torch's modules."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def kernel_loop_(rnn: Recurrent) -> Recurrent:
 
 
 @every_layer
-def test_state_dict_copy_and_file(name: str, tmp_path: Path) -> None:
+def test_state_dict_deepcopy_and_torch_save(name: str, tmp_path: Path) -> None:
     rnn, xs = LAYERS[name](), sequence(name)
     expected = outputs(rnn, xs)
     fresh = LAYERS[name]()
@@ -58,12 +58,12 @@ def test_state_dict_copy_and_file(name: str, tmp_path: Path) -> None:
     assert torch.equal(outputs(fresh, xs), expected)
     assert torch.equal(outputs(copy.deepcopy(rnn), xs), expected)
     torch.save(rnn, tmp_path / "rnn.pt")
-    loaded = torch.load(tmp_path / "rnn.pt", weights_only=False)  # a file we wrote a line above
+    loaded = torch.load(tmp_path / "rnn.pt", weights_only=False)  # the file written above
     assert torch.equal(outputs(loaded, xs), expected)
 
 
 @every_layer
-def test_float64_is_float32_but_finer(name: str) -> None:
+def test_float64_agrees_with_float32(name: str) -> None:
     rnn, xs = LAYERS[name](), sequence(name)
     single = outputs(rnn, xs)
     double = outputs(rnn.double(), xs.double())
@@ -83,7 +83,7 @@ def test_autocast_to_bfloat16(name: str) -> None:
     assert any(p.grad is not None and p.grad.any() for p in rnn.parameters())
 
 
-def test_channels_last_is_only_a_layout() -> None:
+def test_the_memory_format_does_not_matter() -> None:
     rnn = canton.ConvGRU2d(3, 4, 3)
     xs = torch.randn(4, 2, 3, 6, 5)
     expected, _ = rnn(xs)
@@ -102,7 +102,7 @@ def test_a_step_compiles_as_one_graph(name: str) -> None:
     y, after = step(xs[1], state)
     expected, expected_after = rnn.step(xs[1], state)
     assert_close(y, expected, "a step")
-    y, _ = step(xs[2], after)  # the state it gave goes in again
+    y, _ = step(xs[2], after)  # with the state that it returned
     assert_close(y, rnn.step(xs[2], expected_after)[0], "the next step")
 
 
@@ -151,7 +151,7 @@ def test_jvp_is_the_vjp_transposed(name: str) -> None:
 
 
 @every_layer
-def test_double_backward_on_the_readable_loop(name: str) -> None:
+def test_double_backward_of_the_loop(name: str) -> None:
     rnn = kernel_loop_(LAYERS[name]().double())
     xs = sequence(name, steps=3).double().requires_grad_()
     names, weights = zip(*rnn.named_parameters(), strict=True)
@@ -168,7 +168,7 @@ def test_double_backward_on_the_readable_loop(name: str) -> None:
 def test_double_backward_in_half_precision(
     layer: Callable[[int, int], Recurrent], dtype: torch.dtype
 ) -> None:
-    """Over many steps, along which the two ways round differently."""
+    """Compare over many steps, because the two implementations round differently."""
     rnn, xs = layer(16, 32).to(dtype), torch.randn(50, 4, 16).to(dtype).requires_grad_()
     twice = []
     for kernel in (rnn.kernel, "loop"):
@@ -180,7 +180,7 @@ def test_double_backward_in_half_precision(
 
 
 @pytest.mark.parametrize("layer", [canton.GRU, canton.LSTM, canton.MGU])
-def test_double_backward_with_other_weights_is_refused(layer: Callable[[int, int], Recurrent]) -> None:
+def test_double_backward_with_other_weights_is_an_error(layer: Callable[[int, int], Recurrent]) -> None:
     rnn, xs = layer(3, 4), torch.randn(4, 2, 3, requires_grad=True)
     others = {key: 2 * weight.detach() for key, weight in rnn.named_parameters()}
     ys: Tensor = torch.func.functional_call(rnn, others, (xs,))[0]
@@ -192,7 +192,7 @@ def test_double_backward_with_other_weights_is_refused(layer: Callable[[int, int
 @pytest.mark.filterwarnings(
     "ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace.*:DeprecationWarning"
 )
-def test_a_trace_computes_what_the_layer_does(name: str) -> None:
+def test_a_trace_gives_the_same_numbers(name: str) -> None:
     rnn, xs = LAYERS[name]().eval(), sequence(name)
     with torch.no_grad():
         ys, _ = torch.jit.trace(rnn, (xs,), check_trace=False)(xs)
@@ -239,7 +239,7 @@ def test_detach_keeps_values_and_shape() -> None:
         assert not a.requires_grad
 
 
-def test_shapes_in_annotations_hold() -> None:
+def test_annotated_shapes_are_checked() -> None:
     forward = jaxtyped(typechecker=beartype)(Cell.forward)
     gru = canton.GRUCell(3, 4)
     assert forward(gru, torch.randn(2, 3)).shape == (2, 4)

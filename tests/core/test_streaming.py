@@ -1,4 +1,4 @@
-"""Step by step: the numbers of the readable loop, whatever happened to the weights since the last step."""
+"""`step` gives the numbers of the reference loop, whatever changed the weights since the last step."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LAYERS: dict[str, tuple[Callable[..., Recurrent], tuple[int, ...]]] = {
     "conv-3-small": (lambda **o: canton.ConvGRU2d(8, 2, 3, **o), (5, 6)),
 }
 CHANGES: dict[str, Callable[[Recurrent], object]] = {
-    "an optimiser": lambda layer: optimised(layer),
+    "an optimiser": lambda layer: take_optimiser_step(layer),
     ".data": lambda layer: [p.data.mul_(1.5) for p in layer.parameters()],
     "load_state_dict": lambda layer: layer.load_state_dict({k: -v for k, v in layer.state_dict().items()}),
     "another dtype and back": lambda layer: layer.bfloat16().float(),
 }
 
 
-def optimised(layer: Recurrent) -> None:
+def take_optimiser_step(layer: Recurrent) -> None:
     for parameter in layer.parameters():
         parameter.grad = torch.ones_like(parameter)
     torch.optim.SGD(layer.parameters(), lr=0.1).step()
@@ -44,7 +44,7 @@ def streamed(layer: Recurrent, xs: Tensor) -> Iterator[Tensor]:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_steps_are_the_sequence(name: str) -> None:
+def test_steps_equal_the_sequence(name: str) -> None:
     make, space = LAYERS[name]
     layer, xs = make(), torch.randn(6, 2, 8, *space)
     for grad in (False, True):
@@ -72,7 +72,7 @@ def test_gradients_through_steps(name: str) -> None:
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", LAYERS)
-def test_changed_weights_are_seen(name: str, change: str, mode: Callable[[], torch.no_grad]) -> None:
+def test_changed_weights_are_used(name: str, change: str, mode: Callable[[], torch.no_grad]) -> None:
     make, space = LAYERS[name]
     layer, x = make(), torch.randn(2, 8, *space)
 
@@ -89,12 +89,12 @@ def test_changed_weights_are_seen(name: str, change: str, mode: Callable[[], tor
     CHANGES[change](layer)
     after, truth = both()
     assert_close(after, truth)
-    assert (after - before).abs().max() > 1e-4, "the change must show"
+    assert (after - before).abs().max() > 1e-4, "the change has no effect"
 
 
 @pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not()))
 def test_many_models_in_turn() -> None:
-    """More weights than are kept packed, and weights that lie where freed ones lay."""
+    """More weights than the cache holds, and weights at addresses that were freed."""
     x = torch.randn(1, 8, 5, 6)
     for _ in range(3):
         layers = [canton.ConvGRU2d(8, 8, 3) for _ in range(20)]

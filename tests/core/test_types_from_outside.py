@@ -1,4 +1,4 @@
-"""Types as a user's checker sees them: py.typed is there, and strict pyright is content with a program."""
+"""Types for users: py.typed is shipped, and strict pyright and mypy accept a program."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ name: str = layers[0].which(xs)
 model = TrackModel(Architecture(memory=8))
 maps, memory = model.step(torch.rand(1, 3, 32, 32))
 tracks = Tracker(10.0).update(find_peaks(torch.rand(4, 4), stride=8, offset=3.5))
-places: list[tuple[float, float]] = [track.box.centre for track in tracks]
+centres: list[tuple[float, float]] = [track.box.centre for track in tracks]
 """
 
 
 def check(folder: Path, program: str) -> list[str]:
-    """What strict pyright says of `program`, a file of its own that knows Canton as an installed package."""
+    """Return the errors of strict pyright in `program`, a file that uses Canton as an installed package."""
     (folder / "program.py").write_text(program, "utf-8")
     settings = {"include": ["program.py"], "typeCheckingMode": "strict", "pythonVersion": "3.10"}
-    # canton.__file__ is the source tree of an editable install, which pyright does not find through its hook
+    # pyright does not find an editable install through its import hook
     settings["extraPaths"] = [str(Path(canton.__file__).parents[1])]
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
     done = subprocess.run(
@@ -82,26 +82,26 @@ def check(folder: Path, program: str) -> list[str]:
         timeout=240,
     )
     try:
-        said = json.loads(done.stdout)
+        output = json.loads(done.stdout)
     except json.JSONDecodeError:
-        pytest.skip(f"pyright does not run here: {done.stderr[-300:]}")
+        pytest.skip(f"pyright does not run: {done.stderr[-300:]}")
     return [
-        f"{found['range']['start']['line'] + 1}: {found['message']}" for found in said["generalDiagnostics"]
+        f"{found['range']['start']['line'] + 1}: {found['message']}" for found in output["generalDiagnostics"]
     ]
 
 
-def test_the_types_are_shipped() -> None:
+def test_py_typed_is_shipped() -> None:
     assert (Path(canton.__file__).parent / "py.typed").is_file()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not here")
-def test_strict_pyright_is_content(tmp_path: Path) -> None:
+@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not installed")
+def test_strict_pyright_accepts_the_program(tmp_path: Path) -> None:
     assert check(tmp_path, PROGRAM) == []
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not here")
+@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not installed")
 @pytest.mark.parametrize(
     "call",
     [
@@ -112,7 +112,7 @@ def test_strict_pyright_is_content(tmp_path: Path) -> None:
         "len(GRU(3, 4)(torch.zeros(1, 1, 3))[1].nothing)",
     ],
 )
-def test_strict_pyright_sees_a_wrong_argument(tmp_path: Path, call: str) -> None:
+def test_strict_pyright_rejects_a_wrong_argument(tmp_path: Path, call: str) -> None:
     errors = check(
         tmp_path, f"import torch\nfrom canton import GRU, ConvGRU2d\n\n_ = torch, GRU, ConvGRU2d\n{call}\n"
     )

@@ -1,4 +1,4 @@
-"""Input without a batch axis, as torch.nn takes it: cells, `which`; and what is said of other shapes."""
+"""Input without a batch axis, as in torch.nn, and errors about other shapes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tolerances import assert_close
         (canton.GRUCell(4, 5, map=canton.maps.conv2d(3)), (6, 7)),
     ],
 )
-def test_a_cell_takes_one_row(cell: canton.Cell, space: tuple[int, ...]) -> None:
+def test_an_unbatched_cell(cell: canton.Cell, space: tuple[int, ...]) -> None:
     x = torch.randn(3, 4, *space)
     state = tuple(torch.randn(3, size, *space) for size in cell.state_sizes)
-    whole, fresh = cell(x, state), cell(x)
+    batched, from_zeros = cell(x, state), cell(x)
     for row in range(3):
         given = tuple(s[row] for s in state)
-        for one, rows in ((cell(x[row], given), whole), (cell(x[row]), fresh)):
+        for one, rows in ((cell(x[row], given), batched), (cell(x[row]), from_zeros)):
             for s, all_rows in zip(
                 (one,) if isinstance(one, torch.Tensor) else one,
                 (rows,) if isinstance(rows, torch.Tensor) else rows,
@@ -36,25 +36,25 @@ def test_a_cell_takes_one_row(cell: canton.Cell, space: tuple[int, ...]) -> None
                 assert_close(s, all_rows[row])
 
 
-def test_a_cell_takes_one_row_as_torchs_does() -> None:
+def test_an_unbatched_cell_agrees_with_torch() -> None:
     theirs, x, h = nn.GRU(4, 5), torch.randn(4), torch.randn(5)
     ours = from_torch(theirs).cells[0]
     assert_close(ours(x, h), theirs(x[None], h[None])[1][0])
     assert ours(torch.tensor(2)).shape == (5,)
 
 
-def test_which_takes_what_forward_takes() -> None:
+def test_which_accepts_what_forward_accepts() -> None:
     layer = canton.GRU(4, 5)
     name = layer.which(torch.randn(7, 2, 4))
     assert layer.which(torch.randn(7, 4)) == name
     assert layer.which(pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])) == name
-    # a minGRU of unequal lengths goes another way than one of equal ones
+    # the kernels of a minGRU depend on whether lengths are given
     minimal = canton.MinGRU(4, 5)
     uneven = pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
     minimal.kernel = minimal.which(uneven)
     minimal(uneven)
-    turned = canton.GRU(4, 5, batch_first=True)
-    assert turned.which(torch.randn(2, 7, 4), torch.randn(1, 2, 5)) == name
+    batch_first = canton.GRU(4, 5, batch_first=True)
+    assert batch_first.which(torch.randn(2, 7, 4), torch.randn(1, 2, 5)) == name
 
 
 def test_errors_name_the_shape_in_the_callers_layout() -> None:

@@ -141,10 +141,10 @@ def test_the_model_that_fits_the_film_is_taken(
     monkeypatch.setattr("canton.track.checkpoint.load_model", load)
     done = canton("track", "watch", film)
     assert done.status == 0, done.err
-    assert f"the {name} model that ships" in done.out
+    assert f"pretrained model {name}" in done.out
     other = "infrared" if coloured else "visible"
     done = canton("track", "watch", other, film)
-    assert "that ships" not in done.out
+    assert "pretrained" not in done.out
     assert opened == [f"{name}.safetensors", f"{other}.safetensors"], "a word names the other"
 
 
@@ -167,8 +167,8 @@ def test_words_that_will_not_do(canton: Canton, bright: Path, video: Path, tmp_p
         *watch, video, bright
     )
     assert "3 videos named" in canton.complains(*watch, bright, video, video)
-    assert "threshold is 2.0" in canton.complains(*watch, bright, video, "--threshold", "2")
-    assert "fps is 0.0" in canton.complains(*watch, bright, video, "--fps", "0")
+    assert "--threshold" in canton.complains(*watch, bright, video, "--threshold", "2")
+    assert "--fps" in canton.complains(*watch, bright, video, "--fps", "0")
     same = tmp_path / "same"
     assert "twice" in canton.complains(*watch, bright, video, "--json", same, "--csv", same)
     assert "cannot both be -" in canton.complains(*watch, bright, video, "--json", "-", "--csv", "-")
@@ -202,8 +202,7 @@ def test_a_video_that_breaks_off_keeps_what_was_seen(canton: Canton, bright: Pat
     done = canton("track", "watch", bright, broken, "--json", lines, "--out", out, "--quiet")
     assert done.status == 2
     assert done.err.count("\n") == 1
-    assert "breaks off" in done.err
-    assert "what was seen before it is kept" in done.err
+    assert "ends early" in done.err
     seen = len(lines.read_text().splitlines())
     assert 5 <= seen < 60
     assert frames_in(out) == seen

@@ -84,7 +84,7 @@ def test_a_cut_off_film_with_an_edit_list(tmp_path: Path, start: float, share: f
     path = begun_late(film(tmp_path / "whole.mp4", noise(40)), tmp_path / "cut.mp4", start)
     seen, problem = cut(path, share)
     assert 40 * share - 9 < seen < 40 * share
-    assert f"cut.mp4 breaks off after {seen} frames: " in str(problem)
+    assert f"cut.mp4 ends early after {seen} frames: " in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_an_avi_that_dropped_frames(tmp_path: Path, codec: str) -> None:
     assert video.problem is None
     seen, problem = cut(path, 0.5)
     assert 5 < seen < 25
-    assert f"gap.avi breaks off after {seen} frames: the last " in str(problem)
+    assert f"gap.avi ends early after {seen} frames: the last " in str(problem)
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
@@ -139,7 +139,7 @@ def test_an_avi_that_dropped_frames(tmp_path: Path, codec: str) -> None:
 def test_a_cut_off_avi(tmp_path: Path, codec: str, share: float) -> None:
     seen, problem = cut(film(tmp_path / "a.avi", noise(60), codec=codec), share)
     assert 0 < seen < 60
-    assert f"a.avi breaks off after {seen} frame" in str(problem)
+    assert f"a.avi ends early after {seen} frame" in str(problem)
     assert f"the last {6 - seen / 10:g} s are missing" in str(problem)
 
 
@@ -147,14 +147,14 @@ def test_a_cut_off_avi(tmp_path: Path, codec: str, share: float) -> None:
 def test_a_cut_off_matroska(tmp_path: Path, times: list[int] | None) -> None:
     seen, problem = cut(film(tmp_path / "a.mkv", noise(50), times=times), 0.5)
     assert 10 < seen < 40
-    assert f"a.mkv breaks off after {seen} frames: the last {5 - seen / 10:g} s are missing" in str(problem)
+    assert f"a.mkv ends early after {seen} frames: the last {5 - seen / 10:g} s are missing" in str(problem)
 
 
 def test_a_cut_off_film_in_fragments(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", noise(60), options={"movflags": "frag_keyframe+empty_moov"})
     seen, problem = cut(path, 0.7)
     assert 30 < seen < 45
-    assert f"a.mp4 breaks off after {seen} frames: " in str(problem)
+    assert f"a.mp4 ends early after {seen} frames: " in str(problem)
 
 
 @pytest.mark.parametrize("form", ["mkv", "fragments"])

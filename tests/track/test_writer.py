@@ -118,7 +118,7 @@ def test_wrong_pixels(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as writer:
         writer.write(plain(0))
         for wrong in (plain(0, 32), plain(0)[..., :1], plain(0).astype(np.float32)):
-            with pytest.raises(ValueError, match=r"they are uint8 \(48, 64, 3\)"):
+            with pytest.raises(ValueError, match="pixels"):
                 writer.write(wrong)
     assert len(read(tmp_path / "out.mp4")) == 1
 
@@ -126,13 +126,13 @@ def test_wrong_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("out.avi", 64, 48, 10), "a video is written as .mp4"),
+        (("out.avi", 64, 48, 10), ".mp4"),
         (("missing/out.mp4", 64, 48, 10), "cannot write .*no such file or folder"),
         (("folder.mp4", 64, 48, 10), "it is a directory"),
-        (("out.mp4", 0, 48, 10), "width is 0"),
-        (("out.mp4", 64, 99999, 10), "height is 99999"),
-        (("out.mp4", 64, 48, 0), "fps is 0"),
-        (("out.mp4", 64, 48, float("nan")), "fps is nan"),
+        (("out.mp4", 0, 48, 10), "width"),
+        (("out.mp4", 64, 99999, 10), "height"),
+        (("out.mp4", 64, 48, 0), "fps"),
+        (("out.mp4", 64, 48, float("nan")), "fps"),
     ],
 )
 def test_what_cannot_be_written(tmp_path: Path, arguments: tuple[str, int, int, float], says: str) -> None:

@@ -1,4 +1,4 @@
-"""A tracking model as an ONNX file: frames and the memory in, maps and the memory after out."""
+"""Export of a tracking model to ONNX."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from canton.track.model import SLOPE, Block, TrackModel
 
 
 def export_model(model: TrackModel, path: str | Path | None = None) -> Any:
-    """The model as an onnx.ModelProto; also written to `path` if given.
+    """Return the model as an onnx.ModelProto, and write it to `path` if given.
 
-    Inputs: frames (T, B, 3, H, W) in [0, 1] and, with a memory, h_0 (layers, B, C, rows, columns), zeros at
-    first; outputs: maps (T, B, 3 + others, rows, columns), see `canton.track.model.MAPS`, and h_0_after.
-    Time, batch and image size are free; a stream gives one frame at a time, T = 1. An early memory has
-    early_0 and early_0_after in the same way. A model trained without recurrence has none of them.
+    Inputs are frames (T, B, 3, H, W) in [0, 1] and the state h_0 (layers, B, C, rows, columns), which is zero
+    at the start. Outputs are maps (T, B, 3 + distractor classes, rows, columns), see
+    `canton.track.model.MAPS`, and the next state h_0_after. The early ConvGRU has early_0 and early_0_after.
+    A model without recurrence has no state. T, B, H and W are dynamic; a stream uses T = 1.
 
     Raises:
-        UserError: the package onnx is not installed; which extra brings it.
+        MissingExtra: the package onnx is not installed.
     """
     graph, a = Graph(), model.architecture
     frames = graph.input("frames", ("time", "batch", 3, "height", "width"))
@@ -38,14 +38,14 @@ def export_model(model: TrackModel, path: str | Path | None = None) -> Any:
             x = graph.op("MaxPool", [x], {"kernel_shape": [2, 2], "strides": [2, 2]})
         x = graph.op("LeakyRelu", [x], {"alpha": SLOPE})
         if k == 0 and model.early is not None:
-            fine = _remember(graph, model.early, x, lead, "early_0" if a.recurrent else None)
-            x = graph.op("Concat", [x, fine], {"axis": 1})
+            early = _convgru(graph, model.early, x, lead, "early_0" if a.recurrent else None)
+            x = graph.op("Concat", [x, early], {"axis": 1})
     if model.context is not None:
-        around = _conv(graph, model.context.conv, x, *model.context.folded())
-        x = graph.op("Add", [x, graph.op("LeakyRelu", [around], {"alpha": SLOPE})])
+        context = _conv(graph, model.context.conv, x, *model.context.folded())
+        x = graph.op("Add", [x, graph.op("LeakyRelu", [context], {"alpha": SLOPE})])
     if model.memory is not None:
-        remembered = _remember(graph, model.memory, x, lead, "h_0" if a.recurrent else None)
-        x = graph.op("Concat", [x, remembered], {"axis": 1}) if a.bypass else remembered
+        memory = _convgru(graph, model.memory, x, lead, "h_0" if a.recurrent else None)
+        x = graph.op("Concat", [x, memory], {"axis": 1}) if a.bypass else memory
     if model.hidden is not None:
         hidden = _conv(graph, model.hidden, x, model.hidden.weight, model.hidden.bias)
         x = graph.op("LeakyRelu", [hidden], {"alpha": SLOPE})
@@ -54,16 +54,16 @@ def export_model(model: TrackModel, path: str | Path | None = None) -> Any:
     return written(graph.model("canton-track"), path)
 
 
-def _remember(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | None) -> str:
-    """`TrackModel._remember`, on (T * B, C, rows, columns); name: of the state, None without recurrence."""
+def _convgru(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | None) -> str:
+    """Add a ConvGRU on (T * B, C, rows, columns). name: of its state. None: without recurrence."""
     layers, channels = len(memory.cells), memory.state_sizes[0]
-    if name is None:  # every frame is a row of a sequence of one
-        apart = graph.op("Unsqueeze", [stem, graph.constant([0])])
-        count = graph.shape(apart, 1, 2)
-        size = graph.shape(apart, 3)
+    if name is None:  # each frame is a batch row of a sequence of length 1
+        sequence = graph.op("Unsqueeze", [stem, graph.constant([0])])
+        count = graph.shape(sequence, 1, 2)
+        size = graph.shape(sequence, 3)
         shape = [graph.constant([layers]), count, graph.constant([channels]), size]
         zeros = graph.op("Expand", [graph.constant(_number(0.0)), graph.op("Concat", shape, {"axis": 0})])
-        ys, _ = export.run(graph, memory, apart, [zeros], False)
+        ys, _ = export.run(graph, memory, sequence, [zeros], False)
         return graph.op("Squeeze", [ys, graph.constant([0])])
     prefix = "" if name == "h_0" else "early_"
     shape_of_state = (layers, "batch", channels, f"{prefix}rows", f"{prefix}columns")
@@ -77,8 +77,8 @@ def _conv(graph: Graph, conv: nn.Conv2d, x: str, weight: Tensor, bias: Tensor | 
     assert bias is not None
     pads = [int(pad) for pad in conv.padding]
     constants = [graph.constant(weight), graph.constant(bias)]
-    how = {"strides": list(conv.stride), "pads": pads * 2, "dilations": list(conv.dilation)}
-    return graph.op("Conv", [x, *constants], how)
+    attributes = {"strides": list(conv.stride), "pads": pads * 2, "dilations": list(conv.dilation)}
+    return graph.op("Conv", [x, *constants], attributes)
 
 
 def _flat(graph: Graph, x: str) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from canton.errors import require
 from canton.track.model import TrackModel
 from canton.track.pipeline import track_video
-from canton.track.render.overlay import OverlayRenderer, Picture
+from canton.track.render.overlay import Image, OverlayRenderer
 from canton.track.serialize import json_line
 from canton.track.synthetic import make_scene
 from canton.track.video.preprocess import downscale_factor
@@ -75,7 +75,7 @@ def screen(
     latencies: list[float] = []
     film, transcript = folder / "seen.mp4", folder / "seen.jsonl"
     renderer = writer = None
-    picture: Picture | None = None
+    picture: Image | None = None
     shown_at = -math.inf
 
     def shown(*, done: bool) -> Shown:
@@ -124,7 +124,7 @@ def scene(kind: str, seed: int) -> Iterator[Frame]:
         yield Frame(index, index / SCENE_FPS, pixels, index == 0)
 
 
-def _address(picture: Picture) -> str:
+def _address(picture: Image) -> str:
     cv2 = require("cv2", extra="track")
     _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

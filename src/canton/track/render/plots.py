@@ -1,4 +1,4 @@
-"""Curves of an evaluation, drawn with matplotlib."""
+"""Plots of an evaluation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from canton.training.curve import new_axes, save_figure
 
 
 def plot_recall(path: Path, curves: Mapping[str, Sequence[float]], fps: float) -> None:
-    """Recall over the frames a memory has seen, one line a curve.
+    """Plot recall over the frames since the state was empty, one line per curve.
 
-    Raises: UserError for a kind of picture matplotlib cannot write; MissingExtra without matplotlib.
+    Raises:
+        UserError: matplotlib cannot write this file format.
+        MissingExtra: matplotlib is not installed.
     """
     figure, axes = new_axes()
     for name, values in curves.items():
         axes.plot(range(1, len(values) + 1), values, marker="o", markersize=4.5, label=name)
-    axes.set(xlabel=f"frames seen ({fps:g} a second)", ylabel="recall", ylim=(0, 1.03))
+    axes.set(xlabel=f"frames ({fps:g} per second)", ylabel="recall", ylim=(0, 1.03))
     axes.legend(frameon=False)
     save_figure(figure, path)

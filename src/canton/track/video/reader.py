@@ -1,4 +1,4 @@
-"""Reading video, one frame at a time: a file, a folder of pictures, a camera, or an address."""
+"""Reading of videos frame by frame: files, folders of images, cameras and URLs."""
 
 from __future__ import annotations
 
@@ -17,71 +17,78 @@ from canton.errors import UserError, require
 from canton.track.video.ffmpeg import (
     IMAGE_FOLDER_FPS,
     IMAGE_SUFFIXES,
-    Broken,
-    Decoded,
+    DecodedFrame,
+    ReadError,
     Source,
     image_files,
     open_stream,
 )
 from canton.track.video.shot_boundary import ShotBoundaryDetector
 
-FAINT = 1.0
-"""Of 255: channels that differ by no more, on average, are grey; a grey sky differs by four."""
-DARK = 24
-"""Of 255: a picture that is nowhere brighter tells nothing of its colours."""
+MAX_GRAY_RANGE = 1.0
+"""Mean difference between the channels, of 255, up to which a frame is gray. An overcast sky has about 4."""
+MAX_BLACK = 24
+"""Largest value, of 255, of a frame that is too dark to tell whether it has colour."""
 
 
 class Frame(NamedTuple):
-    """One frame. index: its number in the source, from 0. seconds: since the first. pixels: (H, W, 3), RGB,
-    or (H, W, 1) where brightness alone was asked for. cut: the picture does not follow from the one before;
-    so of the first.
+    """A frame of a video.
+
+    Args:
+        index: number of the frame in the source, from 0.
+        seconds: time since the first frame.
+        pixels: (H, W, 3) RGB, or (H, W, 1) if gray was requested.
+        cut: whether a new shot starts here, as at the first frame.
     """
 
-    index: int  # type: ignore[assignment]  # tuple.index is of no use here
+    index: int  # type: ignore[assignment]  # hides tuple.index
     seconds: float
     pixels: NDArray[np.uint8]
     cut: bool
 
 
 class Video:
-    """Frames, one after the other; made by `open_video`, closed by `with`.
+    """An iterator over the frames of a video, made by `open_video`; use it as a context manager.
 
-    width, height: px. fps: frames a second the source says it has, None if it does not say. frames: how many
-    it says it has, None if it does not say. problem: what broke the source off, one line, None if nothing
-    did; frames before the break have been given. live: it happens now, as before a camera: who is too slow
-    misses something. A film from a web server is not, if it says how long it is.
+    Attributes:
+        width, height: size of the frames in px.
+        fps: frames per second by the source's header, or None.
+        frames: number of frames by the source's header, or None.
+        problem: one line on why reading stopped early, or None. Frames before that point are valid.
+        live: whether the source is a live stream, so that a slow reader loses frames. A file from a web
+            server is not live if the server states its length.
     """
 
     def __init__(self, name: str, source: Source, *, fps: float | None, gray: bool) -> None:
         self.problem: str | None = None
         self.fps, self.frames, self.live = source.fps, source.frames, source.live
-        self._name, self._wanted, self._gray, self._source = name, fps, gray, source
+        self._name, self._max_fps, self._gray, self._source = name, fps, gray, source
         decoded = source.decoded
         try:
             first = next(decoded, None)
             if first is None:
-                raise UserError(f"{name} has no frames: it is not a video, or an empty one")
+                raise UserError(f"{name} has no frames")
             self.width, self.height = first.size
-        except Broken as error:
+        except ReadError as error:
             self.close()
-            raise UserError(f"{name} cannot be read: {error}") from error
+            raise UserError(f"cannot read {name}: {error}") from error
         except BaseException:
             self.close()
             raise
-        self._first: Decoded | None = first
+        self._first: DecodedFrame | None = first
         self._decoded = chain([first], decoded)
 
     @cached_property
     def has_colour(self) -> bool:
-        """Whether its first frame has colours: a picture of heat has none, unless they were put on it. A
-        black one, as films begin with, is taken for coloured. To be asked before the frames are.
+        """Whether the first frame has colour. A black frame counts as coloured. Read it before the frames.
 
-        Raises: RuntimeError afterwards.
+        Raises:
+            RuntimeError: iteration has started.
         """
         if self._first is None:
-            raise RuntimeError("ask for coloured before taking frames")
+            raise RuntimeError("has_colour must be read before iteration starts")
         pixels = self._first.pixels(False)
-        return int(pixels.max()) <= DARK or float(np.ptp(pixels, axis=-1).mean()) > FAINT
+        return int(pixels.max()) <= MAX_BLACK or float(np.ptp(pixels, axis=-1).mean()) > MAX_GRAY_RANGE
 
     def __enter__(self) -> Video:
         return self
@@ -92,52 +99,52 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Let the source go."""
+        """Close the source."""
         self._source.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames, once; where `fps` was asked for, the first one at or after each tick of that clock."""
+        """Yield the frames, once. With `fps`, yield the first frame at or after each tick of that rate."""
         self._first = None
-        finder, clock = ShotBoundaryDetector(), _Clock(self._wanted)
-        seen, seconds = 0, 0.0
+        detector, clock = ShotBoundaryDetector(), _Clock(self._max_fps)
+        frames, seconds = 0, 0.0
         try:
             for index, decoded in enumerate(self._decoded):
                 if decoded.size != (self.width, self.height):
                     self.problem = (
                         f"{self._name} changes from {self.width} x {self.height} to {decoded.size[0]} x "
-                        f"{decoded.size[1]} px at frame {index}: cut it there and give the parts one by one"
+                        f"{decoded.size[1]} px at frame {index}: split it there"
                     )
                     return
-                seconds = clock.set(index / (self.fps or IMAGE_FOLDER_FPS), decoded.seconds)
-                seen = index + 1
+                seconds = clock.advance(index / (self.fps or IMAGE_FOLDER_FPS), decoded.seconds)
+                frames = index + 1
                 if clock.ticks():
                     pixels = decoded.pixels(self._gray)
-                    yield Frame(index, seconds, pixels, finder.is_cut(pixels))
-        except Broken as error:
-            self.problem = f"{self._name} breaks off after {_frames(seen)}: {error}"
+                    yield Frame(index, seconds, pixels, detector.is_cut(pixels))
+        except ReadError as error:
+            self.problem = f"{self._name} ends early after {_count(frames)}: {error}"
 
 
 class _Clock:
-    """Seconds since the first frame, and which frames are taken at so many a second (None: all)."""
+    """Time since the first frame, and the frames to yield at a lower frame rate (None: all)."""
 
-    def __init__(self, wanted: float | None) -> None:
-        self._wanted, self._ticks, self._start, self._now = wanted, 0, 0.0, -1.0
+    def __init__(self, fps: float | None) -> None:
+        self._fps, self._ticks, self._start, self._now = fps, 0, 0.0, -1.0
 
-    def set(self, by_number: float, by_file: float | None) -> float:
-        """What time it is; by what the file says, or else by the frame's number."""
-        says = by_number if by_file is None or math.isnan(by_file) else by_file
+    def advance(self, by_index: float, by_source: float | None) -> float:
+        """Return the time of the next frame, from the source if it has one, else from the index."""
+        time = by_index if by_source is None or math.isnan(by_source) else by_source
         if self._now < 0:
-            self._start = says
-        elif says - self._start < self._now:
-            self._start = says - self._now  # a camera set its clock back: go on from here
-        self._now = says - self._start
+            self._start = time
+        elif time - self._start < self._now:
+            self._start = time - self._now  # the source's clock was set back: continue from here
+        self._now = time - self._start
         return self._now
 
     def ticks(self) -> bool:
-        """Whether this frame is the first at or after a tick."""
-        if self._wanted is None:
+        """Return whether this frame is the first at or after a tick."""
+        if self._fps is None:
             return True
-        due = math.floor(self._now * self._wanted + 1e-6)  # times of a file are rounded
+        due = math.floor(self._now * self._fps + 1e-6)  # times in a file are rounded
         if due < self._ticks:
             return False
         self._ticks = due + 1
@@ -147,59 +154,62 @@ class _Clock:
 def open_video(
     source: str | Path, *, fps: float | None = None, timeout: float = 10.0, gray: bool = False
 ) -> Video:
-    """Open a video.
+    """Open a video. Frames are rotated as the file's metadata states, in steps of 90 degrees.
 
     Args:
-        source: a file, a folder of pictures (in natural order of their names), a camera's number such as "0",
-            or an address (rtsp://, http:// and so on).
-        fps: give at most so many frames a second, chosen by their time; None for all.
-        timeout: seconds to wait for an address that does not answer.
-        gray: brightness alone; from most files it is had without converting anything.
+        source: a file, a folder of images (in natural order), a camera number such as "0", or a URL (rtsp://,
+            http:// and so on).
+        fps: largest number of frames per second, selected by time. None: all frames.
+        timeout: seconds to wait for a URL.
+        gray: yield the luma only, which is faster.
 
-    A rotation by quarters that the file asks for is carried out.
-
-    Raises: UserError, one line, for a source that is not there, is not a video, has none or no frames.
+    Raises:
+        UserError: the source cannot be opened, is not a video or has no frames.
     """
     if fps is not None and not 0 < fps < math.inf:
-        raise UserError(f"fps is {fps}: it is a positive number")
+        raise UserError(f"fps must be positive and finite, got {fps}")
     if not 0 < timeout < math.inf:
-        raise UserError(f"timeout is {timeout}: it is a positive number of seconds")
+        raise UserError(f"timeout must be positive and finite, got {timeout}")
     name = str(source)
-    if not name:  # which as a folder would be this one
-        raise UserError("the video has an empty name: give a file, a folder, a camera or an address")
+    if not name:  # as a folder it would be the working directory
+        raise UserError("video must be a file, a folder, a camera number or a URL, got an empty name")
     opened = _open_folder(Path(name)) if Path(name).is_dir() else open_stream(name, timeout)
     return Video(name, opened, fps=fps, gray=gray)
 
 
 def _open_folder(folder: Path) -> Source:
-    """A folder of pictures. Raises: UserError if there are none."""
+    """Open a folder of images.
+
+    Raises:
+        UserError: it has none.
+    """
     cv2 = require("cv2", extra="track")
     paths = image_files(folder)
     if not paths:
-        raise UserError(f"{folder} holds no pictures ({', '.join(ending[1:] for ending in IMAGE_SUFFIXES)})")
+        raise UserError(f"{folder} has no images ({', '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)})")
 
-    def decoded() -> Iterator[Decoded]:
+    def decode() -> Iterator[DecodedFrame]:
         for path in paths:
-            picture = cv2.imdecode(_bytes(path), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise Broken(f"{path.name} is no picture that can be read")
-            yield Decoded(None, (picture.shape[1], picture.shape[0]), partial(give, picture))
+            image = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise ReadError(f"{path.name} is not a readable image")
+            yield DecodedFrame(None, (image.shape[1], image.shape[0]), partial(convert, image))
 
-    def give(picture: NDArray[np.uint8], gray: bool) -> NDArray[np.uint8]:
+    def convert(image: NDArray[np.uint8], gray: bool) -> NDArray[np.uint8]:
         if gray:
-            return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
-        return np.ascontiguousarray(picture[..., ::-1])
+            return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)[..., None]
+        return np.ascontiguousarray(image[..., ::-1])
 
-    return Source(decoded(), IMAGE_FOLDER_FPS, len(paths), lambda: None)
+    return Source(decode(), IMAGE_FOLDER_FPS, len(paths), lambda: None)
 
 
-def _bytes(path: Path) -> NDArray[np.uint8]:
-    """Empty files become one zero, which OpenCV calls no picture; on nothing at all it raises."""
+def _read_bytes(path: Path) -> NDArray[np.uint8]:
+    """Return a file's bytes, or one zero for an empty file, on which `cv2.imdecode` raises."""
     try:
         return np.frombuffer(path.read_bytes() or b"\0", np.uint8)
     except OSError as error:
-        raise Broken(f"{path.name} cannot be read: {error.strerror or error}") from error
+        raise ReadError(f"cannot read {path.name}: {error.strerror or error}") from error
 
 
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
+def _count(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"

@@ -1,4 +1,4 @@
-"""Writing a video that can be played however the writing ends."""
+"""Writing of videos that stay playable if writing is interrupted."""
 
 from __future__ import annotations
 
@@ -20,83 +20,84 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import OutputContainer
 
-KEY_SECONDS = 1.0
-"""A whole picture so often: it begins a new fragment, and what is lost when the power goes is shorter."""
-LONGEST_SECONDS = 3600.0
-"""Between two frames; more than that is a camera's clock set anew."""
-FINE = 90_000
-"""Ticks a second at least, by which frames are timed: as MPEG's clock."""
+KEYFRAME_SECONDS = 1.0
+"""Keyframe interval. Each keyframe starts a new fragment, so this is the most that a power failure loses."""
+MAX_GAP_SECONDS = 3600.0
+"""Largest time between two frames. A larger one means that a camera's clock was set."""
+MIN_TICKS_PER_SECOND = 90_000
+"""Least resolution of frame times: that of the MPEG clock."""
 MAX_FPS = 1000.0
-QUALITY = 23
-"""x264's constant rate factor: its own default, which few eyes tell from the source."""
+CRF = 23
+"""x264's constant rate factor; 23 is its default."""
 
 
 class VideoWriter:
-    """Writes frames to an .mp4 file, H.264.
+    """Write frames to an H.264 .mp4 file; use it as a context manager.
 
-    The file is made of fragments of a second, each complete in itself: after Ctrl-C, a kill or on a full disk
-    everything but the last second plays. An earlier file at `path` stays until the first second is written;
-    the new one lies beside it so long, hidden. Where `path` is a link, this holds for the file it leads to.
+    The file consists of independent fragments of one second. After Ctrl-C, a kill or a full disk everything
+    but the last second plays. An existing file is replaced once the first second is written; until then the
+    new file is a hidden file beside it. A symbolic link is kept, and the file it points to is replaced.
 
     Args:
-        path: ends in .mp4. A pipe or a device is written to as it is, and stays.
-        width, height: px of the frames; where one is odd, the last row or column is written twice,
-            since H.264 keeps one colour for two px.
-        fps: frames a second; of those written without a time of their own, exactly.
+        path: must end in .mp4. A pipe or a device is written in place.
+        width, height: size of the frames in px. An odd side is padded by repeating the last column or row,
+            because H.264 stores one colour for two px.
+        fps: frame rate of frames that are written without a time.
 
-    Raises: UserError for a size or rate that cannot be, or a path that cannot be written, before anything is
-    written, and when the disk is full.
+    Raises:
+        UserError: an argument is out of range, the path cannot be written, or the disk is full.
     """
 
     def __init__(self, path: Path | str, width: int, height: int, fps: float) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
-            raise UserError(f"cannot write {path}: a video is written as .mp4")
+            raise UserError(f"cannot write {path}: the extension must be .mp4")
         for name, value in (("width", width), ("height", height)):
             if not 1 <= value <= 16384:
-                raise UserError(f"{name} is {value}: it lies between 1 and 16384 px")
+                raise UserError(f"{name} must be in [1, 16384] px, got {value}")
         if not 0 < fps <= MAX_FPS:
-            raise UserError(f"fps is {fps}: it lies above 0, and at most at {MAX_FPS:g}")
-        self._place = resolve_link(self.path)
-        earlier = self._place.is_file()
-        check_writable(self._place)
+            raise UserError(f"fps must be in (0, {MAX_FPS:g}], got {fps}")
+        self._target = resolve_link(self.path)
+        exists = self._target.is_file()
+        check_writable(self._target)
         self.width, self.height, self.fps = width, height, fps
         self.frames = 0
-        """How many were written."""
+        """Number of frames written."""
         self._av = require("av", extra="track")
         self._failed = False
-        self._whole: os.stat_result | None = None  # of the file, when its last whole fragment was written
-        self._part: Path | None = None
-        self._begin: float | None = None  # what time the first frame has, by the clock that frames come with
-        self._last = self._key = 0  # ticks since the first, of the last frame and the last whole picture
+        self._complete: os.stat_result | None = None  # of the file after its last complete fragment
+        self._temporary: Path | None = None
+        self._start: float | None = None  # time of the first frame by the frames' clock
+        self._last = self._keyframe = 0  # ticks from the first frame to the last frame and the last keyframe
         try:
-            self._part = create_temp_file(self._place) if earlier else None
+            self._temporary = create_temp_file(self._target) if exists else None
             self._container = self._av.open(
-                str(self._part or self._place),
+                str(self._temporary or self._target),
                 "w",
                 format="mp4",
                 options={"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"},
             )
             rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
-            self._second = rate.numerator * math.ceil(FINE / rate.numerator)  # in ticks, of which
-            self._period = self._gap = int(self._second / rate)  # a frame at this rate has a whole number
+            # A multiple of the rate's numerator, so that a frame lasts a whole number of ticks.
+            self._ticks_per_second = rate.numerator * math.ceil(MIN_TICKS_PER_SECOND / rate.numerator)
+            self._period = self._duration = int(self._ticks_per_second / rate)
             self._stream = self._container.add_stream(
                 "libx264",
                 rate=rate,
                 options={
-                    "crf": str(QUALITY),
+                    "crf": str(CRF),
                     "preset": "veryfast",
-                    "tune": "zerolatency",  # or x264 holds back dozens of frames, lost when it is killed
-                    "g": str(max(1, round(KEY_SECONDS * fps))),
+                    "tune": "zerolatency",  # otherwise x264 buffers dozens of frames, which a kill loses
+                    "g": str(max(1, round(KEYFRAME_SECONDS * fps))),
                 },
             )
             self._stream.width, self._stream.height = width + width % 2, height + height % 2
             self._stream.pix_fmt = "yuv420p"
-            self._stream.codec_context.time_base = Fraction(1, self._second)
+            self._stream.codec_context.time_base = Fraction(1, self._ticks_per_second)
         except (self._av.error.FFmpegError, OSError) as error:
-            if self._part is not None:
-                self._part.unlink()
-            raise UserError(f"cannot write {path}: {_words(error)}") from error
+            if self._temporary is not None:
+                self._temporary.unlink()
+            raise UserError(f"cannot write {path}: {_reason(error)}") from error
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -106,72 +107,77 @@ class VideoWriter:
     ) -> None:
         if kind is None:
             self.close()
-        else:  # what went wrong first is what the user is to hear
+        else:  # the first error is the one to report
             with suppress(UserError):
                 self.close()
 
     def write(self, pixels: NDArray[np.uint8], seconds: float | None = None) -> None:
-        """Add a frame, (height, width, 3) RGB.
+        """Write a frame.
 
-        seconds: when it is shown, by any clock; the first frame begins the film. A frame without a time, or
-        whose time is not after the last one's, or an hour after it, is shown 1 / fps after the last, and the
-        clock goes on from there.
+        Args:
+            pixels: (height, width, 3) uint8 RGB.
+            seconds: presentation time by any clock; the first frame is shown at 0. A frame is shown 1 / fps
+                after the last one if it has no time, or if its time is not after the last one's, or is more
+                than an hour after it. Later times count from there.
 
-        Raises: ValueError for another shape; UserError if it cannot be written.
+        Raises:
+            ValueError: the shape or type is wrong.
+            UserError: the frame cannot be written.
         """
         if pixels.shape != (self.height, self.width, 3) or pixels.dtype != np.uint8:
             raise ValueError(
-                f"pixels are {pixels.dtype} of shape {pixels.shape}: they are uint8 "
-                f"({self.height}, {self.width}, 3)"
+                f"pixels must be uint8 of shape ({self.height}, {self.width}, 3), "
+                f"got {pixels.dtype} of shape {pixels.shape}"
             )
         if self.width % 2 or self.height % 2:
             pixels = np.pad(pixels, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
         try:
             frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base = self._time(seconds), Fraction(1, self._second)
-            if frame.pts - self._key >= KEY_SECONDS * self._second:  # x264 counts frames instead
+            frame.pts, frame.time_base = self._pts(seconds), Fraction(1, self._ticks_per_second)
+            if frame.pts - self._keyframe >= KEYFRAME_SECONDS * self._ticks_per_second:  # x264 counts frames
                 frame.pict_type = self._av.video.frame.PictureType.I
-                self._key = frame.pts
-            self._gap = min(self._period, frame.pts - self._last or self._period)
+                self._keyframe = frame.pts
+            self._duration = min(self._period, frame.pts - self._last or self._period)
             self._mux(self._container, frame)
             self._last = frame.pts
         except (self._av.error.FFmpegError, OSError) as error:
             self._failed = True
-            raise UserError(f"cannot write {self.path}: {_words(error)}") from error
+            raise UserError(f"cannot write {self.path}: {_reason(error)}") from error
         self.frames += 1
 
-    def _time(self, seconds: float | None) -> int:
-        """When a frame is shown, in ticks since the first."""
-        after = self._last + self._period if self.frames else 0
+    def _pts(self, seconds: float | None) -> int:
+        """Return a frame's presentation time in ticks since the first frame."""
+        following = self._last + self._period if self.frames else 0
         if seconds is None or not math.isfinite(seconds):
-            return after
-        if self._begin is not None:
-            ticks = round((seconds - self._begin) * self._second)
-            if self._last < ticks <= self._last + LONGEST_SECONDS * self._second:
+            return following
+        if self._start is not None:
+            ticks = round((seconds - self._start) * self._ticks_per_second)
+            if self._last < ticks <= self._last + MAX_GAP_SECONDS * self._ticks_per_second:
                 return ticks
-        self._begin = seconds - after / self._second
-        return after
+        self._start = seconds - following / self._ticks_per_second
+        return following
 
     def _mux(self, container: OutputContainer, frame: VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
-            packet.duration = self._gap  # counts for the film's last frame, which has no next one
+            packet.duration = self._duration  # players use that of the last frame
             container.mux(packet)
-            if packet.is_keyframe and self.frames:  # the fragment before it is written
+            if packet.is_keyframe and self.frames:  # the fragment before it is complete
                 self._replace()
-                found = self._place.stat()
-                if self._whole is None or os.path.samestat(found, self._whole):
-                    self._whole = found
+                found = self._target.stat()
+                if self._complete is None or os.path.samestat(found, self._complete):
+                    self._complete = found
 
     def _replace(self) -> None:
-        """Put the new file in the place of an earlier one."""
-        if self._part is not None:
-            self._part.replace(self._place)
-            self._part = None
+        """Replace the existing file, if there is one, by the new file."""
+        if self._temporary is not None:
+            self._temporary.replace(self._target)
+            self._temporary = None
 
     def close(self) -> None:
-        """Write what is still under way. May be called again.
+        """Write the remaining frames and close the file. Further calls do nothing.
 
-        Raises: UserError if it cannot be written.
+        Raises:
+            UserError: the file cannot be written.
         """
         container, self._container = self._container, None
         if container is None:
@@ -186,24 +192,25 @@ class VideoWriter:
             done = not self._failed
         except (self._av.error.FFmpegError, OSError) as error:
             if not self._failed:
-                raise UserError(f"cannot write {self.path}: {_words(error)}") from error
+                raise UserError(f"cannot write {self.path}: {_reason(error)}") from error
         finally:
-            if not done or self._part is not None:
-                self._cut()
+            if not done or self._temporary is not None:
+                self._discard_incomplete()
 
-    def _cut(self) -> None:
-        """Leave whole fragments alone; without one, no new file, and the earlier one if any. A pipe, and what
-        someone else has put in the file's place, are not ours to cut.
+    def _discard_incomplete(self) -> None:
+        """Truncate the file to its complete fragments, or delete it if it has none.
+
+        A pipe, and a file that another process has put in its place, are left alone.
         """
         with suppress(OSError):
-            if self._part is not None:
-                self._part.unlink()
-            elif self._place.is_file():
-                if self._whole is None:
-                    self._place.unlink()
-                elif os.path.samestat(self._place.stat(), self._whole):
-                    os.truncate(self._place, self._whole.st_size)
+            if self._temporary is not None:
+                self._temporary.unlink()
+            elif self._target.is_file():
+                if self._complete is None:
+                    self._target.unlink()
+                elif os.path.samestat(self._target.stat(), self._complete):
+                    os.truncate(self._target, self._complete.st_size)
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return os_error_reason(error) if isinstance(error, OSError) else str(error).splitlines()[0]

@@ -31,6 +31,8 @@ public:
         if (m.skip) head_width += E;
         if (m.narrow) narrow.pack(m.narrow, 1, m.narrow_width, head_width, false);
         logits.pack(m.logits, 1, 256, m.narrow ? m.narrow_width : head_width, false);
+        if (m.counts_mixer.tables) counts_gate.pack(m.counts_mixer.gate, 1, m.counts_mixer.tables, head_width, false);
+        if (m.history_mixer.tables) history_gate.pack(m.history_mixer.gate, 1, m.history_mixer.tables, head_width, false);
         const int64_t most = 256 + E + 4 * padded + m.narrow_width + 256 + 4 * W, size = (most + 15) / 16 * 16;
         scratch.allocate(10 * size);
         float* next = scratch.data;
@@ -65,7 +67,7 @@ private:
     };
     EngineModel model;
     Layer layer[MAX_LAYERS];
-    PackedMatrix narrow, logits;
+    PackedMatrix narrow, logits, counts_gate, history_gate;
     int64_t head_width = 0;
     NgramHistory history;
     Buffer<float> scratch;
@@ -148,8 +150,10 @@ private:
         for (int64_t i = 0; i < 256; i += W) store(scores + i, load(out + i) + load(model.logits_bias + i));
         Evidence counted[MAX_TABLES];
         for (int64_t k = 0; k < model.counts_mixer.tables; ++k) counted[k] = look_up(model.table[k], last);
-        mix(model, model.counts_mixer, counted, head_in, head_width, scores);
-        mix(model, model.history_mixer, recent, head_in, head_width, scores);
+        counts_gate.multiply(head_in, out, quantized);
+        mix(model, model.counts_mixer, counted, out, scores);
+        history_gate.multiply(head_in, out, quantized);
+        mix(model, model.history_mixer, recent, out, scores);
     }
 };
 

@@ -142,6 +142,7 @@ private:
         V sum[N] = {};
 #pragma GCC unroll 2
         for (int64_t k = 0; k < rows; ++k, w += N * W) {
+            for (int n = 0; n < N; n += 16 / W) __builtin_prefetch(w + (8 * N + n) * W);  // weights exceed the L2 cache
             V xk = all(x[k]);
 #pragma GCC unroll 8
             for (int n = 0; n < N; ++n) sum[n] += xk * load(w + n * W);

@@ -73,16 +73,13 @@ inline int64_t bucket(const int32_t* edges, int64_t count, int32_t value) {
     return reached;
 }
 
-// Adds the evidence of the mixer's tables to `logits`; head_in (width,) is the input of the gates.
-inline void mix(const EngineModel& m, const EngineMixer& mixer, const Evidence* evidence, const float* head_in,
-                int64_t width, float* logits) {
+// Adds the evidence of the mixer's tables to `logits`; gates (tables,) are without their bias.
+inline void mix(const EngineModel& m, const EngineMixer& mixer, const Evidence* evidence, const float* gates, float* logits) {
     int64_t found = 0;
     for (int64_t k = 0; k < mixer.tables; ++k) found += evidence[k].total > 0;
     for (int64_t k = 0; k < mixer.tables; ++k) {
         if (evidence[k].total <= 0) continue;
-        float gate = mixer.gate_bias[k];
-        for (int64_t i = 0; i < width; ++i) gate += mixer.gate[k * width + i] * head_in[i];
-        gate = 2.0f / (1.0f + expf(-gate));
+        const float gate = 2.0f / (1.0f + expf(-gates[k] - mixer.gate_bias[k]));
         const int64_t total = bucket(m.total_edges, m.total_edges_size, evidence[k].total);
         const int64_t row = (k * (mixer.tables + 1) + found) * (m.total_edges_size + 1) + total;
         const float* weight = mixer.weight + row * (m.count_edges_size + 1);

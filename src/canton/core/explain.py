@@ -60,8 +60,6 @@ def shape_only(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = N
 
 
 def projected_dtype(cell: Cell, xs: Tensor) -> torch.dtype:
-    """Return the dtype of the projected input."""
-    if xs.is_floating_point() and cell.input_norm is None and torch.is_autocast_enabled(xs.device.type):
-        return torch.get_autocast_dtype(xs.device.type)
+    """Return the dtype of the projected input without autocast, under which no kernel runs."""
     weight = next(cell.parameters(), None)
     return xs.dtype if weight is None else weight.dtype

@@ -66,8 +66,8 @@ class Recurrent(nn.Module, Generic[StateT_co]):
 
     Args:
         cells: one per layer and direction: layer 0 forward, layer 0 backward (if bidirectional), layer 1 ...
-        bidirectional: run every second cell from end to start and join the outputs on the channel axis.
-        batch_first: sequences are (B, T, ...) instead of (T, B, ...); states are as before, as in torch.nn.
+        bidirectional: also run from the last step to the first, and join the outputs on the channel axis.
+        batch_first: sequences are (B, T, ...) instead of (T, B, ...); states do not change, as in torch.nn.
         dropout: probability of dropping each output of every layer but the last, in training.
         recurrent_dropout: probability of dropping each unit of the state wherever a map reads it, in
             training. A unit is dropped at all steps of a sequence (Gal & Ghahramani 2016, arXiv:1512.05287).
@@ -79,7 +79,8 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             runs that kernel or raises a ValueError. See `which`.
         recompute: save memory in training: store only the inputs and about sqrt(T) states, and run forward
             again in backward (gradient checkpointing). Has no effect within transforms of torch.func.
-        device, dtype: where the parameters are, and their type.
+        device: where the parameters are (default: torch's default device).
+        dtype: type of the parameters (default: torch's default dtype).
 
     Shapes:
         input (T, B, input_size, *space), or integers (T, B) with a dense map; output (T, B, directions * C,

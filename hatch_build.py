@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ except ImportError:  # run by hand where hatchling is not installed
 FOLDER = Path("src", "canton", "kernels", "cpu")
 SOURCES = (FOLDER / "src", Path("src", "canton", "text", "engine"))
 PER_INSTRUCTION_SET = ("kernels.cpp", "engine.cpp")
-"""Files compiled once for each instruction set; the others are compiled once."""
+"""Files compiled once for each instruction set, as those of src/cells are; the others are compiled once."""
 
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
@@ -46,48 +47,53 @@ def build(root: Path) -> Path:
     folder = root / FOLDER
     library = folder / f"libcanton{SUFFIX}"
     x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
-    with tempfile.TemporaryDirectory() as made:
-        names = list(INSTRUCTIONS) if x86 else ["portable"]
+    names = list(INSTRUCTIONS) if x86 else ["portable"]
+    with tempfile.TemporaryDirectory() as temporary:
         jobs = [
-            (source, INSTRUCTIONS[name])
-            for sources in SOURCES
-            for source in sorted((root / sources).glob("*.cpp"))
-            for name in (names if source.name in PER_INSTRUCTION_SET else ["portable"])
+            (source, name)
+            for source in sources(root)
+            for name in (names if per_set(source) else ["portable"])
         ]
-        objects = []
-        running = []
-        for number, (source, flags) in enumerate(jobs):
-            objects.append(str(Path(made, f"{number}.o")))
-            command = [
-                compiler,
-                *FLAGS,
-                *flags,
-                *(["-DCANTON_X86"] if x86 else []),
-                *(f"-I{root / sources}" for sources in SOURCES),
-                "-c",
-                str(source),
-            ]
-            running.append(_start([*command, "-o", objects[-1]]))
-        for process in running:
-            _finish(process)
-        linked = str(Path(made, library.name))
-        _finish(_start([compiler, "-shared", "-o", linked, *objects, "-lpthread"]))
+        objects = [str(Path(temporary, f"{number}.o")) for number in range(len(jobs))]
+        commands = [
+            [compiler, *flags(root, name, x86=x86), "-c", str(source), "-o", made]
+            for (source, name), made in zip(jobs, objects, strict=True)
+        ]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_run, commands))
+        linked = str(Path(temporary, library.name))
+        _run([compiler, "-shared", "-o", linked, *objects, "-lpthread"])
         shutil.copyfile(linked, folder / f".{library.name}")
         os.replace(folder / f".{library.name}", library)  # noqa: PTH105  (whole or not at all, also while in use)
     return library
 
 
-def _start(command: list[str]) -> subprocess.Popen[str]:
+def sources(root: Path) -> list[Path]:
+    """Return all C++ files."""
+    folders = (*(root / folder for folder in SOURCES), root / SOURCES[0] / "cells")
+    return [source for folder in folders for source in sorted(folder.glob("*.cpp"))]
+
+
+def per_set(source: Path) -> bool:
+    """Return whether the file is compiled once for each instruction set."""
+    return source.name in PER_INSTRUCTION_SET or source.parent.name == "cells"
+
+
+def flags(root: Path, name: str, *, x86: bool = True) -> list[str]:
+    """Return the compiler's options for the instruction set `name`."""
+    defines = ["-DCANTON_X86"] if x86 else []
+    return [*FLAGS, *INSTRUCTIONS[name], *defines, *(f"-I{root / folder}" for folder in SOURCES)]
+
+
+def _run(command: list[str]) -> None:
     try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
     except OSError as error:
         raise RuntimeError(f"{command[0]} did not start: {error}") from error
-
-
-def _finish(process: subprocess.Popen[str]) -> None:
-    said, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"the C++ compiler failed:\n{said[-2000:]}")
+    if done.returncode:
+        raise RuntimeError(f"the C++ compiler failed:\n{done.stdout[-2000:]}")
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc,type-arg]

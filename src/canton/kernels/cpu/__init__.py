@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from canton.kernels.cpu import layout
+from canton.kernels.cpu import abi, layout
 from canton.kernels.cpu.abi import (
     INSTRUCTION_SETS,
     LANES,
@@ -19,7 +19,7 @@ from canton.kernels.cpu.abi import (
     why_not,
 )
 from canton.kernels.cpu.recurrent import execute
-from canton.kernels.spec import Dense, Run
+from canton.kernels.spec import CppCell, Run
 
 __all__ = [
     "INSTRUCTION_SETS",
@@ -32,9 +32,6 @@ __all__ = [
     "use_instruction_set",
     "why_not",
 ]
-
-DENSE_STEP_ROWS = 4
-"""Rows that a step reading unpacked weights is for; dense_step.h has the same number."""
 
 
 def unsupported_reason(run: Run) -> str | None:
@@ -63,11 +60,10 @@ def unsupported_reason(run: Run) -> str | None:
 def is_quick(run: Run) -> bool:
     """Return whether one step of `run` packs no weights, few, or finds them packed by the step before."""
     assert run.spec is not None
-    products = run.spec.products()
-    if all(layout.is_tiled(product) for product in products):
-        return True
-    if len(products) == 1 or (torch.is_grad_enabled() and any(t.requires_grad for t in run.tensors())):
-        return False
-    if isinstance(products[1], Dense):
-        return run.gx.shape[1] <= DENSE_STEP_ROWS
-    return run.lengths is None and layout.is_thin(products[1], tuple(run.gx.shape[3:]))
+    assert isinstance(run.spec.cpp, CppCell)
+    sizes = layout.sizes(run.spec, run.gx, run.state)
+    # C++ only asks which arrays are null
+    sizes.saved = torch.is_grad_enabled() and any(t.requires_grad for t in run.tensors())
+    sizes.order = sizes.lengths = run.lengths is not None
+    sizes.reset = run.reset is not None
+    return abi.is_quick(run.spec.cpp.name, sizes)

@@ -1,4 +1,4 @@
-"""The shared library of native kernels: where it lies, whether it is there, and how it is called."""
+"""The shared library of C++ kernels: where it is, whether it can be used, and how it is called."""
 
 from __future__ import annotations
 
@@ -10,97 +10,126 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from canton.kernels.cpu.abi_check import constant_mismatch, structure_mismatch
+
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PATH = Path(__file__).parent / f"libcanton{_SUFFIX}"
 
-_LARGE = range(4 << 20, 64 << 20)
-"""Bytes of a tensor that gains from large pages; where hundreds of megabytes come and go they were slower."""
+_HUGE_PAGE_BYTES = range(4 << 20, 64 << 20)
+"""Bytes of a tensor that gains from huge pages; they slow down work that allocates hundreds of megabytes."""
 
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
-"""Numbers in a vector of each instruction set."""
+"""Floats in a vector of each instruction set."""
 
 INSTRUCTION_SETS = tuple(LANES)
 
-_NUMBERS = ("steps", "images", "depth", "height", "width", "hidden")
-_ARRAYS = ("gx", "first", "second", "vector", "hs", "cs", "acts", "dys", "dh", "dc", "dgx", "seen", "dvector")
-_MASKS = {"order": torch.int64, "lengths": torch.int64, "reset": torch.bool}
-_FRESH = ("fresh", "fresh_c", "dfresh", "dfresh_c")
+MAX_PRODUCTS, MAX_STATES = 2, 4
+"""Products and state tensors of a cell at most."""
+
+MAX_KERNEL_PIXELS = 343
+"""Pixels of a convolution's kernel at most."""
+
+MIN_WINOGRAD_CHANNELS = 8
+"""With fewer channels, torch's convolution is quicker."""
+
+_CONSTANTS = {
+    "MAX_PRODUCTS": MAX_PRODUCTS,
+    "MAX_STATES": MAX_STATES,
+    "MAX_KERNEL_PIXELS": MAX_KERNEL_PIXELS,
+    "MIN_WINOGRAD_CHANNELS": MIN_WINOGRAD_CHANNELS,
+    **{f"LANES_{name.upper()}": lanes for name, lanes in LANES.items()},
+}
+
+_int, _pointer = ctypes.c_int64, ctypes.c_void_p
 
 
-class Sequence(ctypes.Structure):
-    """One run over a sequence; sequence.h says what the fields mean."""
+class RecurrentRun(ctypes.Structure):
+    """One run of a cell over a sequence. Like every structure here it is documented in abi.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in _NUMBERS),
-        ("kernel", ctypes.c_int64 * 3),
-        ("dilation", ctypes.c_int64 * 3),
-        *((name, ctypes.c_int64) for name in ("circular", "flag", "threads")),
-        *((name, ctypes.c_void_p) for name in (*_ARRAYS, *_MASKS, *_FRESH)),
+        *((name, _int) for name in ("steps", "images", "depth", "height", "width", "hidden")),
+        ("kernel", _int * 3),
+        ("dilation", _int * 3),
+        ("circular", _int),
+        ("threads", _int),
+        ("gx", _pointer),
+        ("weights", _pointer * MAX_PRODUCTS),
+        ("states", _pointer * MAX_STATES),
+        ("saved", _pointer),
+        ("d_outputs", _pointer),
+        ("d_states", _pointer * MAX_STATES),
+        ("d_gx", _pointer),
+        ("product_inputs", _pointer * MAX_PRODUCTS),
+        ("order", _pointer),
+        ("lengths", _pointer),
+        ("reset", _pointer),
+        ("reset_state", _pointer * MAX_STATES),
+        ("d_reset_state", _pointer * MAX_STATES),
     )
 
 
 class ConvolutionRun(ctypes.Structure):
-    """One convolution; sequence.h says what the fields mean."""
+    """One convolution."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("images", "in_", "out", "height", "width")),
-        *((name, ctypes.c_int64) for name in ("out_height", "out_width")),
-        ("kernel", ctypes.c_int64 * 2),
-        ("pad", ctypes.c_int64 * 2),
-        *((name, ctypes.c_int64) for name in ("circular", "transposed", "threads")),
-        *((name, ctypes.c_int64) for name in ("by_image", "by_channel", "by_line", "by_pixel")),
-        *((name, ctypes.c_void_p) for name in ("x", "weight", "bias", "y")),
-        ("halve", ctypes.c_int64),
-        ("slope", ctypes.c_double),
-        ("dy", ctypes.c_void_p),
-        ("dy_pixel", ctypes.c_int64),
-        ("dweight", ctypes.c_void_p),
+        *((name, _int) for name in ("images", "in_channels", "out_channels", "height", "width")),
+        *((name, _int) for name in ("out_height", "out_width")),
+        ("kernel", _int * 2),
+        ("pad", _int * 2),
+        *((name, _int) for name in ("circular", "transposed", "threads")),
+        *((name, _int) for name in ("by_image", "by_channel", "by_line", "by_pixel")),
+        *((name, _pointer) for name in ("x", "weight", "bias", "y", "dy")),
+        ("dy_pixel", _int),
+        ("dweight", _pointer),
     )
 
 
-class MatmulRun(ctypes.Structure):
-    """One product of two matrices; sequence.h says what the fields mean."""
+class GemmRun(ctypes.Structure):
+    """One product of two matrices."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("rows", "columns", "depth", "threads")),
-        *((name, ctypes.c_int64) for name in ("a_row", "a_depth", "b_column", "b_depth", "c_row")),
-        ("levels", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("a", "b", "bias", "c")),
+        *((name, _int) for name in ("rows", "columns", "depth", "threads")),
+        *((name, _int) for name in ("a_row", "a_depth", "b_column", "b_depth", "c_row")),
+        *((name, _pointer) for name in ("a", "b", "bias", "c")),
     )
+
+
+Arrays = Tensor | list[Tensor] | list[Tensor | None] | None
+"""What a field of `RecurrentRun` points to: one tensor, or one for each place of an array."""
+
+_MASKS = {"order": torch.int64, "lengths": torch.int64, "reset": torch.bool}
 
 
 @cache
 def _load() -> ctypes.CDLL | str:
-    """The library, or why there is none."""
+    """Return the library, or why there is none."""
     if not _PATH.is_file():
-        return "the native library was not built: installing Canton where there is a C++ compiler builds it"
+        return "the C++ library was not built: installing Canton where there is a C++ compiler builds it"
     try:
         library = ctypes.CDLL(str(_PATH))
-        library.canton_bytes.restype = ctypes.c_int64
-        sizes = {0: ctypes.sizeof(Sequence), 3: ctypes.sizeof(ConvolutionRun), 4: ctypes.sizeof(MatmulRun)}
-        if any(library.canton_bytes(which) != size for which, size in sizes.items()):
-            return "the native library is of another version of Canton: install Canton again"
+        library.canton_cell.restype = ctypes.c_void_p
+        mismatch = structure_mismatch(library.canton_fields, (RecurrentRun, ConvolutionRun, GemmRun))
+        return mismatch or constant_mismatch(library.canton_constants, _CONSTANTS) or library
     except (OSError, AttributeError) as error:
-        return f"the native library cannot be loaded: {error}"
-    return library
+        return f"the C++ library cannot be loaded: {error}"
 
 
 def available() -> bool:
-    """Whether the native kernels can be called here."""
+    """Return whether the C++ kernels can be called here."""
     return not isinstance(_load(), str)
 
 
 def why_not() -> str | None:
-    """Why the native kernels cannot be called; None if they can."""
+    """Return why the C++ kernels cannot be called; None if they can."""
     library = _load()
     return library if isinstance(library, str) else None
 
 
 def instruction_set() -> str:
-    """Which copy of the kernels runs: "portable", "avx2" or "avx512".
+    """Return which copy of the kernels runs: "portable", "avx2" or "avx512".
 
     Raises:
-        RuntimeError: the library is not there.
+        RuntimeError: the library is missing.
     """
     return INSTRUCTION_SETS[int(library().canton_isa())]
 
@@ -110,20 +139,20 @@ def use_instruction_set(name: str) -> None:
 
     Raises:
         ValueError: the name is unknown, or this processor has no such instructions.
-        RuntimeError: the library is not there.
+        RuntimeError: the library is missing.
     """
     if name not in INSTRUCTION_SETS:
-        raise ValueError(f"name is {name!r}: it is one of {', '.join(INSTRUCTION_SETS)}")
+        raise ValueError(f"name must be one of {', '.join(INSTRUCTION_SETS)}, got {name!r}")
     wanted = INSTRUCTION_SETS.index(name)
     if library().canton_use_isa(wanted) != wanted:
-        raise ValueError(f"name is {name!r}: this processor has no such instructions")
+        raise ValueError(f"name must be an instruction set of this processor, got {name!r}")
 
 
 def library() -> ctypes.CDLL:
-    """The loaded library.
+    """Return the loaded library.
 
     Raises:
-        RuntimeError: it is not there, and why.
+        RuntimeError: it is missing; the message says why.
     """
     loaded = _load()
     if isinstance(loaded, str):
@@ -132,33 +161,56 @@ def library() -> ctypes.CDLL:
 
 
 def empty(like: Tensor, *shape: int) -> Tensor:
-    """A tensor of `shape` as ``like.new_empty`` makes one; of some megabytes, in large pages."""
-    made = like.new_empty(shape)
-    size = made.numel() * made.element_size()
-    if size in _LARGE:
-        library().canton_large_pages(ctypes.c_void_p(made.data_ptr()), ctypes.c_int64(size))
-    return made
+    """Return ``like.new_empty(shape)``, in huge pages if it has some megabytes."""
+    tensor = like.new_empty(shape)
+    size = tensor.numel() * tensor.element_size()
+    if size in _HUGE_PAGE_BYTES:
+        library().canton_huge_pages(ctypes.c_void_p(tensor.data_ptr()), ctypes.c_int64(size))
+    return tensor
 
 
-_FIELDS = {
-    "weights": ("first", "second"),
-    "states": ("hs", "cs"),
-    "saved": ("acts",),
-    "d_outputs": ("dys",),
-    "d_states": ("dh", "dc"),
-    "d_gx": ("dgx",),
-    "product_inputs": ("vector", "seen"),
-    "reset_state": ("fresh", "fresh_c"),
-    "d_reset_state": ("dfresh", "dfresh_c"),
-}
+@cache
+def cell(name: str) -> ctypes.c_void_p:
+    """Return the handle of the C++ cell registered as `name`.
+
+    Raises:
+        RuntimeError: there is none, or the library is missing.
+    """
+    if handle := library().canton_cell(name.encode()):
+        return ctypes.c_void_p(handle)
+    raise RuntimeError(f"the C++ library has no cell named {name!r}: build it again")
 
 
-def call(name: str, sequence: Sequence, **arrays: Tensor | list[Tensor] | list[Tensor | None] | None) -> None:
-    """Run the cell entry `name`; `arrays` are contiguous tensors for the fields they name."""
+def forward(name: str, run: RecurrentRun, **arrays: Arrays) -> None:
+    """Run the cell forward; `arrays` are contiguous tensors for the fields they name."""
+    _set(run, arrays)
+    library().canton_cell_forward(cell(name), ctypes.byref(run))
+
+
+def backward(name: str, run: RecurrentRun, **arrays: Arrays) -> None:
+    """Run the cell backward; `arrays` are contiguous tensors for the fields they name."""
+    _set(run, arrays)
+    library().canton_cell_backward(cell(name), ctypes.byref(run))
+
+
+def is_quick(name: str, run: RecurrentRun) -> bool:
+    """Return whether a step of `run` packs no weights, few or cached ones; of its arrays only null counts."""
+    return bool(library().canton_cell_is_quick(cell(name), ctypes.byref(run)))
+
+
+def _set(run: RecurrentRun, arrays: dict[str, Arrays]) -> None:
     for field, value in arrays.items():
-        dtype = _MASKS.get(field, torch.float32)
-        parts = value if isinstance(value, list) else [value]
-        for part, tensor in zip(_FIELDS.get(field, (field,)), parts, strict=False):
-            assert tensor is None or (tensor.is_contiguous() and tensor.dtype == dtype), field
-            setattr(sequence, part, None if tensor is None else tensor.data_ptr())
-    getattr(library(), f"canton_{name}")(ctypes.byref(sequence))
+        if isinstance(value, list):
+            places = getattr(run, field)
+            for k, tensor in enumerate(value):
+                places[k] = _address(field, tensor)
+        else:
+            setattr(run, field, _address(field, value))
+
+
+def _address(field: str, tensor: Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous(), field
+    assert tensor.dtype == _MASKS.get(field, torch.float32), field
+    return tensor.data_ptr()

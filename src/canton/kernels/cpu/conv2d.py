@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from canton.kernels.cpu.abi import ConvolutionRun, empty, library, why_not
+from canton.kernels.cpu.abi import MIN_WINOGRAD_CHANNELS, ConvolutionRun, empty, library, why_not
 from canton.kernels.support import module_unsupported_reason, traced_reason
 
 
@@ -28,8 +28,8 @@ def unsupported_reason(module: nn.Module, x: Tensor) -> str | None:
     circular = module.padding_mode == "circular"
     if module.padding_mode != "zeros" and not (circular and module.padding != (0, 0)):
         return f"padding must be zeros or circular, got {module.padding_mode}"
-    if module.in_channels < 8:
-        return "it is not quicker with fewer than 8 channels"
+    if module.in_channels < MIN_WINOGRAD_CHANNELS:
+        return f"it is not quicker with fewer than {MIN_WINOGRAD_CHANNELS} channels"
     if reason := module_unsupported_reason(module, (x, *module.parameters(recurse=False))):
         return reason
     if x.ndim != 4 or x.numel() == 0 or min(x.shape[2:]) < k:
@@ -65,7 +65,7 @@ def _run(
     k = weight.shape[2]
     out = weight.shape[1 if transposed else 0]
     growth = 2 * pad - (k - 1)
-    run = ConvolutionRun(images=images, in_=x.shape[1], out=out, height=height, width=width, slope=1.0)
+    run = ConvolutionRun(images=images, in_channels=x.shape[1], out_channels=out, height=height, width=width)
     run.out_height, run.out_width = height + growth, width + growth
     run.kernel[:], run.pad[:] = (k, k), (pad, pad)
     run.circular, run.transposed, run.threads = circular, transposed, torch.get_num_threads()
@@ -111,7 +111,9 @@ def weight_gradient(x: Tensor, d: Tensor, k: int, pad: int, circular: bool) -> T
     if d.stride() != (high * wide * step, 1, wide * step, step):
         d = d.contiguous(memory_format=torch.channels_last)
         step = out
-    run = ConvolutionRun(images=images, in_=c_in, out=out, height=height, width=width, circular=circular)
+    run = ConvolutionRun(
+        images=images, in_channels=c_in, out_channels=out, height=height, width=width, circular=circular
+    )
     run.out_height, run.out_width, run.threads = high, wide, torch.get_num_threads()
     run.kernel[:], run.pad[:] = (k, k), (pad, pad)
     run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from canton.kernels.cpu.abi import MatmulRun, empty, instruction_set, library, why_not
+from canton.kernels.cpu.abi import GemmRun, empty, instruction_set, library, why_not
 
 MIN_MULTIPLICATIONS = 1 << 22
 """Below this, packing both matrices takes longer than it saves."""
@@ -31,7 +31,7 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     (rows, depth), columns = a.shape, b.shape[1]
     bias = None if bias is None else bias.contiguous()
     c = empty(a, rows, columns)
-    run = MatmulRun(
+    run = GemmRun(
         rows=rows,
         columns=columns,
         depth=depth,
@@ -41,13 +41,12 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         b_column=b.stride(1),
         b_depth=b.stride(0),
         c_row=columns,
-        levels=0,
         a=a.data_ptr(),
         b=b.data_ptr(),
         bias=None if bias is None else bias.data_ptr(),
         c=c.data_ptr(),
     )
-    library().canton_matmul(ctypes.byref(run))
+    library().canton_gemm(ctypes.byref(run))
     return c
 
 

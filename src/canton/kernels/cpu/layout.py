@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 import torch
 from torch import Tensor
 
 from canton.kernels.cpu import conv2d, gemm
-from canton.kernels.cpu.abi import LANES, Sequence, instruction_set
+from canton.kernels.cpu.abi import MAX_KERNEL_PIXELS, RecurrentRun, library
 from canton.kernels.spec import CellSpec, Conv, Dense, Product, Run
 
 
@@ -29,10 +30,10 @@ def channels_first(x: Tensor, move: bool, axis: int) -> Tensor:
     return x.movedim(-1, axis) if move else x
 
 
-def sequence(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> Sequence:
+def sizes(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> RecurrentRun:
     """Return the sizes of a run over gx (T, B, G, *space) from `state`."""
     steps, batch, space = gx.shape[0], gx.shape[1], gx.shape[3:]
-    q = Sequence(steps=steps, hidden=state[0].shape[1], threads=torch.get_num_threads())
+    q = RecurrentRun(steps=steps, hidden=state[0].shape[1], threads=torch.get_num_threads())
     products = spec.products()
     kernel = products[0].weight.shape[2:] if products else ()
     if math.prod(kernel) == 1:  # every pixel is a row of its own
@@ -43,18 +44,28 @@ def sequence(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> Sequence:
         else:  # every number is
             q.width, q.hidden = batch, state[0].numel() // batch
         return q
-    product = products[0]
-    assert isinstance(product, Conv)
-    lead = 3 - len(kernel)
     q.images = batch
-    q.depth, q.height, q.width = (*[1] * lead, *space)
-    q.kernel[:] = (*[1] * lead, *kernel)
-    q.dilation[:] = (*[1] * lead, *product.dilation)
-    q.circular = int(product.circular)
+    q.depth, q.height, q.width = (*[1] * (3 - len(kernel)), *space)
+    _set_kernel(q, products[0])
     return q
 
 
-def masks(q: Sequence, run: Run) -> dict[str, Tensor]:
+def _set_kernel(q: RecurrentRun, product: Product) -> None:
+    assert isinstance(product, Conv)
+    kernel = product.weight.shape[2:]
+    lead = [1] * (3 - len(kernel))
+    q.kernel[:] = (*lead, *kernel)
+    q.dilation[:] = (*lead, *product.dilation)
+    q.circular = int(product.circular)
+
+
+def _runs_as_winograd(product: Product) -> bool:
+    q = RecurrentRun(depth=1, hidden=product.in_channels)
+    _set_kernel(q, product)
+    return bool(library().canton_winograd(ctypes.byref(q)))
+
+
+def masks(q: RecurrentRun, run: Run) -> dict[str, Tensor]:
     """Return the fields of `q` that hold a run's lengths and restarts."""
     found, units = {}, q.width if math.prod(q.kernel) == 1 else q.images
     each = units // run.gx.shape[1]  # pixels that are rows of their own have what their image has
@@ -85,28 +96,9 @@ def unsupported_reason(product: Product) -> str | None:
     """Return why the C++ kernels cannot run `product`; None if they can."""
     if isinstance(product, Conv) and product.groups != 1:
         return "it runs convolutions with groups=1 only"
-    if math.prod(product.weight.shape[2:]) > 343:
-        return "it runs convolutions of at most 343 kernel pixels"
+    if math.prod(product.weight.shape[2:]) > MAX_KERNEL_PIXELS:
+        return f"it runs convolutions of at most {MAX_KERNEL_PIXELS} kernel pixels"
     return None
-
-
-def is_tiled(product: Product) -> bool:
-    """Whether `product` goes by Winograd's tiles: field.h has the same rule."""
-    if isinstance(product, Dense):
-        return False
-    kernel = tuple(product.weight.shape[2:])
-    return kernel in ((3, 3), (5, 5)) and set(product.dilation) == {1} and product.weight.shape[1] >= 8
-
-
-def is_thin(product: Product, space: tuple[int, ...]) -> bool:
-    """Whether a run over `space` without gradients or lengths goes along lines: thin.h has the same rule."""
-    if isinstance(product, Dense) or product.circular or space[-1] < 8:
-        return False
-    hidden, _, *kernel = product.weight.shape
-    plane = len(space) < 3 or kernel[0] * space[0] == 1
-    if hidden >= 8 and kernel[-2:] in ([3, 3], [5, 5]) and set(product.dilation[-2:]) == {1}:
-        return False  # Winograd's tiles (tile_side in field.h) were as quick at 3 x 3, quicker at 5 x 5
-    return plane and math.prod(kernel) > 1 and 2 * hidden <= LANES[instruction_set()]
 
 
 def weight_gradient(product: Product, inputs: Tensor, d: Tensor) -> Tensor:
@@ -121,7 +113,7 @@ def weight_gradient(product: Product, inputs: Tensor, d: Tensor) -> Tensor:
     if isinstance(product, Dense) or math.prod(weight.shape[2:]) == 1:
         return gemm.matmul(d.flatten(0, -2).t(), inputs.flatten(0, -2)).view_as(weight)
     axes = weight.ndim - 2
-    if is_tiled(product):
+    if axes == 2 and _runs_as_winograd(product):
         x, d_first = inputs.flatten(0, 1).movedim(-1, 1), d.flatten(0, 1).movedim(-1, 1)
         k = weight.shape[2]
         return conv2d.weight_gradient(x, d_first, k, k // 2, product.circular)

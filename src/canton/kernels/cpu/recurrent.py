@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from canton.kernels.cpu import layout
-from canton.kernels.cpu.abi import Sequence, call, empty
+from canton.kernels.cpu import abi, layout
+from canton.kernels.cpu.abi import RecurrentRun, empty
 from canton.kernels.double_backward import differentiable_grads
 from canton.kernels.spec import CellSpec, CppCell, Loop, Result, Run
 
@@ -37,7 +37,7 @@ def _cell(run: Run) -> CppCell:
     return cell
 
 
-def _forward(run: Run, *, save: bool) -> tuple[Sequence, list[Tensor], Tensor | None]:
+def _forward(run: Run, *, save: bool) -> tuple[RecurrentRun, list[Tensor], Tensor | None]:
     """Run forward.
 
     Returns:
@@ -47,7 +47,7 @@ def _forward(run: Run, *, save: bool) -> tuple[Sequence, list[Tensor], Tensor | 
     """
     spec, cell = _spec(run), _cell(run)
     axis = layout.channel_axis(spec)
-    q = layout.sequence(spec, run.gx, run.state)
+    sizes = layout.sizes(spec, run.gx, run.state)
     gx = layout.channels_last(run.gx, axis, 2)
     states = []
     for state in run.state:
@@ -56,17 +56,17 @@ def _forward(run: Run, *, save: bool) -> tuple[Sequence, list[Tensor], Tensor | 
         states[-1][0] = start
     shape = states[0].shape[1:]
     saved = empty(gx, len(gx), *shape[:-1], cell.saved * shape[-1]) if save and cell.saved else None
-    call(
+    abi.forward(
         cell.name,
-        q,
+        sizes,
         gx=gx,
         weights=[weight.contiguous() for weight in spec.weights()],
         states=states,
         saved=saved,
         reset_state=_reset_state(run, axis),
-        **layout.masks(q, run),
+        **layout.masks(sizes, run),
     )
-    return q, states, saved
+    return sizes, states, saved
 
 
 def _reset_state(run: Run, axis: bool) -> list[Tensor]:
@@ -78,7 +78,7 @@ class _Recurrent(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: Run, loop: Loop, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.q, states, saved = _forward(run, save=True)
+        ctx.sizes, states, saved = _forward(run, save=True)
         ctx.spec, ctx.loop, ctx.states = run.spec, loop, len(run.state)
         ctx.save_for_backward(*tensors, *states, saved, run.reset, run.lengths)
         axis = layout.channel_axis(_spec(run))
@@ -104,9 +104,9 @@ class _Recurrent(torch.autograd.Function):
         d_reset = [] if reset is None else [torch.zeros_like(d) for d in d_state]
         states[0] = layout.before(run, states[0])
         stored = {k: empty(gx, *states[0].shape) for k in cell.stored_inputs}
-        call(
-            f"{cell.name}_gradient",
-            ctx.q,
+        abi.backward(
+            cell.name,
+            ctx.sizes,
             gx=layout.channels_last(gx, axis, 2) if cell.reads_gx else None,
             weights=[weight.contiguous() for weight in spec.weights()],
             states=states,
@@ -116,7 +116,7 @@ class _Recurrent(torch.autograd.Function):
             d_gx=d_gx,
             product_inputs=[stored.get(k) for k in range(len(spec.products()))],
             d_reset_state=d_reset,
-            **layout.masks(ctx.q, run),
+            **layout.masks(ctx.sizes, run),
         )
         d_weights, first = list[Tensor | None](), 0
         for k, product in enumerate(spec.products()):

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 struct AbiField {
-    const char *structure, *field;
+    const char *structure, *padded;
     int64_t offset, size;
 };
 
@@ -13,7 +13,7 @@ struct AbiConstant {
     int64_t value;
 };
 
-// A table ends with {}. A structure has an entry for its size and one for every field.
+// A table ends with {}. A structure has an entry for its size and one for every padded.
 #define ABI_SIZE(Structure) {#Structure, "", 0, sizeof(Structure)}
-#define ABI_FIELD(Structure, field) {#Structure, #field, offsetof(Structure, field), sizeof(Structure::field)}
+#define ABI_FIELD(Structure, padded) {#Structure, #padded, offsetof(Structure, padded), sizeof(Structure::padded)}
 #define ABI_CONSTANT(name) {#name, int64_t(name)}

@@ -1,5 +1,5 @@
 // The gradient of a convolution's weight over many images, by the same tiles as winograd.h: with the input and the
-// outputs' gradients at all places, the gradient there is one product over all tiles, and comes back once at the end.
+// outputs' gradients at all positions, the gradient there is one product over all tiles, and comes back once at the end.
 #pragma once
 #include "conv2d.h"
 
@@ -7,7 +7,7 @@ namespace {
 
 // From `SIDE` neighbouring gradients to the P points: `gather` transposed.
 template <int P>
-INLINE void scatter(const V* d, V* out) {
+INLINE void gradient_transform(const V* d, V* out) {
     const V even = d[0] + d[2], odd = d[1] + d[3];
     if constexpr (P == 8) {
         const V even2 = d[0] + 4.0f * d[2], odd2 = 2.0f * d[1] + 8.0f * d[3];
@@ -55,32 +55,32 @@ __attribute__((noinline)) void outer(const float* x, int64_t x_step, const float
 
 struct ConvolutionWeights {
     const ConvolutionRun& run;
-    Memory memory;
-    Sequence band{};
-    int64_t bands, wide, size;  // floats per row of out channels; floats of the gradient at all places
+    Workspace workspace;
+    RecurrentRun band{};
+    int64_t bands, wide, size;  // floats per row of out channels; floats of the gradient at all positions
     Winograd tiles;
     double* total;  // one for each thread
 
     explicit ConvolutionWeights(const ConvolutionRun& run_) : run(run_) {
-        band.images = band.depth = 1, band.height = BAND, band.width = run.out_width, band.hidden = run.in;
+        band.images = band.depth = 1, band.height = BAND, band.width = run.out_width, band.hidden = run.in_channels;
         for (int i = 0; i < 3; ++i) band.kernel[i] = i ? run.kernel[i - 1] : 1, band.dilation[i] = 1;
         bands = (run.out_height + BAND - 1) / BAND;
-        tiles.measure(band, run.in);
-        tiles.lanes = (run.in + 15) / 16 * 16;  // whole multiples of DEEP
-        wide = (run.out + W - 1) / W * W, size = tiles.places * tiles.lanes * wide;
-        total = reinterpret_cast<double*>(memory.floats(2 * size * run.threads));
+        tiles.measure(band, run.in_channels);
+        tiles.lanes = (run.in_channels + 15) / 16 * 16;  // whole multiples of DEEP
+        wide = (run.out_channels + W - 1) / W * W, size = tiles.positions * tiles.lanes * wide;
+        total = reinterpret_cast<double*>(workspace.floats(2 * size * run.threads));
         memset(total, 0, size_t(size * run.threads) * 8);
     }
 
-    void work(const Sequence& units, const Team& team) {
+    void work(const RecurrentRun& units, const ThreadTeam& team) {
         if (tiles.points == 8) return sum<8>(units, team);
         sum<6>(units, team);
     }
 
     template <int P>
-    void sum(const Sequence& units, const Team& team) {
-        Memory mine;
-        const Field field(band, run.in, false, mine);
+    void sum(const RecurrentRun& units, const ThreadTeam& team) {
+        Workspace mine;
+        const PaddedImage padded(band, run.in_channels, false, mine);
         const int64_t across = (run.out_width + SIDE - 1) / SIDE;
         float* sums = mine.floats(size);
         const int64_t columns_at = P * P * GROUP * tiles.lanes;
@@ -91,7 +91,7 @@ struct ConvolutionWeights {
         for (int64_t unit = units.images * team.index / team.count; unit < end; ++unit) {
             const int64_t image = unit / bands, top = unit % bands * BAND;
             const int64_t high = run.out_height - top < BAND ? run.out_height - top : BAND;
-            Convolution::fetch(run, field, image, top);
+            Convolution::fetch(run, padded, image, top);
             int filled = 0;
             const auto multiply = [&] {
                 for (int p = 0; p < P * P && filled; ++p) accumulate(p, filled, space, given, sums);
@@ -100,9 +100,9 @@ struct ConvolutionWeights {
             for (int64_t line = 0; line < high; line += SIDE)
                 for (int64_t tile = 0; tile < across;) {
                     const int count = int(across - tile < GROUP - filled ? across - tile : GROUP - filled);
-                    tiles.spread_all<P>(field, field.window(line) + tile * SIDE * field.stride, count, GROUP,
+                    tiles.transform_inputs<P>(padded, padded.window(line) + tile * SIDE * padded.stride, count, GROUP,
                                            space + filled * tiles.lanes, space + columns_at);
-                    spread_given<P>(image, top + line, tile * SIDE, count, given + filled * wide);
+                    transform_gradients<P>(image, top + line, tile * SIDE, count, given + filled * wide);
                     tile += count, filled += count;
                     if (filled == GROUP) multiply();
                 }
@@ -111,11 +111,11 @@ struct ConvolutionWeights {
         }
     }
 
-    // The outputs' gradients of `count` tiles at their places; zeros beyond the image.
+    // The outputs' gradients of `count` tiles at their positions; zeros beyond the image.
     template <int P>
-    void spread_given(int64_t image, int64_t top, int64_t x0, int count, float* given) const {
-        for (int64_t c = 0; c < run.out; c += W) {
-            const int n = int(run.out - c < W ? run.out - c : W);
+    void transform_gradients(int64_t image, int64_t top, int64_t x0, int count, float* given) const {
+        for (int64_t c = 0; c < run.out_channels; c += W) {
+            const int n = int(run.out_channels - c < W ? run.out_channels - c : W);
             for (int tile = 0; tile < count; ++tile) {
                 V half[P][SIDE];
                 for (int x = 0; x < SIDE; ++x) {
@@ -126,12 +126,12 @@ struct ConvolutionWeights {
                         const int64_t at = (image * run.out_height + line) * run.out_width + pixel;
                         d[y] = inside ? load(run.dy + at * run.dy_pixel + c, n) : V{};
                     }
-                    scatter<P>(d, out);
+                    gradient_transform<P>(d, out);
                     for (int a = 0; a < P; ++a) half[a][x] = out[a];
                 }
                 for (int a = 0; a < P; ++a) {
                     V out[P];
-                    scatter<P>(half[a], out);
+                    gradient_transform<P>(half[a], out);
                     for (int b = 0; b < P; ++b) store(given + ((a * P + b) * GROUP + tile) * wide + c, out[b]);
                 }
             }
@@ -140,7 +140,7 @@ struct ConvolutionWeights {
 
     void accumulate(int p, int count, const float* space, const float* given, float* sums) const {
         const float *x = space + p * GROUP * tiles.lanes, *y = given + p * GROUP * wide;
-        for (int64_t c = 0; c < run.in; c += DEEP)
+        for (int64_t c = 0; c < run.in_channels; c += DEEP)
             for (int64_t n = 0; n < wide;) {
                 float* to = sums + (p * tiles.lanes + c) * wide + n;
                 const int64_t left = (wide - n) / W;
@@ -155,17 +155,17 @@ struct ConvolutionWeights {
         memset(sums, 0, size_t(size) * 4);
     }
 
-    // Back from the places to the kernel's pixels.
+    // Back from the positions to the kernel's pixels.
     void finish() const {
         const int64_t k = run.kernel[0];
         const int points = tiles.points;
-        double at[MOST_POINTS][5];
-        Winograd::worth(k, points, at);
+        double at[MAX_POINTS][5];
+        Winograd::filter_transform(k, points, at);
         for (int64_t part = 1; part < run.threads; ++part)
             for (int64_t i = 0; i < size; ++i) total[i] += total[part * size + i];
-        for (int64_t o = 0; o < run.out; ++o)
-            for (int64_t c = 0; c < run.in; ++c) {
-                double half[5][MOST_POINTS] = {};
+        for (int64_t o = 0; o < run.out_channels; ++o)
+            for (int64_t c = 0; c < run.in_channels; ++c) {
+                double half[5][MAX_POINTS] = {};
                 for (int a = 0; a < points; ++a)
                     for (int b = 0; b < points; ++b) {
                         const double value = total[((a * points + b) * tiles.lanes + c) * wide + o];
@@ -175,7 +175,7 @@ struct ConvolutionWeights {
                     for (int64_t x = 0; x < k; ++x) {
                         double sum = 0;
                         for (int b = 0; b < points; ++b) sum += half[y][b] * at[b][x];
-                        run.dweight[((o * run.in + c) * k + y) * k + x] = float(sum);
+                        run.dweight[((o * run.in_channels + c) * k + y) * k + x] = float(sum);
                     }
             }
     }

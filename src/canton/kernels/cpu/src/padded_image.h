@@ -1,4 +1,4 @@
-// An image of the state with a border around it, channels last, so that a convolution is a plain product over it.
+// An image of the state with a border, channels last, so that a convolution is a plain product over it.
 #pragma once
 #include <stdlib.h>
 
@@ -7,8 +7,8 @@
 
 namespace {
 
-// One block of memory for a call: asked for piece by piece, freed at the end.
-struct Memory {
+// Memory for one call, freed at its end.
+struct Workspace {
     void* held[16];
     int count = 0;
     float* floats(int64_t n) {
@@ -17,21 +17,12 @@ struct Memory {
         held[count++] = p;
         return static_cast<float*>(p);
     }
-    ~Memory() {
+    ~Workspace() {
         for (int i = 0; i < count; ++i) free(held[i]);
     }
 };
 
-constexpr int SIDE = 4;  // pixels a side of Winograd's tiles have (see winograd.h)
-
-// `SIDE` where the tiles serve, else 0.
-inline int tile_side(const Sequence& q) {
-    const bool square = q.kernel[1] == q.kernel[2] && q.dilation[1] == 1 && q.dilation[2] == 1;
-    if (!square || q.depth * q.kernel[0] != 1 || q.hidden < 8) return 0;
-    return q.kernel[1] == 3 || q.kernel[1] == 5 ? SIDE : 0;
-}
-
-struct Field {
+struct PaddedImage {
     float* data = nullptr;
     int64_t channels, stride;               // of a pixel; a dense row gets 16 floats more, lest rows share cache sets
     int64_t pitch, plane, image;            // floats from line to line, plane to plane, image to image
@@ -39,22 +30,22 @@ struct Field {
     int64_t before[3], after[3];
 
     // `flipped` swaps the border's sides: the gradient runs the kernel backwards.
-    Field(const Sequence& q, int64_t channels_, bool flipped, Memory& memory, bool filled = true) : channels(channels_) {
+    PaddedImage(const RecurrentRun& run, int64_t channels_, bool flipped, Workspace& workspace, bool filled = true) : channels(channels_) {
         for (int i = 0; i < 3; ++i) {
-            const int64_t total = q.dilation[i] * (q.kernel[i] - 1), half = total / 2;
+            const int64_t total = run.dilation[i] * (run.kernel[i] - 1), half = total / 2;
             before[i] = flipped ? total - half : half;
             after[i] = total - before[i];
         }
-        stride = q.dense() ? (channels + 15) / 16 * 16 + 16 : channels;
-        depth = q.depth, height = q.height, width = q.width;
-        const int64_t more = tile_side(q) ? tile_side(q) - 1 : 0;  // the last tiles may overhang
+        stride = run.dense() ? (channels + 15) / 16 * 16 + 16 : channels;
+        depth = run.depth, height = run.height, width = run.width;
+        const int64_t more = run.winograd() ? WINOGRAD_TILE - 1 : 0;  // the last tiles may overhang
         pitch = (width + before[2] + after[2] + more) * stride;
         plane = (height + before[1] + after[1] + more) * pitch;
         image = (depth + before[0] + after[0]) * plane;
         inside = before[0] * plane + before[1] * pitch + before[2] * stride;
         if (!filled) return;  // its shape is all that is asked for
-        data = memory.floats(q.images * image);
-        memset(data, 0, size_t(q.images * image) * 4);
+        data = workspace.floats(run.images * image);
+        memset(data, 0, size_t(run.images * image) * 4);
     }
     // The corner of the window around pixel 0 of a line (lines are counted over images and planes).
     float* window(int64_t line) const {
@@ -87,42 +78,43 @@ private:
     }
 };
 
-// Which pixels are a thread's own. Whole images where there are enough, else lines: then threads meet at barriers.
-Span share(const Sequence& q, const Team& team) {
-    const int64_t lines = q.images * q.depth * q.height;
-    if (q.dense()) return {0, lines, q.width * team.index / team.count, q.width * (team.index + 1) / team.count};
-    const int64_t side = tile_side(q), per_image = side ? (q.height + side - 1) / side : q.depth * q.height;
-    const int64_t n = team.barrier ? q.images * per_image : q.images;
+// Which pixels are a thread's own. Whole images if there are enough, else lines; then the
+// threads wait for each other at barriers.
+Range partition(const RecurrentRun& run, const ThreadTeam& team) {
+    const int64_t lines = run.images * run.depth * run.height;
+    if (run.dense()) return {0, lines, run.width * team.index / team.count, run.width * (team.index + 1) / team.count};
+    const int64_t side = run.winograd() ? WINOGRAD_TILE : 0, per_image = side ? (run.height + side - 1) / side : run.depth * run.height;
+    const int64_t n = team.barrier ? run.images * per_image : run.images;
     auto first = [&](int64_t part) {
         const int64_t unit = n * part / team.count;
-        if (!team.barrier) return unit * q.depth * q.height;
-        return side ? unit / per_image * q.height + unit % per_image * side : unit;
+        if (!team.barrier) return unit * run.depth * run.height;
+        return side ? unit / per_image * run.height + unit % per_image * side : unit;
     };
-    return {first(team.index), first(team.index + 1), 0, q.width};
+    return {first(team.index), first(team.index + 1), 0, run.width};
 }
 
 // The two orders in which a weight (out, in, *kernel) is read: forwards, and transposed for the gradient.
-struct Pack {
-    Packed packed;
-    int64_t offset[343];
+struct DirectProduct {
+    PackedMatrix packed;
+    int64_t offset[MAX_KERNEL_PIXELS];
 
-    // `gates` groups of `each` columns; `channels` numbers a pixel; `field` holds the rows it will be applied to.
-    void fill(const Sequence& q, const float* weight, int64_t gates, int64_t each, int64_t channels, bool transposed,
-              const Field& field, Memory& memory) {
-        const int64_t taps = q.kernel[0] * q.kernel[1] * q.kernel[2];
-        const bool whole_lines = q.dilation[2] == 1;
-        const int64_t across = whole_lines ? 1 : q.kernel[2];
+    // `gates` groups of `each` columns; `channels` numbers a pixel; `padded` holds the rows it will be applied to.
+    void fill(const RecurrentRun& run, const float* weight, int64_t gates, int64_t each, int64_t channels, bool transposed,
+              const PaddedImage& padded, Workspace& workspace) {
+        const int64_t taps = run.kernel[0] * run.kernel[1] * run.kernel[2];
+        const bool whole_lines = run.dilation[2] == 1;
+        const int64_t across = whole_lines ? 1 : run.kernel[2];
         packed.segments = 0;
-        for (int64_t z = 0; z < q.kernel[0]; ++z)
-            for (int64_t y = 0; y < q.kernel[1]; ++y)
+        for (int64_t z = 0; z < run.kernel[0]; ++z)
+            for (int64_t y = 0; y < run.kernel[1]; ++y)
                 for (int64_t x = 0; x < across; ++x)
-                    offset[packed.segments++] = z * q.dilation[0] * field.plane + y * q.dilation[1] * field.pitch +
-                                                x * q.dilation[2] * field.stride;
+                    offset[packed.segments++] = z * run.dilation[0] * padded.plane + y * run.dilation[1] * padded.pitch +
+                                                x * run.dilation[2] * padded.stride;
         packed.offset = offset;
-        packed.length = whole_lines ? q.kernel[2] * channels : channels;
+        packed.length = whole_lines ? run.kernel[2] * channels : channels;
         const int64_t per_gate = (each + W - 1) / W, depth = packed.depth();
         packed.vectors = gates * per_gate;
-        float* data = memory.floats(packed.vectors * depth * W);
+        float* data = workspace.floats(packed.vectors * depth * W);
         packed.data = data;
         const int64_t by_column = transposed ? taps : channels * taps;
         const int64_t by_channel = transposed ? each * gates * taps : taps;

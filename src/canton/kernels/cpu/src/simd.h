@@ -1,9 +1,12 @@
-// Vectors as wide as the instruction set this file is compiled for, and the two curves every gate is made of.
-// Everything here and in the headers above it lies in a nameless namespace: one source is compiled once for each
-// instruction set, and a linker that merged the copies would hand AVX-512 code to a processor without it.
+// Vectors as wide as the instruction set that this file is compiled for, and the gates' functions.
+// Everything here and in the headers that include it lies in an unnamed namespace. One source is compiled once for each
+// instruction set, and a linker that merged the copies would give AVX-512 code to a processor without it. Standard headers
+// with templates are not allowed here for the same reason.
 #pragma once
 #include <stdint.h>
 #include <string.h>
+
+#include "instruction_set.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -11,12 +14,15 @@
 
 #if defined(__AVX512F__)
 #define CANTON_WIDTH 16
+#define CANTON_INSTRUCTION_SET AVX512
 #define CANTON_NAME(name) name##_avx512
 #elif defined(__AVX2__)
 #define CANTON_WIDTH 8
+#define CANTON_INSTRUCTION_SET AVX2
 #define CANTON_NAME(name) name##_avx2
 #else
 #define CANTON_WIDTH 4
+#define CANTON_INSTRUCTION_SET PORTABLE
 #define CANTON_NAME(name) name##_portable
 #endif
 
@@ -25,6 +31,7 @@
 namespace {
 
 constexpr int W = CANTON_WIDTH;
+static_assert(W == LANES[CANTON_INSTRUCTION_SET]);
 typedef float V __attribute__((vector_size(4 * CANTON_WIDTH)));
 typedef int32_t I __attribute__((vector_size(4 * CANTON_WIDTH)));
 typedef float Unaligned __attribute__((vector_size(4 * CANTON_WIDTH), aligned(4), may_alias));
@@ -99,11 +106,11 @@ INLINE V tanh(V x) {
     p = p * s + 1.48572235717979e-05f;
     p = p * s + 6.37261928875436e-04f;
     p = p * s + 4.89352455891786e-03f;
-    V q = all(1.19825839466702e-06f);
-    q = q * s + 1.18534705686654e-04f;
-    q = q * s + 2.26843463243900e-03f;
-    q = q * s + 4.89352518554385e-03f;
-    return x * p / q;
+    V run = all(1.19825839466702e-06f);
+    run = run * s + 1.18534705686654e-04f;
+    run = run * s + 2.26843463243900e-03f;
+    run = run * s + 4.89352518554385e-03f;
+    return x * p / run;
 }
 
 }  // namespace

@@ -12,26 +12,26 @@
 
 namespace {
 
-// Where the threads of a team wait for each other.
-struct Meeting {
-    std::atomic<int64_t> arrived{0}, met{0};
+// A barrier for the threads of a team.
+struct Barrier {
+    std::atomic<int64_t> arrived{0}, rounds{0};
     std::atomic<int64_t> count{1};
 
     static void wait(void* p) {
-        Meeting* meeting = static_cast<Meeting*>(p);
-        const int64_t now = meeting->met.load();
-        if (meeting->arrived.fetch_add(1) + 1 == meeting->count.load()) {
-            meeting->arrived.store(0);
-            meeting->met.fetch_add(1);
+        Barrier* barrier = static_cast<Barrier*>(p);
+        const int64_t round = barrier->rounds.load();
+        if (barrier->arrived.fetch_add(1) + 1 == barrier->count.load()) {
+            barrier->arrived.store(0);
+            barrier->rounds.fetch_add(1);
             return;
         }
-        for (int spins = 0; meeting->met.load() == now; ++spins)
+        for (int spins = 0; barrier->rounds.load() == round; ++spins)
             if (spins > 2000) std::this_thread::yield();
     }
 };
 
-// The threads of torch's own OpenMP, where it can be found. They are awake already; and threads of ours would have to
-// share the processors with them, for they spin while they wait for torch's next operation.
+// The threads of torch's OpenMP, if it can be found. They are awake already. Threads of the pool would compete with them,
+// because they spin while they wait for torch's next operation.
 struct OpenMP {
     void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
     int (*index)() = nullptr;
@@ -49,7 +49,7 @@ struct OpenMP {
 
 const OpenMP openmp;
 
-// Linux may wake a thread on the processor of the one that woke it, and leave both there for a while as another one idles.
+// Linux may wake a thread on the processor of the thread that woke it, and leave both there while another processor idles.
 int processor() {
 #if defined(__linux__)
     return sched_getcpu();
@@ -72,16 +72,16 @@ void leave(int taken) {
 struct Region {
     void* context;
     Part part;
-    bool meet;
-    int first;  // the processor of the thread that asks
-    Meeting meeting;
+    bool needs_barrier;
+    int first;  // the caller's processor
+    Barrier barrier_;
 
     static void enter(void* p) {
         Region* region = static_cast<Region*>(p);
         if (openmp.index()) leave(region->first);
         const int64_t count = openmp.count();  // perhaps fewer than were asked for
-        region->meeting.count.store(count);
-        region->part(region->context, Team{openmp.index(), count, region->meet ? Meeting::wait : nullptr, &region->meeting});
+        region->barrier_.count.store(count);
+        region->part(region->context, ThreadTeam{openmp.index(), count, region->needs_barrier ? Barrier::wait : nullptr, &region->barrier_});
     }
 };
 
@@ -93,10 +93,10 @@ struct Pool {
     int64_t round = 0, count = 0;
     Part part = nullptr;
     void* context = nullptr;
-    bool meet = false;
-    Meeting meeting;
+    bool needs_barrier = false;
+    Barrier barrier_;
 
-    Team team(int64_t index) { return {index, count, meet ? Meeting::wait : nullptr, &meeting}; }
+    ThreadTeam team(int64_t index) { return {index, count, needs_barrier ? Barrier::wait : nullptr, &barrier_}; }
 
     void work(int64_t index) {
         int64_t seen = 0;
@@ -116,8 +116,8 @@ struct Pool {
         for (; started < n - 1; ++started) {
             std::thread([this, index = started + 1] { work(index); }).detach();
         }
-        meeting.count.store(n);
-        count = n, meet = together, context = given, part = work_part, left = int(n - 1);
+        barrier_.count.store(n);
+        count = n, needs_barrier = together, context = given, part = work_part, left = int(n - 1);
         ++round;
         hold.unlock();
         start.notify_all();
@@ -127,26 +127,26 @@ struct Pool {
     }
 };
 
-// A forked child has none of its parent's threads: it gets a new pool and lets the old one be.
+// A forked child has none of its parent's threads: it gets a new pool and abandons the old one.
 Pool* pool = nullptr;
-bool forked = false;  // OpenMP's threads are not there either, and it does not know
+bool forked = false;  // OpenMP's threads are missing too, and OpenMP does not know
 void renew() { pool = new Pool; }
 void renew_in_child() { forked = true, renew(); }
 
 }  // namespace
 
-static std::mutex packings;
-void canton_lock() { packings.lock(); }
-void canton_unlock() { packings.unlock(); }
+static std::mutex weight_cache;
+void canton_lock() { weight_cache.lock(); }
+void canton_unlock() { weight_cache.unlock(); }
 
-void canton_parallel(const Sequence& q, void* context, Part part) {
-    const bool dense = q.dense();
-    const int64_t pieces = dense ? q.width : q.circular ? q.images : q.images * q.depth * q.height;
-    const int64_t n = q.threads < pieces ? q.threads : pieces;
-    canton_together(pieces, q.threads, !dense && q.images < n, context, part);
+void canton_parallel(const RecurrentRun& run, void* context, Part part) {
+    const bool dense = run.dense();
+    const int64_t pieces = dense ? run.width : run.circular ? run.images : run.images * run.depth * run.height;
+    const int64_t n = run.threads < pieces ? run.threads : pieces;
+    canton_parallel_pieces(pieces, run.threads, !dense && run.images < n, context, part);
 }
 
-void canton_together(int64_t pieces, int64_t threads, bool meet, void* context, Part part) {
+void canton_parallel_pieces(int64_t pieces, int64_t threads, bool needs_barrier, void* context, Part part) {
     const int64_t n = threads < pieces ? threads : pieces;
     if (n > 1) {
         static std::once_flag once;
@@ -155,16 +155,16 @@ void canton_together(int64_t pieces, int64_t threads, bool meet, void* context, 
             pthread_atfork(nullptr, nullptr, renew_in_child);
         });
         if (openmp.found() && !forked) {
-            Region region{context, part, meet, processor(), {}};
+            Region region{context, part, needs_barrier, processor(), {}};
             openmp.parallel(Region::enter, &region, unsigned(n), 0);
             return;
         }
         Pool* mine = pool;
         if (mine->busy.try_lock()) {
-            mine->run(n, meet, context, part);
+            mine->run(n, needs_barrier, context, part);
             mine->busy.unlock();
             return;
         }
     }
-    part(context, Team{0, 1, nullptr, nullptr});
+    part(context, ThreadTeam{0, 1, nullptr, nullptr});
 }

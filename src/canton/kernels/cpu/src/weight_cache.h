@@ -1,24 +1,24 @@
-// Weights that were packed before: one frame of a stream must not pay for packing what the frame before it packed.
+// A cache of packed weights, so that a frame of a stream need not pack what the frame before it packed.
 //
-// A packing is found by where its weight lies and used only if the weight still holds, float for float, what was packed:
-// whoever changed it, an optimiser or anything that torch's version counters do not see, gets a new packing. Comparing
-// costs a hundredth of packing.
+// An entry is found by its weight's address and used only if the weight still equals, float for float, what was packed. So a
+// weight that anything changed is packed again, even if torch's version counters do not know. Comparing takes a hundredth of
+// the time of packing.
 #pragma once
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-void canton_lock();  // in pool.cpp, which is compiled once: nothing of the standard library may be compiled here
+void canton_lock();  // in thread_pool.cpp: std::mutex must not be compiled here
 void canton_unlock();
 
 namespace {
 
-struct Packing {
+struct PackedWeight {
     const float* from;
     int64_t shape[6];  // gates, each, channels, taps, transposed, floats when packed
     float *raw, *data;
     int64_t users;
-    bool kept;
+    bool cached;
 
     int64_t weight() const { return shape[0] * shape[1] * shape[2] * shape[3]; }
     bool holds(const float* weight_, const int64_t* shape_) const {
@@ -26,28 +26,28 @@ struct Packing {
     }
 };
 
-constexpr int KEPT = 32;
-constexpr int64_t MOST_KEPT = 1 << 17;  // floats of a weight
-Packing* kept[KEPT];
-int oldest = 0;
+constexpr int CACHE_SIZE = 32;
+constexpr int64_t MAX_CACHED_FLOATS = 1 << 17;  // of a weight before packing
+PackedWeight* cached[CACHE_SIZE];
+int next_evicted = 0;
 
-void destroy(Packing* p) {
+void destroy(PackedWeight* p) {
     free(p->raw), free(p->data), free(p);
 }
 
-// The packing of `weight`, found or empty: `made` says which; an empty one is filled by the caller, then `keep`.
-Packing* packing(const float* weight, const int64_t (&shape)[6], bool& made) {
+// Return the packed `weight`: a cached one, or (created) an empty one that the caller fills and passes to `cache`.
+PackedWeight* find_packed(const float* weight, const int64_t (&shape)[6], bool& created) {
     canton_lock();
-    for (Packing* p : kept)
+    for (PackedWeight* p : cached)
         if (p && p->holds(weight, shape)) {
             ++p->users;
             canton_unlock();
-            made = false;
+            created = false;
             return p;
         }
     canton_unlock();
-    made = true;
-    Packing* p = static_cast<Packing*>(calloc(1, sizeof(Packing)));
+    created = true;
+    PackedWeight* p = static_cast<PackedWeight*>(calloc(1, sizeof(PackedWeight)));
     void* data = nullptr;
     if (!p || posix_memalign(&data, 64, size_t(shape[5]) * 4 + 64)) abort();
     p->data = static_cast<float*>(memset(data, 0, size_t(shape[5]) * 4));
@@ -56,28 +56,28 @@ Packing* packing(const float* weight, const int64_t (&shape)[6], bool& made) {
     return p;
 }
 
-void keep(Packing* p) {
+void cache(PackedWeight* p) {
     const size_t size = size_t(p->weight()) * 4;
-    if (p->weight() > MOST_KEPT || !(p->raw = static_cast<float*>(malloc(size)))) return;
+    if (p->weight() > MAX_CACHED_FLOATS || !(p->raw = static_cast<float*>(malloc(size)))) return;
     memcpy(p->raw, p->from, size);
     canton_lock();
-    int place = -1;
-    for (int i = 0; i < KEPT && place < 0; ++i)  // a weight that has changed gives up its place
-        if (kept[i] && kept[i]->from == p->from && !kept[i]->users && !memcmp(kept[i]->shape, p->shape, sizeof p->shape))
-            place = i;
-    for (int i = 0; i < KEPT && place < 0; ++i)
-        if (int at = (oldest + i) % KEPT; !kept[at] || !kept[at]->users) place = at, oldest = at + 1;
-    if (place >= 0) {
-        if (kept[place]) destroy(kept[place]);
-        kept[place] = p, p->kept = true;
+    int slot = -1;
+    for (int i = 0; i < CACHE_SIZE && slot < 0; ++i)  // a weight that has changed gives up its slot
+        if (cached[i] && cached[i]->from == p->from && !cached[i]->users && !memcmp(cached[i]->shape, p->shape, sizeof p->shape))
+            slot = i;
+    for (int i = 0; i < CACHE_SIZE && slot < 0; ++i)
+        if (int at = (next_evicted + i) % CACHE_SIZE; !cached[at] || !cached[at]->users) slot = at, next_evicted = at + 1;
+    if (slot >= 0) {
+        if (cached[slot]) destroy(cached[slot]);
+        cached[slot] = p, p->cached = true;
     }
     canton_unlock();
 }
 
-void release(Packing* p) {
+void release(PackedWeight* p) {
     if (!p) return;
     canton_lock();
-    const bool last = --p->users == 0 && !p->kept;
+    const bool last = --p->users == 0 && !p->cached;
     canton_unlock();
     if (last) destroy(p);
 }

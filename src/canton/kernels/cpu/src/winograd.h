@@ -11,22 +11,22 @@
 
 namespace {
 
-constexpr int MOST_POINTS = 8;
+constexpr int MAX_POINTS = 8, SIDE = WINOGRAD_TILE;
 constexpr double SIX[] = {0, 1, -1, 2, -0.5}, EIGHT[] = {0, 1, -1, 2, -2, 0.5, -0.5};  // and infinity
 #if CANTON_WIDTH == 16
-constexpr int TILES = TALL;
+constexpr int TILES = KERNEL_ROWS;
 #else
-constexpr int TILES = 2 * TALL;
+constexpr int TILES = 2 * KERNEL_ROWS;
 #endif
 
 // The values of a polynomial with these P coefficients' dual at the P points.
 template <int P>
-INLINE void spread(const V* d, V* out) {
+INLINE void input_transform(const V* d, V* out) {
     if constexpr (P == 6) {
-        const V t = d[4] - d[2], s = d[3] - d[1], p = t - 1.5f * d[3], q = s - 1.5f * d[2];
+        const V t = d[4] - d[2], s = d[3] - d[1], p = t - 1.5f * d[3], run = s - 1.5f * d[2];
         out[0] = (d[0] - d[2]) + t - 1.5f * s;
-        out[1] = p + q;
-        out[2] = p - q;
+        out[1] = p + run;
+        out[2] = p - run;
         out[3] = t + 0.5f * s;
         out[4] = t - 2.0f * s;
         out[5] = (d[5] - d[3]) - s - 1.5f * t;
@@ -44,7 +44,7 @@ INLINE void spread(const V* d, V* out) {
 
 // From the products at the P points to `SIDE` neighbouring outputs.
 template <int P>
-INLINE void gather(const V* d, V* out) {
+INLINE void output_transform(const V* d, V* out) {
     const V sum = d[1] + d[2], difference = d[1] - d[2];
     if constexpr (P == 8) {
         const V sum2 = d[3] + d[4], difference2 = d[3] - d[4], sum3 = d[5] + d[6], difference3 = d[5] - d[6];
@@ -61,48 +61,48 @@ INLINE void gather(const V* d, V* out) {
 }
 
 struct Winograd {
-    Packed packed;  // of one place; the others follow
-    int64_t zero = 0, place, channels, lanes;
-    int points = 0, places = 0;  // of a side, and of a tile; 0 where this way is not taken
+    PackedMatrix packed;  // of one position; the others follow
+    int64_t zero = 0, position, channels, lanes;
+    int points = 0, positions = 0;  // of a side, and of a tile; 0 where this way is not taken
     float* scratch;
     int64_t per_thread, columns_at, products_at, lines_at;
-    Packing* packing_ = nullptr;
+    PackedWeight* packed_weight = nullptr;
 
     Winograd() = default;
     Winograd(const Winograd&) = delete;
-    ~Winograd() { release(packing_); }
+    ~Winograd() { release(packed_weight); }
 
-    // `gates` groups of `each` columns out of `channels`, as Pack::fill has them.
-    void fill(const Sequence& q, const float* weight, int64_t gates, int64_t each, int64_t channels_, bool transposed,
-              Memory& memory) {
-        measure(q, channels_);
+    // `gates` groups of `each` columns out of `channels`, as DirectProduct::fill has them.
+    void fill(const RecurrentRun& run, const float* weight, int64_t gates, int64_t each, int64_t channels_, bool transposed,
+              Workspace& workspace) {
+        measure(run, channels_);
         if (!points) return;
-        const int64_t k = q.kernel[1], taps = k * k, per_gate = (each + W - 1) / W;
+        const int64_t k = run.kernel[1], taps = k * k, per_gate = (each + W - 1) / W;
         packed.offset = &zero, packed.segments = 1, packed.length = channels, packed.vectors = gates * per_gate;
-        place = packed.vectors * channels * W;
-        const int64_t shape[6] = {gates, each, channels, taps, transposed, places * place};
+        position = packed.vectors * channels * W;
+        const int64_t shape[6] = {gates, each, channels, taps, transposed, positions * position};
         bool made;
-        packing_ = packing(weight, shape, made);
-        packed.data = packing_->data;
+        packed_weight = find_packed(weight, shape, made);
+        packed.data = packed_weight->data;
         if (made) {
-            pack(weight, gates, each, k, transposed, packing_->data);
-            keep(packing_);
+            pack(weight, gates, each, k, transposed, packed_weight->data);
+            cache(packed_weight);
         }
-        columns_at = places * TILES * lanes;
+        columns_at = positions * TILES * lanes;
         products_at = columns_at + (TILES * SIDE + points) * points * lanes;
-        lines_at = products_at + places * TILES * 2 * W;
+        lines_at = products_at + positions * TILES * 2 * W;
         per_thread = lines_at + SIDE * SIDE * TILES * 2 * W;
-        scratch = memory.floats(per_thread * q.threads);
+        scratch = workspace.floats(per_thread * run.threads);
     }
 
-    // How the tiles of q's images lie, if they are to be used.
-    void measure(const Sequence& q, int64_t channels_) {
-        points = tile_side(q) ? SIDE + int(q.kernel[1]) - 1 : 0, places = points * points;
+    // How the tiles of run's images lie, if they are to be used.
+    void measure(const RecurrentRun& run, int64_t channels_) {
+        points = run.winograd() ? SIDE + int(run.kernel[1]) - 1 : 0, positions = points * points;
         channels = channels_, lanes = (channels + W - 1) / W * W;
     }
 
     // Row i, column j: what a kernel's pixel j is worth at point i of `count`.
-    static void worth(int64_t k, int count, double (&at)[MOST_POINTS][5]) {
+    static void filter_transform(int64_t k, int count, double (&at)[MAX_POINTS][5]) {
         const double* point = count == 6 ? SIX : EIGHT;
         for (int i = 0; i < count - 1; ++i) {
             double divisor = 1, power = 1;
@@ -113,11 +113,11 @@ struct Winograd {
         for (int64_t j = 0; j < k; ++j) at[count - 1][j] = j == k - 1;
     }
 
-    // The weight's values at all places, each laid out as `tile` wants it; `data` holds zeros.
+    // The weight's values at all positions, each laid out as `tile` wants it; `data` holds zeros.
     void pack(const float* weight, int64_t gates, int64_t each, int64_t k, bool transposed, float* data) const {
         const int64_t taps = k * k, per_gate = (each + W - 1) / W;
-        double at[MOST_POINTS][5];
-        worth(k, points, at);
+        double at[MAX_POINTS][5];
+        filter_transform(k, points, at);
         const int64_t by_column = transposed ? taps : channels * taps;
         const int64_t by_channel = transposed ? each * gates * taps : taps;
         for (int64_t v = 0; v < packed.vectors; ++v) {
@@ -133,7 +133,7 @@ struct Winograd {
                 float* to = data + v / 2 * channels * 2 * W + v % 2 * W + c * step;
                 for (int a = 0; a < points; ++a) {
                     for (int64_t x = 0; x < k; ++x) combine(at[a], &g[x], k, k, half[x]);
-                    for (int b = 0; b < points; ++b, to += place) {
+                    for (int b = 0; b < points; ++b, to += position) {
                         double sum[W];
                         combine(at[b], half, 1, k, sum);
                         for (int i = 0; i < W; ++i) to[i] = float(sum[i]);
@@ -150,24 +150,24 @@ struct Winograd {
             for (int i = 0; i < W; ++i) sum[i] += factor[j] * rows[j * stride][i];
     }
 
-    // As `product`: calls tail(vector, line, x, rows, sums, stride) for all pixels of the span.
+    // As `product`: calls tail(vector, line, x, rows, sums, stride) for all pixels of the range.
     template <class Tail>
-    void apply(const Field& field, const Span& span, int64_t thread, Tail tail) const {
+    void apply(const PaddedImage& padded, const Range& range, int64_t thread, Tail tail) const {
         float* space = scratch + thread * per_thread;
-        if (points == 8) return tiles<8>(field, span, space, tail);
-        tiles<6>(field, span, space, tail);
+        if (points == 8) return tiles<8>(padded, range, space, tail);
+        tiles<6>(padded, range, space, tail);
     }
 
     template <int P, class Tail>
-    void tiles(const Field& field, const Span& span, float* space, Tail tail) const {
-        const int64_t across = (field.width + SIDE - 1) / SIDE, blocks = (across + TILES - 1) / TILES;
-        for (int64_t line = span.line0; line < span.line1;) {
-            const int64_t end = line - line % field.height + field.height, left = (end < span.line1 ? end : span.line1) - line;
+    void tiles(const PaddedImage& padded, const Range& range, float* space, Tail tail) const {
+        const int64_t across = (padded.width + SIDE - 1) / SIDE, blocks = (across + TILES - 1) / TILES;
+        for (int64_t line = range.line0; line < range.line1;) {
+            const int64_t end = line - line % padded.height + padded.height, left = (end < range.line1 ? end : range.line1) - line;
             const int64_t high = left < SIDE ? left : SIDE;
             for (int64_t i = 0; i < blocks; ++i) {
                 const int64_t x = across * i / blocks * SIDE;
                 const int count = int(across * (i + 1) / blocks - x / SIDE);
-                block<P>(field, field.window(line) + x * field.stride, line, int(high), x, count, space, tail);
+                block<P>(padded, padded.window(line) + x * padded.stride, line, int(high), x, count, space, tail);
             }
             line += high;
         }
@@ -175,18 +175,18 @@ struct Winograd {
 
     // `count` tiles side by side.
     template <int P, class Tail>
-    __attribute__((noinline)) void block(const Field& field, const float* corner, int64_t line, int high, int64_t x0,
+    __attribute__((noinline)) void block(const PaddedImage& padded, const float* corner, int64_t line, int high, int64_t x0,
                                          int count, float* space, Tail tail) const {
-        spread_all<P>(field, corner, count, TILES, space, space + columns_at);
-        const int64_t wide = field.width - x0 < count * SIDE ? field.width - x0 : count * SIDE;
+        transform_inputs<P>(padded, corner, count, TILES, space, space + columns_at);
+        const int64_t wide = padded.width - x0 < count * SIDE ? padded.width - x0 : count * SIDE;
         float *products = space + products_at, *lines = space + lines_at;
         for (int64_t v = 0; v < packed.vectors; v += 2) {
             const int n = packed.vectors - v < 2 ? 1 : 2;
             for (int p = 0; p < P * P; ++p) {
-                const float* b = packed.data + p * place + v / 2 * channels * 2 * W;
-                for (int row = 0; row < count; row += TALL) {
-                    const int rows = count - row < TALL ? count - row : TALL;
-                    tile_for(rows, n)(space + (p * TILES + row) * lanes, lanes, packed, b,
+                const float* b = packed.data + p * position + v / 2 * channels * 2 * W;
+                for (int row = 0; row < count; row += KERNEL_ROWS) {
+                    const int rows = count - row < KERNEL_ROWS ? count - row : KERNEL_ROWS;
+                    micro_kernel_for(rows, n)(space + (p * TILES + row) * lanes, lanes, packed, b,
                                       products + (p * TILES + row) * n * W);
                 }
             }
@@ -197,12 +197,12 @@ struct Winograd {
                     for (int b = 0; b < P; ++b) {
                         V d[P], out[SIDE];
                         for (int a = 0; a < P; ++a) d[a] = load(from + (a * P + b) * TILES * n * W);
-                        gather<P>(d, out);
+                        output_transform<P>(d, out);
                         for (int y = 0; y < SIDE; ++y) half[y][b] = out[y];
                     }
                     for (int y = 0; y < SIDE; ++y) {
                         V out[SIDE];
-                        gather<P>(half[y], out);
+                        output_transform<P>(half[y], out);
                         for (int x = 0; x < SIDE; ++x)
                             store(lines + ((y * TILES * SIDE + tile * SIDE + x) * n + j) * W, out[x]);
                     }
@@ -213,23 +213,23 @@ struct Winograd {
         }
     }
 
-    // The input at all places, `apart` tiles each, of `count` tiles side by side: down the columns once, for neighbours
+    // The input at all positions, `apart` tiles each, of `count` tiles side by side: down the columns once, for neighbours
     // share them, then along the rows.
     template <int P>
-    void spread_all(const Field& field, const float* corner, int count, int apart, float* space, float* columns) const {
+    void transform_inputs(const PaddedImage& padded, const float* corner, int count, int apart, float* space, float* columns) const {
         for (int64_t c = 0; c < channels; c += W) {
             const int n = int(channels - c < W ? channels - c : W);
             for (int x = 0; x < count * SIDE + P - SIDE; ++x) {
                 V d[P], out[P];
-                for (int y = 0; y < P; ++y) d[y] = load(corner + y * field.pitch + x * field.stride + c, n);
-                spread<P>(d, out);
+                for (int y = 0; y < P; ++y) d[y] = load(corner + y * padded.pitch + x * padded.stride + c, n);
+                input_transform<P>(d, out);
                 for (int y = 0; y < P; ++y) store(columns + (x * P + y) * W, out[y]);
             }
             for (int tile = 0; tile < count; ++tile)
                 for (int y = 0; y < P; ++y) {
                     V d[P], out[P];
                     for (int x = 0; x < P; ++x) d[x] = load(columns + ((tile * SIDE + x) * P + y) * W);
-                    spread<P>(d, out);
+                    input_transform<P>(d, out);
                     for (int x = 0; x < P; ++x)
                         store(space + ((y * P + x) * apart + tile) * lanes + c, out[x]);
                 }
@@ -238,32 +238,32 @@ struct Winograd {
 };
 
 // The product of a step's map, the shorter way.
-struct Map {
-    Pack plain;
+struct MapProduct {
+    DirectProduct plain;
     Winograd tiled;
 
-    void fill(const Sequence& q, const float* weight, int64_t gates, int64_t each, int64_t channels, bool transposed,
-              const Field& field, Memory& memory) {
-        tiled.fill(q, weight, gates, each, channels, transposed, memory);
-        if (!tiled.points) plain.fill(q, weight, gates, each, channels, transposed, field, memory);
+    void fill(const RecurrentRun& run, const float* weight, int64_t gates, int64_t each, int64_t channels, bool transposed,
+              const PaddedImage& padded, Workspace& workspace) {
+        tiled.fill(run, weight, gates, each, channels, transposed, workspace);
+        if (!tiled.points) plain.fill(run, weight, gates, each, channels, transposed, padded, workspace);
     }
     template <class Tail>
-    void apply(const Field& field, const Span& own, int64_t thread, Tail tail) const {
-        if (tiled.points) return tiled.apply(field, own, thread, tail);
-        const auto start = [&](int64_t line) { return field.window(line); };
-        const Packed& w = plain.packed;
+    void apply(const PaddedImage& padded, const Range& own, int64_t thread, Tail tail) const {
+        if (tiled.points) return tiled.apply(padded, own, thread, tail);
+        const auto start = [&](int64_t line) { return padded.window(line); };
+        const PackedMatrix& w = plain.packed;
         if (w.vectors * w.depth() * W < (1 << 18) || own.line1 - own.line0 != 1)  // a core's second cache holds it
-            return product(w, own, field.stride, start, tail, [](int64_t, int64_t, int64_t, int) {});
-        Soon soon;
-        Packed far = w;
-        far.soon = &soon;
-        product(far, own, field.stride, start, tail, [&](int64_t v, int64_t, int64_t x, int rows) {
+            return product(w, own, padded.stride, start, tail, [](int64_t, int64_t, int64_t, int) {});
+        PrefetchQueue prefetch;
+        PackedMatrix far = w;
+        far.prefetch = &prefetch;
+        product(far, own, padded.stride, start, tail, [&](int64_t v, int64_t, int64_t x, int rows) {
             if (v % 2 == 0 && v + 1 < w.vectors) return;
             const int64_t after = v / 2 * 2 + 2, count = own.x1 - own.x0;  // the next panel, a part with every tile
             const int64_t size = after < w.vectors ? w.depth() * (after + 1 < w.vectors ? 2 * W : W) / 16 : 0;
             const int64_t from = size * (x - own.x0) / count, end = size * (x - own.x0 + rows) / count;
-            soon.add(w.data + after * w.depth() * W + from * 16, 16, end - from);
-            soon.close(w.data);
+            prefetch.add(w.data + after * w.depth() * W + from * 16, 16, end - from);
+            prefetch.close(w.data);
         });
     }
 };

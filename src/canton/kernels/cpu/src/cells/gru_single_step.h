@@ -1,17 +1,17 @@
-// One step of a dense GRU for a few rows: the weights are read once, as they lie. Packing them would cost more than
-// the step does.
+// One step of a dense GRU for a few rows: the weights are read once, as they lie. Packing them would take longer
+// than the step.
 #pragma once
 #include "padded_image.h"
 
 namespace {
 
-struct DenseStep {
-    static constexpr int64_t MOST_ROWS = 4;
+struct SingleStepGRU {
+    static constexpr int64_t MAX_ROWS = 4;
 
     // A run without gradients, so short that packing would not pay.
-    static bool serves(const Sequence& q) {
-        if (q.acts || q.order || q.reset) return false;
-        return q.dense() && q.steps == 1 && q.images * q.depth * q.height == 1 && q.width <= MOST_ROWS;
+    static bool supports(const RecurrentRun& run) {
+        if (run.saved || run.order || run.reset) return false;
+        return run.dense() && run.steps == 1 && run.images * run.depth * run.height == 1 && run.width <= MAX_ROWS;
     }
 
     // sums[row * outputs + i] = weight[i] . x[row]; x's rows are `depth` floats, contiguous.
@@ -23,11 +23,11 @@ struct DenseStep {
             V sum[SIDE][R] = {};
             for (int64_t k = 0; k < depth; k += W) {
                 const int n = int(depth - k < W ? depth - k : W);
-                V seen[R];
-                for (int r = 0; r < R; ++r) seen[r] = load(x + r * depth + k, n);
+                V input[R];
+                for (int r = 0; r < R; ++r) input[r] = load(x + r * depth + k, n);
                 for (int64_t s = 0; s < SIDE; ++s) {
                     const V w = load(weight + (i + (s < side ? s : 0)) * depth + k, n);
-                    for (int r = 0; r < R; ++r) sum[s][r] += w * seen[r];
+                    for (int r = 0; r < R; ++r) sum[s][r] += w * input[r];
                 }
             }
             for (int64_t s = 0; s < side; ++s)
@@ -48,15 +48,15 @@ struct DenseStep {
         }
     }
 
-    static void run(const Sequence& q) {
-        Memory memory;
-        const int64_t H = q.hidden, rows = q.width;
-        float *zr = memory.floats(rows * 2 * H), *c = memory.floats(rows * H), *rh = memory.floats(rows * H);
-        const float* before = q.hs;
-        float* after = q.hs + rows * H;
-        dots(rows, q.first, 2 * H, H, before, zr);
+    static void execute(const RecurrentRun& run) {
+        Workspace workspace;
+        const int64_t H = run.hidden, rows = run.width;
+        float *zr = workspace.floats(rows * 2 * H), *c = workspace.floats(rows * H), *rh = workspace.floats(rows * H);
+        const float* before = run.states[0];
+        float* after = run.states[0] + rows * H;
+        dots(rows, run.weights[0], 2 * H, H, before, zr);
         for (int64_t row = 0; row < rows; ++row) {
-            const float* gx = q.gx + row * 3 * H;
+            const float* gx = run.gx + row * 3 * H;
             for (int64_t i = 0; i < H; i += W) {
                 const int n = int(H - i < W ? H - i : W);
                 float* z = zr + row * 2 * H + i;
@@ -65,13 +65,13 @@ struct DenseStep {
                 store(rh + row * H + i, r * load(before + row * H + i, n), n);
             }
         }
-        dots(rows, q.second, H, H, rh, c);
+        dots(rows, run.weights[1], H, H, rh, c);
         for (int64_t row = 0; row < rows; ++row)
             for (int64_t i = 0; i < H; i += W) {
                 const int n = int(H - i < W ? H - i : W);
                 V z = load(zr + row * 2 * H + i, n);
-                V fresh = tanh(load(c + row * H + i, n) + load(q.gx + row * 3 * H + 2 * H + i, n));
-                store(after + row * H + i, (1.0f - z) * load(before + row * H + i, n) + z * fresh, n);
+                V candidate = tanh(load(c + row * H + i, n) + load(run.gx + row * 3 * H + 2 * H + i, n));
+                store(after + row * H + i, (1.0f - z) * load(before + row * H + i, n) + z * candidate, n);
             }
     }
 };

@@ -1,6 +1,8 @@
-"""Two models on the same test clips: F1 of each in every row of track_rows.py, the difference, and how
-far that would spread in other clips of the kind: the middle 95 % of 4,000 paired resamplings of the clips
-(the bootstrap, Efron 1979, doi:10.1214/aos/1176344552).
+"""F1 of two models on the same test clips, and the difference with its 95 % confidence interval.
+
+The rows are those of track_rows.py. The interval is a paired bootstrap over the clips with 4,000 samples.
+
+Source: Efron 1979, doi:10.1214/aos/1176344552.
 
     python benchmarks/track_compared.py MODEL OTHER FOOTAGE OUT.json [--modality IR] [--beta 1]
 """
@@ -18,9 +20,9 @@ from numpy.typing import NDArray
 
 from canton.track import FramePrediction, choose_threshold, load_model
 from canton.track.metrics import F_BETA, Matcher, count, iou_at_least_half
-from track_rows import Predictions, kinds_of, predict_splits
+from track_rows import Predictions, by_row, predict_splits
 
-RESAMPLINGS = 4000
+BOOTSTRAP_SAMPLES = 4000
 
 
 def by_clip(
@@ -41,7 +43,7 @@ def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def compared(one: Predictions, other: Predictions, beta: float, matcher: Matcher | None) -> dict[str, Any]:
-    """The F1 of both and their difference, each with a threshold chosen for it."""
+    """Return the F1 of both and their difference, each at its own threshold."""
     first, second = (
         by_clip(
             each["test"],
@@ -50,12 +52,12 @@ def compared(one: Predictions, other: Predictions, beta: float, matcher: Matcher
         )
         for each in (one, other)
     )
-    drawn = np.random.default_rng(0).integers(0, len(first), (RESAMPLINGS, len(first)))
-    apart = np.percentile(f1(first[drawn]) - f1(second[drawn]), (2.5, 97.5))
+    samples = np.random.default_rng(0).integers(0, len(first), (BOOTSTRAP_SAMPLES, len(first)))
+    interval = np.percentile(f1(first[samples]) - f1(second[samples]), (2.5, 97.5))
     return {
         "f1": [round(float(f1(counts)), 4) for counts in (first, second)],
         "difference": round(float(f1(first) - f1(second)), 4),
-        "resampled": [round(float(end), 4) for end in apart],
+        "resampled": [round(float(end), 4) for end in interval],
         "clips": len(first),
     }
 
@@ -68,17 +70,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--beta", type=float, default=F_BETA)
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    held = [load_model(path) for path in (a.model, a.other)]
-    width = int(held[0].header["training"]["width"])
+    loaded = [load_model(path) for path in (a.model, a.other)]
+    width = int(loaded[0].header["training"]["width"])
     figures: dict[str, dict[str, Any]] = {}
     for modality in a.modality or ["IR", "V"]:
         figures[modality] = {}
         for view in ("clean", "hard"):
             predictions = [
-                predict_splits(one.model, a.footage, modality, width, hard=view == "hard") for one in held
+                predict_splits(one.model, a.footage, modality, width, hard=view == "hard") for one in loaded
             ]
             for name in ("drone clips", "all clips"):
-                pair = [kinds_of(each)[name] for each in predictions]
+                pair = [by_row(each)[name] for each in predictions]
                 figures[modality][f"{view}, {name}"] = compared(*pair, a.beta, None)
                 figures[modality][f"{view}, {name}, boxes"] = compared(*pair, a.beta, iou_at_least_half)
     a.out.write_text(json.dumps(figures, indent=1))

@@ -1,11 +1,11 @@
-"""Which linker keeps the number of a small fast thing: true boxes of real clips, shaken and thinned out.
+"""Comparison of trackers on the labels of real clips, with noise, missed boxes and false positives.
 
-    python benchmarks/track_linking.py --footage shared/drone [--write benchmarks/results/track_linking.json]
+    python benchmarks/track_linking.py --footage FOLDER [--write benchmarks/results/track_linking.json]
 
-Needs the extra canton-torch[track] and a folder with labels.csv. Sixty clips that are not of the test split,
-of each the first thing of the clip's kind. A box is missed with the chance given, its centre shaken by
-Gaussian noise, its sides by 15 %, and every tenth frame has a false alarm. Counted: changes of the thing's
-number, how many of its boxes have one, how many false alarms were given one, and the time a frame takes.
+Needs the extra canton-torch[track] and a folder with labels.csv. Uses the first object of the clip's class in
+60 clips outside the test split. A box is missed with the given probability. Its centre gets Gaussian noise,
+its sides noise of 15 %. Every tenth frame has a false positive. Reported are the id switches, the share of
+boxes with an id, the share of false positives with an id, and the time per frame.
 """
 
 from __future__ import annotations
@@ -29,43 +29,50 @@ from canton.track import tracker
 from canton.track.boxes import Box
 from canton.track.data.labels import ClipLabels, read_labels
 
-CLIPS, FALSE_ALARMS, SHAKEN_SIDES = 60, 0.1, 0.15
+CLIPS, FALSE_POSITIVE_RATE, SIDE_NOISE = 60, 0.1, 0.15
 SETTINGS = {
-    "10 fps": {"every": 3, "missed": 0.15, "shaken_px": 1.0},
-    "10 fps, hard": {"every": 3, "missed": 0.4, "shaken_px": 2.0},
-    "30 fps": {"every": 1, "missed": 0.15, "shaken_px": 1.0},
-    "30 fps, hard": {"every": 1, "missed": 0.4, "shaken_px": 2.0},
+    "10 fps": {"every": 3, "miss_rate": 0.15, "noise_px": 1.0},
+    "10 fps, hard": {"every": 3, "miss_rate": 0.4, "noise_px": 2.0},
+    "30 fps": {"every": 1, "miss_rate": 0.15, "noise_px": 1.0},
+    "30 fps, hard": {"every": 1, "miss_rate": 0.4, "noise_px": 2.0},
 }
 
 
-class Found(NamedTuple):
+class Detection(NamedTuple):
     """A box, and whether it is the labelled object and not a false positive."""
 
     box: Box
     true: bool
 
 
-def frames(clip: ClipLabels, every: int, missed: float, shaken_px: float, seed: int) -> Iterator[list[Found]]:
-    draw = np.random.default_rng(seed)
+def frames(
+    clip: ClipLabels, every: int, miss_rate: float, noise_px: float, seed: int
+) -> Iterator[list[Detection]]:
+    """Yield the detections of every frame."""
+    rng = np.random.default_rng(seed)
     boxes = {label.frame: label.box for label in reversed(clip.labels) if label.kind == clip.kind}
     for frame in range(0, max(boxes) + 1, every):
-        found = []
-        if frame in boxes and draw.random() >= missed:
-            found.append(Found(shaken(boxes[frame], shaken_px, draw), True))
-        if draw.random() < FALSE_ALARMS:
-            x, y = draw.uniform(0, 320), draw.uniform(0, 256)
-            found.append(Found(Box.from_centre(x, y, 8, 8), False))
-        yield found
+        detections = []
+        if frame in boxes and rng.random() >= miss_rate:
+            detections.append(Detection(add_noise(boxes[frame], noise_px, rng), True))
+        if rng.random() < FALSE_POSITIVE_RATE:
+            x, y = rng.uniform(0, 320), rng.uniform(0, 256)
+            detections.append(Detection(Box.from_centre(x, y, 8, 8), False))
+        yield detections
 
 
-def shaken(box: Box, px: float, draw: np.random.Generator) -> Box:
-    width, height = np.exp(draw.normal(0, SHAKEN_SIDES, 2)) * (box.width, box.height)
-    x, y = draw.normal(box.centre, px)
+def add_noise(box: Box, px: float, rng: np.random.Generator) -> Box:
+    """Return the box with noise on its centre and its sides."""
+    width, height = np.exp(rng.normal(0, SIDE_NOISE, 2)) * (box.width, box.height)
+    x, y = rng.normal(box.centre, px)
     return Box.from_centre(float(x), float(y), float(width), float(height))
 
 
-def linkers() -> dict[str, Callable[[float], Any]]:
-    """Each by name, made for a frame rate; all begin a track with the second box and keep it for a second."""
+def make_trackers() -> dict[str, Callable[[float], Any]]:
+    """Return functions of the frame rate that make the trackers, by name.
+
+    Each tracker starts a track at the second box and keeps it for a second.
+    """
     all_count = {"track_activation_threshold": 0.0, "high_conf_det_threshold": 0.0}
 
     def byte(iou: Any, least: float) -> Callable[[float], Any]:
@@ -110,34 +117,35 @@ def linkers() -> dict[str, Callable[[float], Any]]:
 
 
 def measure(make: Callable[[float], Any], clips: list[ClipLabels], setting: dict[str, Any]) -> dict[str, Any]:
-    changes, true, numbered, false, false_numbered, seconds, count = 0, 0, 0, 0, 0, 0.0, 0
+    """Return the figures of a tracker."""
+    switches, true, true_with_id, false, false_with_id, seconds, count = 0, 0, 0, 0, 0, 0.0, 0
     for seed, clip in enumerate(clips):
         linker, last = make(30 / setting["every"]), None
-        for found in frames(clip, **setting, seed=seed):
+        for detections in frames(clip, **setting, seed=seed):
             boxes = supervision.Detections(
-                xyxy=np.array([f.box.xyxy for f in found]).reshape(-1, 4),
-                confidence=np.ones(len(found)),
-                class_id=np.arange(len(found)),
+                xyxy=np.array([one.box.xyxy for one in detections]).reshape(-1, 4),
+                confidence=np.ones(len(detections)),
+                class_id=np.arange(len(detections)),
             )
-            begun = time.perf_counter()
+            start = time.perf_counter()
             linked = linker.update(boxes)
-            seconds += time.perf_counter() - begun
+            seconds += time.perf_counter() - start
             count += 1
             for index, number in zip(linked.class_id if len(linked) else (), linked.tracker_id, strict=True):
-                if not found[index].true:
+                if not detections[index].true:
                     false += 1
-                    false_numbered += int(number >= 0)
+                    false_with_id += int(number >= 0)
                     continue
                 true += 1
                 if number >= 0:
-                    numbered += 1
-                    changes += int(last is not None and last != number)
+                    true_with_id += 1
+                    switches += int(last is not None and last != number)
                     last = number
     return {
-        "changes_of_number": changes,
-        "boxes_with_number": round(numbered / true, 3),
-        "false_alarms_with_number": round(false_numbered / false, 3),
-        "ms_a_frame": round(seconds / count * 1e3, 3),
+        "id_switches": switches,
+        "boxes_with_id": round(true_with_id / true, 3),
+        "false_positives_with_id": round(false_with_id / false, 3),
+        "ms_per_frame": round(seconds / count * 1e3, 3),
     }
 
 
@@ -152,7 +160,7 @@ def main() -> int:
     known = sorted((c for c in labelled if c.split != "test" and c.labels), key=lambda c: c.name)
     clips = random.Random(0).sample(known, CLIPS)
     results: dict[str, dict[str, Any]] = {}
-    for name, make in linkers().items():
+    for name, make in make_trackers().items():
         results[name] = {}
         for setting, how in SETTINGS.items():
             r = results[name][setting] = measure(make, clips, how)

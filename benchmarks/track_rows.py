@@ -1,12 +1,14 @@
-"""The rows of the tracking table for one model, on the test clips of annotated footage at 10 frames/s, in
-windows of twelve frames from empty memory. Every row's threshold is chosen on the validation clips of its own
-kind of row, shown as they are and 1.4 times as large: the one whose F is best on the worse of the two, F0.5
-if --beta says nothing.
+"""Rows of the tracking results table for one model.
+
+The model runs on the test clips at 10 frames per second, in windows of twelve frames from an empty state.
+The threshold of a row is chosen on its validation clips, in their own size and enlarged by 1.4: the one with
+the best F-beta on the worse of the two. The default beta is 0.5.
 
     python benchmarks/track_rows.py MODEL FOOTAGE OUT.json [--modality IR] [--beta 1]
 
-drone clips: those with a drone, as they are and made hard (a quarter of the contrast, noise of sd 20 of
-255). all clips: birds, airplanes and helicopters are traps. F1, precision and recall are of points.
+Rows are "drone clips" and "all clips", where birds, airplanes and helicopters are distractors, each clean and
+hard (a quarter of the contrast, noise with a standard deviation of 20 of 255). F1, precision and recall count
+a peak as correct if its centre lies in the true box.
 """
 
 from __future__ import annotations
@@ -42,10 +44,11 @@ FPS = 10.0
 
 
 Predictions = dict[str, list[FramePrediction]]
-"""What was looked at: the clips of "val", those 1.4 times as large as "nearer", and those of "test"."""
+"""Predictions by split: "val", "test", and "nearer", the enlarged val clips."""
 
 
 def predict_splits(model: TrackModel, footage: Path, modality: str, width: int, *, hard: bool) -> Predictions:
+    """Run the model on both splits."""
     predictions = {}
     for split in ("val", "test"):
         clips = cache_frames(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
@@ -55,15 +58,16 @@ def predict_splits(model: TrackModel, footage: Path, modality: str, width: int, 
     return predictions
 
 
-def kinds_of(predictions: Predictions) -> dict[str, Predictions]:
-    """The predictions of a row each: at clips with a drone, and at all."""
+def by_row(predictions: Predictions) -> dict[str, Predictions]:
+    """Return the predictions of every row."""
     own = {part: [one for one in here if one.kind == "drone"] for part, here in predictions.items()}
     return {"drone clips": own, "all clips": predictions}
 
 
 def row(predictions: Predictions, beta: float) -> dict[str, Any]:
+    """Return the figures of both rows."""
     table: dict[str, Any] = {}
-    for name, part in kinds_of(predictions).items():
+    for name, part in by_row(predictions).items():
         threshold = choose_threshold(part["val"], part["nearer"], target_class="drone", beta=beta)
         scores = score(part["test"], threshold, target_class="drone")
         table[name] = {
@@ -75,7 +79,7 @@ def row(predictions: Predictions, beta: float) -> dict[str, Any]:
             "validation_f1": round(score(part["val"], threshold, target_class="drone").f1, 4),
             "frames": len(part["test"]),
         }
-    own = kinds_of(predictions)["drone clips"]["test"]
+    own = by_row(predictions)["drone clips"]["test"]
     threshold = table["drone clips"]["threshold"]
     firsts = sorted(frames_to_first_detection(own, threshold, target_class="drone"))
     median = firsts[len(firsts) // 2]
@@ -87,11 +91,12 @@ def row(predictions: Predictions, beta: float) -> dict[str, Any]:
 
 
 def rows(path: Path, footage: Path, modalities: list[str], *, beta: float = F_BETA) -> dict[str, Any]:
-    held = load_model(path)
-    width = int(held.header["training"]["width"])  # what is wider is seen so many px wide, as when watching
+    """Return the figures of a model file by modality, clean and hard."""
+    loaded = load_model(path)
+    width = int(loaded.header["training"]["width"])  # as `canton track watch` does
     return {
         modality: {
-            name: row(predict_splits(held.model, footage, modality, width, hard=name == "hard"), beta)
+            name: row(predict_splits(loaded.model, footage, modality, width, hard=name == "hard"), beta)
             for name in ("clean", "hard")
         }
         for modality in modalities

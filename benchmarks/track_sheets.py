@@ -1,9 +1,9 @@
-"""Contact sheets of test clips, best, median and worst by F1: what a model saw, pointed at and missed.
+"""Contact sheet of test clips, from the worst to the best F1.
 
     python benchmarks/track_sheets.py MODEL FOOTAGE OUT.png [--modality IR] [--count 10] [--hard]
 
-Every row is a clip, six frames of a window: a drone's true box is white, another thing's grey, hits are
-green, strays red, heat glows.
+Every row shows six frames of a window. True boxes of drones are white, of other classes gray. True positives
+are green circles, false positives red ones. The heat map is orange.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHOWN = (0, 2, 4, 6, 8, 11)
 def row(
     model: TrackModel, clip: CachedClip, predictions: list[FramePrediction], threshold: float, hard: bool
 ) -> np.ndarray:
-    """Six frames of the clip's middle window, twice their size, with a line of text."""
+    """Return six frames of the clip's middle window, enlarged by 2."""
     start = len(predictions) // WINDOW // 2 * WINDOW
     frames = np.array(clip.frames[start : start + WINDOW])
     if hard:

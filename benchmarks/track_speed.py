@@ -1,10 +1,9 @@
-"""Frames a second of the whole of watching, decoding and tracking included, drawing not, and the memory it
-takes.
+"""Frames per second and memory of `track_video`, with decoding and tracking, without rendering.
 
     python benchmarks/track_speed.py MODEL OUT.json VIDEO [VIDEO ...] [--minutes 10]
 
-Every video is watched from file to tracks, seven times in turn; the last figure is of one video played over
-and over for so many minutes of film, whose memory must not grow.
+Each video is processed seven times, in turn with the others. The memory is measured on one video that repeats
+for the given number of minutes, and must not grow.
 """
 
 from __future__ import annotations
@@ -24,20 +23,23 @@ from canton.track import Frame, load_model, open_video, track_video
 
 
 def frames_per_second(path: Path, model: torch.nn.Module, threshold: float, width: int) -> float:
-    began = time.perf_counter()
+    """Return the frames per second over a whole video."""
+    start = time.perf_counter()
     with open_video(path) as video:
         count = sum(
             1 for _ in track_video(model, video, fps=video.fps or 30.0, threshold=threshold, width=width)
         )
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - start)
 
 
 def resident_mib() -> float:
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def over_and_over(path: Path, count: int) -> Iterator[Frame]:
+def repeat(path: Path, count: int) -> Iterator[Frame]:
+    """Yield `count` frames of a video that repeats."""
     index = 0
     while index < count:
         with open_video(path) as video:
@@ -47,12 +49,13 @@ def over_and_over(path: Path, count: int) -> Iterator[Frame]:
 
 
 def memory(path: Path, model: torch.nn.Module, threshold: float, width: int, minutes: float) -> list[float]:
-    count, seen = round(minutes * 60 * 30), []
-    frames = over_and_over(path, count)
+    """Return ten measurements of the resident memory in MiB."""
+    count, measurements = round(minutes * 60 * 30), []
+    frames = repeat(path, count)
     for k, _ in enumerate(track_video(model, frames, fps=30.0, threshold=threshold, width=width)):
         if k % (count // 10) == count // 20:
-            seen.append(round(resident_mib(), 1))
-    return seen
+            measurements.append(round(resident_mib(), 1))
+    return measurements
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,12 +65,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("--minutes", type=float, default=10.0)
     a = parser.parse_args(argv)
-    held = load_model(a.model)
-    threshold, width = float(held.header["threshold"]), int(held.header["training"]["width"])
+    loaded = load_model(a.model)
+    threshold, width = float(loaded.header["threshold"]), int(loaded.header["training"]["width"])
     speeds: dict[str, list[float]] = {path.name: [] for path in a.videos}
     for _ in range(7):
         for path in a.videos:
-            speeds[path.name].append(frames_per_second(path, held.model, threshold, width))
+            speeds[path.name].append(frames_per_second(path, loaded.model, threshold, width))
     sizes = {}
     for path in a.videos:
         with open_video(path) as video:
@@ -79,15 +82,15 @@ def main(argv: list[str] | None = None) -> None:
         "frames_per_second": {
             name: {
                 "size": sizes[name],
-                "median": statistics.median(all_),
-                "least": min(all_),
-                "most": max(all_),
+                "median": statistics.median(runs),
+                "least": min(runs),
+                "most": max(runs),
             }
-            for name, all_ in speeds.items()
+            for name, runs in speeds.items()
         },
         "resident_mib_over_minutes": {
             "minutes": a.minutes,
-            "mib": memory(a.videos[0], held.model, threshold, width, a.minutes),
+            "mib": memory(a.videos[0], loaded.model, threshold, width, a.minutes),
         },
     }
     a.out.write_text(json.dumps(figures, indent=1))

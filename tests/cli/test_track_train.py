@@ -46,9 +46,9 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in range(2):
             scene = make_scene(k, frames=12, size=64, kind="thermal", present=k == 0)
             name, kind = f"{split}_{k}", "BIRD" if k else "DRONE"
-            with VideoWriter(folder / f"{name}.mp4", 64, 64, 10.0) as film:
+            with VideoWriter(folder / f"{name}.mp4", 64, 64, 10.0) as writer:
                 for picture in scene.frames:
-                    film.write(picture)
+                    writer.write(picture)
             for t, box in enumerate(scene.boxes):
                 if box[0] == box[0]:
                     labels.append(f"{name},IR,{kind},{t}," + ",".join(f"{float(v):.1f}" for v in box))
@@ -151,9 +151,9 @@ def test_evaluate_asks_which_model_where_some_clips_have_colours(
 
     mixed = tmp_path / "mixed"
     shutil.copytree(footage, mixed)
-    with VideoWriter(mixed / "test_1.mp4", 64, 64, 10.0) as film:
+    with VideoWriter(mixed / "test_1.mp4", 64, 64, 10.0) as writer:
         for _ in range(12):
-            film.write(np.full((64, 64, 3), (40, 90, 200), np.uint8))
+            writer.write(np.full((64, 64, 3), (40, 90, 200), np.uint8))
     line = canton.complains("track", "evaluate", "--footage", mixed)
     assert "visible, infrared" in line
     assert canton("track", "evaluate", "visible", "--footage", mixed).status == 0
@@ -237,23 +237,23 @@ def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("brief") / "footage"
     shutil.copytree(footage, folder)
     for path in [*folder.glob("val_*.mp4"), *folder.glob("test_*.mp4")]:
-        with VideoWriter(path, 64, 64, 10.0) as film:
+        with VideoWriter(path, 64, 64, 10.0) as writer:
             for _ in range(11):
-                film.write(np.zeros((64, 64, 3), np.uint8))
+                writer.write(np.zeros((64, 64, 3), np.uint8))
     return folder
 
 
 def test_what_is_wrong_with_some_clips_is_said(
     canton: Canton, trained: Path, footage: Path, brief: Path, tmp_path: Path
 ) -> None:
-    from track.films import film, noise
+    from track.videos import noise, write_video
 
     folder = tmp_path / "footage"
     shutil.copytree(footage, folder)
     for split in ("val", "test"):
         shutil.copy(brief / f"{split}_1.mp4", folder)
     for name in ("train_1.mp4", "test_0.mp4"):
-        broken = film(folder / name, noise(40), options={"movflags": "faststart"})
+        broken = write_video(folder / name, noise(40), options={"movflags": "faststart"})
         broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 2 // 3])
     out = tmp_path / "m.safetensors"
     done = canton("track", "train", "--footage", folder, "--steps", "1", "--out", out, *TINY[:-1])

@@ -1,4 +1,4 @@
-"""`canton track watch`: what it writes, what it says, and that bad input costs one line."""
+"""`canton track watch`: outputs, messages and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from track.pipeline_stub import HEIGHT, WIDTH, Bright, flight
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty frames, ten a second, of a square that flies to the right."""
+    """Thirty frames at 10 fps of a square that moves right."""
     path = tmp_path_factory.mktemp("video") / "flight.mp4"
     with VideoWriter(path, WIDTH, HEIGHT, 10) as writer:
         for frame in flight(30):
@@ -80,19 +80,19 @@ def test_on_standard_output(canton: Canton, bright: Path, video: Path) -> None:
     assert len(done.out.splitlines()) == 29
 
 
-def test_frames_a_second(canton: Canton, bright: Path, video: Path) -> None:
+def test_fps(canton: Canton, bright: Path, video: Path) -> None:
     done = canton("track", "watch", bright, video, "--fps", "5", "--json", "-")
     seen = [json.loads(line) for line in done.out.splitlines()]
     assert len(seen) == 15
     assert seen[5]["seconds"] == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_threshold_of_ones_own(canton: Canton, bright: Path, video: Path) -> None:
+def test_threshold(canton: Canton, bright: Path, video: Path) -> None:
     done = canton("track", "watch", bright, video, "--threshold", "1", "--csv", "-")
     assert done.out == ""
 
 
-def test_live_without_a_terminal_is_lines(canton: Canton, bright: Path, video: Path) -> None:
+def test_live_without_a_terminal_prints_lines(canton: Canton, bright: Path, video: Path) -> None:
     done = canton("track", "watch", bright, video, "--live")
     assert done.status == 0
     assert canton("track", "watch", bright, video, "--live", "--quiet").err == ""
@@ -115,17 +115,17 @@ def test_a_model_for_text(canton: Canton, model: Path, video: Path, tmp_path: Pa
     assert listing(tmp_path) == []
 
 
-def test_no_model_where_none_is_shipped(canton: Canton, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pretrained_model(canton: Canton, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LIGHTS:
         monkeypatch.setitem(SHIPPED, name, "models/none.safetensors")
     assert "no model is shipped" in canton.complains("track", "watch", video)
 
 
 @pytest.mark.parametrize(("coloured", "name"), [(True, "visible"), (False, "infrared")])
-def test_the_model_that_fits_the_film_is_taken(
+def test_the_default_model_depends_on_the_colour_of_the_video(
     canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coloured: bool, name: str
 ) -> None:
-    """Where none is named: a film without colours is one of heat."""
+    """Gray video uses the infrared model."""
     film = tmp_path / "film.mp4"
     with VideoWriter(film, WIDTH, HEIGHT, 10) as writer:
         for frame in flight(4):
@@ -145,7 +145,7 @@ def test_the_model_that_fits_the_film_is_taken(
     other = "infrared" if coloured else "visible"
     done = canton("track", "watch", other, film)
     assert "pretrained" not in done.out
-    assert opened == [f"{name}.safetensors", f"{other}.safetensors"], "a word names the other"
+    assert opened == [f"{name}.safetensors", f"{other}.safetensors"], "a name selects the other"
 
 
 @pytest.mark.parametrize("option", ["--out", "--json", "--csv"])
@@ -160,7 +160,7 @@ def test_an_output_that_cannot_be_written(
     assert frames_in(video) == 30
 
 
-def test_words_that_will_not_do(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+def test_invalid_arguments(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     watch = ("track", "watch")
     assert "named twice" in canton.complains(*watch, "--model", bright, bright, video)
     assert f"{video} is no model file (safetensors): watch takes one of the videos" in canton.complains(
@@ -187,11 +187,13 @@ def test_no_video(canton: Canton, bright: Path, tmp_path: Path) -> None:
         assert listing(tmp_path) == ["video.mp4"]
 
 
-def test_a_video_that_breaks_off_keeps_what_was_seen(canton: Canton, bright: Path, tmp_path: Path) -> None:
+def test_a_truncated_video_keeps_earlier_results(canton: Canton, bright: Path, tmp_path: Path) -> None:
     import av
 
     broken, lines, out = tmp_path / "broken.mp4", tmp_path / "seen", tmp_path / "out.mp4"
-    with av.open(str(broken), "w", options={"movflags": "faststart"}) as container:  # says how much it holds
+    with av.open(
+        str(broken), "w", options={"movflags": "faststart"}
+    ) as container:  # the header states the number of frames
         stream = container.add_stream("libx264", rate=10, options={"g": "5"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for frame in flight(60):
@@ -222,7 +224,7 @@ def test_a_video_that_changes_its_size(canton: Canton, bright: Path, tmp_path: P
     assert len(lines.read_text().splitlines()) == 8
 
 
-def test_a_disk_that_is_full(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+def test_a_full_disk(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     for option, limit in (("--json", 2000), ("--csv", 500), ("--out", 4000)):
         with disk_of(limit):
             done = canton("track", "watch", bright, video, option, tmp_path / "x.mp4", "--quiet")
@@ -231,7 +233,7 @@ def test_a_disk_that_is_full(canton: Canton, bright: Path, video: Path, tmp_path
         assert "x.mp4" in done.err
         if option != "--out":
             kept = (tmp_path / "x.mp4").read_text()
-            assert kept.endswith("\n"), "the last line is whole"
+            assert kept.endswith("\n"), "the last line is complete"
             assert limit - 300 < len(kept) <= limit
         (tmp_path / "x.mp4").unlink(missing_ok=True)
         assert listing(tmp_path) == []
@@ -257,7 +259,7 @@ sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_ctrl_c_keeps_whole_what_was_seen(
+def test_ctrl_c_keeps_complete_outputs(
     number: signal.Signals, root: Path, video: Path, tmp_path: Path
 ) -> None:
     out, lines, rows = (tmp_path / name for name in ("out.mp4", "seen.jsonl", "gt.txt"))
@@ -283,7 +285,7 @@ def test_ctrl_c_keeps_whole_what_was_seen(
     assert listing(tmp_path) == ["gt.txt", "out.mp4", "seen.jsonl"]
 
 
-def test_a_run_that_is_not_finished_is_taken_and_said_so(
+def test_an_unfinished_run_is_reported(
     canton: Canton, bright: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished = canton("track", "watch", bright, video)

@@ -1,4 +1,4 @@
-"""`canton track watch`: the files it writes, whatever the film is like and however the watching ends."""
+"""`canton track watch`: output files, also when it is interrupted."""
 
 from __future__ import annotations
 
@@ -16,28 +16,26 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
 from cli.conftest import Canton, disk_of
-from track.films import film
 from track.pipeline_stub import flight
+from track.videos import write_video
 
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty frames, ten a second, of two squares that fly to the right."""
+    """Thirty frames at 10 fps of two squares that move right."""
     pictures = [frame.pixels | np.roll(frame.pixels, 20, axis=0) for frame in flight(30)]
-    return film(tmp_path_factory.mktemp("film") / "flight.mp4", pictures)
+    return write_video(tmp_path_factory.mktemp("video") / "flight.mp4", pictures)
 
 
 def moments(path: Path) -> list[float]:
-    """When each frame of a film is shown, in seconds."""
+    """Return the presentation times of a video in seconds."""
     with av.open(str(path)) as container:
         return [frame.time for frame in container.decode(video=0)]
 
 
-def test_the_annotated_film_of_uneven_frames_keeps_their_times(
-    canton: Canton, bright: Path, tmp_path: Path
-) -> None:
+def test_the_annotated_video_keeps_uneven_times(canton: Canton, bright: Path, tmp_path: Path) -> None:
     times = [0, 40, 80, 120, 400, 440, 1500, 1540, 2900, 2940, 3333, 6000, 6040]
-    film(tmp_path / "uneven.mkv", [frame.pixels for frame in flight(len(times))], times=times)
+    write_video(tmp_path / "uneven.mkv", [frame.pixels for frame in flight(len(times))], times=times)
     done = canton("track", "watch", bright, tmp_path / "uneven.mkv", "--out", tmp_path / "out.mp4")
     assert done.status == 0, done.err
     assert moments(tmp_path / "out.mp4") == pytest.approx([time / 1000 for time in times], abs=1e-3)
@@ -45,8 +43,11 @@ def test_the_annotated_film_of_uneven_frames_keeps_their_times(
         assert container.duration / av.time_base == pytest.approx(6.08, abs=0.01)
 
 
-def test_the_annotated_film_of_even_frames_is_even(canton: Canton, bright: Path, tmp_path: Path) -> None:
-    source, out = film(tmp_path / "even.mp4", [frame.pixels for frame in flight(30)]), tmp_path / "out.mp4"
+def test_the_annotated_video_keeps_a_constant_rate(canton: Canton, bright: Path, tmp_path: Path) -> None:
+    source, out = (
+        write_video(tmp_path / "even.mp4", [frame.pixels for frame in flight(30)]),
+        tmp_path / "out.mp4",
+    )
     for words, fps in ((), 10), (("--fps", "5"), 5):
         done = canton("track", "watch", bright, source, "--out", out, *words)
         assert done.status == 0, done.err
@@ -56,9 +57,7 @@ def test_the_annotated_film_of_even_frames_is_even(canton: Canton, bright: Path,
             assert container.duration / av.time_base == pytest.approx(3, abs=1e-3)
 
 
-def test_a_film_that_fills_the_disk_leaves_the_lines_whole(
-    canton: Canton, bright: Path, video: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_complete_lines(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     out, lines, rows = (tmp_path / name for name in ("out.mp4", "seen.jsonl", "gt.txt"))
     with disk_of(40_000):
         done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows, "-q")
@@ -72,11 +71,11 @@ def test_a_film_that_fills_the_disk_leaves_the_lines_whole(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gt.txt", "out.mp4", "seen.jsonl"]
     kept = moments(out)
     assert 10 <= len(kept) <= len(seen)
-    assert kept == pytest.approx([k / 10 for k in range(len(kept))]), "it plays to its end"
+    assert kept == pytest.approx([k / 10 for k in range(len(kept))]), "it plays to the end"
 
 
 @pytest.mark.parametrize("option", ["--out", "--json", "--csv"])
-def test_an_older_result_stays_where_nothing_can_be_written(
+def test_existing_outputs_are_kept_if_nothing_can_be_written(
     canton: Canton,
     bright: Path,
     video: Path,
@@ -88,7 +87,7 @@ def test_an_older_result_stays_where_nothing_can_be_written(
     older = Path("older.mp4")
     assert canton("track", "watch", bright, video, option, older).status == 0
     content = older.read_bytes()
-    with disk_of(60):  # room for what is said on standard error, a file in this test
+    with disk_of(60):  # space for standard error, a file in this test
         done = canton("track", "watch", bright, video, option, older, "-q")
     assert done.status == 2
     assert done.err == "canton: cannot write older.mp4: file too large\n"
@@ -99,7 +98,7 @@ def test_an_older_result_stays_where_nothing_can_be_written(
     assert list(Path().iterdir()) == [older]
 
 
-def test_a_film_that_will_not_do_leaves_earlier_lines(
+def test_an_invalid_video_output_keeps_existing_lines(
     canton: Canton, bright: Path, video: Path, tmp_path: Path
 ) -> None:
     lines = tmp_path / "seen.jsonl"
@@ -109,19 +108,17 @@ def test_a_film_that_will_not_do_leaves_earlier_lines(
     assert lines.read_text() == "earlier work\n"
 
 
-def test_a_film_of_many_frames_a_second_is_drawn_all_the_same(
-    canton: Canton, bright: Path, tmp_path: Path
-) -> None:
-    source = film(tmp_path / "fast.mp4", [frame.pixels for frame in flight(12)], fps=2000)
+def test_a_very_high_frame_rate(canton: Canton, bright: Path, tmp_path: Path) -> None:
+    source = write_video(tmp_path / "fast.mp4", [frame.pixels for frame in flight(12)], fps=2000)
     done = canton("track", "watch", bright, source, "--out", tmp_path / "out.mp4", "-q")
     assert done.status == 0, done.err
     assert len(moments(tmp_path / "out.mp4")) == 12
 
 
-def test_tracks_of_an_empty_sky_are_an_empty_file(
+def test_no_tracks_give_an_empty_file(
     canton: Canton, bright: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where an older result has some; but not where the watching fails."""
+    """Also if a file with tracks exists, but not if the command fails."""
     monkeypatch.chdir(tmp_path)
     rows = Path("gt.txt")
     rows.write_text("an older result\n")
@@ -133,7 +130,7 @@ def test_tracks_of_an_empty_sky_are_an_empty_file(
     assert rows.read_text() == ""
 
 
-def test_lines_into_a_pipe(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
+def test_json_into_a_pipe(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -164,7 +161,7 @@ sys.exit(main(["track", "watch", "m", *sys.argv[1:]]))
 """
 
 
-def test_a_kill_leaves_every_line_seen(root: Path, video: Path, tmp_path: Path) -> None:
+def test_a_kill_leaves_every_line(root: Path, video: Path, tmp_path: Path) -> None:
     lines, rows = tmp_path / "seen.jsonl", tmp_path / "gt.txt"
     paths = os.pathsep.join([str(root / "tests"), str(root / "src")])
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`canton track watch` of pictures that are too small for a network, or nearly."""
+"""`canton track watch` with very small frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pictures(folder: Path, width: int, height: int) -> Path:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 2), (30, 30), (31, 64), (64, 31)])
-def test_pictures_too_small_for_the_article_s_network(
+def test_frames_too_small_for_the_article_network(
     canton: Canton, tmp_path: Path, width: int, height: int
 ) -> None:
     model, lines, out = tmp_path / "article.safetensors", tmp_path / "seen.jsonl", tmp_path / "out.mp4"
@@ -35,7 +35,7 @@ def test_pictures_too_small_for_the_article_s_network(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["article.safetensors", "small"]
 
 
-def test_pictures_just_large_enough(canton: Canton, tmp_path: Path) -> None:
+def test_frames_just_large_enough(canton: Canton, tmp_path: Path) -> None:
     model = tmp_path / "article.safetensors"
     save_model(model, TrackModel(ARTICLE), {})
     done = canton("track", "watch", model, pictures(tmp_path / "small", 32, 32), "--json", "-")
@@ -44,10 +44,8 @@ def test_pictures_just_large_enough(canton: Canton, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 2), (900, 1)])
-def test_where_borders_are_kept_no_picture_is_too_small(
-    canton: Canton, tmp_path: Path, width: int, height: int
-) -> None:
-    """Also one that is flat and scaled, to less than half a px."""
+def test_no_frame_is_too_small_with_padding(canton: Canton, tmp_path: Path, width: int, height: int) -> None:
+    """Also a flat frame that is downscaled to less than half a px."""
     model = tmp_path / "model.safetensors"
     save_model(model, TrackModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4)), {})
     done = canton(

@@ -1,4 +1,4 @@
-"""`canton track watch` of what a web server sends: a film is seen whole, a camera is not shown late."""
+"""`canton track watch` with files and live streams from a web server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track
 
 from canton.track.video.reader import open_video
 from cli.conftest import Canton
-from track.films import HEIGHT, WIDTH, film, noise
 from track.pipeline_stub import Bright
+from track.videos import HEIGHT, WIDTH, noise, write_video
 
 FRAMES = 60
 
@@ -55,7 +55,7 @@ class Sends(http.server.BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         part = content[start : round(len(content) * self.server.ends)]
-        with suppress(OSError):  # who asked may have heard enough
+        with suppress(OSError):  # the client may have closed the connection
             self.wfile.write(part if self.server.length else b"%x\r\n%b\r\n0\r\n\r\n" % (len(part), part))
         self.close_connection = True
 
@@ -73,7 +73,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A network that takes longer for a frame than reading it."""
+    """A model that is slower than reading."""
 
     class Slow(Bright):
         def step(self, frame: object, state: object) -> object:
@@ -86,11 +86,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
-def test_a_film_from_a_web_server_is_seen_whole(
+def test_a_file_from_a_web_server_is_read_completely(
     canton: Canton, slow: Path, server: Server, tmp_path: Path, ending: str
 ) -> None:
-    server.content = film(tmp_path / f"film.{ending}", noise(FRAMES)).read_bytes()
-    address = f"http://127.0.0.1:{server.server_port}/film.{ending}"
+    server.content = write_video(tmp_path / f"video.{ending}", noise(FRAMES)).read_bytes()
+    address = f"http://127.0.0.1:{server.server_port}/video.{ending}"
     done = canton("track", "watch", slow, address, "--json", "-")
     assert done.status == 0, done.err
     assert [json.loads(line)["frame"] for line in done.out.splitlines()] == list(range(FRAMES))
@@ -98,30 +98,30 @@ def test_a_film_from_a_web_server_is_seen_whole(
 
 
 @pytest.mark.parametrize("form", ["ts", "fragments"])
-def test_of_a_camera_behind_a_web_server_the_end_tells_what_was_left_out(
+def test_a_live_stream_reports_dropped_frames(
     canton: Canton, slow: Path, server: Server, tmp_path: Path, form: str
 ) -> None:
-    """It does not say how long it is, however it is packed."""
+    """The stream states no length, in several containers."""
     ending = "ts" if form == "ts" else "mp4"
     cut = {"movflags": "frag_keyframe+empty_moov+default_base_moof"} if form == "fragments" else {}
-    server.content = film(tmp_path / f"live.{ending}", noise(FRAMES), options=cut).read_bytes()
+    server.content = write_video(tmp_path / f"live.{ending}", noise(FRAMES), options=cut).read_bytes()
     server.length = False
     done = canton("track", "watch", slow, f"http://127.0.0.1:{server.server_port}/live", "--json", "-")
     seen = [json.loads(line)["frame"] for line in done.out.splitlines()]
     assert 1 < len(seen) < FRAMES - 5
-    assert seen[-1] == FRAMES - 1, "the last is not late"
+    assert seen[-1] == FRAMES - 1, "the last frame is not dropped"
     assert done.status == 0, done.err
     assert f"; {FRAMES - len(seen)} frames left out" in done.err
 
 
-def test_a_film_from_a_web_server_that_breaks_off_keeps_the_frames_before(
+def test_a_truncated_file_from_a_web_server_keeps_earlier_frames(
     canton: Canton, slow: Path, server: Server, tmp_path: Path
 ) -> None:
     faststart = {"movflags": "faststart"}
-    server.content = film(tmp_path / "film.mp4", noise(FRAMES), options=faststart).read_bytes()
+    server.content = write_video(tmp_path / "video.mp4", noise(FRAMES), options=faststart).read_bytes()
     server.ends = 0.5
     done = canton(
-        "track", "watch", slow, f"http://127.0.0.1:{server.server_port}/film.mp4", "--json", "-", "--quiet"
+        "track", "watch", slow, f"http://127.0.0.1:{server.server_port}/video.mp4", "--json", "-", "--quiet"
     )
     assert done.status == 2
     seen = [json.loads(line)["frame"] for line in done.out.splitlines()]
@@ -131,8 +131,8 @@ def test_a_film_from_a_web_server_that_breaks_off_keeps_the_frames_before(
     assert f"ends early after {len(seen)} " in complaint
 
 
-def test_a_file_called_as_a_camera_is_is_no_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film(tmp_path / "0.mp4", noise(3)).rename(tmp_path / "0")
+def test_a_file_named_like_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "0.mp4", noise(3)).rename(tmp_path / "0")
     monkeypatch.chdir(tmp_path)
     with open_video("0") as video:
         assert not video.live

@@ -1,4 +1,4 @@
-"""A network that sees what is bright, and a video of bright squares: what watching is tested with."""
+"""A model that detects bright pixels, and a video of bright squares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTH, HEIGHT, SIDE = 96, 64, 8
 
 
 class Bright:
-    """Believes in brightness. Its state counts the frames since it was empty; `empty` says at which steps."""
+    """Score brightness. The state counts frames since its reset; `empty` lists the steps with a reset."""
 
     stride = 4
     offset = 2.0
@@ -38,7 +38,7 @@ class Bright:
 
 
 def picture(centres: Iterable[tuple[float, float]] = (), bright: int = 255) -> np.ndarray:
-    """Squares of eight px on black, at whole pixels."""
+    """Return a black frame with squares of 8 px."""
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for x, y in centres:
         left, top = round(x - SIDE / 2), round(y - SIDE / 2)
@@ -47,6 +47,6 @@ def picture(centres: Iterable[tuple[float, float]] = (), bright: int = 255) -> n
 
 
 def flight(frames: int, *, fps: float = 10, cuts: tuple[int, ...] = (0,)) -> Iterator[Frame]:
-    """A square that flies to the right, two px a frame, over and over."""
+    """Yield frames of a square that moves right by 2 px per frame and starts again."""
     for k in range(frames):
         yield Frame(k, k / fps, picture([(8 + 2 * k % 80, 30)]), k in cuts)

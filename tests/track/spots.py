@@ -1,4 +1,4 @@
-"""A small film for the tests of learning: a spot that crosses the sky, and where it is."""
+"""A small labelled clip for the training tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from canton.track.data.frame_cache import CachedClip
 
 
 def clip(name: str, kind: str, seed: int, frames: int = 14) -> CachedClip:
-    """A bright spot (a drone) or a dark one (a bird) crosses a grey sky."""
+    """Return a clip of a bright spot (drone) or a dark one (bird) on gray."""
     draw = np.random.default_rng(seed)
     pictures = draw.normal(110, 4, (frames, 64, 80, 1))
     place, speed = draw.uniform(16, 44, 2), draw.uniform(-1.5, 1.5, 2)

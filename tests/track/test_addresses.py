@@ -1,4 +1,4 @@
-"""Video from an address: one that does not answer costs one line, one that stops keeps what it gave."""
+"""Reading from a URL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.video.reader import open_video
-from track.films import film, noise
+from track.videos import noise, write_video
 
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that accepts and never says a word."""
+    """Yield the port of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken: list[socket.socket] = []
 
@@ -39,7 +39,7 @@ def silent() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("protocol", ["http", "rtsp", "tcp"])
-def test_an_address_that_does_not_answer(silent: int, protocol: str) -> None:
+def test_a_url_that_does_not_answer(silent: int, protocol: str) -> None:
     begun = time.monotonic()
     with pytest.raises(UserError, match=r"0\.5 s") as caught:
         open_video(f"{protocol}://127.0.0.1:{silent}/sky.mp4", timeout=0.5)
@@ -47,15 +47,15 @@ def test_an_address_that_does_not_answer(silent: int, protocol: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_address_where_nobody_listens() -> None:
+def test_a_url_without_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(UserError, match="cannot open"):
         open_video(f"http://127.0.0.1:{port}/sky.mp4", timeout=2)
 
 
-def test_an_address_that_falls_silent_keeps_the_frames_before(tmp_path: Path) -> None:
-    content = film(tmp_path / "live.ts", noise(100)).read_bytes()
+def test_a_url_that_stops_answering_keeps_earlier_frames(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "live.ts", noise(100)).read_bytes()
     quiet = threading.Event()
 
     class Stalls(http.server.BaseHTTPRequestHandler):

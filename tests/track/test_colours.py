@@ -1,4 +1,4 @@
-"""Whether a film has colours, by which a model that ships is chosen."""
+"""Detection of colour, which selects the pretrained model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 from canton.track.video.reader import open_video
 
 
-def test_whether_a_film_has_colours(tmp_path: Path) -> None:
+def test_has_colour(tmp_path: Path) -> None:
     """By its first frame, whatever is taken of it, with a little room for what compression adds; asked in
     time.
     """
@@ -35,7 +35,7 @@ def test_whether_a_film_has_colours(tmp_path: Path) -> None:
             with open_video(folder, gray=gray) as video:
                 assert video.has_colour == coloured, name
                 assert len(list(video)) == 2
-                assert video.has_colour == coloured, "once asked it is known"
+                assert video.has_colour == coloured, "the value is cached"
     with open_video(tmp_path / "sky") as video:
         next(iter(video))
         with pytest.raises(RuntimeError, match="before"):

@@ -1,4 +1,4 @@
-"""The article's figure: where the truth it draws is bright."""
+"""The article's figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from canton.track.model import Architecture, TrackModel
 from canton.track.render.figure import GAP, LEFT, TOP, draw_figure
 
 
-def test_the_truth_shows_what_the_clip_is_of_and_not_what_crosses_it() -> None:
+def test_the_truth_row_shows_the_class_of_the_clip_only() -> None:
     torch.manual_seed(0)
     model = TrackModel(Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, head=0, context=0)).eval()
     film = clip("one", "drone", 1)

@@ -16,7 +16,7 @@ from canton.errors import UserError
 from canton.track.boxes import Box
 from canton.track.data.dataset import Clip, Footage
 from canton.track.data.frame_cache import cache_frames, clip_problems
-from track.films import HEIGHT, WIDTH, film, noise, number, plain
+from track.videos import HEIGHT, WIDTH, noise, number, plain, write_video
 
 LABELS = """clip,modality,class,frame,x,y,w,h
 A,IR,DRONE,0,1,2,3,4
@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips of ten frames: two films, one folder of pictures."""
     folder = tmp_path_factory.mktemp("footage")
     (folder / "clips" / "C").mkdir(parents=True)
-    film(folder / "clips" / "A.mp4", (plain(k) for k in range(10)))
-    film(folder / "clips" / "B.mkv", (plain(k, 32, 32) for k in range(10)))
+    write_video(folder / "clips" / "A.mp4", (plain(k) for k in range(10)))
+    write_video(folder / "clips" / "B.mkv", (plain(k, 32, 32) for k in range(10)))
     for k in range(10):
         cv2.imwrite(str(folder / "clips" / "C" / f"{k}.png"), plain(k))
     (folder / "labels.csv").write_text(LABELS)
@@ -120,7 +120,7 @@ def test_a_folder_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no labels: labels\.csv"):
         Footage(tmp_path)
     (tmp_path / "labels.csv").write_text(LABELS)
-    film(tmp_path / "A.mp4", [plain(0)])
+    write_video(tmp_path / "A.mp4", [plain(0)])
     with pytest.raises(UserError, match="has no video of 2 of 3 clips, such as B"):
         Footage(tmp_path)
     assert len(Footage(tmp_path, modality="IR")) == 1
@@ -158,7 +158,7 @@ def test_a_folder_of_the_mot_challenge(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_coco_labels(tmp_path: Path) -> None:
-    film(tmp_path / "A.mp4", [plain(0)])
+    write_video(tmp_path / "A.mp4", [plain(0)])
     tables = {
         "videos": [{"id": 1, "name": "A.mp4"}],
         "categories": [{"id": 1, "name": "drone"}, {"id": 2, "name": "bird"}],
@@ -198,7 +198,7 @@ def test_a_clip_as_flat_as_a_line_is_scaled(tmp_path: Path) -> None:
 
 
 def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
-    clips = [Clip("A", film(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
+    clips = [Clip("A", write_video(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
     first = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
     (told,) = (tmp_path / "kept").glob("*.problem.txt")
     told.unlink()
@@ -209,9 +209,9 @@ def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
-    path = film(tmp_path / "A.mp4", noise(40), options={"movflags": "faststart"})
+    path = write_video(tmp_path / "A.mp4", noise(40), options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    whole = film(tmp_path / "B.mp4", (plain(k) for k in range(5)))
+    whole = write_video(tmp_path / "B.mp4", (plain(k) for k in range(5)))
     clips = [Clip(film.stem, film, "drone", "", "", {}) for film in (path, whole)]
     for _ in range(2):  # the second time nothing is decoded
         broken, fine = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")

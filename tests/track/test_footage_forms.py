@@ -16,7 +16,7 @@ from canton.errors import UserError
 from canton.track.data.dataset import Clip, Footage
 from canton.track.data.frame_cache import cache_frames
 from canton.track.video.ffmpeg import VIDEO_SUFFIXES
-from track.films import HEIGHT, WIDTH, film, number, plain
+from track.videos import HEIGHT, WIDTH, number, plain, write_video
 
 BOX = "1,1,10,20,6,4,1,-1,-1,-1\n"
 DOCS = Path(__file__).parents[2] / "docs" / "footage.md"
@@ -55,7 +55,7 @@ def gif(path: Path, count: int) -> Path:
 def test_a_film_beside_the_folder_of_its_labels(tmp_path: Path, name: str) -> None:
     labelled(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    film(tmp_path / name, [plain(k) for k in range(5)])
+    write_video(tmp_path / name, [plain(k) for k in range(5)])
     (clip,) = Footage(tmp_path)
     assert clip.path == tmp_path / name
     assert [number(frame.pixels) for frame in clip.frames(None)] == list(range(5))
@@ -68,14 +68,14 @@ def test_a_folder_without_pictures_is_no_video(tmp_path: Path, name: str) -> Non
     (tmp_path / name / "notes.txt").write_text("no picture")
     with pytest.raises(UserError, match="has no video of 1 of 1 clips, such as sky"):
         Footage(tmp_path)
-    film(tmp_path / "sky.mp4", [plain(0)])
+    write_video(tmp_path / "sky.mp4", [plain(0)])
     assert Footage(tmp_path)[0].path == tmp_path / "sky.mp4"
 
 
 @pytest.mark.parametrize("place", ["", "img1"])
 def test_pictures_in_the_folder_of_the_labels(tmp_path: Path, place: str) -> None:
     picture(labelled(tmp_path) / place / "000001.PNG", 3)
-    film(tmp_path / "sky.mp4", [plain(0)])
+    write_video(tmp_path / "sky.mp4", [plain(0)])
     (clip,) = Footage(tmp_path)
     assert clip.path == tmp_path / "sky" / place
     assert [number(frame.pixels) for frame in clip.frames(None)] == [3]
@@ -102,7 +102,7 @@ def test_films_of_every_usual_ending_are_found(tmp_path: Path, ending: str, code
     if codec == "gif":
         gif(path, 5)
     else:
-        film(path, [plain(k) for k in range(5)], codec=codec, fps=25)
+        write_video(path, [plain(k) for k in range(5)], codec=codec, fps=25)
     (clip,) = Footage(tmp_path)
     assert clip.path == path
     assert len(list(clip.frames(None))) == 5
@@ -111,7 +111,7 @@ def test_films_of_every_usual_ending_are_found(tmp_path: Path, ending: str, code
 def test_a_preview_does_not_stand_in_for_its_film(tmp_path: Path) -> None:
     labelled(tmp_path)
     gif(tmp_path / "sky.gif", 2)
-    film(tmp_path / "sky.mp4", [plain(0)])
+    write_video(tmp_path / "sky.mp4", [plain(0)])
     assert Footage(tmp_path)[0].path == tmp_path / "sky.mp4"
 
 
@@ -154,7 +154,7 @@ def test_a_picture_that_is_overwritten_is_decoded_anew(tmp_path: Path, cache: Pa
 
 def test_a_film_is_kept_under_the_name_it_always_had(tmp_path: Path, cache: Path) -> None:
     """A name of its own for each version of it; others would have everybody decode everything anew."""
-    path = film(tmp_path / "sky.mp4", [plain(k) for k in range(3)])
+    path = write_video(tmp_path / "sky.mp4", [plain(k) for k in range(3)])
     assert kept(path) == [0, 1, 2]
     status = path.stat()
     what = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} 30.0 {WIDTH}"

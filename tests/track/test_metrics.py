@@ -1,4 +1,4 @@
-"""Counting: what is a hit, a stray, a false alarm, and what the curves say; all by hand."""
+"""Metrics, compared with values worked out by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> F
     return FramePrediction("clip", kind, t, 320, truth, list(peaks))
 
 
-def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
+def test_a_bird_in_a_drone_clip_is_a_distractor() -> None:
     bird = Box(190, 190, 20, 20)
     both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(kinds=("drone", "bird"))
     alone = seen(1, (bird,), AWAY)._replace(kinds=("bird",))
@@ -49,16 +49,16 @@ def test_a_bird_that_crosses_a_clip_of_a_drone_is_a_trap() -> None:
     assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
     assert score([both], 0.5, target_class="bird").recall == 1.0
     hotter = [one._replace(peaks=[AWAY._replace(score=0.95), *one.peaks[:-1]]) for one in (both, alone)]
-    assert average_precision(hotter, target_class="drone") == 1 / 3, "the bird was taken for a drone twice"
+    assert average_precision(hotter, target_class="drone") == 1 / 3, "two birds are detected as drones"
     assert frames_to_first_detection([both._replace(peaks=[AWAY]), alone], 0.5, target_class="drone") == [
         math.inf
     ]
     assert frames_to_first_detection([alone._replace(step=0)], 0.5, target_class="drone") == [], (
-        "no drone was in sight"
+        "no drone in the first frame"
     )
 
 
-def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> None:
+def test_a_bird_clip_with_a_drone_counts_as_a_drone_clip() -> None:
     crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(kinds=("drone",))
     figures = tabulate(
         [crossed, seen(0, (), kind="plane")._replace(clip="other")],
@@ -71,7 +71,7 @@ def test_a_clip_of_a_bird_that_a_drone_crosses_counts_as_one_that_shows_it() -> 
     assert (figures["seconds_to_first"], figures["never_found"]) == (0.1, 0)
 
 
-def test_what_is_never_found_has_no_time() -> None:
+def test_no_detection_has_no_time_to_first() -> None:
     predictions = [seen(0, (HERE,)), seen(1, (HERE,)), seen(0, (HERE,), RIGHT), seen(0, (HERE,))]
     figures = tabulate(predictions, threshold=0.5, target_class="drone", fps=10)
     assert figures["seconds_to_first"] is None
@@ -80,7 +80,7 @@ def test_what_is_never_found_has_no_time() -> None:
     assert (nothing["seconds_to_first"], nothing["never_found"]) == (None, None)
 
 
-def test_false_alarms_a_minute_are_of_clips_that_never_show_it() -> None:
+def test_false_alarms_per_minute_use_clips_without_a_target() -> None:
     own = [seen(0, (HERE,), RIGHT), seen(1, (), AWAY)]
     assert tabulate(own, threshold=0.5, target_class="drone", fps=10)["false_alarms_per_minute"] is None
     bird = [seen(t, (), *[AWAY] * (t % 2), kind="bird")._replace(clip="bird") for t in range(4)]
@@ -89,7 +89,7 @@ def test_false_alarms_a_minute_are_of_clips_that_never_show_it() -> None:
     assert figures["all"]["false_alarms_per_frame"] == pytest.approx(3 / 5)
 
 
-def test_clips_too_short_to_look_at_are_named() -> None:
+def test_clips_shorter_than_a_window_are_listed() -> None:
     model = TrackModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
     clip = CachedClip(
         "long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool)
@@ -101,14 +101,14 @@ def test_clips_too_short_to_look_at_are_named() -> None:
         evaluate(model, [short], threshold=0.5, target_class="drone", fps=10)
 
 
-def test_pictures_too_small_for_the_model_are_named() -> None:
+def test_frames_too_small_for_the_model() -> None:
     clip = CachedClip("small", "drone", np.zeros((12, 20, 20, 1), np.uint8), ((),) * 12, np.zeros(12, bool))
     with pytest.raises(UserError, match="20 x 20"):
         predict_windows(TrackModel(ARTICLE), [clip])
 
 
-def test_looks_know_what_is_in_every_box() -> None:
-    """Of the frame they are of, in whichever window, in the order of the boxes."""
+def test_predictions_have_the_class_of_every_box() -> None:
+    """In every window, in the order of the boxes."""
     kinds = tuple(("drone", "bird") if t % 5 else ("bird", "drone") for t in range(24))
     film = CachedClip(
         "one", "drone", np.zeros((24, 64, 64, 1), np.uint8), ((HERE, HERE),) * 24, np.zeros(24, bool), kinds
@@ -118,17 +118,17 @@ def test_looks_know_what_is_in_every_box() -> None:
     assert [one.kinds for one in predict_windows(model, [film])] == list(kinds)
 
 
-def test_a_hit_lies_in_the_box() -> None:
+def test_centre_in_box() -> None:
     hit = centre_in_box(320)
     assert hit(Box.from_centre(119.9, 50.1, 1, 1), HERE)
     assert not hit(Box.from_centre(120.5, 55, 1, 1), HERE)
     tiny = Box(10, 10, 2, 2)
-    assert hit(Box.from_centre(14.9, 7.1, 1, 1), tiny), "a tiny box is grown to 8 px"
+    assert hit(Box.from_centre(14.9, 7.1, 1, 1), tiny), "a small box is enlarged to 8 px"
     assert not hit(Box.from_centre(15.1, 11, 1, 1), tiny)
     assert centre_in_box(640)(Box.from_centre(18.9, 11, 1, 1), tiny), "and to 16 in a frame twice as wide"
 
 
-def test_a_box_overlaps_by_half() -> None:
+def test_iou_at_least_half() -> None:
     assert iou_at_least_half(RIGHT.box, HERE)
     assert iou_at_least_half(Box.from_centre(110, 55, 20, 5), HERE)  # half of it: exactly 0.5
     assert not iou_at_least_half(Box.from_centre(110, 55, 20, 4.9), HERE)
@@ -137,11 +137,11 @@ def test_a_box_overlaps_by_half() -> None:
 
 def test_scores_by_hand() -> None:
     predictions = [
-        seen(0, (HERE,), RIGHT, AWAY),  # a hit and a stray
-        seen(1, (HERE,), peak(109, 54, 0.8), peak(111, 56, 0.7)),  # the second finds no box left
-        seen(2, (HERE,)),  # a miss
+        seen(0, (HERE,), RIGHT, AWAY),  # a true and a false positive
+        seen(1, (HERE,), peak(109, 54, 0.8), peak(111, 56, 0.7)),  # the second has no box left
+        seen(2, (HERE,)),  # a missed object
         seen(3, (), AWAY),  # a false alarm
-        seen(0, (HERE,), RIGHT, kind="bird"),  # a trap, fallen into
+        seen(0, (HERE,), RIGHT, kind="bird"),  # a distractor
     ]
     assert count(predictions, 0.5, target_class="drone") == (2, 4, 3, 2, 2)
     scores = score(predictions, 0.5, target_class="drone")
@@ -153,19 +153,17 @@ def test_scores_by_hand() -> None:
     assert (strict.precision, strict.recall) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
 
 
-def test_the_best_threshold_is_chosen() -> None:
+def test_choose_threshold() -> None:
     predictions = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), peak(110, 55, 0.7), AWAY)]
     assert 0.6 < choose_threshold(predictions, target_class="drone") <= 0.7
     stray = Peak(Box.from_centre(200, 200, 20, 10), 0.8)
     nearer = [seen(0, (HERE,), RIGHT, stray, peak(260, 200, 0.8))]
     assert choose_threshold(nearer, target_class="drone") > 0.8
-    assert 0.8 < choose_threshold(predictions, nearer, target_class="drone") <= 0.9, (
-        "the worse of the two counts"
-    )
+    assert 0.8 < choose_threshold(predictions, nearer, target_class="drone") <= 0.9, "the worse view decides"
 
 
-def test_a_false_alarm_may_count_more_than_a_thing_missed() -> None:
-    """Above 0.5 six of ten things and no stray, below all ten and four strays: F1 0.75 and 0.83."""
+def test_beta_weighs_false_positives() -> None:
+    """Above 0.5 there are six hits of ten, below ten and four false positives: F1 0.75 and 0.83."""
     faint, stray = Peak(Box.from_centre(110, 55, 20, 10), 0.4), Peak(Box.from_centre(200, 200, 20, 10), 0.45)
     predictions = [seen(t, (HERE,), RIGHT) if t < 6 else seen(t, (HERE,), faint, stray) for t in range(10)]
     assert choose_threshold(predictions, target_class="drone", beta=1.0) <= 0.4
@@ -173,7 +171,7 @@ def test_a_false_alarm_may_count_more_than_a_thing_missed() -> None:
 
 
 @pytest.mark.parametrize("colours", [1, 3])
-def test_an_enlarged_clip_keeps_its_truth(colours: int) -> None:
+def test_enlarge_scales_frames_and_boxes(colours: int) -> None:
     pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
     frames = np.full((2, 40, 60, colours), 90, np.uint8)
     frames[:, 10:16, 20:30] = 200
@@ -192,12 +190,12 @@ def test_average_precision_by_hand() -> None:
         seen(1, (HERE,), AWAY),
         seen(2, (HERE,), peak(110, 55, 0.5)),
     ]
-    # in order of score: hit (P 1), stray, hit (P 2/3); three boxes
+    # in order of score: true positive (precision 1), false positive, true positive (2/3); three boxes
     assert average_precision(predictions, target_class="drone") == pytest.approx((1 + 2 / 3) / 3)
     assert average_precision([], target_class="drone") == 0
 
 
-def test_evidence_over_time() -> None:
+def test_recall_by_frame_and_first_detection() -> None:
     predictions = [
         seen(0, (HERE,)), seen(1, (HERE,)), seen(2, (HERE,), RIGHT),
         seen(0, (HERE,), RIGHT), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),

@@ -1,4 +1,4 @@
-"""Drawing: what is drawn lies where it belongs, stays legible, and is forgotten in time."""
+"""Annotated frames: positions, legibility, and the length of trails."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def renderer() -> OverlayRenderer:
 
 
 def changed(picture: np.ndarray) -> np.ndarray:
-    """Where the picture is not the grey frame, without the time and belief in the lower left corner."""
+    """Return where the image differs from the gray frame, without the footer."""
     differs = (picture != GREY).any(2)
     differs[-60:, :400] = False
     return differs
@@ -51,11 +51,11 @@ def extent(where: np.ndarray) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize(("width", "times"), [(160, 6), (320, 3), (640, 2), (960, 1), (1280, 1), (4000, 1)])
-def test_a_small_video_is_drawn_large(width: int, times: int) -> None:
+def test_upscale_factor(width: int, times: int) -> None:
     assert upscale_factor(width) == times
 
 
-def test_nothing_seen_nothing_drawn() -> None:
+def test_an_empty_result_draws_nothing() -> None:
     given = result()
     picture = renderer().draw(given)
     assert picture.shape == (3 * HEIGHT, 3 * WIDTH, 3)
@@ -64,7 +64,7 @@ def test_nothing_seen_nothing_drawn() -> None:
     assert (given.frame.pixels == GREY).all()
 
 
-def test_the_frame_itself_stays_as_it_is_at_its_own_size() -> None:
+def test_the_frame_is_not_changed() -> None:
     pixels = np.full((720, 1280, 3), GREY, np.uint8)
     heat = np.ones((180, 320), np.float32)
     seen = FrameResult(Frame(0, 0.0, pixels, True), heat, 1.0, [], [Track(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
@@ -84,10 +84,10 @@ def test_the_corners_enclose_the_box_in_its_colour() -> None:
     assert 3 * 120 <= right < 3 * 120 + 8
     assert 3 * 92 <= bottom < 3 * 92 + 8
     inside = changed(picture)[3 * 80 : 3 * 92, 3 * 100 : 3 * 120]
-    assert not inside.any()  # the thing itself stays in sight
+    assert not inside.any()  # the object stays visible
 
 
-def test_the_glow_lies_where_the_heat_is() -> None:
+def test_the_heat_map_is_drawn_at_its_position() -> None:
     heat = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32)
     heat[20, 30] = 1.0
     where = changed(renderer().draw(result(heat=heat)))
@@ -97,7 +97,7 @@ def test_the_glow_lies_where_the_heat_is() -> None:
     assert right - left < 3 * 2 * STRIDE
 
 
-def test_hotter_glows_more() -> None:
+def test_a_higher_score_is_drawn_stronger() -> None:
     change = []
     for level in (0.2, 0.5, 1.0):
         heat = np.full((HEIGHT // STRIDE, WIDTH // STRIDE), level, np.float32)
@@ -105,7 +105,7 @@ def test_hotter_glows_more() -> None:
     assert 0 < change[0] < change[1] < change[2]
 
 
-def test_the_belief_is_shown() -> None:
+def test_the_max_score_is_drawn() -> None:
     bright = []
     for level in (0.0, 0.4, 0.9):
         seen = result()._replace(max_score=level)
@@ -114,12 +114,12 @@ def test_the_belief_is_shown() -> None:
     assert bright[0] == 0 < bright[1] < bright[2]
 
 
-def test_a_trail_follows_and_fades() -> None:
+def test_a_trail_grows_and_fades() -> None:
     draw = renderer()
     for k in range(12):
         picture = draw.draw(result(Box(40 + 10 * k, 100, 10, 10), index=k))
     left, _, _, _ = extent(changed(picture))
-    assert left < 3 * 55  # it begins where the thing was first
+    assert left < 3 * 55  # it starts at the first position
     for k in range(12, 30):
         picture = draw.draw(result(index=k))
     assert not changed(picture).any()
@@ -137,8 +137,8 @@ def test_a_cut_ends_trails() -> None:
     "box",
     [Box(0, 0, 8, 8), Box(312, 0, 8, 8), Box(0, 248, 8, 8), Box(312, 248, 8, 8), Box(-50, -50, 500, 500)],
 )
-def test_the_label_stays_inside_the_picture(box: Box) -> None:
-    """White letters, and as many of them wherever the box is."""
+def test_the_label_stays_inside_the_image(box: Box) -> None:
+    """White text is visible wherever the box is."""
     letters = (renderer().draw(result(box))[:, :] > 200).all(2)
     letters[-60:, :400] &= box.y + box.height > 240
     assert letters.sum() > 60
@@ -153,7 +153,7 @@ def test_any_box_can_be_drawn(box: Box) -> None:
         assert draw.draw(result(box, index=k)).shape == (3 * HEIGHT, 3 * WIDTH, 3)
 
 
-def test_a_peak_without_a_number_gets_a_ring() -> None:
+def test_a_peak_without_a_track_gets_a_circle() -> None:
     peak = Peak(Box.from_centre(100, 90, 10, 10), 0.8)
     picture = renderer().draw(result(peaks=[peak]))
     left, top, right, bottom = extent(changed(picture))
@@ -162,8 +162,8 @@ def test_a_peak_without_a_number_gets_a_ring() -> None:
     np.testing.assert_array_equal(renderer().draw(tracked), renderer().draw(tracked._replace(peaks=[])))
 
 
-def test_neighbouring_numbers_differ_in_colour() -> None:
+def test_consecutive_ids_differ_in_colour() -> None:
     for number in range(1, 40):
         apart = np.abs(np.array(track_colour(number), int) - track_colour(number + 1)).sum()
         assert apart > 120, number
-        assert max(track_colour(number)) > 180  # bright enough over any picture
+        assert max(track_colour(number)) > 180  # bright enough on any image

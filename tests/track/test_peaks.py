@@ -1,4 +1,4 @@
-"""Peaks: where they are below the cell, which are kept, what their sizes are."""
+"""Peaks: positions, selection and sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from canton.track.peaks import Peak, decode_peaks, find_peaks
 def spots(
     height: int, width: int, centres: list[tuple[float, float]], sigma: float, top: float = 0.9
 ) -> Tensor:
-    """Gaussian spots; centres as (x, y) in cells."""
+    """Return Gaussians; centres as (x, y) in cells."""
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
     heat = torch.zeros(height, width)
     for cx, cy in centres:
@@ -25,7 +25,7 @@ def spots(
 
 
 def places(peaks: list[Peak]) -> np.ndarray:
-    """(n, 3): x, y and score."""
+    """Return (n, 3): x, y and score."""
     return np.array([(*peak.box.centre, peak.score) for peak in peaks])
 
 
@@ -44,8 +44,8 @@ def centres(peaks: list[Peak]) -> list[tuple[int, int]]:
         (1.5, 0.02, 0.1),
     ],
 )
-def test_a_spot_is_found_below_the_cell(sigma: float, noise: float, mean_error: float) -> None:
-    """The whole cell alone would be 0.38 of a cell off, on the average."""
+def test_a_gaussian_is_located_below_the_cell_size(sigma: float, noise: float, mean_error: float) -> None:
+    """The mean error without refinement is 0.38 cells."""
     draw = np.random.default_rng(0)
     errors = []
     for _ in range(200):
@@ -58,11 +58,11 @@ def test_a_spot_is_found_below_the_cell(sigma: float, noise: float, mean_error: 
     assert np.quantile(errors, 0.95) < 0.15
 
 
-def test_places_are_in_px_of_the_frame() -> None:
+def test_positions_are_in_px_of_the_frame() -> None:
     peak = find_peaks(spots(20, 30, [(12.3, 7.6)], 1.0), stride=4, offset=2.5)[0]
     assert peak.box.centre[0] == pytest.approx(2.5 + 4 * 12.3, abs=0.01)
     assert peak.box.centre[1] == pytest.approx(2.5 + 4 * 7.6, abs=0.01)
-    assert peak.box[2:] == (8, 8)  # no sizes are known: two cells
+    assert peak.box[2:] == (8, 8)  # without sizes: two cells
 
 
 def test_a_shift_by_a_cell_shifts_by_the_stride() -> None:
@@ -78,7 +78,7 @@ def test_a_shift_by_a_cell_shifts_by_the_stride() -> None:
     np.testing.assert_allclose(places(after), moved, atol=1e-6)
 
 
-def test_one_peak_a_spot_the_hottest_first() -> None:
+def test_one_peak_per_gaussian_highest_first() -> None:
     heat = spots(32, 32, [(8, 8), (16, 8), (8, 20)], 1.5) * 1.0
     heat[8, 16] = 0.95
     heat[20, 8] = 0.85
@@ -87,7 +87,7 @@ def test_one_peak_a_spot_the_hottest_first() -> None:
     assert [p.score for p in found] == pytest.approx([0.95, 0.9, 0.85])
 
 
-def test_within_the_radius_the_hotter_stays() -> None:
+def test_the_higher_peak_within_the_radius_is_kept() -> None:
     heat = torch.zeros(16, 16)
     heat[8, 5], heat[8, 7] = 0.9, 0.8
     assert centres(find_peaks(heat, stride=1, offset=0)) == [(5, 8)]
@@ -103,14 +103,14 @@ def test_a_flat_top_is_one_peak(size: int) -> None:
     assert math.dist(found[0].box.centre, (6 + (size - 1) / 2,) * 2) <= math.sqrt(2)
 
 
-def test_logits_that_round_to_one_are_still_told_apart() -> None:
+def test_logits_whose_sigmoid_rounds_to_one_are_distinguished() -> None:
     logits = torch.full((3, 16, 16), -5.0)
     logits[0, 5, 5:8] = torch.tensor([17.2, 17.9, 17.2])  # float32's sigmoid is 1 for each
     assert bool((logits[0, 5, 5:8].sigmoid() == 1).all())
     assert centres(decode_peaks(logits, stride=1, offset=0)) == [(6, 5)]
 
 
-def test_threshold_and_most() -> None:
+def test_threshold_and_max_peaks() -> None:
     heat = spots(40, 40, [(5 + 8 * i, 5 + 8 * j) for i in range(4) for j in range(4)], 0.8, top=0.6)
     assert len(find_peaks(heat, stride=1, offset=0)) == 16
     assert len(find_peaks(heat, stride=1, offset=0, max_peaks=7)) == 7
@@ -126,7 +126,7 @@ def test_sizes_are_those_of_the_cell() -> None:
     assert decode_peaks(maps, stride=2, offset=0)[0].box[2:] == pytest.approx((31.0, 17.0))
 
 
-def test_logits_and_heat_give_the_same() -> None:
+def test_logits_and_scores_give_the_same_peaks() -> None:
     heat = spots(16, 24, [(5.2, 9.9), (17.7, 4.1)], 1.0)
     maps = torch.stack([heat.logit(eps=1e-7), torch.zeros(16, 24), torch.ones(16, 24)])
     a, b = find_peaks(heat, stride=4, offset=2), decode_peaks(maps, stride=4, offset=2)
@@ -134,7 +134,7 @@ def test_logits_and_heat_give_the_same() -> None:
     np.testing.assert_allclose(places(a), places(b), rtol=1e-6, atol=1e-3)
 
 
-def test_sizes_gone_astray_stay_finite() -> None:
+def test_extreme_sizes_are_clipped() -> None:
     for size in (float("inf"), float("nan"), 1e9, -1e9):
         maps = torch.full((3, 8, 8), size)
         maps[0] = -9.0
@@ -144,12 +144,12 @@ def test_sizes_gone_astray_stay_finite() -> None:
         assert 1 <= peak.box.height <= 1e4, size
 
 
-def test_no_belief_no_peak() -> None:
+def test_zero_and_nan_scores_give_no_peak() -> None:
     assert find_peaks(torch.zeros(8, 8), stride=4, offset=0) == []
     assert find_peaks(torch.full((8, 8), float("nan")), stride=4, offset=0) == []
 
 
-def test_at_the_border_nothing_is_refined_across_it() -> None:
+def test_peaks_at_the_border_are_refined_inside() -> None:
     for row, column in ((0, 4), (7, 4), (4, 0), (4, 7), (0, 0), (7, 7)):
         heat = spots(8, 8, [(column, row)], 1.0)
         peak = find_peaks(heat, stride=1, offset=0)[0]

@@ -1,4 +1,4 @@
-"""Watching: order, state and cuts, what runs ahead, what is left out, what ends it; memory."""
+"""The pipeline: order, state, cuts, prefetching, dropped frames, errors and memory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def decoders() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "canton-decode"]
 
 
-def test_every_frame_in_order_with_its_thing_in_it() -> None:
+def test_every_frame_in_order_with_its_detection() -> None:
     seen = list(track_video(Bright(), flight(30), fps=10))
     assert [s.frame.index for s in seen] == list(range(30))
     for k, result in enumerate(seen):
         (peak,) = result.peaks
-        assert peak.box.centre == pytest.approx((8 + 2 * k, 30), abs=1.01)  # the pooling stub is coarse
+        assert peak.box.centre == pytest.approx((8 + 2 * k, 30), abs=1.01)  # the model pools 4 x 4 px
         assert result.max_score == pytest.approx(peak.score, abs=1e-6) == result.heatmap.max()
         assert [track.id for track in result.tracks] == ([1] if k else [])
         assert result.latency_ms > 0
@@ -40,7 +40,7 @@ def test_every_frame_in_order_with_its_thing_in_it() -> None:
     assert not decoders()
 
 
-def test_the_network_gets_rgb_between_0_and_1() -> None:
+def test_to_tensor_gives_rgb_in_0_1() -> None:
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 15
     given = to_tensor(pixels)
     assert given.shape == (1, 3, 2, 3)
@@ -49,14 +49,14 @@ def test_the_network_gets_rgb_between_0_and_1() -> None:
     assert float(given.max()) == 1.0
 
 
-def test_a_cut_empties_the_memory_and_ends_tracks() -> None:
+def test_a_cut_resets_state_and_tracks() -> None:
     model = Bright()
     seen = list(track_video(model, flight(12, cuts=(0, 5)), fps=10))
     assert model.empty == [0, 5]
     assert [[t.id for t in s.tracks] for s in seen] == [[]] + [[1]] * 4 + [[]] + [[2]] * 6
 
 
-def test_decoding_runs_in_a_thread_of_its_own_and_not_far_ahead() -> None:
+def test_decoding_runs_in_a_thread_and_prefetches_a_few_frames() -> None:
     decoded, threads = 0, set()
 
     def video() -> Iterator[Frame]:
@@ -71,11 +71,11 @@ def test_decoding_runs_in_a_thread_of_its_own_and_not_far_ahead() -> None:
         time.sleep(0.005)
         ahead.append(decoded - k - 1)
     assert threads == {"canton-decode"}
-    assert max(ahead) in (3, 4)  # what waits, and the one in the reader's hand
+    assert max(ahead) in (3, 4)  # the queue, and the frame being decoded
     assert decoded == 40
 
 
-def test_what_reading_raises_comes_after_the_frames_before_it() -> None:
+def test_a_read_error_is_raised_after_the_frames_before_it() -> None:
     def video() -> Iterator[Frame]:
         yield from flight(7)
         raise OSError("the disk is gone")
@@ -87,7 +87,7 @@ def test_what_reading_raises_comes_after_the_frames_before_it() -> None:
     assert not decoders()
 
 
-def test_what_the_network_raises_ends_the_reader() -> None:
+def test_a_model_error_stops_the_reader() -> None:
     class Broken(Bright):
         def step(self, frame: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
             if self.steps == 3:
@@ -99,17 +99,17 @@ def test_what_the_network_raises_ends_the_reader() -> None:
     assert not decoders()
 
 
-def test_who_stops_early_ends_the_reader() -> None:
+def test_closing_the_generator_stops_the_reader() -> None:
     results = track_video(Bright(), flight(10_000), fps=10)
     next(results)
     assert decoders()
     results.close()
     assert not decoders()
-    track_video(Bright(), flight(5), fps=10).close()  # not even begun
+    track_video(Bright(), flight(5), fps=10).close()  # before the first iteration
 
 
-def test_a_camera_is_not_shown_late() -> None:
-    """A network that takes 30 ms a frame, before a camera that gives one every 5 ms."""
+def test_live_frames_do_not_lag() -> None:
+    """The model takes 30 ms per frame, and the camera yields one every 5 ms."""
 
     class Slow(Bright):
         def step(self, frame: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
@@ -133,11 +133,11 @@ def test_a_camera_is_not_shown_late() -> None:
         seen.append(result.frame.index)
     assert 10 < len(seen) < 60
     assert seen == sorted(set(seen))
-    assert np.median(late) <= 16  # two times the network's time, where a queue of all would grow to a hundred
-    assert len(model.empty) == 2  # the cut counts though its frame may have been left out
+    assert np.median(late) <= 16  # twice the model's time; an unlimited queue would reach 100
+    assert len(model.empty) == 2  # the cut is kept even if its frame was dropped
 
 
-def test_a_weak_peak_is_no_peak_but_keeps_a_track() -> None:
+def test_a_peak_below_the_threshold_continues_a_track() -> None:
     def video() -> Iterator[Frame]:
         for k, bright in enumerate([255, 255, 100, 255]):
             yield Frame(k, k / 10, picture([(40, 32)], bright), k == 0)
@@ -147,7 +147,7 @@ def test_a_weak_peak_is_no_peak_but_keeps_a_track() -> None:
     assert [[t.id for t in s.tracks] for s in seen] == [[], [1], [1], [1]]
 
 
-def test_an_empty_video_and_an_empty_sky() -> None:
+def test_no_frames_and_no_objects() -> None:
     assert list(track_video(Bright(), [], fps=10)) == []
     (result,) = track_video(Bright(), [Frame(0, 0.0, picture(), True)], fps=10)
     assert result.peaks == []
@@ -160,8 +160,8 @@ def test_the_callers_code_runs_outside_inference_mode() -> None:
         assert torch.is_grad_enabled()
 
 
-def test_memory_stays_flat() -> None:
-    """Of 500 frames no more than a few are alive at once, and nothing else piles up."""
+def test_memory_use_is_constant() -> None:
+    """A few of 500 frames are alive at once, and memory does not grow."""
     alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
 
     def video() -> Iterator[Frame]:
@@ -180,11 +180,13 @@ def test_memory_stays_flat() -> None:
             late = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert most <= 9, most
-    assert late - early < 50_000, late - early  # the heat of 400 frames would be 600 kB, their pixels 7 MB
+    assert late - early < 50_000, (
+        late - early
+    )  # the heat maps of 400 frames would be 600 kB, their pixels 7 MB
 
 
 class Kept(np.ndarray):
-    """An array that can be weakly referred to and hashed by identity."""
+    """An array with weak references and a hash by identity."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
@@ -207,7 +209,7 @@ def test_arguments_out_of_range_are_named(wrong: dict[str, float]) -> None:
         track_video(Bright(), [], **{"fps": 10, **wrong})
 
 
-def test_a_wide_video_is_scaled_for_the_network_and_places_are_given_in_its_own_pixels() -> None:
+def test_a_wide_video_is_downscaled_and_results_are_in_source_pixels() -> None:
     class Small(Bright):
         widths: ClassVar[set[int]] = set()
 

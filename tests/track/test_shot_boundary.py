@@ -1,4 +1,4 @@
-"""A new shot is seen as one; what moves, flickers or pans within a shot is not."""
+"""Shot boundaries are detected; motion, flicker and panning are not."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def cuts(pictures: Iterable[np.ndarray]) -> list[int]:
 
 
 def scene(seed: int, width: int = 640) -> np.ndarray:
-    """Broad patches of brightness, (96, width, 3)."""
+    """Return an image (96, width, 3) of large patches."""
     coarse = np.random.default_rng(seed).integers(0, 255, (4, width // 32), np.uint8)
     return np.repeat(np.repeat(coarse, 24, 0), 32, 1)[..., None].repeat(3, 2)
 
 
-def test_a_new_shot() -> None:
+def test_cuts_are_detected() -> None:
     assert cuts(scene(k // 10) for k in range(30)) == [0, 10, 20]
     assert cuts(scene(k // 10)[..., :1] for k in range(30)) == [0, 10, 20]
 
 
-def test_no_cut_while_something_moves() -> None:
+def test_motion_is_no_cut() -> None:
     def pictures() -> Iterable[np.ndarray]:
         for k in range(40):
             picture = scene(0, 160).copy()
@@ -36,13 +36,13 @@ def test_no_cut_while_something_moves() -> None:
     assert cuts(pictures()) == [0]
 
 
-def test_no_cut_while_the_camera_pans() -> None:
-    """Eight px a frame: the whole picture changes, and goes on doing so."""
+def test_panning_is_no_cut() -> None:
+    """The whole image moves by 8 px per frame."""
     wide = scene(0, 1280)
     assert cuts(wide[:, 8 * k : 8 * k + 160] for k in range(100)) == [0]
 
 
-def test_no_cut_for_noise() -> None:
+def test_noise_is_no_cut() -> None:
     rng = np.random.default_rng(0)
     assert cuts(
         np.clip(scene(0) + rng.normal(0, 25, (96, 640, 1)), 0, 255).astype(np.uint8) for _ in range(9)

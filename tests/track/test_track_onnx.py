@@ -1,4 +1,4 @@
-"""The ONNX file of a tracking model says what the model says; onnxruntime is the judge."""
+"""The exported ONNX model gives the model's outputs in onnxruntime."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NETWORKS = {
 def test_a_stream_through_onnxruntime(name: str) -> None:
     torch.manual_seed(0)
     model = TrackModel(NETWORKS[name])
-    model(torch.rand(4, 2, 3, 72, 88) * 0.5)  # so that there is something to normalise by
+    model(torch.rand(4, 2, 3, 72, 88) * 0.5)  # sets the batch norm statistics
     model.eval()
     session = onnxruntime.InferenceSession(
         export_model(model).SerializeToString(), providers=["CPUExecutionProvider"]
@@ -40,7 +40,7 @@ def test_a_stream_through_onnxruntime(name: str) -> None:
     names = [i.name for i in session.get_inputs()][1:]
     state = {name: np.zeros(s.shape, np.float32) for name, s in zip(names, final, strict=True)}
     found = []
-    for piece in (frames[:3], frames[3:4], frames[4:]):  # time is free
+    for piece in (frames[:3], frames[3:4], frames[4:]):  # dynamic time axis
         given = {"frames": piece.numpy()} | state
         outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
         found.append(outputs["maps"])

@@ -1,4 +1,4 @@
-"""Tracks: a number is kept in flight, over a gap, at a crossing; none is given twice."""
+"""Track ids in flight, over gaps, at crossings and after a reset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def follow(
     size: float = 10,
     gaps: tuple[int, ...] = (),
 ) -> dict[int, list[int | None]]:
-    """The number that each path's thing has in each frame. In the frames of `gaps` nothing is seen."""
+    """Return the id of each path's object in each frame. Frames in `gaps` have no peaks."""
     numbers: dict[int, list[int | None]] = {name: [] for name in paths}
     frames = max(map(len, paths.values()))
     for k in range(frames):
@@ -39,22 +39,22 @@ def follow(
 
 @pytest.mark.parametrize("fps", [10, 30])
 @pytest.mark.parametrize("speed", [2, 8, 14])  # px a frame, boxes of ten
-def test_one_number_in_flight(fps: float, speed: float) -> None:
+def test_one_id_in_flight(fps: float, speed: float) -> None:
     path = [(20 + speed * k, 100 + 3 * math.sin(k / 3)) for k in range(12)]
     assert follow(Tracker(fps), {0: path})[0] == [None] + [1] * 11
 
 
 @pytest.mark.parametrize("fps", [10, 30])
 @pytest.mark.parametrize("speed", [2, 8])
-def test_one_number_over_a_gap(fps: float, speed: float) -> None:
+def test_one_id_over_a_gap(fps: float, speed: float) -> None:
     path = [(20 + speed * k, 100.0) for k in range(16)]
     assert follow(Tracker(fps), {0: path}, gaps=(8, 9))[0] == [None] + [1] * 7 + [None] * 2 + [1] * 6
 
 
-def test_two_that_cross_keep_their_numbers() -> None:
+def test_two_crossing_objects_keep_their_ids() -> None:
     paths = {
         0: [(40 + 6 * k, 40 + 4 * k) for k in range(20)],
-        1: [(151 - 6 * k, 43 + 4 * k) for k in range(20)],  # within five px of each other half-way
+        1: [(151 - 6 * k, 43 + 4 * k) for k in range(20)],  # within 5 px of each other half-way
     }
     numbers = follow(Tracker(10), paths)
     closest = min(math.dist(a, b) for a, b in zip(paths[0], paths[1], strict=True))
@@ -62,17 +62,17 @@ def test_two_that_cross_keep_their_numbers() -> None:
     assert {tuple(set(numbers[0][1:])), tuple(set(numbers[1][1:]))} == {(1,), (2,)}
 
 
-def test_the_first_sight_has_no_number_and_age_counts_it() -> None:
+def test_the_second_peak_starts_a_track() -> None:
     tracker = Tracker(10)
     peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     assert tracker.update([peak]) == []
     assert tracker.update([peak]) == [Track(1, (44, 37, 12, 6), 0.8, 2)]
     assert tracker.update([peak])[0].age == 3
     assert tracker.update([]) == []
-    assert tracker.update([peak])[0].age == 4  # frames in which it was seen
+    assert tracker.update([peak])[0].age == 4  # frames with a detection
 
 
-def test_what_is_gone_for_long_gets_a_new_number() -> None:
+def test_an_object_lost_for_long_gets_a_new_id() -> None:
     for fps in (10, 30):
         tracker = Tracker(fps)
         peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
@@ -84,7 +84,7 @@ def test_what_is_gone_for_long_gets_a_new_number() -> None:
         assert tracker.update([peak])[0].id == 2
 
 
-def test_after_a_cut_numbers_go_on() -> None:
+def test_ids_are_not_reused_after_a_reset() -> None:
     tracker = Tracker(10)
     peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     seen = []
@@ -95,7 +95,7 @@ def test_after_a_cut_numbers_go_on() -> None:
     assert seen == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_weak_peak_carries_on_but_does_not_begin() -> None:
+def test_a_low_score_continues_but_does_not_start_a_track() -> None:
     tracker = Tracker(10, threshold=0.5)
     weak, strong = Peak(Box.from_centre(50, 40, 12, 6), 0.3), Peak(Box.from_centre(50, 40, 12, 6), 0.8)
     assert [tracker.update([weak]) for _ in range(4)] == [[]] * 4
@@ -104,7 +104,7 @@ def test_a_weak_peak_carries_on_but_does_not_begin() -> None:
     assert [(t.id, t.score) for t in tracker.update([weak])] == [(1, 0.3)]
 
 
-def test_one_false_alarm_is_no_track() -> None:
+def test_a_single_peak_is_no_track() -> None:
     tracker = Tracker(10)
     draw = np.random.default_rng(0)
     for k in range(60):
@@ -112,8 +112,8 @@ def test_one_false_alarm_is_no_track() -> None:
         assert tracker.update([Peak(Box.from_centre(x, y, 8, 8), 0.9)] if k % 3 == 0 else []) == []
 
 
-def test_memory_stays_flat() -> None:
-    """A new thing every eleven frames; the first three thousand fill whatever the libraries keep."""
+def test_memory_use_is_constant() -> None:
+    """A new object every eleven frames; the first 3000 frames fill the libraries' caches."""
     tracker = Tracker(30)
 
     def run(begin: int, end: int) -> None:
@@ -127,17 +127,17 @@ def test_memory_stays_flat() -> None:
     run(3000, 5500)
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 5_000, grown  # a number remembered for each of them would be four times that
+    assert grown < 5_000, grown  # one stored id per object would be four times that
     assert tracker.update([Peak(Box.from_centre(1, 1, 10, 10), 0.9)]) == []
 
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
-def test_an_fps_that_is_no_rate(fps: float) -> None:
+def test_fps_out_of_range(fps: float) -> None:
     with pytest.raises(ValueError, match="fps"):
         Tracker(fps)
 
 
-def test_without_the_package_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trackers", None)
     with pytest.raises(MissingExtra, match=r"canton-torch\[track\]"):
         Tracker(10)

@@ -1,4 +1,4 @@
-"""Reading video: every frame in its place, and what is wrong with a source said in one line."""
+"""Reading of videos, and errors of one line."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track]
 from canton.errors import UserError
 from canton.track.video.ffmpeg import DecodedFrame, Source
 from canton.track.video.reader import Video, open_video
-from track.films import HEIGHT, WIDTH, film, noise, number, plain, resized, sound
+from track.videos import HEIGHT, WIDTH, noise, number, plain, resized, sound, write_video
 
 
 @pytest.fixture(scope="module")
 def thirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of ten frames each."""
-    return film(tmp_path_factory.mktemp("films") / "thirty.mp4", (plain(k) for k in range(30)))
+    """Three seconds at ten frames per second."""
+    return write_video(tmp_path_factory.mktemp("films") / "thirty.mp4", (plain(k) for k in range(30)))
 
 
 def seen(video: Video) -> list[int]:
     return [number(frame.pixels) for frame in video]
 
 
-def test_every_frame_in_its_place(thirty: Path) -> None:
+def test_frames_have_index_and_time(thirty: Path) -> None:
     with open_video(thirty) as video:
         assert (video.width, video.height, video.fps, video.frames) == (WIDTH, HEIGHT, 10, 30)
         frames = list(video)
@@ -41,15 +41,15 @@ def test_every_frame_in_its_place(thirty: Path) -> None:
     assert video.problem is None
 
 
-def test_colours_stand_in_the_order_red_green_blue(tmp_path: Path) -> None:
+def test_channels_are_rgb(tmp_path: Path) -> None:
     picture = plain(0)
     picture[:] = (200, 100, 30)
-    with open_video(film(tmp_path / "c.mp4", [picture])) as video:
+    with open_video(write_video(tmp_path / "c.mp4", [picture])) as video:
         (frame,) = video
     assert frame.pixels.reshape(-1, 3).mean(0) == pytest.approx([200, 100, 30], abs=4)
 
 
-def test_fps_picks_frames_by_time(thirty: Path) -> None:
+def test_fps_selects_frames_by_time(thirty: Path) -> None:
     with open_video(thirty, fps=5) as video:
         frames = list(video)
     assert [frame.index for frame in frames] == list(range(0, 30, 2))
@@ -60,9 +60,9 @@ def test_fps_picks_frames_by_time(thirty: Path) -> None:
         assert len(list(video)) == 30
 
 
-def test_a_rate_that_varies(tmp_path: Path) -> None:
+def test_variable_frame_rate(tmp_path: Path) -> None:
     times = [0, 100, 130, 160, 500, 900, 910, 920]
-    path = film(tmp_path / "v.mp4", (plain(k) for k in range(8)), times=times)
+    path = write_video(tmp_path / "v.mp4", (plain(k) for k in range(8)), times=times)
     with open_video(path) as video:
         assert [frame.seconds for frame in video] == pytest.approx([t / 1000 for t in times], abs=2e-3)
     with open_video(path, fps=10) as video:
@@ -72,13 +72,13 @@ def test_a_rate_that_varies(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rotation", "corner"), [(90, "lower left"), (180, "lower right"), (270, "upper right")]
 )
-def test_a_rotation_is_carried_out(tmp_path: Path, rotation: int, corner: str) -> None:
-    """The upper left corner is bright; turned against the clock, it goes to the lower left."""
+def test_rotation(tmp_path: Path, rotation: int, corner: str) -> None:
+    """The upper left corner is bright; a counterclockwise turn moves it to the lower left."""
     if not hasattr(av.VideoStream, "set_display_rotation"):
         pytest.skip(f"PyAV {av.__version__} cannot write a rotated video")
     picture = plain(0)
     picture[:16, :16] = 250
-    path = film(tmp_path / "turned.mp4", [picture, picture], rotation=rotation)
+    path = write_video(tmp_path / "turned.mp4", [picture, picture], rotation=rotation)
     with open_video(path) as video:
         size = (HEIGHT, WIDTH) if rotation != 180 else (WIDTH, HEIGHT)
         assert (video.width, video.height) == size
@@ -90,9 +90,11 @@ def test_a_rotation_is_carried_out(tmp_path: Path, rotation: int, corner: str) -
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mjpeg", "ffv1"])
-def test_gray_is_what_colour_shows(tmp_path: Path, codec: str) -> None:
+def test_gray_equals_the_luma_of_the_colours(tmp_path: Path, codec: str) -> None:
     ramp = np.repeat(np.arange(20, 20 + 2 * WIDTH, 2, dtype=np.uint8)[None, :, None], HEIGHT, 0).repeat(3, 2)
-    path = film(tmp_path / "ramp.mkv", [ramp], codec=codec) if codec != "mjpeg" else tmp_path / "ramp.avi"
+    path = (
+        write_video(tmp_path / "ramp.mkv", [ramp], codec=codec) if codec != "mjpeg" else tmp_path / "ramp.avi"
+    )
     if codec == "mjpeg":
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
         writer.write(ramp)
@@ -108,9 +110,9 @@ def test_gray_is_what_colour_shows(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize("share", [0.15, 0.5, 0.93])
-def test_cut_off_keeps_the_frames_before(tmp_path: Path, share: float) -> None:
-    """The index is at the front, so that the rest still opens."""
-    path = film(tmp_path / "cut.mp4", noise(60), options={"movflags": "faststart"})
+def test_a_truncated_file_keeps_earlier_frames(tmp_path: Path, share: float) -> None:
+    """The index is at the front, so that the file opens."""
+    path = write_video(tmp_path / "cut.mp4", noise(60), options={"movflags": "faststart"})
     with open_video(path) as video:
         whole = list(video)
     content = path.read_bytes()
@@ -127,9 +129,9 @@ def test_cut_off_keeps_the_frames_before(tmp_path: Path, share: float) -> None:
     assert "\n" not in video.problem
 
 
-def test_frames_that_wait_for_their_turn_are_kept(tmp_path: Path) -> None:
-    """H.264 stores frames out of order; those the decoder still holds are kept if they come before."""
-    path = film(tmp_path / "broken.mp4", noise(60), options={"movflags": "faststart"})
+def test_reordered_frames_before_a_break_are_kept(tmp_path: Path) -> None:
+    """H.264 stores frames out of order; buffered frames before the break are kept."""
+    path = write_video(tmp_path / "broken.mp4", noise(60), options={"movflags": "faststart"})
     with av.open(str(path)) as container:
         packets = [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
     place, size, broken = packets[31]
@@ -144,7 +146,7 @@ def test_frames_that_wait_for_their_turn_are_kept(tmp_path: Path) -> None:
     assert video.problem is not None
 
 
-def test_a_clock_set_back_goes_on() -> None:
+def test_a_clock_that_is_set_back() -> None:
     def decoded() -> Iterator[DecodedFrame]:
         for seconds in (100.0, 100.5, 50.0, 50.5, math.nan, None):
             yield DecodedFrame(seconds, (WIDTH, HEIGHT), lambda gray: plain(0))
@@ -158,8 +160,8 @@ def test_a_clock_set_back_goes_on() -> None:
     assert given(2.0)[:3] == [0, 0.5, 1.0]
 
 
-def test_cut_off_where_no_index_counts_the_frames(tmp_path: Path) -> None:
-    path = film(tmp_path / "whole.mkv", noise(50))
+def test_a_truncated_file_without_a_frame_count(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "whole.mkv", noise(50))
     with open_video(path) as video:
         assert len(list(video)) == 50
         assert video.problem is None
@@ -171,8 +173,8 @@ def test_cut_off_where_no_index_counts_the_frames(tmp_path: Path) -> None:
     assert "ends early" in video.problem
 
 
-def test_a_broken_stretch_ends_it(tmp_path: Path) -> None:
-    path = film(tmp_path / "broken.mp4", noise(30), options={"movflags": "faststart"})
+def test_damaged_data_ends_reading(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "broken.mp4", noise(30), options={"movflags": "faststart"})
     content = bytearray(path.read_bytes())
     middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 2
     content[middle : middle + 2000] = bytes(2000)
@@ -184,23 +186,23 @@ def test_a_broken_stretch_ends_it(tmp_path: Path) -> None:
     assert video.problem is not None
 
 
-def test_a_size_that_changes_ends_it(tmp_path: Path) -> None:
+def test_a_change_of_size_ends_reading(tmp_path: Path) -> None:
     with open_video(resized(tmp_path / "two.h264")) as video:
         assert seen(video) == [0, 1, 2, 3, 4]
         assert (video.width, video.height) == (WIDTH, HEIGHT)
     assert video.problem is not None
     assert "changes from 64 x 48 to 32 x 48 px at frame 5" in video.problem
-    with open_video(tmp_path / "two.h264") as video:  # a bare stream, which has no clock
+    with open_video(tmp_path / "two.h264") as video:  # a raw stream without times
         assert [frame.seconds for frame in video] == pytest.approx([k / video.fps for k in range(5)])
 
 
-def test_a_folder_of_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_images(tmp_path: Path) -> None:
     for k in range(12):
         cv2.imwrite(str(tmp_path / f"f{k}.png"), plain(k))
     (tmp_path / "notes.txt").write_text("no picture")
     with open_video(tmp_path) as video:
         assert (video.width, video.height, video.frames) == (WIDTH, HEIGHT, 12)
-        assert seen(video) == list(range(12))  # f9 before f10
+        assert seen(video) == list(range(12))  # natural order
     with open_video(tmp_path, gray=True, fps=10) as video:
         frames = list(video)
     assert [number(frame.pixels) for frame in frames] == [0, 3, 6, 9]
@@ -219,16 +221,16 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     assert "64 x 48 to 20 x 30 px at frame 3" in str(video.problem)
 
 
-def test_a_cut_is_noted(tmp_path: Path) -> None:
+def test_frames_report_cuts(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     shots = [cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), (WIDTH, HEIGHT)) for _ in range(3)]
-    path = film(tmp_path / "shots.mp4", [shots[k // 10] for k in range(30)])
+    path = write_video(tmp_path / "shots.mp4", [shots[k // 10] for k in range(30)])
     with open_video(path) as video:
         assert [frame.index for frame in video if frame.cut] == [0, 10, 20]
 
 
 def bad(folder: Path, name: str) -> Path:
-    """A source that is none."""
+    """Write a source that is no video."""
     path = folder / name
     match name:
         case "text.mp4":
@@ -240,12 +242,12 @@ def bad(folder: Path, name: str) -> Path:
         case "sound.mp4":
             sound(path)
         case "frameless.mp4":
-            content = film(
+            content = write_video(
                 path, [plain(k) for k in range(3)], options={"movflags": "frag_keyframe+empty_moov"}
             )
             path.write_bytes(content.read_bytes()[: content.read_bytes().index(b"moof") - 4])
         case "headless.mp4":
-            content = film(path, [plain(k) for k in range(30)]).read_bytes()
+            content = write_video(path, [plain(k) for k in range(30)]).read_bytes()
             path.write_bytes(content[: content.index(b"moov") - 4])
         case "empty":
             path.mkdir()
@@ -265,7 +267,7 @@ def bad(folder: Path, name: str) -> Path:
         ("missing.mp4", "no such file"),
     ],
 )
-def test_what_is_no_video_costs_one_line(tmp_path: Path, name: str, says: str) -> None:
+def test_sources_that_are_no_video(tmp_path: Path, name: str, says: str) -> None:
     path = bad(tmp_path, name)
     with pytest.raises(UserError, match=says) as caught:
         open_video(path)
@@ -273,17 +275,17 @@ def test_what_is_no_video_costs_one_line(tmp_path: Path, name: str, says: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_name_is_not_this_folder() -> None:
+def test_an_empty_name() -> None:
     with pytest.raises(UserError, match="video"):
         open_video("")
 
 
-def test_a_camera_that_is_not_there() -> None:
+def test_a_missing_camera() -> None:
     with pytest.raises(UserError, match="camera 87"):
         open_video("87")
 
 
 @pytest.mark.parametrize(("name", "value"), [("fps", 0), ("fps", float("nan")), ("timeout", -1)])
-def test_numbers_out_of_range(thirty: Path, name: str, value: float) -> None:
+def test_arguments_out_of_range_are_named(thirty: Path, name: str, value: float) -> None:
     with pytest.raises(UserError, match=name):
         open_video(thirty, **{name: value})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Where a film ends: a sound one is not called broken, however its container counts; a cut-off one is."""
+"""Detection of truncated files, in several containers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 
 from canton.track.video.reader import open_video
-from track.films import HEIGHT, WIDTH, film, noise, number, plain
+from track.videos import HEIGHT, WIDTH, noise, number, plain, write_video
 
 FRONT = {"movflags": "faststart"}
 
 
-def begun_late(source: Path, path: Path, seconds: float) -> Path:
-    """As `ffmpeg -ss SECONDS -i SOURCE -c copy PATH` cuts: all is there, an edit list hides the beginning."""
+def start_late(source: Path, path: Path, seconds: float) -> Path:
+    """Cut as `ffmpeg -ss SECONDS -i SOURCE -c copy PATH` does: an edit list hides the beginning."""
     with av.open(str(source)) as old, av.open(str(path), "w", options=FRONT) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(video=0):
@@ -29,7 +29,7 @@ def begun_late(source: Path, path: Path, seconds: float) -> Path:
 
 
 def edited(path: Path, start: float, length: float) -> Path:
-    """Let the edit list of a film in faststart begin `start` seconds later and show `length` of them."""
+    """Make the edit list of a faststart file start `start` seconds later and last `length` seconds."""
     with av.open(str(path)) as container:
         later = round(start / container.streams.video[0].time_base)
     content = bytearray(path.read_bytes())
@@ -42,46 +42,46 @@ def edited(path: Path, start: float, length: float) -> Path:
 
 
 def told(path: Path) -> tuple[list[int], str | None]:
-    """Which frames are seen, and what is said of the end."""
+    """Return the numbers of the frames, and the reported problem."""
     with open_video(path) as video:
         return [number(frame.pixels) for frame in video], video.problem
 
 
 def cut(path: Path, share: float) -> tuple[int, str | None]:
-    """How many frames are seen when only so much of the file is left, and what is said of the end."""
+    """Truncate a file to a share; return the number of frames, and the reported problem."""
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     seen, problem = told(path)
     return len(seen), problem
 
 
-@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # with frames out of order and without
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # with and without reordered frames
 @pytest.mark.parametrize(("start", "first"), [(0.3, 3), (0.35, 4), (0.39, 4), (0.85, 9)])
-def test_frames_before_an_edit_list_are_not_missed(
+def test_frames_before_an_edit_list_do_not_count_as_missing(
     tmp_path: Path, codec: str, start: float, first: int
 ) -> None:
-    whole = film(tmp_path / "whole.mp4", (plain(k) for k in range(24)), codec=codec)
-    seen, problem = told(begun_late(whole, tmp_path / "cut.mp4", start))
+    whole = write_video(tmp_path / "whole.mp4", (plain(k) for k in range(24)), codec=codec)
+    seen, problem = told(start_late(whole, tmp_path / "cut.mp4", start))
     assert (len(seen), problem) == (24 - first, None)
-    assert codec == "mpeg4" or seen == list(range(first, 24)), "mpeg4 is not so true to what it was given"
+    assert codec == "mpeg4" or seen == list(range(first, 24)), "mpeg4 frames are too lossy to identify"
 
 
-def test_frames_behind_an_edit_list_are_not_missed(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mp4", (plain(k) for k in range(24)), options=FRONT)
+def test_frames_after_an_edit_list_do_not_count_as_missing(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", (plain(k) for k in range(24)), options=FRONT)
     assert told(edited(path, 0.75, 1.0)) == (list(range(8, 18)), None)
 
 
 def test_an_edit_list_hides_part_of_a_long_frame(tmp_path: Path) -> None:
-    """The demuxer begins with the frame after, 3 s too early."""
+    """The demuxer starts with the following frame, 3 s too early."""
     times = [0, 100, 200, 5200, 5300]
-    path = film(tmp_path / "a.mp4", (plain(k) for k in range(5)), times=times)
-    seen, problem = told(begun_late(path, tmp_path / "b.mp4", 2.2))
+    path = write_video(tmp_path / "a.mp4", (plain(k) for k in range(5)), times=times)
+    seen, problem = told(start_late(path, tmp_path / "b.mp4", 2.2))
     assert (seen[0], problem) == (3, None)
 
 
 @pytest.mark.parametrize("start", [0.3, 0.35])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_cut_off_film_with_an_edit_list(tmp_path: Path, start: float, share: float) -> None:
-    path = begun_late(film(tmp_path / "whole.mp4", noise(40)), tmp_path / "cut.mp4", start)
+def test_a_truncated_file_with_an_edit_list(tmp_path: Path, start: float, share: float) -> None:
+    path = start_late(write_video(tmp_path / "whole.mp4", noise(40)), tmp_path / "cut.mp4", start)
     seen, problem = cut(path, share)
     assert 40 * share - 9 < seen < 40 * share
     assert f"cut.mp4 ends early after {seen} frames: " in str(problem)
@@ -100,15 +100,15 @@ def test_a_cut_off_film_with_an_edit_list(tmp_path: Path, start: float, share: f
         ("a.flv", "flv"),
     ],
 )
-def test_a_clock_that_begins_late(tmp_path: Path, name: str, codec: str) -> None:
+def test_a_late_start_time(tmp_path: Path, name: str, codec: str) -> None:
     times = [10_000 + 100 * k for k in range(24)]
-    path = film(tmp_path / name, (plain(k) for k in range(24)), codec=codec, times=times)
+    path = write_video(tmp_path / name, (plain(k) for k in range(24)), codec=codec, times=times)
     seen, problem = told(path)
     assert (len(seen), problem) == (24, None)
 
 
 def skipping(path: Path, codec: str, left: tuple[int, ...]) -> Path:
-    """An AVI in which the frames of these numbers are empty."""
+    """Write an AVI in which these frames are empty."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -126,7 +126,7 @@ def skipping(path: Path, codec: str, left: tuple[int, ...]) -> Path:
 def test_an_avi_that_dropped_frames(tmp_path: Path, codec: str) -> None:
     path = skipping(tmp_path / "gap.avi", codec, tuple(range(11, 21)))
     with open_video(path) as video:
-        assert video.frames == 50, "the empty ones count"
+        assert video.frames == 50, "empty frames count"
         assert len(list(video)) == 40
     assert video.problem is None
     seen, problem = cut(path, 0.5)
@@ -136,31 +136,31 @@ def test_an_avi_that_dropped_frames(tmp_path: Path, codec: str) -> None:
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
 @pytest.mark.parametrize("share", [0.15, 0.5, 0.97])
-def test_a_cut_off_avi(tmp_path: Path, codec: str, share: float) -> None:
-    seen, problem = cut(film(tmp_path / "a.avi", noise(60), codec=codec), share)
+def test_a_truncated_avi(tmp_path: Path, codec: str, share: float) -> None:
+    seen, problem = cut(write_video(tmp_path / "a.avi", noise(60), codec=codec), share)
     assert 0 < seen < 60
     assert f"a.avi ends early after {seen} frame" in str(problem)
     assert f"the last {6 - seen / 10:g} s are missing" in str(problem)
 
 
 @pytest.mark.parametrize("times", [None, [10_000 + 100 * k for k in range(50)]])
-def test_a_cut_off_matroska(tmp_path: Path, times: list[int] | None) -> None:
-    seen, problem = cut(film(tmp_path / "a.mkv", noise(50), times=times), 0.5)
+def test_a_truncated_matroska(tmp_path: Path, times: list[int] | None) -> None:
+    seen, problem = cut(write_video(tmp_path / "a.mkv", noise(50), times=times), 0.5)
     assert 10 < seen < 40
     assert f"a.mkv ends early after {seen} frames: the last {5 - seen / 10:g} s are missing" in str(problem)
 
 
-def test_a_cut_off_film_in_fragments(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.mp4", noise(60), options={"movflags": "frag_keyframe+empty_moov"})
+def test_a_truncated_fragmented_mp4(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", noise(60), options={"movflags": "frag_keyframe+empty_moov"})
     seen, problem = cut(path, 0.7)
     assert 30 < seen < 45
     assert f"a.mp4 ends early after {seen} frames: " in str(problem)
 
 
 @pytest.mark.parametrize("form", ["mkv", "fragments"])
-def test_a_film_that_does_not_say_how_long_it_is_ends_where_it_ends(tmp_path: Path, form: str) -> None:
+def test_a_truncated_file_without_a_duration(tmp_path: Path, form: str) -> None:
     options = {"live": "1"} if form == "mkv" else {"movflags": "frag_keyframe+empty_moov"}
-    path = film(
+    path = write_video(
         tmp_path / f"a.{form[:3].replace('fra', 'mp4')}", (plain(k) for k in range(24)), options=options
     )
     assert told(path) == (list(range(24)), None)

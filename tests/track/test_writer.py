@@ -1,4 +1,4 @@
-"""Writing a video: what goes in comes out, and what was written plays however it ended."""
+"""Writing of videos, also when it is interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 from canton.errors import UserError
 from canton.track.video.reader import open_video
 from canton.track.video.writer import VideoWriter
-from track.films import HEIGHT, WIDTH, number, plain
+from track.videos import HEIGHT, WIDTH, number, plain
 
 
 def read(path: Path) -> list[np.ndarray]:
@@ -30,7 +30,7 @@ def read(path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("fps", [10, 29.97, 0.5])
-def test_what_goes_in_comes_out(tmp_path: Path, fps: float) -> None:
+def test_written_frames_are_read_back(tmp_path: Path, fps: float) -> None:
     path = tmp_path / "out.mp4"
     with VideoWriter(path, WIDTH, HEIGHT, fps) as writer:
         for k in range(50):
@@ -44,7 +44,7 @@ def test_what_goes_in_comes_out(tmp_path: Path, fps: float) -> None:
 
 
 def timed(path: Path, times: Sequence[float | None], fps: float) -> tuple[list[float], float]:
-    """When a film of frames with these times shows them, and how long it is, in seconds."""
+    """Write frames with these times; return their presentation times and the duration in seconds."""
     with VideoWriter(path, WIDTH, HEIGHT, fps) as writer:
         for k, seconds in enumerate(times):
             writer.write(plain(k), seconds)
@@ -58,12 +58,12 @@ def timed(path: Path, times: Sequence[float | None], fps: float) -> tuple[list[f
         keys = [moment for moment, packet in zip(moments, packets, strict=True) if packet.is_keyframe]
         for key, following in pairwise(keys):
             between = [moment for moment in moments if key < moment < following]
-            assert all(moment - key < 1 for moment in between), "more than a second would be lost by a kill"
+            assert all(moment - key < 1 for moment in between), "a kill would lose more than a second"
         assert all(moment - keys[-1] < 1 for moment in moments)
         return moments, container.duration / av.time_base
 
 
-def test_frames_are_shown_at_their_own_times(tmp_path: Path) -> None:
+def test_presentation_times(tmp_path: Path) -> None:
     times = [0, 0.04, 0.08, 0.4, 0.44, 1.5, 1.54, 2.9, 2.933, 2.967, 3, 3.4, 3.8, 4.2, 4.6, 9, 9.04]
     moments, duration = timed(tmp_path / "out.mp4", [100 + seconds for seconds in times], 25)
     assert moments == pytest.approx(times, abs=1e-4)
@@ -71,7 +71,7 @@ def test_frames_are_shown_at_their_own_times(tmp_path: Path) -> None:
     assert [number(frame) for frame in read(tmp_path / "out.mp4")] == list(range(len(times)))
 
 
-def test_a_constant_rate_stays_one_to_the_tick(tmp_path: Path) -> None:
+def test_a_constant_rate_is_exact(tmp_path: Path) -> None:
     for fps in (24, 30000 / 1001):
         by_rate, long = timed(tmp_path / "rate.mp4", [None] * 50, fps)
         by_time, as_long = timed(tmp_path / "time.mp4", [k / fps for k in range(50)], fps)
@@ -90,7 +90,7 @@ def test_a_constant_rate_stays_one_to_the_tick(tmp_path: Path) -> None:
         ([5.0, 5.0 + 1e-9, 5.3], [0, 0.1, 0.4]),
     ],
 )
-def test_a_time_that_cannot_be_is_one_period_after_the_last(
+def test_an_invalid_time_is_one_period_after_the_last(
     tmp_path: Path, times: list[float | None], shown: list[float]
 ) -> None:
     moments, _ = timed(tmp_path / "out.mp4", times, 10)
@@ -107,7 +107,7 @@ def test_odd_sizes(tmp_path: Path, width: int, height: int) -> None:
     assert np.abs(frame.astype(int) - (200, 60, 30)).max() < 12  # no black edge
 
 
-def test_part_of_a_picture_may_be_given(tmp_path: Path) -> None:
+def test_a_view_of_an_array_can_be_written(tmp_path: Path) -> None:
     wide = np.concatenate([plain(3), plain(9)], 1)
     with VideoWriter(tmp_path / "half.mp4", WIDTH, HEIGHT, 10) as writer:
         writer.write(wide[:, ::-1][:, :WIDTH])
@@ -135,14 +135,14 @@ def test_wrong_pixels(tmp_path: Path) -> None:
         (("out.mp4", 64, 48, float("nan")), "fps"),
     ],
 )
-def test_what_cannot_be_written(tmp_path: Path, arguments: tuple[str, int, int, float], says: str) -> None:
+def test_invalid_arguments(tmp_path: Path, arguments: tuple[str, int, int, float], says: str) -> None:
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(UserError, match=says):
         VideoWriter(tmp_path / arguments[0], *arguments[1:])
     assert [path.name for path in tmp_path.iterdir()] == ["folder.mp4"]
 
 
-def test_an_error_in_the_block_leaves_what_was_written(tmp_path: Path) -> None:
+def test_an_error_in_the_block_keeps_written_frames(tmp_path: Path) -> None:
     def interrupted() -> None:
         with VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10) as writer:
             for k in range(25):
@@ -173,7 +173,7 @@ except UserError as error:
 """
 
 
-def test_a_kill_leaves_a_video_that_plays(tmp_path: Path) -> None:
+def test_a_kill_leaves_a_playable_video(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path), "100", "60"], stdout=subprocess.PIPE, text=True
@@ -187,8 +187,8 @@ def test_a_kill_leaves_a_video_that_plays(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on the size of files here")
-def test_a_full_disk_says_so_and_leaves_a_video_that_plays(tmp_path: Path) -> None:
-    """A limit on the size of a file stands in for the disk; it too makes write() fail."""
+def test_a_full_disk_raises_and_leaves_a_playable_video(tmp_path: Path) -> None:
+    """A limit on the file size makes write() fail, as a full disk does."""
     path = tmp_path / "out.mp4"
 
     def limit() -> None:
@@ -212,7 +212,7 @@ def test_a_full_disk_says_so_and_leaves_a_video_that_plays(tmp_path: Path) -> No
     assert video.problem is None
 
 
-def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
+def test_close_twice(tmp_path: Path) -> None:
     writer = VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10)
     writer.write(plain(1))
     writer.close()

@@ -1,4 +1,4 @@
-"""Where a writer writes: beside an earlier film, through a link, into a pipe."""
+"""Existing files, links and pipes as outputs of a writer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 from canton.errors import UserError
 from canton.track.video.reader import open_video
 from canton.track.video.writer import VideoWriter
-from track.films import HEIGHT, WIDTH, number, plain
+from track.videos import HEIGHT, WIDTH, number, plain
 
 
 def numbers(path: Path) -> list[int]:
@@ -21,40 +21,40 @@ def numbers(path: Path) -> list[int]:
         return [number(frame.pixels) for frame in video]
 
 
-def test_without_a_frame_there_is_no_file(tmp_path: Path) -> None:
+def test_no_frames_no_file(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "out.mp4", WIDTH, HEIGHT, 10):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_film_stays_where_no_frame_is_written(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept_if_no_frame_is_written(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
-    path.write_bytes(b"an earlier film")
+    path.write_bytes(b"an existing video")
     with VideoWriter(path, WIDTH, HEIGHT, 10):
         pass
-    assert path.read_bytes() == b"an earlier film"
+    assert path.read_bytes() == b"an existing video"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_earlier_film_stays_where_the_new_one_cannot_take_its_place(
+def test_an_existing_file_is_kept_if_it_cannot_be_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(self: Path, target: Path) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     path = tmp_path / "out.mp4"
-    path.write_bytes(b"an earlier film")
+    path.write_bytes(b"an existing video")
     writer = VideoWriter(path, WIDTH, HEIGHT, 10)
     writer.write(plain(1))
     monkeypatch.setattr(Path, "replace", refused)
     with pytest.raises(UserError, match=r"out\.mp4: operation not permitted"):
         writer.close()
-    assert path.read_bytes() == b"an earlier film"
+    assert path.read_bytes() == b"an existing video"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
-    """Also where its reader leaves."""
+def test_a_pipe_is_written_in_place(tmp_path: Path) -> None:
+    """Also if the reader closes it."""
     pipe, copy = tmp_path / "pipe.mp4", tmp_path / "copy.mp4"
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: copy.write_bytes(pipe.read_bytes()))
@@ -80,24 +80,24 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("earlier", [True, False])
-def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path, earlier: bool) -> None:
-    link, film = tmp_path / "link.mp4", tmp_path / "films" / "film.mp4"
-    film.parent.mkdir()
-    link.symlink_to(Path("films") / "film.mp4")
+def test_a_link_is_kept_and_its_target_written(tmp_path: Path, earlier: bool) -> None:
+    link, target = tmp_path / "link.mp4", tmp_path / "videos" / "video.mp4"
+    target.parent.mkdir()
+    link.symlink_to(Path("videos") / "video.mp4")
     if earlier:
-        film.write_bytes(b"an earlier film")
+        target.write_bytes(b"an existing video")
     with VideoWriter(link, WIDTH, HEIGHT, 10) as writer:
         for k in range(15):
             writer.write(plain(k))
     assert link.is_symlink()
-    assert numbers(film) == list(range(15))
-    assert list(film.parent.iterdir()) == [film]
+    assert numbers(target) == list(range(15))
+    assert list(target.parent.iterdir()) == [target]
 
 
-def test_two_recorders_onto_one_earlier_film(tmp_path: Path) -> None:
-    """Each has a file of its own; the film is the one whose first second was whole last, and stays that."""
+def test_two_writers_for_one_file(tmp_path: Path) -> None:
+    """Each writes a temporary file; the last one to complete its first second wins."""
     path = tmp_path / "out.mp4"
-    path.write_bytes(b"an earlier film")
+    path.write_bytes(b"an existing video")
     umask = os.umask(0o027)
     try:
         first, second = (VideoWriter(path, WIDTH, HEIGHT, 10) for _ in range(2))
@@ -105,7 +105,7 @@ def test_two_recorders_onto_one_earlier_film(tmp_path: Path) -> None:
             first.write(plain(k))
             second.write(plain(25 + k))
         second.close()
-        first._failed = True  # as on a full disk: what is not whole is cut off
+        first._failed = True  # as on a full disk: incomplete fragments are removed
         first.close()
     finally:
         os.umask(umask)

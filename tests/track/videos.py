@@ -1,4 +1,4 @@
-"""Small videos made for the tests, with PyAV; each frame says by its brightness which one it is."""
+"""Small videos for the tests, written with PyAV. The brightness of a frame encodes its number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WIDTH, HEIGHT = 64, 48
 
 
 def shade(k: int) -> int:
-    """The brightness of frame k, of up to 50: four apart, so that compression leaves no doubt."""
+    """Return the brightness of frame k < 50; steps of four survive compression."""
     return 20 + 4 * k
 
 
 def number(pixels: np.ndarray) -> int:
-    """Which frame it is."""
+    """Return the number of a frame."""
     return round((float(pixels.mean()) - 20) / 4)
 
 
@@ -27,11 +27,11 @@ def plain(k: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 
 def noise(count: int) -> np.ndarray:
-    """Pictures that take room in a file, each of them about as much."""
+    """Return noisy frames, of about equal size in a file."""
     return np.random.default_rng(0).integers(0, 255, (count, HEIGHT, WIDTH, 3), np.uint8)
 
 
-def film(
+def write_video(
     path: Path,
     pictures: Iterable[np.ndarray],
     *,
@@ -41,7 +41,7 @@ def film(
     rotation: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write the pictures to `path`. times: in thousandths of a second; none: evenly, `fps` of them."""
+    """Write a video. times: in ms. None: constant rate `fps`."""
     pictures = list(pictures)
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options={"g": "5"})
@@ -61,7 +61,7 @@ def film(
 
 
 def sound(path: Path) -> Path:
-    """A tenth of a second of silence, and no picture."""
+    """Write 0.1 s of silent audio without video."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
         stream.layout = "mono"
@@ -74,9 +74,9 @@ def sound(path: Path) -> Path:
 
 
 def resized(path: Path) -> Path:
-    """Five frames of 64 x 48 px and then five of 32 x 48, in one stream."""
+    """Write a stream of five frames of 64 x 48 px and five of 32 x 48."""
     parts = [
-        film(path.with_name(f"{name}.h264"), [plain(k, width) for k in span])
+        write_video(path.with_name(f"{name}.h264"), [plain(k, width) for k in span])
         for name, width, span in (("wide", WIDTH, range(5)), ("narrow", 32, range(5, 10)))
     ]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))

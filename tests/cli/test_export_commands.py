@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from canton.cli.models import load_shipped
+from canton.cli.models import load_pretrained
 from cli.conftest import Canton
 from tolerances import assert_close
 
@@ -43,7 +43,7 @@ def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) ->
         assert done.status == 0, done.err
     done = canton("text", "export", *named, "--out", out)
     assert (done.status, done.out, done.err) == (0, f"{out}\n", "")
-    model = (load_model(*named) if named else load_shipped("text", load_model)).model.eval()
+    model = (load_model(*named) if named else load_pretrained("text", load_model)).model.eval()
     read = torch.tensor(list(b"What is past is prologue: def __init__(self) is past is")).long()[:, None]
     with torch.no_grad():
         expected, _ = model(read)
@@ -69,7 +69,7 @@ def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch:
         assert done.status == 0, done.err
     done = canton("track", "export", *named, "--out", out)
     assert (done.status, done.out, done.err) == (0, f"{out}\n", "")
-    model = (load_model(*named) if named else load_shipped("visible", load_model)).model.eval()
+    model = (load_model(*named) if named else load_pretrained("visible", load_model)).model.eval()
     frames = torch.rand(5, 1, 3, 96, 120)
     with torch.no_grad():
         expected, after = model(frames)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from canton.cli.models import SHIPPED
+from canton.cli.models import PRETRAINED
 from cli.conftest import Canton
 
 
@@ -72,8 +72,8 @@ def test_generate_without_a_model_takes_the_one_shipped(
     done = canton("text", "generate", "--bytes", "40", "--seed", "1")
     assert done.status == 0, done.err
     assert len(done.out.encode()) == 40
-    monkeypatch.setitem(SHIPPED, "text", "models/none.safetensors")
-    assert "no model is shipped" in canton.complains("text", "generate")
+    monkeypatch.setitem(PRETRAINED, "text", "models/none.safetensors")
+    assert "pretrained" in canton.complains("text", "generate")
 
 
 def test_generate_stops_and_counts(canton: Canton, model: Path) -> None:
@@ -106,7 +106,7 @@ def test_score_without_a_model_reads_with_the_shipped_one(
     file.write_text("The value that is given to a function when it is called is known as an argument of it.")
     bits = [float(canton("text", "score", *words, file).out.split()[0]) for words in ((), (model,))]
     assert bits[0] < bits[1] - 1, "the little model of these tests has read one sentence only"
-    assert "3 texts named" in canton.complains("text", "score", model, file, file)
+    assert "got 3 texts" in canton.complains("text", "score", model, file, file)
 
 
 def test_score_paints(canton: Canton, model: Path, tmp_path: Path) -> None:
@@ -152,14 +152,12 @@ def test_info_tells_the_figures_of_the_models_shipped(
 ) -> None:
     shown = {line[:24].strip(): line[25:] for line in canton("info").out.splitlines()}
     for name, what in (("text", "bits per byte on"), ("visible", "F1"), ("infrared", "F1")):
-        path, _, figures = shown[f"shipped {name} model"].partition(": ")
+        path, _, figures = shown[f"pretrained {name}"].partition(": ")
         assert what in figures
         assert "held_out" in canton("info", path).out
-    assert (
-        canton("info", "infrared").out == canton("info", shown["shipped infrared model"].split(": ")[0]).out
-    )
-    monkeypatch.setitem(SHIPPED, "text", "models/none.safetensors")
-    assert "none in this copy" in canton("info").out
+    assert canton("info", "infrared").out == canton("info", shown["pretrained infrared"].split(": ")[0]).out
+    monkeypatch.setitem(PRETRAINED, "text", "models/none.safetensors")
+    assert "not installed" in canton("info").out
 
 
 def test_help_waits_for_nothing() -> None:

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 
-from canton.cli.models import LIGHTS, load_shipped
+from canton.cli.models import TRACK_MODELS, load_pretrained
 from canton.track.checkpoint import load_model
 from canton.track.synthetic import make_scene
 from canton.track.train_sources import SceneSource
@@ -125,7 +125,7 @@ def test_without_a_model_the_shipped_one_is_taken(
     wanted, drawn = tmp_path / "figures.json", tmp_path / "figure.png"
     assert canton("track", "evaluate", "--footage", footage, "--json", wanted).status == 0
     figures = json.loads(wanted.read_text())
-    shipped = load_shipped("infrared", load_model)
+    shipped = load_pretrained("infrared", load_model)
     assert figures["model"] == "infrared", "the clips have no colours"
     assert figures["threshold"] == shipped.header["threshold"]
     opened: list[str] = []
@@ -159,7 +159,7 @@ def test_evaluate_asks_which_model_where_some_clips_have_colours(
     assert canton("track", "evaluate", "visible", "--footage", mixed).status == 0
 
 
-@pytest.mark.parametrize("shipped", LIGHTS)
+@pytest.mark.parametrize("shipped", TRACK_MODELS)
 def test_train_learns_on_from_a_shipped_model(
     canton: Canton, footage: Path, tmp_path: Path, shipped: str
 ) -> None:
@@ -184,7 +184,7 @@ def test_train_learns_on_from_a_shipped_model(
     )
     for (name, a), b in zip(
         load_model(out).model.named_parameters(),
-        load_shipped(shipped, load_model).model.parameters(),
+        load_pretrained(shipped, load_model).model.parameters(),
         strict=True,
     ):
         assert torch.allclose(a, b, atol=1e-6), name

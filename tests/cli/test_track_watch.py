@@ -18,7 +18,7 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
 
-from canton.cli.models import LIGHTS, SHIPPED
+from canton.cli.models import PRETRAINED, TRACK_MODELS
 from canton.track.video.writer import VideoWriter
 from canton.training.checkpoint import Checkpoint
 from cli.conftest import Canton, disk_of
@@ -52,7 +52,7 @@ def test_every_output(canton: Canton, bright: Path, video: Path, tmp_path: Path)
     out, lines, rows = tmp_path / "out.mp4", tmp_path / "seen.jsonl", tmp_path / "gt.txt"
     done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows)
     assert done.status == 0, done.err
-    assert re.search(r"30 frames in [\d.]+ s, \d+ frames/s, latency [\d.]+ ms; 1 track; written: ", done.out)
+    assert re.search(r"30 frames in [\d.]+ s, \d+ frames/s, latency [\d.]+ ms; 1 track; wrote ", done.out)
     assert frames_in(out) == 30
     seen = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [frame["frame"] for frame in seen] == list(range(30))
@@ -116,9 +116,9 @@ def test_a_model_for_text(canton: Canton, model: Path, video: Path, tmp_path: Pa
 
 
 def test_no_pretrained_model(canton: Canton, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LIGHTS:
-        monkeypatch.setitem(SHIPPED, name, "models/none.safetensors")
-    assert "no model is shipped" in canton.complains("track", "watch", video)
+    for name in TRACK_MODELS:
+        monkeypatch.setitem(PRETRAINED, name, "models/none.safetensors")
+    assert "pretrained" in canton.complains("track", "watch", video)
 
 
 @pytest.mark.parametrize(("coloured", "name"), [(True, "visible"), (False, "infrared")])
@@ -162,11 +162,9 @@ def test_an_output_that_cannot_be_written(
 
 def test_invalid_arguments(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     watch = ("track", "watch")
-    assert "named twice" in canton.complains(*watch, "--model", bright, bright, video)
-    assert f"{video} is no model file (safetensors): watch takes one of the videos" in canton.complains(
-        *watch, video, bright
-    )
-    assert "3 videos named" in canton.complains(*watch, bright, video, video)
+    assert "two models" in canton.complains(*watch, "--model", bright, bright, video)
+    assert f"{video} is not a model file" in canton.complains(*watch, video, bright)
+    assert "got 3 videos" in canton.complains(*watch, bright, video, video)
     assert "--threshold" in canton.complains(*watch, bright, video, "--threshold", "2")
     assert "--fps" in canton.complains(*watch, bright, video, "--fps", "0")
     same = tmp_path / "same"
@@ -294,5 +292,5 @@ def test_an_unfinished_run_is_reported(
     monkeypatch.setattr("canton.track.checkpoint.load_model", lambda path: held)
     done = canton("track", "watch", bright, video)
     assert done.status == 0, done.err
-    assert "not finished, saved at step 7" in done.err
+    assert "unfinished run (step 7)" in done.err
     assert f"--resume --out {bright}" in done.err

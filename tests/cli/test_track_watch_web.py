@@ -94,7 +94,7 @@ def test_a_file_from_a_web_server_is_read_completely(
     done = canton("track", "watch", slow, address, "--json", "-")
     assert done.status == 0, done.err
     assert [json.loads(line)["frame"] for line in done.out.splitlines()] == list(range(FRAMES))
-    assert "left out" not in done.err
+    assert "dropped" not in done.err
 
 
 @pytest.mark.parametrize("form", ["ts", "fragments"])
@@ -111,7 +111,7 @@ def test_a_live_stream_reports_dropped_frames(
     assert 1 < len(seen) < FRAMES - 5
     assert seen[-1] == FRAMES - 1, "the last frame is not dropped"
     assert done.status == 0, done.err
-    assert f"; {FRAMES - len(seen)} frames left out" in done.err
+    assert f"; {FRAMES - len(seen)} dropped frames" in done.err
 
 
 def test_a_truncated_file_from_a_web_server_keeps_earlier_frames(

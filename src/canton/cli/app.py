@@ -1,4 +1,4 @@
-"""The tree of commands. A command imports what it works with when it runs, so that --help need not wait."""
+"""The command tree. Commands import what they need when they run, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PLAIN = {
 }
 
 app = typer.Typer(help="Gated recurrence over any affine map.", **{**PLAIN, "add_completion": True})  # type: ignore[arg-type]
-text = typer.Typer(help="Learn to write: byte models of any text.", **PLAIN)  # type: ignore[arg-type]
-track = typer.Typer(help="Find and follow the small thing that moves.", **PLAIN)  # type: ignore[arg-type]
+text = typer.Typer(help="Train byte models of text, generate and score text.", **PLAIN)  # type: ignore[arg-type]
+track = typer.Typer(help="Detect and track small moving objects in video.", **PLAIN)  # type: ignore[arg-type]
 app.add_typer(text, name="text")
 app.add_typer(track, name="track")
 app.command()(info)
@@ -48,22 +48,22 @@ track.command("export")(track_export)
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command `argv` names.
+    """Run the command that `argv` names.
 
-    Raises: UserError, one line, for arguments that will not do; KeyboardInterrupt.
+    Raises: UserError, one line, for invalid arguments; KeyboardInterrupt.
     """
-    # click's own, or that of the copy of click inside typer: both are ancestors of typer's public error
-    mistake = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    # typer's public error derives from ClickException, of click or of the copy of click in typer
+    usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         status = app(args=list(argv), standalone_mode=False, prog_name="canton")
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except SystemExit as error:
-        if not error.code:  # completion was shown or installed
+        if not error.code:  # shell completion was printed or installed
             return 0
-        raise BrokenPipeError from error  # click's answer to a reader who has left, as `head` does
+        raise BrokenPipeError from error  # click exits when the reader, such as `head`, closes the pipe
     except Exception as error:
-        if not isinstance(error, mistake):
+        if not isinstance(error, usage_error):
             raise
         raise UserError(error.format_message()) from error  # type: ignore[attr-defined]
     return status if isinstance(status, int) else 0

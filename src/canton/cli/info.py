@@ -1,4 +1,4 @@
-"""`canton info`: what is installed, or what a model file is."""
+"""`canton info`: describe the installation or a model file."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ if TYPE_CHECKING:
     from canton.track.model import TrackModel
     from canton.training.model_file import ModelFile
 
-TRACK = ("av", "opencv-python", "trackers")
+PACKAGES = (
+    "lightning-fabric", "safetensors", "rich", "tensorboard", "av", "opencv-python", "trackers",
+)  # fmt: skip
+"""Optional packages whose versions are printed."""
 
 
 def info(
     model: Annotated[
         Path | None,
-        typer.Argument(help="A model file, or visible or infrared, which ship.", metavar="[MODEL]"),
+        typer.Argument(help="Model file, or a pretrained model: visible, infrared.", metavar="[MODEL]"),
     ] = None,
 ) -> None:
-    """Say what MODEL is; without one, what this installation can do."""
+    """Describe MODEL, or this installation."""
     from canton.cli.models import track_model
 
     path = track_model(model)
     for name, value in (_installation() if path is None else _model(path)).items():
-        plain = value if isinstance(value, str) else json.dumps(value)
-        typer.echo(f"{name:24} {plain}")
+        typer.echo(f"{name:24} {value if isinstance(value, str) else json.dumps(value)}")
 
 
 def _installation() -> dict[str, object]:
@@ -38,10 +40,10 @@ def _installation() -> dict[str, object]:
     import torch
 
     from canton import __version__, kernels
-    from canton.cli.models import SHIPPED, describe_shipped
+    from canton.cli.models import PRETRAINED, describe_pretrained
     from canton.kernels import cpu
 
-    def found(package: str) -> str:
+    def installed(package: str) -> str:
         try:
             return version(package)
         except PackageNotFoundError:
@@ -56,18 +58,18 @@ def _installation() -> dict[str, object]:
         "devices": ", ".join(devices),
         "kernels": ", ".join(kernels.NAMES[1:]),
         "C++ kernels": cpu.why_not() or f"built, runs {cpu.instruction_set()}",
-        **{f"shipped {name} model": describe_shipped(name) for name in SHIPPED},
-        **{name: found(name) for name in ("lightning-fabric", "safetensors", "rich", "tensorboard", *TRACK)},
+        **{f"pretrained {name}": describe_pretrained(name) for name in PRETRAINED},
+        **{name: installed(name) for name in PACKAGES},
     }
 
 
 def _load(path: Path) -> ModelFile[ByteModel] | ModelFile[TrackModel]:
     from canton.io.tensor_file import read_header
     from canton.text import checkpoint as text
-    from canton.track import checkpoint as motion
+    from canton.track import checkpoint as track
 
-    of_motion = read_header(path).get("format") == motion.FORMAT
-    return motion.load_model(path) if of_motion else text.load_model(path)
+    is_track = read_header(path).get("format") == track.FORMAT
+    return track.load_model(path) if is_track else text.load_model(path)
 
 
 def _model(path: Path) -> dict[str, object]:
@@ -75,7 +77,7 @@ def _model(path: Path) -> dict[str, object]:
 
     held = _load(path)
     count = sum(parameter.numel() for parameter in held.model.parameters())
-    left = "" if held.checkpoint is None else f"unfinished, at step {held.checkpoint.step}"
+    run = "finished" if held.checkpoint is None else f"unfinished (step {held.checkpoint.step})"
     order = ("format", "version", "architecture", "training", "corpus", "corpus_files")
     rest = {name: value for name, value in held.header.items() if name not in order}
     if "curve" in rest:
@@ -85,6 +87,6 @@ def _model(path: Path) -> dict[str, object]:
         "file": str(path),
         **{name: held.header[name] for name in order if name in held.header},
         "parameters": f"{count:,}",
-        "run": left or "finished",
+        "run": run,
         **rest,
     }

@@ -1,4 +1,4 @@
-"""Files of lines that grow while a video is watched."""
+"""Text files that are written line by line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from canton.errors import UserError
 from canton.io.atomic import atomic_write, is_special, os_error_reason
 
 
-class Lines:
-    """A file that has every line, whole, as soon as it is written, and keeps it however the writing ends.
+class LineWriter:
+    """Write lines to a file, each whole and at once, and keep them however the block ends.
 
-    An earlier file at `path` stays until the first line is on disk, or the block ends well without one.
+    An earlier file at `path` stays until the first line is on disk, or until the block ends without a line
+    and without an error.
 
-    Raises: UserError for whatever the operating system says; the lines before it are kept.
+    Raises: UserError for any OSError; the earlier lines are kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +27,7 @@ class Lines:
         self._file: IO[bytes] | None = None
         self._size = 0
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> LineWriter:
         return self
 
     def __exit__(
@@ -34,29 +35,29 @@ class Lines:
     ) -> None:
         try:
             if self._file is None and kind is None:
-                self._begin(b"")
+                self._create(b"")
             if self._file is not None:
                 with self._file:
                     if self.path.is_file():
                         os.fsync(self._file.fileno())
         except OSError as problem:
-            if kind is None:  # or else what went wrong first is what the user is to hear
-                raise self._complaint(problem) from problem
+            if kind is None:  # do not replace an earlier exception
+                raise self._user_error(problem) from problem
 
     def write(self, lines: Iterable[str]) -> None:
-        """Add lines, all of them or none."""
+        """Append lines, all of them or none."""
         content = "".join(f"{line}\n" for line in lines).encode()
         if not content:
             return
         try:
             if self._file is None:
-                self._begin(content)
+                self._create(content)
             else:
                 self._append(self._file, content)
         except OSError as problem:
-            raise self._complaint(problem) from problem
+            raise self._user_error(problem) from problem
 
-    def _begin(self, content: bytes) -> None:
+    def _create(self, content: bytes) -> None:
         if is_special(self.path):
             self._file = self.path.open("wb", buffering=0)
             self._append(self._file, content)
@@ -66,15 +67,15 @@ class Lines:
         self._file, self._size = self.path.open("ab", buffering=0), len(content)
 
     def _append(self, file: IO[bytes], content: bytes) -> None:
-        left = memoryview(content)
+        rest = memoryview(content)
         try:
-            while left:  # a disk that is nearly full takes a part
-                left = left[file.write(left) :]
+            while rest:  # a nearly full disk may accept a part
+                rest = rest[file.write(rest) :]
         except OSError:
             with suppress(OSError):
                 file.truncate(self._size)
             raise
         self._size += len(content)
 
-    def _complaint(self, problem: OSError) -> UserError:
+    def _user_error(self, problem: OSError) -> UserError:
         return UserError(f"cannot write {self.path}: {os_error_reason(problem)}")

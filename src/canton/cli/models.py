@@ -1,4 +1,4 @@
-"""The models that come with Canton, for commands whose MODEL is left out."""
+"""Pretrained models, and the MODEL argument of the commands."""
 
 from __future__ import annotations
 
@@ -18,95 +18,89 @@ Loaded = TypeVar("Loaded")
 Opened = TypeVar("Opened", bound="ModelFile[Any]")
 
 TEXT, VISIBLE, INFRARED = "text", "visible", "infrared"
-LIGHTS = (VISIBLE, INFRARED)
-"""The tracking models that ship, each for films taken in such light; a command's MODEL may be one of these
-words.
-"""
-SHIPPED = {
+TRACK_MODELS = (VISIBLE, INFRARED)
+"""Pretrained tracking models, by the light of their footage; each is a valid MODEL."""
+PRETRAINED = {
     TEXT: "text/models/text.safetensors",
     VISIBLE: "track/models/visible.safetensors",
     INFRARED: "track/models/infrared.safetensors",
 }
 
 
-def load_shipped(name: str, load: Callable[[Path], Loaded]) -> Loaded:
-    """What `load` makes of the model file that ships under this name.
+def load_pretrained(name: str, load: Callable[[Path], Loaded]) -> Loaded:
+    """Return what `load` returns for the file of a pretrained model.
 
-    Raises: UserError if this copy of Canton has none.
+    Raises: UserError if this installation has no such file.
     """
-    place = files("canton").joinpath(SHIPPED[name])
+    place = files("canton").joinpath(PRETRAINED[name])
     if not place.is_file():
-        raise UserError("no model is shipped with this copy of Canton: name a model file")
+        raise UserError(f"this installation has no pretrained {name} model: give a model file")
     with as_file(place) as path:
         return load(path)
 
 
 def track_model(model: Path | None) -> Path | None:
-    """`model`, or the file of the one that ships where it is one of `LIGHTS`."""
-    return load_shipped(str(model), lambda path: path) if str(model) in LIGHTS else model
+    """Return the path of a tracking model, which may be given by its pretrained name."""
+    return load_pretrained(str(model), lambda path: path) if str(model) in TRACK_MODELS else model
 
 
 def open_model(model: Path | None, name: str, load: Callable[[Path], Opened]) -> Opened:
-    """What `load` makes of `model`; of the one that ships under `name` where it was left out. Says so on
-    standard error if it is a run that is not finished.
-    """
-    path = track_model(model) if name in LIGHTS else model
-    held = load_shipped(name, load) if path is None else load(path)
+    """Load `model`, or the pretrained model `name` if it is None; warn about an unfinished run."""
+    path = track_model(model) if name in TRACK_MODELS else model
+    held = load_pretrained(name, load) if path is None else load(path)
     if held.checkpoint is not None:
         typer.echo(
-            f"canton: {model} is a run that is not finished, saved at step {held.checkpoint.step}, and taken "
-            f"as it is; if it was stopped, train with --resume --out {model} ends it",
+            f"canton: {model} is an unfinished run (step {held.checkpoint.step}). "
+            f"Continue it with: train --resume --out {model}",
             err=True,
         )
     return held
 
 
-def light(*, coloured: bool) -> str:
-    """Which tracking model fits a film: a picture of heat has no colour."""
-    return VISIBLE if coloured else INFRARED
+def pretrained_for(*, has_colour: bool) -> str:
+    """Return the name of the pretrained model for a video; infrared video has no colour."""
+    return VISIBLE if has_colour else INFRARED
 
 
-def model_and(
+def model_and_input(
     words: list[str], model: Path | None = None, *, plural: str, command: str
 ) -> tuple[Path | None, str]:
-    """The model, where one is named, and what `command` is to work on: the words of a command that takes
-    [MODEL] and one thing, which many of are `plural`.
+    """Split the arguments of a command that takes [MODEL] and one input.
 
-    Raises: UserError if there are more words, or the model is named twice.
+    Args:
+        words: the arguments.
+        model: the value of --model.
+        plural: what the messages call several inputs.
+        command: its name.
+
+    Raises: UserError if there are more arguments, or the model is given twice.
     """
     if len(words) == 1:
         return model, words[0]
     if len(words) == 2 and model is None:
         path = Path(words[0])
-        if words[0] not in LIGHTS and path.is_file() and not _may_be_model(path):
-            raise UserError(
-                f"{path} is no model file (safetensors): {command} takes one of the {plural}, "
-                "after the model if any"
-            )
+        if words[0] not in TRACK_MODELS and path.is_file() and not _may_be_model(path):
+            raise UserError(f"{command} takes one of the {plural}, and {path} is not a model file")
         return path, words[1]
     if len(words) == 2:
-        raise UserError(f"the model is named twice: {words[0]} and --model {model}")
-    raise UserError(
-        f"{len(words)} {plural} named: {', '.join(words[:4])}; {command} takes one, after the model if any"
-    )
+        raise UserError(f"got two models: {words[0]} and --model {model}")
+    raise UserError(f"{command} takes one input, got {len(words)} {plural}: {', '.join(words[:4])}")
 
 
 def _may_be_model(path: Path) -> bool:
-    """Whether the file begins as one of safetensors does, with the length of a JSON header and the header, or
-    is too short to tell.
-    """
+    """Return whether a file starts like safetensors (length, then JSON) or is too short to tell."""
     with path.open("rb") as file:
         return file.read(9)[8:] in (b"{", b"")
 
 
-def describe_shipped(name: str) -> str:
-    """The place of the model that ships under this name, and how good it was on what it never saw."""
-    from canton.io.tensor_file import read_header  # which needs torch, as the commands' help does not
+def describe_pretrained(name: str) -> str:
+    """Return the path of a pretrained model and its held-out score."""
+    from canton.io.tensor_file import read_header  # imports torch, which --help must not wait for
 
     try:
-        path, header = load_shipped(name, lambda path: (path, read_header(path)))
+        path, header = load_pretrained(name, lambda path: (path, read_header(path)))
     except UserError:
-        return "none in this copy"
+        return "not installed"
     if (held := header.get("held_out")) is not None:
         return f"{path}: F1 {held['f1']:.3f} on {held['frames']:,} held-out frames"
     bits, count = header["held_out_bits_per_byte"], header["held_out_bytes"]

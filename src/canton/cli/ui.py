@@ -10,11 +10,11 @@ import typer
 
 def ui(
     host: Annotated[
-        str, typer.Option(help="The address to listen at; 127.0.0.1 is heard by this machine alone.")
+        str, typer.Option(help="Address to listen on; 127.0.0.1 accepts this machine only.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen at; 0 for any that is free.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: any free port.")] = 7860,
 ) -> int:
-    """Open a page on this machine: write and score text, watch videos. Ctrl-C ends it."""
+    """Serve the web page: generate and score text, track objects in video. Ctrl-C stops it."""
     from canton.errors import require
     from canton.training.signals import stop_signals
 
@@ -22,8 +22,8 @@ def ui(
     from canton.ui.app import serve
 
     with stop_signals() as stop, serve(Path.cwd(), host=host, port=port) as url:
-        typer.echo(f"Canton is at {url} (Ctrl-C ends it)")
+        typer.echo(f"serving Canton on {url} (Ctrl-C stops it)")
         if host not in ("127.0.0.1", "localhost", "::1"):
-            typer.echo("whoever reaches this address may use it: there is no password", err=True)
+            typer.echo("warning: the page has no password, and this address is not local", err=True)
         stop.wait()
     return 130

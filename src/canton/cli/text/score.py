@@ -30,7 +30,7 @@ def score(
 ) -> None:
     """Score FILE in bits per byte, and show the surprise of every byte."""
     from canton.cli.console.ansi_heat import Painter, legend
-    from canton.cli.models import TEXT, model_and, open_model
+    from canton.cli.models import TEXT, model_and_input, open_model
     from canton.cli.outputs import check_outputs
     from canton.errors import UserError
     from canton.io.atomic import atomic_write
@@ -42,7 +42,7 @@ def score(
 
     if not adapt and (rate is not None or decay is not None):
         raise UserError("--rate and --decay belong to --adapt")
-    model, file = model_and(what, plural="texts", command="score")
+    model, file = model_and_input(what, plural="texts", command="score")
     inputs = [file, *([str(model)] if model else [])]
     check_outputs({"html": html, "json": json}, inputs=inputs)
     reader = open_model(model, TEXT, load_model).model

@@ -104,13 +104,13 @@ def _pretrained(clips: Footage) -> str:
     Raises:
         UserError: some clips have colour and some are gray.
     """
-    from canton.cli.models import light
+    from canton.cli.models import pretrained_for
     from canton.track.video.reader import open_video
 
     names = set()
     for clip in clips:
         with open_video(clip.path) as video:
-            names.add(light(coloured=video.has_colour))
+            names.add(pretrained_for(has_colour=video.has_colour))
     if len(names) > 1:
         raise UserError(
             "clips must be all in colour or all gray to choose a pretrained model, got both: name a model "

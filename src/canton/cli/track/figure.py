@@ -32,7 +32,7 @@ def figure(
     frames: Annotated[int, typer.Option(help="Number of frames.")] = 8,
 ) -> None:
     """Draw output, truth and input of a synthetic scene, frame by frame."""
-    from canton.cli.models import light, open_model
+    from canton.cli.models import open_model, pretrained_for
     from canton.io.atomic import atomic_write, check_writable
     from canton.track.checkpoint import load_model
     from canton.track.render.figure import draw_figure
@@ -45,7 +45,7 @@ def figure(
     if out.suffix.lower() != ".png":
         raise UserError(f"--out must end in .png, got {out}")
     check_writable(out)
-    loaded = open_model(model, light(coloured=scene_kind != "thermal"), load_model)
+    loaded = open_model(model, pretrained_for(has_colour=scene_kind != "thermal"), load_model)
     cv2 = require("cv2", extra="track")
     training = loaded.header["training"]
     scenes = SceneSource(kind=scene_kind, target_class=str(training["target_class"]))

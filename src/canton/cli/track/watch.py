@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from canton.cli.models import VISIBLE, light, load_shipped, model_and, open_model
+from canton.cli.models import VISIBLE, load_pretrained, model_and_input, open_model, pretrained_for
 from canton.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def watch(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> int:
     """Detect and track small moving objects in a video. Ctrl-C stops it and keeps the output."""
-    from canton.cli.console.live_view import Screen
+    from canton.cli.console.live_view import LiveView
     from canton.cli.outputs import check_outputs
     from canton.track.checkpoint import load_model
     from canton.track.pipeline import track_video
@@ -68,7 +68,7 @@ def watch(
     from canton.track.video.reader import open_video
     from canton.training.signals import stop_signals
 
-    model, source = model_and(what, model, plural="videos", command="watch")
+    model, source = model_and_input(what, model, plural="videos", command="watch")
     if threshold is not None and not 0.01 <= threshold <= 1:
         raise UserError(f"--threshold must be in [0.01, 1], got {threshold}")
     if fps is not None and not 0 < fps < float("inf"):
@@ -79,8 +79,8 @@ def watch(
     check_outputs({"out": out, "json": json, "csv": csv}, inputs=inputs)
     loaded = open_model(model, VISIBLE, load_model) if model else None
     with open_video(source, fps=fps) as video, ExitStack() as stack:
-        pretrained = light(coloured=video.has_colour)
-        loaded = loaded or load_shipped(pretrained, load_model)
+        pretrained = pretrained_for(has_colour=video.has_colour)
+        loaded = loaded or load_pretrained(pretrained, load_model)
         network, header = loaded.model, loaded.header
         threshold = threshold or float(header.get("threshold", 0.5))
         max_width = int(header.get("training", {}).get("width", 0)) if width is None else width
@@ -88,7 +88,7 @@ def watch(
         text_writers = [_text_writer(stack, json, "json"), _text_writer(stack, csv, "csv")]
         scale = downscale_factor(video.width, max_width)
         overlay = stack.enter_context(_OverlayFile(out, network.stride * scale, network.offset * scale, rate))
-        screen = stack.enter_context(Screen(source, _total(video.frames, video.fps, rate), live, quiet))
+        screen = stack.enter_context(LiveView(source, _total(video.frames, video.fps, rate), live, quiet))
         stop = stack.enter_context(stop_signals())
         results = track_video(
             network, video, fps=rate, threshold=threshold, width=max_width or None, live=video.live
@@ -113,12 +113,12 @@ def watch(
 
 def _text_writer(stack: ExitStack, path: Path | None, kind: str) -> Callable[[FrameResult], None]:
     """Return a function that writes a result as JSON or CSV to a file or to standard output."""
-    from canton.cli.line_writer import Lines
+    from canton.cli.line_writer import LineWriter
     from canton.track.serialize import json_line, mot_rows
 
     if path is None:
         return lambda result: None
-    file = None if str(path) == "-" else stack.enter_context(Lines(path))
+    file = None if str(path) == "-" else stack.enter_context(LineWriter(path))
 
     def write(result: FrameResult) -> None:
         lines = [json_line(result)] if kind == "json" else mot_rows(result)

@@ -1,7 +1,7 @@
-"""Every Python block of the pages runs, so does every command, and every fenced block says which it is.
+"""Every Python block and every command of the pages runs, and every fenced block has a language.
 
-Of the commands, a training budget given in minutes becomes a few seconds; what pip and make do is run by
-test_readme and .ci/run, and here only held to be the same.
+A training budget in minutes becomes a few seconds. pip and make commands are run by test_readme and .ci/run;
+here they are only compared with those.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ CANTON = {page: [c for c in found if c.startswith("canton ")] for page, found in
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # what a block writes, it writes here
+    monkeypatch.chdir(tmp_path)  # blocks write files here
     run_python(page)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
-def test_every_block_says_what_it_is(page: Path) -> None:
+def test_every_block_has_a_language(page: Path) -> None:
     languages = {block.language for block in blocks(page)}
     assert languages <= {"python", "sh", "text"}
-    spoken = [line for b in blocks(page) if b.language == "text" for line in b.code.splitlines()]
-    assert not [line for line in spoken if re.match(r"(canton|pip|make|python3?) ", line)], (
-        "these are commands: sh"
+    text_lines = [line for b in blocks(page) if b.language == "text" for line in b.code.splitlines()]
+    assert not [line for line in text_lines if re.match(r"(canton|pip|make|python3?) ", line)], (
+        "commands belong into sh blocks"
     )
 
 
-def test_a_wrong_block_is_seen(tmp_path: Path) -> None:
+def test_a_failing_block_is_reported(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("Said.\n\n```python\nx = 1\n```\n\nThen:\n\n```python\nassert x == 2\n```\n", "utf-8")
     with pytest.raises(AssertionError) as caught:
         run_python(page)
-    assert caught.traceback[-1].lineno == 9  # counted from 0: the page's line 10
+    assert caught.traceback[-1].lineno == 9  # counted from 0: line 10 of the page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_command_is_run_somewhere(page: Path) -> None:
+def test_every_command_is_run_by_a_test(page: Path) -> None:
     ci, readme = (ROOT / ".ci" / "run").read_text("utf-8"), commands(ROOT / "README.md")
-    made = re.findall(r"^(?:step .*\n)?make ([\w ]+)$", ci, re.M)
-    targets = {target for line in made for target in line.split()}
+    targets_run = re.findall(r"^(?:step .*\n)?make ([\w ]+)$", ci, re.M)
+    targets = {target for line in targets_run for target in line.split()}
     extras = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
     for command in COMMANDS[page]:
         program, *words = command.split()
@@ -67,10 +67,10 @@ def test_every_command_is_run_somewhere(page: Path) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """A folder with what the pages' commands take for granted: a text, a model, a video, footage."""
+def workspace(tmp_path: Path) -> Path:
+    """Return a folder with the files that the commands need: a text, a model, a video, footage."""
     if any(find_spec(name) is None for name in ("typer", "av", "onnx", "matplotlib", "gradio")):
-        pytest.skip("the commands need every extra (canton-torch[all])")
+        pytest.skip("the commands need canton-torch[all]")
     (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
     shipped = ROOT / "src" / "canton" / "text" / "models" / "text.safetensors"
     (tmp_path / "model.safetensors").write_bytes(shipped.read_bytes())
@@ -85,14 +85,14 @@ def desk(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if CANTON[page]], ids=lambda page: page.stem)
-def test_the_commands_run_one_after_the_other(page: Path, desk: Path) -> None:
+def test_the_commands_run_in_order(page: Path, workspace: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     for command in CANTON[page]:
         shortened = shorten(command)
         running = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", f"exec {shortened}"],
-            cwd=desk,
+            cwd=workspace,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -102,16 +102,16 @@ def test_the_commands_run_one_after_the_other(page: Path, desk: Path) -> None:
         if serves := command == "canton ui":
             assert b"http://127.0.0.1:" in running.stdout.readline()
             running.send_signal(signal.SIGINT)
-        said, _ = running.communicate(timeout=600)
-        assert running.returncode == (130 if serves else 0), f"{shortened}\n{said.decode('utf-8', 'replace')}"
-        assert serves or said.strip(), f"{shortened} said nothing"
+        output = running.communicate(timeout=600)[0].decode("utf-8", "replace")
+        assert running.returncode == (130 if serves else 0), f"{shortened}\n{output}"
+        assert serves or output.strip(), f"{shortened} printed nothing"
 
 
 @pytest.mark.slow
 def test_the_hooks_install(tmp_path: Path) -> None:
     hooks = Path(sys.executable).with_name("pre-commit")
     if not hooks.exists():
-        pytest.skip("pre-commit is not here (canton-torch[dev])")
+        pytest.skip("pre-commit is not installed (canton-torch[dev])")
     (tmp_path / ".pre-commit-config.yaml").write_bytes((ROOT / ".pre-commit-config.yaml").read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run([hooks, "install"], cwd=tmp_path, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""Imports go down only, file by file, and no file imports itself by any way round."""
+"""Every file imports lower layers only, and there is no import cycle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-# From the ground up. A file imports lower layers and its own package; packages on one layer are apart.
+# Lowest first. A file imports lower layers and its own package, but no other package of its layer.
 LAYERS: list[set[str]] = [
     {"errors"},
     {"gates", "maps", "io"},
@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"__main__"},
 ]
-# The same within a package.
+# The same within packages.
 INNER: dict[str, list[set[str]]] = {
     "kernels": [
         {"spec"},

@@ -1,4 +1,4 @@
-"""The package as it is installed: `python -m canton`, completion, and a wheel made without a compiler."""
+"""The installed package: `python -m canton`, completion, and a wheel built without a compiler."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-needs_cli = pytest.mark.skipif(find_spec("typer") is None, reason="typer is not here (canton-torch[text])")
+needs_cli = pytest.mark.skipif(find_spec("typer") is None, reason="typer is not installed")
 
 MODELS = (
     "text/models/text.safetensors",
     "track/models/visible.safetensors",
     "track/models/infrared.safetensors",
 )
-BESIDE_THE_CODE = ("py.typed", "text/page.html", "ui/page.css", "ui/page.js", *MODELS)
-"""Files a wheel must hold that no import would miss."""
+DATA_FILES = ("py.typed", "text/page.html", "ui/page.css", "ui/page.js", *MODELS)
+"""Files that a wheel must contain and that no import needs."""
 
 
 def run(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with `words` in `folder`."""
+    """Run Python with the arguments `words` in `folder`."""
     return subprocess.run(
         [sys.executable, *words],
         cwd=folder,
@@ -36,7 +36,7 @@ def run(*words: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 
 
 @needs_cli
-def test_python_m_canton_is_the_command(tmp_path: Path) -> None:
+def test_python_m_canton_runs_the_command(tmp_path: Path) -> None:
     done = run("-m", "canton", "--help", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Usage: canton" in done.stdout
@@ -44,7 +44,7 @@ def test_python_m_canton_is_the_command(tmp_path: Path) -> None:
 
 
 @needs_cli
-def test_a_mistake_ends_with_2_by_that_door_too(tmp_path: Path) -> None:
+def test_python_m_canton_exits_with_2_on_a_usage_error(tmp_path: Path) -> None:
     done = run("-m", "canton", "txet", folder=tmp_path)
     assert done.returncode == 2
     assert "txet" in done.stderr
@@ -58,14 +58,14 @@ def test_the_shell_completes(tmp_path: Path) -> None:
     assert {"train", "watch", "evaluate", "figure", "export"} <= set(done.stdout.split())
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("target", ["setup", "demo", "test", "slow", "lint", "types", "docs", "bench"])
-def test_on_a_fresh_machine_every_target_is_words_the_shell_can_read(root: Path, target: str) -> None:
+def test_every_make_target_is_valid_shell_on_a_new_machine(root: Path, target: str) -> None:
     recipe = ["make", "--dry-run", target, "VENV=not_made_yet"]
-    said = subprocess.run(recipe, cwd=root, capture_output=True, text=True, check=True).stdout
-    assert "tools/setup.sh" in said
-    read = subprocess.run(["bash", "-n"], input=said, capture_output=True, text=True, check=False)
-    assert read.returncode == 0, read.stderr
+    script = subprocess.run(recipe, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "tools/setup.sh" in script
+    parsed = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert parsed.returncode == 0, parsed.stderr
 
 
 def test_the_shipped_models_are_small(root: Path) -> None:
@@ -73,8 +73,8 @@ def test_the_shipped_models_are_small(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("hatchling") is None, reason="hatchling is not here (canton-torch[dev])")
-def test_a_wheel_made_without_a_compiler_serves_and_says_so(root: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(find_spec("hatchling") is None, reason="hatchling is not installed (canton-torch[dev])")
+def test_a_wheel_built_without_a_compiler_works_and_reports_it(root: Path, tmp_path: Path) -> None:
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -86,9 +86,9 @@ def test_a_wheel_made_without_a_compiler_serves_and_says_so(root: Path, tmp_path
     assert "installed without its C++ kernels" in built.stderr
     (wheel,) = tmp_path.glob("*-py3-none-any.whl")
     assert len(list(tmp_path.glob("*.tar.gz"))) == 1
-    with zipfile.ZipFile(wheel) as held:
-        assert set(held.namelist()) >= {f"canton/{name}" for name in BESIDE_THE_CODE}
-        held.extractall(tmp_path / "site")
+    with zipfile.ZipFile(wheel) as archive:
+        assert set(archive.namelist()) >= {f"canton/{name}" for name in DATA_FILES}
+        archive.extractall(tmp_path / "site")
     code = "import canton.cli, sys; print(canton.__file__); sys.exit(canton.cli.main(['info']))"
     done = run("-c", code, folder=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert done.returncode == 0, done.stderr

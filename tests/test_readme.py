@@ -1,8 +1,8 @@
-"""README's code runs as it stands, and so do its commands, in a copy of the project.
+"""README's code and commands run in a copy of the project.
 
-The commands are slow tests. Three things are cut short, and nothing else: a training budget given in minutes
-becomes a few seconds, `pip install` goes into a fresh environment that borrows this one's packages (torch is
-not downloaded again), and `make test` is not run from within the tests; it is what runs them.
+The commands are slow tests, with three changes: a training budget in minutes becomes a few seconds, `pip
+install` installs into a new environment that sees this one's packages, and `make test` is skipped, since it
+runs these tests.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run_python(README) > 0
 
 
-def test_the_links_lead_somewhere() -> None:
+def test_the_links_have_targets() -> None:
     for page in [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which does not exist"
 
 
 def test_the_commands_are_found() -> None:
@@ -42,12 +42,12 @@ def test_the_commands_are_found() -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's files, changes included, with this environment in it."""
+    """Return a copy of the project's files, uncommitted changes included, with this environment."""
     if not (ROOT / ".venv" / ".ready-dev").exists():
-        pytest.skip("the commands need the environment that make set-up makes: run make setup once")
+        pytest.skip("the commands need the environment of make setup")
     if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
-        pytest.skip(f"the commands are those of .venv, and this is {sys.prefix}")
-    # whatever `make demo` needs, from here: else it would set the environment up from the copy
+        pytest.skip(f"the commands need .venv, but the tests run in {sys.prefix}")
+    # otherwise `make demo` would install the environment from the copy
     subprocess.run(["make", ".venv/.ready-text"], cwd=ROOT, capture_output=True, check=True)
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
@@ -60,16 +60,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(
-                ROOT / name, folder / name
-            )  # with its times, so that make finds nothing to set up anew
+            shutil.copy2(ROOT / name, folder / name)  # with its times, so that make rebuilds nothing
     (folder / ".venv").symlink_to(ROOT / ".venv")
     return folder
 
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment of its own that sees this one's packages but for Canton."""
+    """Return a new environment that sees this one's packages except Canton."""
     folder = tmp_path_factory.mktemp("fresh")
     venv.create(folder, with_pip=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -96,4 +94,4 @@ def test_a_command_runs(command: str, clone: Path, fresh: Path) -> None:
     )
     output = (done.stdout + done.stderr).decode("utf-8", "replace")
     assert done.returncode == 0, f"{shortened}\n{output}"
-    assert output.strip(), f"{shortened} said nothing"
+    assert output.strip(), f"{shortened} printed nothing"

@@ -103,6 +103,8 @@ def test_packed_integers_unbatched_and_batch_first() -> None:
     assert rnn.which(torch.randn(5, 8)) == name
     assert rnn.which(pack_sequence(rows)) == name
     assert canton.GRU(8, 4, batch_first=True).which(pack_sequence(rows)) == name
+    with pytest.raises(ValueError, match="lengths"):
+        rnn.explain(pack_sequence(rows), lengths=[5, 3])
 
 
 def test_the_explanation_is_readable() -> None:
@@ -124,9 +126,10 @@ def test_a_kernel_asked_for_by_name_runs_or_raises(kernel: str) -> None:
                     call()
         else:
             assert rnn.which(xs) == kernel
-            ys = rnn(xs)[0]
+            ys, y = rnn(xs)[0], rnn.step(xs[0])[0]
             rnn.kernel = "loop"
             torch.testing.assert_close(ys, rnn(xs)[0])
+            torch.testing.assert_close(y, rnn.step(xs[0])[0])
 
 
 def test_layers_of_a_stack_are_explained_one_by_one() -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from canton.core.cell import Cell
 
@@ -63,3 +64,9 @@ def projected_dtype(cell: Cell, xs: Tensor) -> torch.dtype:
     """Return the dtype of the projected input without autocast, under which no kernel runs."""
     weight = next(cell.parameters(), None)
     return xs.dtype if weight is None else weight.dtype
+
+
+def unpack_shape(packed: PackedSequence) -> tuple[Tensor, Tensor]:
+    """Return a tensor of the padded sequence's shape (T, B, ...) without its numbers, and T for each row."""
+    steps, batch = len(packed.batch_sizes), int(packed.batch_sizes[0])
+    return shape_only((steps, batch, *packed.data.shape[1:]), packed.data), torch.full((batch,), steps)

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
-
-
-def unpack(packed: PackedSequence) -> tuple[Tensor, Tensor]:
-    """Return the padded sequence (T, B, ...), rows in the caller's order, and the lengths (B,)."""
-    return pad_packed_sequence(packed)
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 
 def pack_like(ys: Tensor, packed: PackedSequence) -> PackedSequence:

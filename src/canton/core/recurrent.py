@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from typing_extensions import TypeVar
 
 from canton import kernels
 from canton.core.cell import Cell, State, check_state, check_tensor, reject_torch_weights
 from canton.core.checkpointing import checkpointed_segments, placeholder, project, segment_size
-from canton.core.explain import Explanation, KernelChoice, choice, projected_dtype, shape_only
-from canton.core.packing import backward_reset, check_lengths, flip, mask_padding, pack_like, unpack
+from canton.core.explain import Explanation, KernelChoice, choice, projected_dtype, shape_only, unpack_shape
+from canton.core.packing import backward_reset, check_lengths, flip, mask_padding, pack_like
 from canton.kernels import Kernel, Result, Run
 
 Device = torch.device | str | None
@@ -76,7 +76,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             arXiv:1606.01305).
         learn_initial_state: start from a learned state (one number per channel) instead of zeros.
         kernel: "auto" runs the fastest kernel that can run the call, "loop" the reference loop; another name
-            runs that kernel or raises a ValueError. See `which`.
+            runs that kernel or raises a ValueError. See `explain`.
         recompute: save memory in training: store only the inputs and about sqrt(T) states, and run forward
             again in backward (gradient checkpointing). Has no effect within transforms of torch.func.
         device: where the parameters are (default: torch's default device).
@@ -283,13 +283,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
 
         The arguments are those of `forward`. Print the result to read it.
         """
-        sequence = input
-        if isinstance(sequence, PackedSequence):  # described by its sizes, not padded
-            steps, batch = len(sequence.batch_sizes), int(sequence.batch_sizes[0])
-            shape = (batch, steps) if self.batch_first else (steps, batch)
-            lengths = [steps] * batch
-            sequence = shape_only((*shape, *sequence.data.shape[1:]), sequence.data)
-        xs, hx, lengths, reset = self._prepare_input(sequence, hx, lengths, reset)
+        xs, hx, lengths, reset = self._prepare_input(input, hx, lengths, reset, unpack=unpack_shape)
         steps, batch, space = len(xs), xs.shape[1], xs.shape[3:]
         states = None if hx is None else self._unstack(hx, (batch,), space)
         if self._recomputes():
@@ -338,6 +332,8 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         hx: Tensor | State | None,
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
+        *,
+        unpack: Callable[[PackedSequence], tuple[Tensor, Tensor]] = pad_packed_sequence,
     ) -> tuple[Tensor, Tensor | State | None, Tensor | None, Tensor | None]:
         """Check the arguments of `forward` and return them as (T, B, ...)."""
         first, batch_first, unbatched = self._cells()[0], self.batch_first, False

@@ -82,7 +82,7 @@ def milliseconds(model: TrackModel) -> float:
 
 def measured(model: TrackModel, clips: list[CachedClip]) -> dict[str, Any]:
     clean, hard = predict_windows(model, clips), predict_windows(model, clips, hard=True)
-    own = [one for one in clean if one.kind == "drone"]
+    own = [one for one in clean if one.class_name == "drone"]
     threshold = choose_threshold(own, target_class="drone")
     return {
         "average_precision": round(average_precision(clean, target_class="drone"), 4),

@@ -27,7 +27,8 @@ from trackers.utils.iou import BIoU, DIoU, IoU
 
 from canton.track import tracker
 from canton.track.boxes import Box
-from canton.track.data.labels import ClipLabels, read_labels
+from canton.track.data.formats.csv import read_csv
+from canton.track.data.formats.labels import ClipLabels
 
 CLIPS, FALSE_POSITIVE_RATE, SIDE_NOISE = 60, 0.1, 0.15
 SETTINGS = {
@@ -50,7 +51,7 @@ def frames(
 ) -> Iterator[list[Detection]]:
     """Yield the detections of every frame."""
     rng = np.random.default_rng(seed)
-    boxes = {label.frame: label.box for label in reversed(clip.labels) if label.kind == clip.kind}
+    boxes = {label.frame: label.box for label in reversed(clip.labels) if label.class_name == clip.class_name}
     for frame in range(0, max(boxes) + 1, every):
         detections = []
         if frame in boxes and rng.random() >= miss_rate:
@@ -156,7 +157,7 @@ def main() -> int:
     parser.add_argument("--footage", type=Path, required=True)
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    labelled = read_labels(given.footage / "labels.csv").values()
+    labelled = read_csv(given.footage / "labels.csv").values()
     known = sorted((c for c in labelled if c.split != "test" and c.labels), key=lambda c: c.name)
     clips = random.Random(0).sample(known, CLIPS)
     results: dict[str, dict[str, Any]] = {}

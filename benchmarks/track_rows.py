@@ -60,7 +60,7 @@ def predict_splits(model: TrackModel, footage: Path, modality: str, width: int, 
 
 def by_row(predictions: Predictions) -> dict[str, Predictions]:
     """Return the predictions of every row."""
-    own = {part: [one for one in here if one.kind == "drone"] for part, here in predictions.items()}
+    own = {part: [one for one in here if one.class_name == "drone"] for part, here in predictions.items()}
     return {"drone clips": own, "all clips": predictions}
 
 

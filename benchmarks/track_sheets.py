@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def quality(clip: CachedClip) -> float:
         scores = score(predictions[clip.name], threshold, target_class="drone")
-        return scores.f1 if clip.kind == "drone" else 1 - scores.false_alarms
+        return scores.f1 if clip.class_name == "drone" else 1 - scores.false_alarms
 
     order = sorted((clip for clip in clips if clip.name in predictions), key=quality)
     picked = [order[round(k)] for k in np.linspace(0, len(order) - 1, a.count)]

@@ -28,16 +28,22 @@ def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
     assert len(Footage(tmp_path / "a", split="test")) == 1
     for clip, scene in zip(footage, Scenes(3, 12, frames=4, size=48), strict=True):
         assert (clip.width, clip.height) == (48, 48)
-        assert (clip.kind == "drone") == scene.present
+        assert (clip.class_name == "drone") == scene.present
         frames = list(clip.frames(fps=10.0))
         assert len(frames) == 4
         apart = np.abs(frames[2].pixels.astype(float) - scene.frames[2]).mean()
         assert apart < 30  # as lossy as video is
         for t, things in enumerate(scene.things("drone")):
-            assert clip.kinds_at(t) == tuple(kind for kind, _ in things)
-            for box, (_, true) in zip(clip.labels_by_frame.get(t, ()), things, strict=True):
+            assert clip.classes_at(t) == tuple(kind for kind, _ in things)
+            for box, (_, true) in zip(clip.boxes_by_frame.get(t, ()), things, strict=True):
                 np.testing.assert_allclose(box, true, atol=0.01)
-    kinds = {kind for clip in footage if clip.kind == "drone" for t in range(4) for kind in clip.kinds_at(t)}
+    kinds = {
+        kind
+        for clip in footage
+        if clip.class_name == "drone"
+        for t in range(4)
+        for kind in clip.classes_at(t)
+    }
     assert kinds > {"drone"}, "what else flies in a clip of a drone is labelled too"
 
 

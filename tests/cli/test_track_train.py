@@ -140,7 +140,7 @@ def test_without_a_model_the_shipped_one_is_taken(
     assert drawn.stat().st_size > 0
     taken = int(done.out.split("scene ")[1].split(":")[0])
     scenes = SceneSource(kind="article", target_class="drone")
-    kinds = [scenes.held_out_scene(k, frames=2).kind for k in range(taken + 1)]
+    kinds = [scenes.held_out_scene(k, frames=2).class_name for k in range(taken + 1)]
     assert kinds == ["none"] * taken + ["drone"], "the first scene with something in it"
 
 
@@ -320,7 +320,7 @@ def test_bad_input_is_one_line(
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),
         (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold"),
-        (("evaluate", trained, "--footage", footage, "--target-class", "Kite"), "no kite is labelled"),
+        (("evaluate", trained, "--footage", footage, "--target-class", "Kite"), "kite"),
         (("evaluate", tmp_path / "none", "--footage", footage), "none"),
         (("figure", trained, "--out", tmp_path / "figure.jpg"), ".png"),
         (("figure", trained, "--frames", "0", "--out", tmp_path / "f.png"), "--frames"),

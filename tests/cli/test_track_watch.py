@@ -47,7 +47,7 @@ def frames_in(path: Path) -> int:
 
 
 def test_every_output(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
-    from canton.track.data.labels import read_mot
+    from canton.track.data.formats.mot import read_mot
 
     out, lines, rows = tmp_path / "out.mp4", tmp_path / "seen.jsonl", tmp_path / "gt.txt"
     done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows)

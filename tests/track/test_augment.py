@@ -18,7 +18,7 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
         draw = np.random.default_rng(k)
         window = sample_window(clips, draw, target_class="drone", steps=4, size=48, hard=0.0)
         assert window.frames.shape == (4, 48, 48, 3)
-        for picture, named in zip(window.frames, window.named, strict=True):
+        for picture, named in zip(window.frames, window.boxes, strict=True):
             for kind, box in named:
                 cx, cy = (round(value) for value in box.centre)
                 if 3 <= cx < 45 and 3 <= cy < 45:
@@ -30,9 +30,9 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
 
 def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
     film = clip("one", "drone", 1)
-    film = film._replace(kinds=(("bird",),) * len(film.frames))
+    film = film._replace(classes=(("bird",),) * len(film.frames))
     window = sample_window([film], np.random.default_rng(0), target_class="drone", steps=4, size=48)
-    assert [kind for named in window.named for kind, _ in named] == ["bird"] * 4
+    assert [kind for named in window.boxes for kind, _ in named] == ["bird"] * 4
 
 
 def test_every_box_of_a_window_keeps_its_kind() -> None:
@@ -40,24 +40,24 @@ def test_every_box_of_a_window_keeps_its_kind() -> None:
     film = clip("one", "drone", 1)
     boxes = tuple((box, Box(box.x, box.y, box.width, 4 * box.height)) for (box,) in film.boxes)
     kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))
-    film = film._replace(boxes=boxes, kinds=kinds)
+    film = film._replace(boxes=boxes, classes=kinds)
     film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
     for k in range(20):
         draw = np.random.default_rng(k)
         window = sample_window([film], draw, target_class="drone", steps=3, size=48, hard=0.0)
-        tall = [max(named, key=lambda thing: thing.box.height).class_name for named in window.named]
+        tall = [max(named, key=lambda thing: thing.box.height).class_name for named in window.boxes]
         first, second, third = (float(picture.mean()) for picture in window.frames)
         assert abs(third - first) > 5
         fast = abs(second - first) > 13.5
         assert (len(set(tall)) == 1) == fast, "every second frame has it the same way, neighbours do not"
     still = sample_window(
-        [film._replace(kinds=(("drone", "bird"),) * 14)],
+        [film._replace(classes=(("drone", "bird"),) * 14)],
         np.random.default_rng(0),
         target_class="drone",
         steps=3,
         size=48,
     )
-    tallest = [max(named, key=lambda thing: thing.box.height) for named in still.named]
+    tallest = [max(named, key=lambda thing: thing.box.height) for named in still.boxes]
     assert [one.class_name for one in tallest] == ["bird"] * 3
 
 
@@ -70,9 +70,9 @@ def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
         for k in range(40):
             draw = np.random.default_rng(k)
             window = sample_window(
-                [film], draw, target_class="drone", steps=1, size=48, hard=0.0, flipped=flipped
+                [film], draw, target_class="drone", steps=1, size=48, hard=0.0, invert=flipped
             )
-            for _, box in window.named[0]:
+            for _, box in window.boxes[0]:
                 cx, cy = (round(value) for value in box.centre)
                 if 4 <= cx < 44 and 4 <= cy < 44:
                     picture = window.frames[0]
@@ -90,7 +90,7 @@ def widths_shown(film: CachedClip, *, far: float = 0.5, stretch: float = 1.0) ->
         )
         for k in range(400)
     )
-    return np.array([(box.width / 8, box.height / 6) for window in windows for _, box in window.named[0]])
+    return np.array([(box.width / 8, box.height / 6) for window in windows for _, box in window.boxes[0]])
 
 
 def test_wide_film_is_shown_smaller_and_larger_too() -> None:

@@ -66,7 +66,7 @@ def test_a_folder_without_pictures_is_no_video(tmp_path: Path, name: str) -> Non
     labelled(tmp_path)
     (tmp_path / name).mkdir(parents=True, exist_ok=True)
     (tmp_path / name / "notes.txt").write_text("no picture")
-    with pytest.raises(UserError, match="has no video of 1 of 1 clips, such as sky"):
+    with pytest.raises(UserError, match="sky"):
         Footage(tmp_path)
     write_video(tmp_path / "sky.mp4", [plain(0)])
     assert Footage(tmp_path)[0].path == tmp_path / "sky.mp4"

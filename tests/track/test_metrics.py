@@ -43,8 +43,8 @@ def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> F
 
 def test_a_bird_in_a_drone_clip_is_a_distractor() -> None:
     bird = Box(190, 190, 20, 20)
-    both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(kinds=("drone", "bird"))
-    alone = seen(1, (bird,), AWAY)._replace(kinds=("bird",))
+    both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(classes=("drone", "bird"))
+    alone = seen(1, (bird,), AWAY)._replace(classes=("bird",))
     scores = score([both, alone], 0.5, target_class="drone")
     assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
     assert score([both], 0.5, target_class="bird").recall == 1.0
@@ -59,7 +59,7 @@ def test_a_bird_in_a_drone_clip_is_a_distractor() -> None:
 
 
 def test_a_bird_clip_with_a_drone_counts_as_a_drone_clip() -> None:
-    crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(kinds=("drone",))
+    crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(classes=("drone",))
     figures = tabulate(
         [crossed, seen(0, (), kind="plane")._replace(clip="other")],
         threshold=0.5,
@@ -115,7 +115,7 @@ def test_predictions_have_the_class_of_every_box() -> None:
     )
     torch.manual_seed(0)
     model = TrackModel(Architecture(stem=((4, 3, True),), memory=4, head=0, context=0))
-    assert [one.kinds for one in predict_windows(model, [film])] == list(kinds)
+    assert [one.classes for one in predict_windows(model, [film])] == list(kinds)
 
 
 def test_centre_in_box() -> None:

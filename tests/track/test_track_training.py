@@ -16,7 +16,7 @@ from spots import clip
 from canton.errors import UserError
 from canton.track.checkpoint import load_model, save_model
 from canton.track.data.augment import sample_window
-from canton.track.data.batches import Batches, ahead
+from canton.track.data.batches import Batches, prefetch_batches
 from canton.track.metrics import predict_windows, score
 from canton.track.model import Architecture
 from canton.track.train import train
@@ -43,7 +43,9 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for picture in made.frames:
                 film.write(picture.repeat(3, 2))
         for t, (box,) in enumerate(made.boxes):
-            labels.append(f"{made.name},IR,{made.kind.upper()},{t},{box.x},{box.y},{box.width},{box.height}")
+            labels.append(
+                f"{made.name},IR,{made.class_name.upper()},{t},{box.x},{box.y},{box.width},{box.height}"
+            )
         splits.append(f"{made.name},{'val' if k < 2 else 'train'}")
     (folder / "labels.csv").write_text("\n".join(labels))
     (folder / "splits.csv").write_text("\n".join(splits))
@@ -191,13 +193,13 @@ def test_the_target_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
     named = [
         kind
         for k in range(20)
-        for here in scenes.draw(np.random.default_rng(k), 1, 48).named
+        for here in scenes.draw(np.random.default_rng(k), 1, 48).boxes
         for kind, _ in here
     ]
     assert {"bird", "drone"} <= set(named)
     held_out = [scenes.held_out_scene(k, frames=1, size=48) for k in range(20)]
-    assert {"bird", "drone"} <= {kind for one in held_out for kind in one.kinds_at(0)}
-    assert {one.kind for one in held_out} == {"bird", "none"}
+    assert {"bird", "drone"} <= {kind for one in held_out for kind in one.classes_at(0)}
+    assert {one.class_name for one in held_out} == {"bird", "none"}
 
 
 def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
@@ -237,13 +239,13 @@ def test_batches_are_functions_of_the_step() -> None:
     def batches(rank: int = 0, world: int = 1) -> Batches:
         return Batches(draw, SMALL, config, rank=rank, world=world)
 
-    plain = ahead(batches(), 0, workers=0)
+    plain = prefetch_batches(batches(), 0, workers=0)
     run = [plain(step) for step in range(6)]
-    later = ahead(batches(), 3, workers=1)
+    later = prefetch_batches(batches(), 3, workers=1)
     for step in range(3, 6):
         assert torch.equal(later(step).frames, run[step].frames)
     assert [batch.fresh for batch in run] == [True, False] * 3
-    shares = [ahead(batches(rank, 2), 0, workers=0)(0).frames for rank in range(2)]
+    shares = [prefetch_batches(batches(rank, 2), 0, workers=0)(0).frames for rank in range(2)]
     assert torch.equal(torch.stack(shares, 2).flatten(1, 2), run[0].frames)
 
 
@@ -258,7 +260,10 @@ def test_the_first_blocks_may_be_of_single_frames() -> None:
         config = TrainConfig(**settings, single_frame_steps=single_frame_steps)
         return Batches(draw, SMALL, config, rank=rank, world=world)
 
-    get, plain = ahead(batches(), 0, workers=0), ahead(batches(single_frame_steps=0), 0, workers=0)
+    get, plain = (
+        prefetch_batches(batches(), 0, workers=0),
+        prefetch_batches(batches(single_frame_steps=0), 0, workers=0),
+    )
     run, whole = [get(step) for step in range(6)], [plain(step) for step in range(6)]
     for batch in run[:4]:  # two blocks of two pieces: each frame is a row of its own
         assert batch.fresh
@@ -268,7 +273,7 @@ def test_the_first_blocks_may_be_of_single_frames() -> None:
         assert len({frame.numpy().tobytes() for frame in batch.frames[0]}) == 12
     for batch, other in zip(run[4:], whole[4:], strict=True):
         assert torch.equal(batch.frames, other.frames)
-    shares = [ahead(batches(rank, 2), 0, workers=0)(0).frames[0] for rank in range(2)]
+    shares = [prefetch_batches(batches(rank, 2), 0, workers=0)(0).frames[0] for rank in range(2)]
     both = {frame.numpy().tobytes() for share in shares for frame in share}
     assert both == {frame.numpy().tobytes() for frame in run[0].frames[0]}
 

@@ -75,7 +75,7 @@ def tabulate(
         never_found: share of these windows without a detection. None: there are no such windows.
         recall_by_frame: recall at every step of a window, over the clips of own.
     """
-    clips = {one.clip for one in predictions if one.kind == target_class or one.boxes_of(target_class)}
+    clips = {one.clip for one in predictions if one.class_name == target_class or one.boxes_of(target_class)}
     own = [one for one in predictions if one.clip in clips]
     others = [one for one in predictions if one.clip not in clips]
     frames = sorted(frames_to_first_detection(own, threshold, target_class=target_class))

@@ -41,26 +41,26 @@ class FramePrediction(NamedTuple):
 
     Args:
         clip: name of the clip.
-        kind: class of the clip.
+        class_name: class of the clip.
         step: index of the frame in its window, from 0.
         frame_width: width of the frame in px.
         truth: true boxes of every class.
         peaks: predicted peaks, highest score first.
-        kinds: class of every box of `truth`. None: `kind` for all.
+        classes: class of every box of `truth`. None: `class_name` for all.
     """
 
     clip: str
-    kind: str
+    class_name: str
     step: int
     frame_width: int
     truth: tuple[Box, ...]
     peaks: list[Peak]
-    kinds: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
 
     def boxes_of(self, target_class: str) -> list[Box]:
         """Return the true boxes of `target_class`."""
-        kinds = (self.kind,) * len(self.truth) if self.kinds is None else self.kinds
-        return [box for box, kind in zip(self.truth, kinds, strict=True) if kind == target_class]
+        classes = (self.class_name,) * len(self.truth) if self.classes is None else self.classes
+        return [box for box, name in zip(self.truth, classes, strict=True) if name == target_class]
 
     def peaks_above(self, threshold: float) -> list[Peak]:
         """Return the peaks whose score is at least `threshold`."""
@@ -137,9 +137,11 @@ def predict_windows(
                 peaks = decode_peaks(
                     maps[t, 0, :MAPS].cpu(), stride=model.stride, offset=model.offset, threshold=MIN_SCORE
                 )
-                kinds = clip.kinds_at(start + t)
+                classes = clip.classes_at(start + t)
                 width = frames.shape[2]
-                predictions.append(FramePrediction(clip.name, clip.kind, t, width, boxes[t], peaks, kinds))
+                predictions.append(
+                    FramePrediction(clip.name, clip.class_name, t, width, boxes[t], peaks, classes)
+                )
     model.train(was_training)
     return predictions
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from canton.errors import UserError, require
 from canton.io.atomic import check_writable
 from canton.track.checkpoint import ModelFile, check_replaceable, load_model, save_model
-from canton.track.data.batches import Batch, Batches, ahead, to_model
+from canton.track.data.batches import Batch, Batches, prefetch_batches, to_model
 from canton.track.data.frame_cache import CachedClip
 from canton.track.metrics import choose_threshold, enlarge, predict_windows, recall_by_frame, score
 from canton.track.model import Architecture, State, TrackModel
@@ -138,7 +138,7 @@ def train(
             betas=(0.9, 0.98),
             weight_decay=config.weight_decay,
         ),
-        ahead(batches, first_step, workers=config.workers),
+        prefetch_batches(batches, first_step, workers=config.workers),
         window_loss,
         fabric=fabric,
         steps=config.steps,

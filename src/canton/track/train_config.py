@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from canton.errors import UserError
-from canton.track.data.labels import normalise_class
+from canton.track.data.formats.labels import normalise_class
 from canton.track.model import Architecture
 from canton.training.settings import check_settings, documented, from_json, setting, to_json
 

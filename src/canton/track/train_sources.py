@@ -1,4 +1,4 @@
-"""Where the windows of a training run come from: footage, made scenes, or both."""
+"""Sources of training windows: footage, synthetic scenes, or both."""
 
 from __future__ import annotations
 
@@ -20,93 +20,111 @@ if TYPE_CHECKING:
 
 HELD_OUT_SCENES = 96
 FIRST_HELD_OUT = 1 << 40
-"""Seeds of the held-out scenes begin here; those of training stay below."""
+"""Seed of the first held-out scene. Those of training are smaller."""
 
 
 class Source(Protocol):
-    """Draws windows to learn from, and has clips held out to score on."""
+    """Draws training windows and has held-out clips."""
 
     @property
     def problems(self) -> Sequence[str]:
-        """A line each of what is wrong with some of the clips."""
+        """One line for each problem with the clips."""
 
-    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window: ...
+    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        """Return a random window of `steps` frames of `size` x `size` px."""
 
-    def held_out(self) -> list[CachedClip]: ...
+    def held_out(self) -> list[CachedClip]:
+        """Return the clips to score on."""
 
 
 class FootageSource:
-    """Annotated clips: of the train split windows of `steps` frames are drawn, the val split is held out."""
+    """Footage: windows are drawn from its train split, its val split is held out.
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        target_class: str,
-        modality: str | None,
-        fps: float,
-        width: int,
-        steps: int,
-        show: Callable[[int, int], None] | None = None,
-    ) -> None:
-        train, val = (Footage(folder, split=split, modality=modality) for split in ("train", "val"))
-        train.check_labelled(target_class)
-        clips = cache_frames([*train, *val], fps=fps, width=width, show=show)
-        self.target_class, self.clips, self.val = target_class, clips[: len(train)], clips[len(train) :]
+    Args:
+        config: the settings, with `footage`.
+        on_decode: called with the number of clips decoded and their total.
+
+    Raises:
+        UserError: the folder or its labels are invalid, or its clips are too short.
+    """
+
+    def __init__(self, config: TrainConfig, on_decode: Callable[[int, int], None] | None = None) -> None:
+        folder = config.footage
+        assert folder is not None
+        self.target_class = config.target_class
+        train, val = (Footage(folder, split=split, modality=config.modality) for split in ("train", "val"))
+        train.check_labelled(config.target_class)
+        clips = cache_frames([*train, *val], fps=config.fps, width=config.width, on_decode=on_decode)
+        self.clips, self.val = clips[: len(train)], clips[len(train) :]
         longest = max(len(clip.frames) for clip in self.clips)
-        if longest < steps:
+        if longest < config.window_frames:
             raise UserError(
-                f"{folder}: the longest train clip has {longest} frames at {fps:g} a second, but a window "
-                f"needs {steps} (frames_per_step * tbptt_chunks)"
+                f"frames_per_step * tbptt_chunks must be <= {longest}, the longest train clip of "
+                f"{folder} at {config.fps:g} frames/s, got {config.window_frames}"
             )
         short = clips_too_short(self.val)
         if len(short) == len(self.val):
             raise UserError(
-                f"{folder}: no val clip has {WINDOW} frames at {fps:g} a second, the least that the model is "
-                "measured on: put a longer one into the val split"
+                f"{folder}: no val clip has {WINDOW} frames at {config.fps:g} frames/s, the shortest that is "
+                "scored: put a longer one into the val split"
             )
-        self.problems = clip_problems([*self.clips, *self.val])
+        self.problems = clip_problems(clips)
         if short:
-            many = "1 val clip is" if len(short) == 1 else f"{len(short)} val clips are"
-            self.problems += [f"{many} left out: shorter than {WINDOW} frames, such as {short[0]}"]
+            count = "1 val clip is" if len(short) == 1 else f"{len(short)} val clips are"
+            self.problems.append(f"{count} left out: shorter than {WINDOW} frames, such as {short[0]}")
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        """Return a random window of the train split."""
         return sample_window(self.clips, rng, target_class=self.target_class, steps=steps, size=size)
 
     def held_out(self) -> list[CachedClip]:
+        """Return the val split."""
         return self.val
 
 
 class SceneSource:
-    """Scenes made as they are needed; see `canton.track.synthetic`."""
+    """Synthetic scenes, generated when they are drawn; see `canton.track.synthetic`.
+
+    Args:
+        kind: article, camouflage, thermal or mixed.
+        target_class: class to detect.
+        backgrounds: folder of photographs.
+
+    Raises:
+        UserError: no scene can be generated from these arguments.
+    """
 
     problems = ()
 
     def __init__(self, *, kind: str, target_class: str, backgrounds: Path | None = None) -> None:
         self.kind, self.target_class, self.backgrounds = kind, target_class, backgrounds
         try:
-            self._scene(0, 1, 32)  # what is wrong is said now, not by a worker later
+            self._scene(0, 1, 32)  # fails here rather than in a worker
+        except UserError:
+            raise
         except ValueError as error:
-            raise UserError(f"no such scenes can be made: {error}") from error
+            raise UserError(f"cannot generate scenes: {error}") from error
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+        """Return a new scene as a window."""
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
         return Window(scene.frames, scene.things(self.target_class), np.zeros(steps, bool))
 
     def held_out(self) -> list[CachedClip]:
+        """Return the first held-out scenes."""
         return [self.held_out_scene(k) for k in range(HELD_OUT_SCENES)]
 
     def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> CachedClip:
-        """The k-th scene that training never sees."""
+        """Return the k-th scene that is never used for training."""
         scene = self._scene(FIRST_HELD_OUT + k, frames, size)
-        things = scene.things(self.target_class)
-        boxes = tuple(tuple(box for _, box in here) for here in things)
-        kinds = tuple(tuple(kind for kind, _ in here) for here in things)
-        kind = self.target_class if scene.present else "none"
-        return CachedClip(f"scene {k}", kind, scene.frames, boxes, np.zeros(frames, bool), kinds)
+        labelled = scene.things(self.target_class)
+        boxes = tuple(tuple(box for _, box in frame) for frame in labelled)
+        classes = tuple(tuple(name for name, _ in frame) for frame in labelled)
+        class_name = self.target_class if scene.present else "none"
+        return CachedClip(f"scene {k}", class_name, scene.frames, boxes, np.zeros(frames, bool), classes)
 
     def _scene(self, seed: int, frames: int, size: int) -> Scene:
-        from canton.track.synthetic import make_scene  # its drawings are loaded by those who ask for scenes
+        from canton.track.synthetic import make_scene  # only users of scenes load its shapes
 
         return make_scene(
             seed,
@@ -119,22 +137,30 @@ class SceneSource:
 
 
 class MixedSource:
-    """Some windows of the one, some of the other; the footage is scored on."""
+    """Footage and synthetic scenes; the footage's val split is held out.
+
+    Args:
+        footage: the one source.
+        scenes: the other.
+        scene_share: probability that a window is a scene.
+    """
 
     def __init__(self, footage: FootageSource, scenes: SceneSource, scene_share: float) -> None:
         self.footage, self.scenes, self.scene_share = footage, scenes, scene_share
         self.problems = footage.problems
 
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
-        made = rng.random() < self.scene_share
-        return (self.scenes if made else self.footage).draw(rng, steps, size)
+        """Return a random window of one of the sources."""
+        source = self.scenes if rng.random() < self.scene_share else self.footage
+        return source.draw(rng, steps, size)
 
     def held_out(self) -> list[CachedClip]:
+        """Return the footage's val split."""
         return self.footage.held_out()
 
 
 def open_source(config: TrainConfig, on_decode: Callable[[int, int], None] | None = None) -> Source:
-    """Return the source that a run's resolved settings ask for.
+    """Return the source that resolved settings ask for.
 
     Raises:
         UserError: a folder or a kind of scene is invalid.
@@ -144,16 +170,7 @@ def open_source(config: TrainConfig, on_decode: Callable[[int, int], None] | Non
         scenes = SceneSource(
             kind=config.scene_kind, target_class=config.target_class, backgrounds=config.backgrounds
         )
-    if config.footage is None:
-        assert scenes is not None
-        return scenes
-    footage = FootageSource(
-        config.footage,
-        target_class=config.target_class,
-        modality=config.modality,
-        fps=config.fps,
-        width=config.width,
-        steps=config.window_frames,
-        show=on_decode,
-    )
+        if config.footage is None:
+            return scenes
+    footage = FootageSource(config, on_decode)
     return footage if scenes is None else MixedSource(footage, scenes, config.scene_share or 0.0)

@@ -49,8 +49,8 @@ def evaluate(
     from canton.io.atomic import atomic_write
     from canton.track.checkpoint import load_model
     from canton.track.data.dataset import Footage
+    from canton.track.data.formats.labels import normalise_class
     from canton.track.data.frame_cache import cache_frames, clip_problems
-    from canton.track.data.labels import normalise_class
     from canton.track.evaluate import evaluate
     from canton.training.curve import check_plot
 
@@ -74,7 +74,9 @@ def evaluate(
     if target_class:
         clips.check_labelled(class_name)
     with TrainingBar(quiet=quiet) as bar:
-        cached = cache_frames(list(clips), fps=rate, width=int(training["width"]), show=bar.show_decoding)
+        cached = cache_frames(
+            list(clips), fps=rate, width=int(training["width"]), on_decode=bar.show_decoding
+        )
         for line in clip_problems(cached):
             bar.warn(line)
     figures = evaluate(

@@ -51,7 +51,7 @@ def figure(
     scenes = SceneSource(kind=scene_kind, target_class=str(training["target_class"]))
     if scene is None:
         scene = next(
-            k for k in count() if scenes.held_out_scene(k, frames=frames).kind == scenes.target_class
+            k for k in count() if scenes.held_out_scene(k, frames=frames).class_name == scenes.target_class
         )
     sheet = draw_figure(loaded.model, scenes.held_out_scene(scene, frames=frames), frames=frames)
     encoded, content = cv2.imencode(".png", sheet[..., ::-1])

@@ -1,6 +1,4 @@
-"""Windows of clips for training: a few frames of a piece of the picture, changed in ways that change no
-truth.
-"""
+"""Random training windows: crops of a few frames of a clip, augmented together with their boxes."""
 
 from __future__ import annotations
 
@@ -16,17 +14,21 @@ from canton.track.boxes import Box, LabelledBox
 from canton.track.data.degrade import reduce_contrast
 from canton.track.data.frame_cache import CachedClip
 
-COMMON_PX = 320
-"""Width of most of the films this was made for."""
+REFERENCE_WIDTH = 320
+"""Width in px at which footage is zoomed by `zoom` alone."""
 
 
 class Window(NamedTuple):
-    """frames (T, size, size, 3) uint8, what is in each of them, and which do not follow from the one
-    before.
+    """A training window.
+
+    Attributes:
+        frames: (T, size, size, 3) uint8.
+        boxes: the labelled boxes of every frame, in px of the window.
+        cuts: (T,), True where a frame does not follow from the one before.
     """
 
     frames: NDArray[np.uint8]
-    named: list[list[LabelledBox]]
+    boxes: list[list[LabelledBox]]
     cuts: NDArray[np.bool_]
 
 
@@ -37,108 +39,118 @@ def sample_window(
     target_class: str,
     steps: int,
     size: int,
-    share: float = 0.4,
+    target_share: float = 0.4,
     fast: float = 0.3,
     hard: float = 0.5,
     zoom: float = 1.4,
     far: float = 0.5,
     near: float = 2.2,
-    flipped: float = 0.25,
+    invert: float = 0.25,
     stretch: float = 1.15,
 ) -> Window:
-    """A random window of footage: `steps` frames of a square of `size` px, mostly near what flies there.
+    """Return a random window of `steps` frames of `size` x `size` px, most often near a labelled object.
 
-    It may be played backwards or twice as fast, mirrored, zoomed, stretched, blurred, made brighter, darker
-    or of less contrast, and what is coloured grey.
+    It may be played backwards or at double speed, flipped, zoomed, stretched, blurred, made brighter, darker,
+    grey or of lower contrast.
 
     Args:
-        share: of the windows that come from clips of the target.
-        fast: of the windows that take every second frame of a clip that is long enough: speed alone does not
-            tell a drone from a bird, and users film at rates of their own.
-        hard: of the windows in which the thing's contrast is cut (to 0.12 to 0.5) and noise is added (sd 8 to
-            28 of 255).
-        zoom: the picture is scaled by 1 / zoom to zoom; of wide film see `far` and `near`.
-        far: of the windows of a film wider than `COMMON_PX`, in which it is scaled as far down as if it were
-            so wide; were it all of them, sizes would be guessed too small at the film's own width.
-        near: in the other windows of such a film it is scaled up to so much, at most as far as it might have
-            been down; without it, what is near is guessed too small.
-        flipped: of the windows of coloured film in which the thing is as much brighter than its surroundings
-            as it was darker, or the other way round: a drone is black before the sky or shines in the sun.
-        stretch: the picture is made wider by 1 / stretch to stretch, and its height as much lower.
+        clips: where windows come from.
+        rng: source of all randomness.
+        target_class: class to detect.
+        steps: frames.
+        size: side in px.
+        target_share: share of windows from clips of the target class.
+        fast: share of windows of every second frame, among clips that are long enough. Speed alone does not
+            separate a drone from a bird.
+        hard: share of windows with the objects' contrast multiplied by 0.12 to 0.5 and noise of a standard
+            deviation of 8 to 28 of 255.
+        zoom: scale range, from 1 / zoom to zoom, of footage up to `REFERENCE_WIDTH` wide.
+        far: share of the windows of wider footage that are zoomed out as far as to `REFERENCE_WIDTH`. If all
+            were, sizes would be underestimated at full width.
+        near: largest zoom of the other windows of wider footage. Without it, the sizes of near objects would
+            be underestimated.
+        invert: share of windows of colour footage in which the objects' contrast is inverted: a drone is dark
+            before the sky or bright in the sun.
+        stretch: range of the horizontal scale, from 1 / stretch to stretch; the vertical one is its inverse.
 
-    Raises: ValueError if no clip is long enough.
+    Raises:
+        ValueError: no clip has `steps` frames.
     """
     long = [clip for clip in clips if len(clip.frames) >= steps]
     if not long:
-        raise ValueError(f"no clip has {steps} frames: take shorter windows")
-    wanted = [clip for clip in long if clip.kind == target_class]
-    rest = [clip for clip in long if clip.kind != target_class]
-    pool = wanted if wanted and (not rest or rng.random() < share) else rest
+        raise ValueError(f"steps must be at most the length of the longest clip, got {steps}")
+    targets = [clip for clip in long if clip.class_name == target_class]
+    others = [clip for clip in long if clip.class_name != target_class]
+    pool = targets if targets and (not others or rng.random() < target_share) else others
     clip = pool[rng.integers(len(pool))]
     stride = 2 if rng.random() < fast and len(clip.frames) >= 2 * steps else 1
     start = int(rng.integers(len(clip.frames) - stride * (steps - 1)))
-    times = list(range(start, start + stride * steps, stride))
+    indices = list(range(start, start + stride * steps, stride))
     if rng.random() < 0.5:
-        times.reverse()
+        indices.reverse()
     height, width = clip.frames.shape[1:3]
-    wide_by = max(1.0, width / COMMON_PX)
-    nearer = min(zoom * wide_by, max(zoom, near))
-    smaller, larger = (zoom * wide_by, zoom) if rng.random() < far else (zoom, nearer)
-    scale = math.exp(rng.uniform(-math.log(smaller), math.log(larger)))
-    wider = math.exp(rng.uniform(-1, 1) * math.log(stretch))
+    relative_width = max(1.0, width / REFERENCE_WIDTH)
+    largest = min(zoom * relative_width, max(zoom, near))
+    zoom_out, zoom_in = (zoom * relative_width, zoom) if rng.random() < far else (zoom, largest)
+    scale = math.exp(rng.uniform(-math.log(zoom_out), math.log(zoom_in)))
+    stretched = math.exp(rng.uniform(-1, 1) * math.log(stretch))
     side = min(height, width, size / scale)
-    wide, high = min(width, round(side / wider)), min(height, round(side * wider))
-    left, top = _corner([clip.boxes[t] for t in times], (width, height), (wide, high), rng)
-    change = _Change(rng, hard)
-    coloured = clip.frames.shape[-1] > 1
+    crop_width, crop_height = min(width, round(side / stretched)), min(height, round(side * stretched))
+    crop = crop_width, crop_height
+    left, top = _corner([clip.boxes[t] for t in indices], (width, height), crop, rng)
+    change = _Appearance(rng, hard)
     contrast = change.contrast if change.hard else 1.0
-    if coloured and rng.random() < flipped:
+    if clip.frames.shape[-1] > 1 and rng.random() < invert:
         contrast = -contrast
     frames = np.empty((steps, size, size, 3), np.uint8)
-    named = []
-    for place, t in enumerate(times):
+    boxes = []
+    for k, t in enumerate(indices):
         picture = clip.frames[t]
         if contrast != 1 and clip.boxes[t]:
             picture = picture.astype(np.float32)
             for box in clip.boxes[t]:
                 reduce_contrast(picture, box, contrast)
-        frames[place] = change(_scaled(picture[top : top + high, left : left + wide], size), rng)
-        moved = [_moved(box, (left, top), (size / wide, size / high)) for box in clip.boxes[t]]
-        mirrored = (change.mirror(box, size) for box in moved)
-        named.append(list(map(LabelledBox, clip.kinds_at(t), mirrored)))
-    between = [slice(min(pair) + 1, max(pair) + 1) for pair in pairwise(times)]
-    cuts = np.array([clip.cuts[times[0]], *(clip.cuts[gap].any() for gap in between)])
-    return Window(frames, named, cuts)
+        frames[k] = change(_resized(picture[top : top + crop_height, left : left + crop_width], size), rng)
+        moved = [_moved(box, (left, top), (size / crop_width, size / crop_height)) for box in clip.boxes[t]]
+        flipped = (change.flip(box, size) for box in moved)
+        boxes.append(list(map(LabelledBox, clip.classes_at(t), flipped)))
+    between = [slice(min(pair) + 1, max(pair) + 1) for pair in pairwise(indices)]
+    cuts = np.array([clip.cuts[indices[0]], *(clip.cuts[gap].any() for gap in between)])
+    return Window(frames, boxes, cuts)
 
 
 def _corner(
     boxes: Sequence[Sequence[Box]],
-    picture: tuple[int, int],
-    piece: tuple[int, int],
+    frame: tuple[int, int],
+    crop: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Where a piece of a picture, both (width, height), begins; six times in ten it holds a box."""
-    flat = [box for here in boxes for box in here]
+    """Return the left upper corner of a random crop. With probability 0.6 it contains the centre of a box.
+
+    Args:
+        frame, crop: (width, height) in px.
+    """
+    flat = [box for frame_boxes in boxes for box in frame_boxes]
     if flat and rng.random() < 0.6:
         centre = flat[rng.integers(len(flat))].centre
-        middle = [at + part * rng.uniform(-0.45, 0.45) for at, part in zip(centre, piece, strict=True)]
+        middle = [at + part * rng.uniform(-0.45, 0.45) for at, part in zip(centre, crop, strict=True)]
     else:
-        middle = [rng.uniform(0, whole) for whole in picture]
+        middle = [rng.uniform(0, whole) for whole in frame]
     left, top = (
         max(0, min(int(at - part / 2), whole - part))
-        for at, part, whole in zip(middle, piece, picture, strict=True)
+        for at, part, whole in zip(middle, crop, frame, strict=True)
     )
     return left, top
 
 
-def _scaled(picture: NDArray[np.uint8] | NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def _resized(picture: NDArray[np.uint8] | NDArray[np.float32], size: int) -> NDArray[np.float32]:
     import cv2
 
-    piece = picture.astype(np.float32)
-    if piece.shape[:2] != (size, size):
-        way = cv2.INTER_AREA if min(piece.shape[:2]) > size else cv2.INTER_LINEAR
-        piece = np.asarray(cv2.resize(piece, (size, size), interpolation=way), np.float32)
-    return piece.reshape(size, size, -1)
+    pixels = picture.astype(np.float32)
+    if pixels.shape[:2] != (size, size):
+        method = cv2.INTER_AREA if min(pixels.shape[:2]) > size else cv2.INTER_LINEAR
+        pixels = np.asarray(cv2.resize(pixels, (size, size), interpolation=method), np.float32)
+    return pixels.reshape(size, size, -1)
 
 
 def _blurred(picture: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
@@ -152,32 +164,33 @@ def _moved(box: Box, corner: tuple[int, int], scale: tuple[float, float]) -> Box
     return Box((box.x - left) * across, (box.y - top) * down, box.width * across, box.height * down)
 
 
-class _Change:
-    """One draw of how a window looks; the same for all its frames, but for the noise."""
+class _Appearance:
+    """A random change of a window's appearance, the same for every frame except the noise."""
 
     def __init__(self, rng: np.random.Generator, hard: float) -> None:
         self.hard = rng.random() < hard
         self.contrast, self.noise = rng.uniform(0.12, 0.5), rng.uniform(8, 28)
-        self.gain, self.lift = rng.uniform(0.7, 1.3), rng.uniform(-30, 30)
+        self.gain, self.offset = rng.uniform(0.7, 1.3), rng.uniform(-30, 30)
         self.grey = rng.random() < 0.3
         self.blur = rng.uniform(0.3, 1.0) if rng.random() < 0.3 else 0.0
-        self.across, self.down = rng.random() < 0.5, rng.random() < 0.2
+        self.horizontal, self.vertical = rng.random() < 0.5, rng.random() < 0.2
 
     def __call__(self, picture: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
         if self.grey:
             picture = picture.mean(-1, keepdims=True)
         if self.blur:
             picture = _blurred(picture, self.blur)
-        picture = (picture - 128) * np.float32(self.gain) + np.float32(128 + self.lift)
+        picture = (picture - 128) * np.float32(self.gain) + np.float32(128 + self.offset)
         if self.hard:
             picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(self.noise)
-        if self.across:
+        if self.horizontal:
             picture = picture[:, ::-1]
-        if self.down:
+        if self.vertical:
             picture = picture[::-1]
         return np.asarray(np.clip(picture + 0.5, 0, 255), np.uint8)
 
-    def mirror(self, box: Box, size: int) -> Box:
-        x = size - box.x - box.width if self.across else box.x
-        y = size - box.y - box.height if self.down else box.y
+    def flip(self, box: Box, size: int) -> Box:
+        """Return the box in the flipped window."""
+        x = size - box.x - box.width if self.horizontal else box.x
+        y = size - box.y - box.height if self.vertical else box.y
         return Box(x, y, box.width, box.height)

@@ -1,4 +1,4 @@
-"""Batches of windows, each a function of its step's number, made ahead by a pool of workers."""
+"""Training batches: each is a function of the number of its step. Worker processes prepare them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ from canton.track.targets import Target, make_target
 from canton.track.train_config import TrainConfig
 
 Draw = Callable[[np.random.Generator, int, int], Window]
-"""(chance, frames, size in px) -> a window."""
+"""(rng, frames, size in px) -> a window."""
 
 
 class Batch(NamedTuple):
-    """frames (T, B, H, W, 3) uint8; target: (T, B, ...); fresh: the memory starts empty; reset (T, B): where
-    the picture is cut, None where it is nowhere.
+    """A batch of windows.
+
+    Attributes:
+        frames: (T, B, H, W, 3) uint8.
+        target: (T, B, ...).
+        fresh: whether the state before it is empty.
+        reset: (T, B), True where the video is cut; None if it is cut nowhere.
     """
 
     frames: Tensor
@@ -69,25 +74,26 @@ class Batches(Dataset[list[Batch]]):
         cells = (self.architecture.cells(self.config.crop_size),) * 2
         frames = torch.from_numpy(np.stack([window.frames[part] for window in windows], 1))
         targets = [
-            make_target(window.named[part], cells, self.architecture, target_class=self.config.target_class)
+            make_target(window.boxes[part], cells, self.architecture, target_class=self.config.target_class)
             for window in windows
         ]
         target = Target(*(torch.stack(parts, 1) for parts in zip(*targets, strict=True)))
         cuts = torch.from_numpy(np.stack([window.cuts[part] for window in windows], 1))
         if fresh:
-            cuts[0] = False  # it starts afresh anyway
+            cuts[0] = False  # the state is empty anyway
         return Batch(frames, target, fresh, cuts if bool(cuts.any()) else None)
 
 
 def to_model(batch: Batch) -> Tensor:
-    """The batch's frames as a model takes them."""
+    """Return the batch's frames as the model's input, (T, B, 3, H, W) in [0, 1]."""
     return batch.frames.movedim(-1, 2).float().div_(255)
 
 
-def ahead(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batch]:
-    """The batch of a step, steps asked for in order from `first`; `workers` processes make them beforehand,
-    with none they are made when asked for.
+def prefetch_batches(batches: Batches, first: int, *, workers: int) -> Callable[[int], Batch]:
+    """Return a function from a step's number to its batch. Ask for the steps in order, from `first`.
+
+    `workers` processes prepare the batches ahead. With 0 they are prepared when asked for.
     """
     blocks = prefetch(batches, count(first // batches.config.tbptt_chunks), workers=workers)
-    made = islice(chain.from_iterable(blocks), first % batches.config.tbptt_chunks, None)
-    return lambda step: next(made)
+    batch = islice(chain.from_iterable(blocks), first % batches.config.tbptt_chunks, None)
+    return lambda step: next(batch)

@@ -1,9 +1,9 @@
-"""Annotated clips in a folder: what was filmed, and where in each frame the thing is.
+"""Footage: annotated clips in a folder.
 
-Where to get such clips: F. Svanström, F. Alonso-Fernandez, C. Englund, "A dataset for multi-sensor drone
-detection", Data in Brief 39 (2021) 107521, arXiv:2111.01888; CC0. 365 infrared and 285 visible videos of
-drones, birds, airplanes and helicopters lie at https://doi.org/10.5281/zenodo.5500576 and
-https://github.com/DroneDetectionThesis/Drone-detection-dataset (their labels in Matlab's form).
+A public dataset: Svanström et al. 2021, "A dataset for multi-sensor drone detection", Data in Brief 39,
+arXiv:2111.01888; CC0. It has 365 infrared and 285 visible videos of drones, birds, airplanes and helicopters:
+https://doi.org/10.5281/zenodo.5500576 and https://github.com/DroneDetectionThesis/Drone-detection-dataset
+(labels in Matlab's format).
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import overload
 
 from canton.errors import UserError
 from canton.track.boxes import Box
-from canton.track.data.labels import ClipLabels, read_coco, read_labels, read_mot, with_splits
+from canton.track.data.formats.coco import read_coco
+from canton.track.data.formats.csv import add_splits, read_csv
+from canton.track.data.formats.labels import ClipLabels
+from canton.track.data.formats.mot import read_mot
 from canton.track.video.ffmpeg import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from canton.track.video.reader import Frame, open_video
 
@@ -24,48 +27,57 @@ from canton.track.video.reader import Frame, open_video
 class Clip:
     """One annotated clip.
 
-    name: without an ending. path: of the video, or of a folder of pictures. kind: what the clip is of, in
-    lower case. modality: such as "IR" or "V", "" where nothing says. split: such as "train", "" where nothing
-    says. labels_by_frame: boxes in px, by the frame's number from 0; a frame without an entry shows nothing.
-    kinds_by_frame: what is in each of them: now and then a bird crosses a clip of a drone; a frame without an
-    entry shows `kind` alone.
+    Attributes:
+        name: without a suffix.
+        path: the video, or a folder of images.
+        class_name: class of the clip, in lower case.
+        modality: such as "IR" or "V"; "" if unknown.
+        split: such as "train"; "" if unknown.
+        boxes_by_frame: boxes in px, by the number of the frame, from 0. A frame without an entry has none.
+        classes_by_frame: the class of each box. Frames without an entry have boxes of `class_name` alone.
 
-    Raises: UserError if a frame has kinds for more or fewer boxes than it has.
+    Raises:
+        UserError: a frame has more or fewer classes than boxes.
     """
 
     name: str
     path: Path
-    kind: str
+    class_name: str
     modality: str
     split: str
-    labels_by_frame: dict[int, tuple[Box, ...]]
-    kinds_by_frame: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    boxes_by_frame: dict[int, tuple[Box, ...]]
+    classes_by_frame: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for frame, kinds in self.kinds_by_frame.items():
-            boxes = len(self.labels_by_frame.get(frame, ()))
-            if len(kinds) != boxes:
-                raise UserError(f"{self.name}, frame {frame}: {boxes} boxes have {len(kinds)} kinds")
+        for frame, classes in self.classes_by_frame.items():
+            boxes = len(self.boxes_by_frame.get(frame, ()))
+            if len(classes) != boxes:
+                raise UserError(
+                    f"classes_by_frame must have one class a box: {self.name}, frame {frame} has {boxes} "
+                    f"boxes and {len(classes)} classes"
+                )
 
-    def kinds_at(self, frame: int) -> tuple[str, ...]:
-        """What is in each box of the frame of this number."""
-        return self.kinds_by_frame.get(frame) or (self.kind,) * len(self.labels_by_frame.get(frame, ()))
+    def classes_at(self, frame: int) -> tuple[str, ...]:
+        """Return the class of each box of a frame."""
+        boxes = self.boxes_by_frame.get(frame, ())
+        return self.classes_by_frame.get(frame) or (self.class_name,) * len(boxes)
 
     @property
     def width(self) -> int:
-        """Of the picture as it is shown, in px."""
+        """Width of the displayed picture, in px."""
         return self.size[0]
 
     @property
     def height(self) -> int:
-        """Of the picture as it is shown, in px."""
+        """Height of the displayed picture, in px."""
         return self.size[1]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in px. The video is opened for it, once.
+        """Width and height in px. Opens the video once.
 
-        Raises: UserError if it cannot be read.
+        Raises:
+            UserError: the video cannot be read.
         """
         known: tuple[int, int] | None = self.__dict__.get("_size")
         if known is None:
@@ -75,36 +87,40 @@ class Clip:
         return known
 
     def frames(self, fps: float | None = 10.0, *, gray: bool = False) -> Iterator[Frame]:
-        """The frames, at most `fps` a second (None: all); see `canton.track.video.reader.open_video`.
+        """Yield the frames; see `canton.track.video.reader.open_video`.
 
-        `Frame.index` is the number in the file, so that it finds its boxes in `labels_by_frame`. A clip that
-        breaks off gives the frames before the break, and no word of it: use `open_video` to hear it.
+        `Frame.index` is the number in the file, and so the key of `boxes_by_frame`. A clip that is cut short
+        yields the frames before the error and does not report it; use `open_video` to see it.
 
-        gray: brightness alone, pixels (H, W, 1).
+        Args:
+            fps: largest frame rate. None: all frames.
+            gray: yield luma alone, pixels (H, W, 1).
 
-        Raises: UserError, at the first frame, if the video cannot be read at all.
+        Raises:
+            UserError: the video cannot be read at all; raised at the first frame.
         """
         with open_video(self.path, fps=fps, gray=gray) as video:
             yield from video
 
 
 class Footage(Sequence[Clip]):
-    """The annotated clips of a folder, by name.
+    """The annotated clips of a folder, sorted by name.
 
-    The folder holds the videos (in it or in its folder clips/; a folder of pictures is a video too, a film
-    has one of the endings `canton.track.video.ffmpeg.VIDEO_SUFFIXES`) and their labels in one of three forms:
-    labels.csv, labels.json as COCO has it for video, or CLIP/gt/gt.txt beside the pictures CLIP/img1/
-    or the film CLIP.mp4, as the MOT challenge has it; beside each of them splits.csv, if you like. See
-    `canton.track.data.labels`.
+    Videos lie in the folder or in its subfolder clips/. A video is a file with a suffix of
+    `canton.track.video.ffmpeg.VIDEO_SUFFIXES`, or a folder of images. Labels are in one of three formats:
+    labels.csv; labels.json (COCO for video); or CLIP/gt/gt.txt beside the images CLIP/img1/ or the video
+    CLIP.mp4 (MOT). splits.csv beside them is optional. See `canton.track.data.formats`.
 
     Args:
-        split: only clips of this split, such as "train"; None for all.
-        modality: only clips of this modality, such as "IR"; None for all.
-        kinds: only clips of these kinds, such as ["drone"]; None for all. What else crosses them stays.
-        split_column: the column of splits.csv that says the split.
+        directory: the folder.
+        split: only clips of this split, such as "train". None: all.
+        modality: only clips of this modality, such as "IR". None: all.
+        classes: only clips of these classes, such as ["drone"]. None: all. Boxes of other classes are kept.
+        split_column: column of splits.csv that names the split.
 
-    Raises: UserError for a folder without labels, labels that cannot be read, a split, modality or kind that
-    no clip has, clips whose video is missing, or where no clip is left.
+    Raises:
+        UserError: the folder has no labels, or they cannot be read; no clip has the split, modality or class;
+            or a clip has no video.
     """
 
     def __init__(
@@ -113,43 +129,46 @@ class Footage(Sequence[Clip]):
         *,
         split: str | None = None,
         modality: str | None = None,
-        kinds: Collection[str] | None = None,
+        classes: Collection[str] | None = None,
         split_column: str = "split",
     ) -> None:
-        if isinstance(kinds, str):
-            raise UserError(f"kinds is {kinds!r}: it is a list of kinds, such as [{kinds!r}]")
+        if isinstance(classes, str):
+            raise UserError(f"classes must be a list, such as [{classes!r}], got {classes!r}")
         self.directory = Path(directory)
-        known = list(_labels_in(self.directory, split_column).values())
-        if not known:
-            raise UserError(f"{self.directory}: no clip is labelled there")
-        chosen = known
-        for what, wanted in (("modality", modality), ("split", split), ("kind", kinds)):
+        labelled = list(_labels_in(self.directory, split_column).values())
+        if not labelled:
+            raise UserError(f"{self.directory} must have labelled clips, got none")
+        chosen = labelled
+        for attribute, wanted in (("modality", modality), ("split", split), ("class_name", classes)):
             if wanted is not None:
                 names = [wanted] if isinstance(wanted, str) else wanted
-                lower = _known(self.directory, known, what, names)
-                chosen = [clip for clip in chosen if str(getattr(clip, what)).lower() in lower]
+                lower = _check_known(self.directory, labelled, attribute, names)
+                chosen = [clip for clip in chosen if str(getattr(clip, attribute)).lower() in lower]
         if not chosen:
-            raise UserError(
-                f"{self.directory} has no clip that is all of this: {split=}, {modality=}, {kinds=}"
-            )
+            raise UserError(f"{self.directory} has no clip with all of {split=}, {modality=}, {classes=}")
         videos = _videos_in(self.directory)
         missing = [clip.name for clip in chosen if clip.name not in videos]
         if missing:
             raise UserError(
-                f"{self.directory} has no video of {len(missing)} of {len(chosen)} clips, such as "
-                f"{missing[0]} ({', '.join(VIDEO_SUFFIXES)}, or a folder of pictures, there or in clips/)"
+                f"{self.directory} has no video for {len(missing)} of {len(chosen)} clips, such as "
+                f"{missing[0]}: put it there or into clips/, as a folder of images or one of "
+                + ", ".join(VIDEO_SUFFIXES)
             )
         self._clips = [
-            Clip(clip.name, videos[clip.name], clip.kind, clip.modality, clip.split, *_by_frame(clip))
+            Clip(clip.name, videos[clip.name], clip.class_name, clip.modality, clip.split, *_by_frame(clip))
             for clip in sorted(chosen, key=lambda clip: clip.name)
         ]
 
-    def check_labelled(self, kind: str) -> None:
-        """Raises: UserError if none of the boxes is of `kind`."""
-        there = {one for clip in self for frame in clip.labels_by_frame for one in clip.kinds_at(frame)}
-        if kind not in there:
-            names = ", ".join(sorted(one or "boxes without a class" for one in there)) or "nothing"
-            raise UserError(f"{self.directory}: no {kind} is labelled in these clips: there are {names}")
+    def check_labelled(self, class_name: str) -> None:
+        """Check that a box is of this class.
+
+        Raises:
+            UserError: none is.
+        """
+        found = {name for clip in self for frame in clip.boxes_by_frame for name in clip.classes_at(frame)}
+        if class_name not in found:
+            names = ", ".join(sorted(name or "boxes without a class" for name in found)) or "nothing"
+            raise UserError(f"{self.directory} must have boxes of class {class_name}, got {names}")
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -165,35 +184,39 @@ class Footage(Sequence[Clip]):
 
 
 def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
-    """By name; in whichever of the three forms."""
+    """Return the labels of every clip, in any of the three formats."""
     if not folder.is_dir():
-        raise UserError(f"cannot read {folder}: it is no folder")
+        raise UserError(f"cannot read {folder}: not a folder")
     if (folder / "labels.csv").exists():
-        return read_labels(folder / "labels.csv", split_column=split_column)
+        return read_csv(folder / "labels.csv", split_column=split_column)
     if (folder / "labels.json").exists():
         found = read_coco(folder / "labels.json")
     else:
         found = {clip.name: clip for clip in map(read_mot, sorted(folder.glob("*/gt/gt.txt")))}
         if not found:
-            raise UserError(f"{folder} has no labels: labels.csv, labels.json (COCO) or CLIP/gt/gt.txt (MOT)")
-    return with_splits(found, folder / "splits.csv", split_column=split_column)
+            raise UserError(
+                f"{folder} must have labels: labels.csv, labels.json (COCO) or CLIP/gt/gt.txt (MOT)"
+            )
+    return add_splits(found, folder / "splits.csv", split_column=split_column)
 
 
-def _known(folder: Path, clips: list[ClipLabels], what: str, wanted: Collection[str]) -> set[str]:
-    """`wanted` in lower case, each of which is some clip's `what`."""
-    lower = {one.lower() for one in wanted}
-    there = {str(getattr(clip, what)) for clip in clips}
-    strange = sorted(lower - {one.lower() for one in there})
-    if strange:
-        raise UserError(
-            f"{folder} has no clip whose {what} is {strange[0]!r}: there are "
-            f"{', '.join(sorted(one or 'none' for one in there)) or 'no clips'}"
-        )
+def _check_known(folder: Path, clips: list[ClipLabels], attribute: str, wanted: Collection[str]) -> set[str]:
+    """Return `wanted` in lower case, if each is the attribute of a clip.
+
+    Raises:
+        UserError: one is not.
+    """
+    lower = {name.lower() for name in wanted}
+    found = {str(getattr(clip, attribute)) for clip in clips}
+    unknown = sorted(lower - {name.lower() for name in found})
+    if unknown:
+        names = ", ".join(sorted(name or "none" for name in found)) or "no clips"
+        raise UserError(f"{attribute} must be one of {names} in {folder}, got {unknown[0]!r}")
     return lower
 
 
 def _videos_in(folder: Path) -> dict[str, Path]:
-    """All videos in the folder, or in its clips/, by the name of their clip."""
+    """Return every video in the folder or in its clips/, by the name of its clip."""
     found: dict[str, Path] = {}
     for place in (folder / "clips", folder):
         if place.is_dir():
@@ -212,20 +235,20 @@ def _videos_in(folder: Path) -> dict[str, Path]:
 def _holds_pictures(folder: Path) -> bool:
     try:
         return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
-    except OSError:  # not for us to read
+    except OSError:  # no permission
         return False
 
 
 def _preference(path: Path) -> tuple[int, Path]:
-    """Of several videos with one name the first is meant: a folder of pictures, or by its ending."""
-    ending = path.suffix.lower()
-    return (VIDEO_SUFFIXES.index(ending) if ending in VIDEO_SUFFIXES and not path.is_dir() else -1), path
+    """Return a sort key: of several videos with one name the first is used. Folders come first."""
+    suffix = path.suffix.lower()
+    return (VIDEO_SUFFIXES.index(suffix) if suffix in VIDEO_SUFFIXES and not path.is_dir() else -1), path
 
 
 def _by_frame(clip: ClipLabels) -> tuple[dict[int, tuple[Box, ...]], dict[int, tuple[str, ...]]]:
     boxes: dict[int, tuple[Box, ...]] = {}
-    kinds: dict[int, tuple[str, ...]] = {}
+    classes: dict[int, tuple[str, ...]] = {}
     for label in clip.labels:
         boxes[label.frame] = (*boxes.get(label.frame, ()), label.box)
-        kinds[label.frame] = (*kinds.get(label.frame, ()), label.kind or clip.kind)
-    return boxes, kinds
+        classes[label.frame] = (*classes.get(label.frame, ()), label.class_name or clip.class_name)
+    return boxes, classes

@@ -1,4 +1,4 @@
-"""Footage made harder: the thing's contrast against its surroundings cut, and sensor noise added."""
+"""Degradation of frames: lower contrast of the objects, and sensor noise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from numpy.typing import NDArray
 from canton.track.boxes import Box
 
 CONTRAST = 0.25
+"""Contrast factor of the hard clips of the evaluation."""
 NOISE = 20.0
-"""The hard clips of the evaluation: a quarter of the contrast, Gaussian noise of sd 20 of 255."""
+"""Standard deviation of their Gaussian noise, of 255."""
 
 
-def reduce_contrast(picture: NDArray[np.float32], box: Box, share: float) -> None:
-    """Leave `share` of the contrast between what is in `box` and its surroundings, in place.
+def reduce_contrast(picture: NDArray[np.float32], box: Box, factor: float) -> None:
+    """Multiply the contrast between the object in `box` and its background by `factor`, in place.
 
-    The surroundings are carried over the box from its rim, a little outside: along straight lines between
-    opposite edges (a Coons patch, Coons 1967, MIT MAC-TR-41), within the range of values on the rim. The rim
-    itself is not changed, so that no edge shows where the box was.
+    The background is interpolated from a rim slightly outside the box by a Coons patch (Coons 1967, MIT
+    MAC-TR-41) and clipped to the range of the rim. The rim itself is not changed, so that no edge appears.
 
-    picture: (H, W, C), of any range.
+    Args:
+        picture: (H, W, C), of any range.
+        box: the object, in px.
+        factor: 0 removes the object; a negative factor inverts it.
     """
     height, width = picture.shape[:2]
     margin = max(2.0, 0.25 * max(box.width, box.height))
@@ -34,19 +37,19 @@ def reduce_contrast(picture: NDArray[np.float32], box: Box, share: float) -> Non
     v = np.linspace(0, 1, patch.shape[0], dtype=np.float32)[:, None, None]
     corners = (1 - v) * ((1 - u) * patch[0, 0] + u * patch[0, -1])
     corners = corners + v * ((1 - u) * patch[-1, 0] + u * patch[-1, -1])
-    behind = (1 - u) * patch[:, :1] + u * patch[:, -1:] + (1 - v) * patch[:1] + v * patch[-1:] - corners
+    background = (1 - u) * patch[:, :1] + u * patch[:, -1:] + (1 - v) * patch[:1] + v * patch[-1:] - corners
     rim = np.concatenate([patch[0], patch[-1], patch[:, 0], patch[:, -1]])
-    behind = np.clip(behind, rim.min(0), rim.max(0))
-    patch[:] = behind + share * (patch - behind)
+    background = np.clip(background, rim.min(0), rim.max(0))
+    patch[:] = background + factor * (patch - background)
 
 
 def degrade(
     frames: NDArray[np.uint8], boxes: tuple[tuple[Box, ...], ...], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """The frames (T, H, W, C) of a hard clip; see `CONTRAST` and `NOISE`."""
+    """Return frames (T, H, W, C) with the objects at `CONTRAST` and Gaussian noise of `NOISE`."""
     pictures = frames.astype(np.float32)
-    for picture, here in zip(pictures, boxes, strict=True):
-        for box in here:
+    for picture, frame_boxes in zip(pictures, boxes, strict=True):
+        for box in frame_boxes:
             reduce_contrast(picture, box, CONTRAST)
         picture += rng.standard_normal(picture.shape, dtype=np.float32) * NOISE
     return np.asarray(np.clip(pictures + 0.5, 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""Clips decoded once and kept, so that training can look at any moment of any of them at once."""
+"""Cache of decoded clips, so that training can read any frame of any clip."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ if TYPE_CHECKING:
 class CachedClip(NamedTuple):
     """One decoded clip.
 
-    frames: (T, H, W, 3) uint8, or (T, H, W, 1) where the picture has no colour; read from disk as needed.
-    boxes: for every frame the boxes in px of `frames`. cuts: frames that do not follow from the one before.
-    kind: what the clip is of. kinds: for every frame what is in each box; None: all are `kind`. problem: what
-    broke the clip off behind these frames, one line, None if nothing did.
+    Attributes:
+        name: of the clip.
+        class_name: class of the clip.
+        frames: (T, H, W, 3) uint8, or (T, H, W, 1) if the video is grey; read from disk as needed.
+        boxes: the boxes of every frame, in px of `frames`.
+        cuts: (T,), True where a frame does not follow from the one before.
+        classes: the class of every box. None: all are `class_name`.
+        problem: one line that says why decoding stopped after these frames; None if it did not.
     """
 
     name: str
-    kind: str
+    class_name: str
     frames: NDArray[np.uint8]
     boxes: tuple[tuple[Box, ...], ...]
     cuts: NDArray[np.bool_]
-    kinds: tuple[tuple[str, ...], ...] | None = None
+    classes: tuple[tuple[str, ...], ...] | None = None
     problem: str | None = None
 
-    def kinds_at(self, t: int) -> tuple[str, ...]:
-        """What is in each box of frame `t`."""
-        return (self.kind,) * len(self.boxes[t]) if self.kinds is None else self.kinds[t]
+    def classes_at(self, t: int) -> tuple[str, ...]:
+        """Return the class of each box of frame `t`."""
+        return (self.class_name,) * len(self.boxes[t]) if self.classes is None else self.classes[t]
 
 
 def cache_frames(
@@ -49,45 +53,51 @@ def cache_frames(
     fps: float,
     width: int,
     folder: Path | None = None,
-    show: Callable[[int, int], None] | None = None,
+    on_decode: Callable[[int, int], None] | None = None,
 ) -> list[CachedClip]:
-    """Decode `clips` at `fps` frames a second, scaled to `width` px where they are wider.
+    """Decode clips and keep their frames on disk.
 
-    A clip that was decoded before, with the same settings, is not decoded again. The frames lie in `folder`
-    (left out: canton/frames in the user's cache folder), one .npy file a clip, and may be deleted at any
-    time.
+    A clip that was decoded before with the same settings is not decoded again. The files may be deleted at
+    any time.
 
     Args:
-        show: is told how many clips are done, and of how many.
+        clips: the clips.
+        fps: largest frame rate, in frames per second.
+        width: wider frames are resized to this width, in px.
+        folder: for the frames, a .npy file a clip. None: canton/frames in the user's cache folder.
+        on_decode: called with the number of clips done and their total.
 
-    Raises: UserError for a clip that cannot be read at all; one that breaks off keeps the frames before, and
-        says so in `CachedClip.problem`.
+    Raises:
+        UserError: a clip cannot be read at all. One that is cut short keeps the frames before the error, and
+            `CachedClip.problem` says so.
     """
-    folder = folder or _cache()
+    folder = folder or _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    stored = []
+    cached = []
     for k, clip in enumerate(clips):
         path = folder / f"{_key(clip.path, fps, min(width, clip.width))}.npy"
-        told = _problem_file(path)
-        if not (path.exists() and told.exists()):
+        problem_file = _problem_file(path)
+        if not (path.exists() and problem_file.exists()):
             _decode(clip, path, fps, width)
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
         scale = min(1.0, width / clip.width)
         index, cuts = np.load(path.with_suffix(".index.npy"), allow_pickle=False)
         boxes = tuple(
-            tuple(box.scaled(scale) for box in clip.labels_by_frame.get(int(frame), ())) for frame in index
+            tuple(box.scaled(scale) for box in clip.boxes_by_frame.get(int(frame), ())) for frame in index
         )
-        kinds = tuple(clip.kinds_at(int(frame)) for frame in index)
-        problem = told.read_text(encoding="utf-8") or None
-        stored.append(CachedClip(clip.name, clip.kind, frames, boxes, cuts.astype(bool), kinds, problem))
-        if show is not None:
-            show(k + 1, len(clips))
-    return stored
+        classes = tuple(clip.classes_at(int(frame)) for frame in index)
+        problem = problem_file.read_text(encoding="utf-8") or None
+        cached.append(
+            CachedClip(clip.name, clip.class_name, frames, boxes, cuts.astype(bool), classes, problem)
+        )
+        if on_decode is not None:
+            on_decode(k + 1, len(clips))
+    return cached
 
 
 def clip_problems(clips: Sequence[CachedClip]) -> list[str]:
-    """A line for every clip that breaks off."""
-    return [f"{clip.problem}; what is before it is used" for clip in clips if clip.problem is not None]
+    """Return one line for every clip that is cut short."""
+    return [f"{clip.problem}; the frames before are used" for clip in clips if clip.problem is not None]
 
 
 def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
@@ -102,9 +112,9 @@ def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
         frames = frames[..., :1]
     with atomic_write(path.with_suffix(".index.npy")) as file:
         np.save(file, np.array([index, cuts]))
-    with atomic_write(_problem_file(path)) as file:  # empty where all is well
+    with atomic_write(_problem_file(path)) as file:  # empty if there is none
         file.write((video.problem or "").encode())
-    with atomic_write(path) as file:  # last: where it is, all is
+    with atomic_write(path) as file:  # last: its presence means that all are complete
         np.save(file, np.ascontiguousarray(frames))
 
 
@@ -113,20 +123,20 @@ def _problem_file(path: Path) -> Path:
 
 
 def _key(path: Path, fps: float, width: int) -> str:
-    what = f"{path.resolve()} {_version(path)} {fps} {width}"
-    return hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:24]
+    text = f"{path.resolve()} {_version(path)} {fps} {width}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
 
 
 def _version(path: Path) -> str:
-    """Another one for a film, or a picture of a folder, that was written anew; a folder's own time stays."""
+    """Return text that changes when the file, or an image of the folder, is rewritten."""
     if path.is_dir():
         return " ".join(f"{picture.name}/{_version(picture)}" for picture in image_files(path))
     if not path.exists():
-        return "missing"  # a link to nowhere, of which reading tells
+        return "missing"  # a broken link: reading it raises the error
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _cache() -> Path:
+def _cache_folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "canton" / "frames"

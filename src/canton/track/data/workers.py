@@ -1,4 +1,4 @@
-"""Worker processes that make ahead what one process reads in order."""
+"""Worker processes that prepare the entries of a dataset ahead."""
 
 from __future__ import annotations
 
@@ -10,55 +10,59 @@ from torch.utils.data import DataLoader, Dataset
 
 from canton.errors import UserError, require
 
-Made = TypeVar("Made")
+Entry = TypeVar("Entry")
 
 
 def prefetch(
-    dataset: Dataset[Made], indices: Iterable[int], *, workers: int, start: str | None = None
-) -> Generator[Made]:
-    """The dataset's entries at `indices`, in order, made by so many processes; 0: by this one.
+    dataset: Dataset[Entry], indices: Iterable[int], *, workers: int, start_method: str | None = None
+) -> Generator[Entry]:
+    """Yield the dataset's entries at `indices`, in order.
 
-    start: how the processes begin, such as "spawn"; None: as is usual on this system.
+    Args:
+        dataset: what to read.
+        indices: any iterable, even an endless one.
+        workers: processes that prepare entries. 0: this process does.
+        start_method: of the processes, such as "spawn". None: the system's default.
 
-    Raises: UserError as the dataset raised it, in whichever process.
+    Raises:
+        UserError: as the dataset raised it, in any process.
     """
     loader = DataLoader(
-        _Caught(dataset),
+        _CatchUserError(dataset),
         batch_size=None,
-        sampler=cast(Any, indices),  # any iterable will do
+        sampler=cast(Any, indices),
         num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_alone,
-        multiprocessing_context=start if workers else None,
+        collate_fn=_identity,
+        worker_init_fn=_start_worker,
+        multiprocessing_context=start_method if workers else None,
     )
-    for made in loader:
-        if isinstance(made, UserError):
-            raise made
-        yield made
+    for entry in loader:
+        if isinstance(entry, UserError):
+            raise entry
+        yield entry
 
 
-class _Caught(Dataset[Made | UserError]):
-    """What a person can mend is handed on as it is: a loader would raise it with a worker's traceback in its
-    words.
-    """
+class _CatchUserError(Dataset[Entry | UserError]):
+    """Returns a `UserError` instead of raising it; a `DataLoader` would add the worker's traceback."""
 
-    def __init__(self, dataset: Dataset[Made]) -> None:
+    def __init__(self, dataset: Dataset[Entry]) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, index: int) -> Made | UserError:
+    def __getitem__(self, index: int) -> Entry | UserError:
         try:
             return self.dataset[index]
         except UserError as error:
             return error
 
 
-def _as_it_is(made: Any) -> Any:
-    return made
+def _identity(entry: Any) -> Any:
+    return entry
 
 
-def _alone(worker: int) -> None:
-    """A worker is one of many and gives itself no threads (a forked one has OpenCV's pool without its
-    threads, and would wait for them); Ctrl-C is for the process that reads from it.
+def _start_worker(worker: int) -> None:
+    """Ignore Ctrl-C, which the main process handles, and use one thread.
+
+    A forked process has OpenCV's thread pool without its threads and would wait for them forever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     require("cv2", extra="track").setNumThreads(0)

@@ -36,9 +36,11 @@ def draw_figure(model: TrackModel, clip: CachedClip, *, frames: int = 8, scale: 
     with torch.inference_mode():
         maps, _ = model(frames_to_tensor(inputs[:, None]))
     output = maps[:, 0, 0].sigmoid().numpy()
-    boxes = [list(map(LabelledBox, clip.kinds_at(t), clip.boxes[t])) for t in range(len(inputs))]
-    architecture = model.architecture.for_target(clip.kind)
-    truth = make_target(boxes, output.shape[1:], architecture, target_class=clip.kind).heat[:, 0].numpy()
+    boxes = [list(map(LabelledBox, clip.classes_at(t), clip.boxes[t])) for t in range(len(inputs))]
+    architecture = model.architecture.for_target(clip.class_name)
+    truth = (
+        make_target(boxes, output.shape[1:], architecture, target_class=clip.class_name).heat[:, 0].numpy()
+    )
     height, width = (side * scale for side in inputs.shape[1:3])
     stride = model.stride * scale
     offset = model.offset * scale - 0.5  # of the centre of cell (0, 0)

@@ -66,5 +66,5 @@ def in_order(scenes: Scenes, *, workers: int = 0, start: int = 0) -> Iterator[It
     if workers < 0:
         raise ValueError(f"workers is {workers}: it is 0 or more")
     # forked workers would inherit OpenCV's threads without the threads
-    with closing(prefetch(scenes, range(start, len(scenes)), workers=workers, start="spawn")) as each:
+    with closing(prefetch(scenes, range(start, len(scenes)), workers=workers, start_method="spawn")) as each:
         yield each

@@ -1,0 +1,1 @@
+"""Label readers, one file a format: CSV, MOT, COCO."""

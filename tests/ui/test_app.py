@@ -1,4 +1,4 @@
-"""`canton ui` answers on loopback, and its page holds both tabs."""
+"""The page is served on loopback and has both tabs."""
 
 from __future__ import annotations
 

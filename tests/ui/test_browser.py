@@ -124,9 +124,9 @@ def ask_for(page: playwright.Page, count: int) -> None:
 
 
 def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -> None:
-    tally, written = page.locator("#tally"), page.locator("#written")
+    tally, written = page.locator("#write-stats"), page.locator("#generated")
     keep(page, "before")
-    place = box(page, "#written")
+    place = box(page, "#generated")
     page.locator("#prompt textarea").fill("What is ")
     ask_for(page, 1500)
     assert page.locator("#write-stop").is_disabled()
@@ -136,7 +136,7 @@ def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -
     assert written.inner_text().strip().startswith("What is ")
     shades = written.locator("i").evaluate_all("all => all.map(s => getComputedStyle(s).backgroundColor)")
     assert len(set(shades)) > 3
-    assert box(page, "#written") == place, "what was written moved the page"
+    assert box(page, "#generated") == place, "what was written moved the page"
     hidden, below = written.evaluate(
         "e => [e.scrollHeight - e.clientHeight, e.scrollHeight - e.clientHeight - e.scrollTop]"
     )
@@ -153,7 +153,7 @@ def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -
 
 
 def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None:
-    page.locator("#mine textarea").fill("The list is sorted. Qzx!")
+    page.locator("#score-text textarea").fill("The list is sorted. Qzx!")
     page.locator("#score").click()
     inside = page.frame_locator("#scored iframe")
     inside.locator("body").wait_for()
@@ -172,7 +172,7 @@ def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None
 def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page) -> None:
     heights = [0.0]
     for lines in (1, 15, 400):
-        wide.locator("#mine textarea").fill("\n".join(["a line of text"] * lines))
+        wide.locator("#score-text textarea").fill("\n".join(["a line of text"] * lines))
         wide.locator("#score").click()
         inside = wide.frame_locator("#scored iframe").locator("header")
         playwright.expect(inside).to_contain_text(f"{15 * lines - 1:,} bytes", timeout=PATIENCE)
@@ -185,22 +185,22 @@ def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page
 def test_it_watches_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Track").click()
     places = [box(page, part) for part in ("#stage", "#timeline", "#get-json")]
-    page.locator("#film input[type=file]").set_input_files(film)
-    playwright.expect(page.locator("#film")).to_contain_text("passwd", timeout=PATIENCE)
+    page.locator("#video input[type=file]").set_input_files(film)
+    playwright.expect(page.locator("#video")).to_contain_text("passwd", timeout=PATIENCE)
     page.locator("#watch").click()
-    tally = page.locator("#track-tally")
+    tally = page.locator("#track-stats")
     playwright.expect(page.locator("#get-json")).to_be_enabled(timeout=PATIENCE)
     assert "20 frames" in tally.inner_text()
-    playwright.expect(page.locator("#seen video")).to_be_visible(timeout=PATIENCE)
-    page.wait_for_function("document.querySelector('#seen video').readyState >= 2")
-    assert page.locator("#seen video").evaluate("film => film.error") is None
+    playwright.expect(page.locator("#result video")).to_be_visible(timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('#result video').readyState >= 2")
+    assert page.locator("#result video").evaluate("film => film.error") is None
     stage, line, _ = (box(page, part) for part in ("#stage", "#timeline", "#get-json"))
     assert stage == places[0], "the film moved the page"
     assert (line["x"], line["y"], line["width"]) == tuple(places[1][k] for k in ("x", "y", "width"))
     keep(page, "track")
     curve = page.locator("#timeline .timeline")
     curve.click(position={"x": 0.75 * line["width"], "y": 30})
-    assert 1 < page.locator("#seen video").evaluate("film => film.currentTime") < 2
+    assert 1 < page.locator("#result video").evaluate("film => film.currentTime") < 2
     for button, kind in (("#get-mp4", "mp4"), ("#get-json", "json")):
         with page.expect_download() as download:
             page.locator(button).click()
@@ -212,16 +212,16 @@ def test_it_watches_an_uploaded_video(page: playwright.Page, film: Path, tmp_pat
 
 def test_a_made_scene_needs_no_file(page: playwright.Page) -> None:
     page.get_by_role("tab", name="Track").click()
-    page.locator("#number input").fill("7")
+    page.locator("#scene-seed input").fill("7")
     page.locator("#watch").click()
-    tally = page.locator("#track-tally")
+    tally = page.locator("#track-stats")
     playwright.expect(tally).to_contain_text("scene 7", timeout=PATIENCE)
     playwright.expect(page.locator("#live img")).to_be_visible(timeout=PATIENCE)
     playwright.expect(page.locator("#get-mp4")).to_be_enabled(timeout=PATIENCE)
-    followed = re.search(r"(\d+) things? followed", tally.inner_text())
+    followed = re.search(r"(\d+) tracks?", tally.inner_text())
     assert followed is not None
     assert int(followed[1]) >= 1, "the drone in it is found"
-    assert "fits this better" not in tally.inner_text(), (
+    assert "suits this video better" not in tally.inner_text(), (
         "a scene by heat, and the infrared model is the first"
     )
     playwright.expect(page.locator("#timeline .lane")).to_have_count(int(followed[1]))
@@ -242,8 +242,8 @@ def test_what_is_no_video_is_refused_in_a_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     wide.get_by_role("tab", name="Track").click()
-    wide.locator("#film input[type=file]").set_input_files(tmp_path / name)
-    playwright.expect(wide.locator("#film")).to_contain_text(name.partition(".")[0], timeout=PATIENCE)
+    wide.locator("#video input[type=file]").set_input_files(tmp_path / name)
+    playwright.expect(wide.locator("#video")).to_contain_text(name.partition(".")[0], timeout=PATIENCE)
     wide.locator("#watch").click()
     toast = wide.locator(".toast-body")
     playwright.expect(toast).to_contain_text(said, timeout=PATIENCE)
@@ -258,7 +258,7 @@ def test_what_is_no_model_is_refused_in_a_line(wide: playwright.Page, tmp_path: 
     (tmp_path / "wrong.safetensors").write_bytes(b"nothing of the kind")
     wide.locator("input[type=file]").first.set_input_files(tmp_path / "wrong.safetensors")
     playwright.expect(wide.locator(".toast-body")).to_contain_text("the file", timeout=PATIENCE)
-    assert wide.locator("#text-model input").input_value() == "text, shipped"
+    assert wide.locator("#text-model input").input_value() == "text (pretrained)"
 
 
 def test_one_visitors_job_does_not_stop_anothers(
@@ -268,10 +268,10 @@ def test_one_visitors_job_does_not_stop_anothers(
         for one in (wide, other):
             ask_for(one, 8000)  # of the shipped model, which takes its time
         other.locator("#write").click()
-        playwright.expect(other.locator("#tally")).to_contain_text("bytes…", timeout=PATIENCE)
+        playwright.expect(other.locator("#write-stats")).to_contain_text("bytes…", timeout=PATIENCE)
         wide.locator("#write").click()
         playwright.expect(wide.locator("#write-stop")).to_be_enabled(timeout=PATIENCE)
         wide.locator("#write-stop").click()
-        playwright.expect(wide.locator("#tally")).to_contain_text("stopped", timeout=PATIENCE)
-        playwright.expect(other.locator("#tally")).to_contain_text("8,000 bytes ·", timeout=PATIENCE)
-        assert "stopped" not in other.locator("#tally").inner_text()
+        playwright.expect(wide.locator("#write-stats")).to_contain_text("stopped", timeout=PATIENCE)
+        playwright.expect(other.locator("#write-stats")).to_contain_text("8,000 bytes ·", timeout=PATIENCE)
+        assert "stopped" not in other.locator("#write-stats").inner_text()

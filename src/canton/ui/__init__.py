@@ -1,1 +1,1 @@
-"""One local page for both applications; `canton.ui.app.serve` opens it."""
+"""Local web page for both applications: `canton.ui.app.serve`."""

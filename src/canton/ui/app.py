@@ -1,4 +1,4 @@
-"""The page, two tabs and their look, and the server that shows it."""
+"""The page: two tabs, theme and server."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ import gradio as gr
 from canton.errors import UserError
 from canton.io.atomic import os_error_reason
 from canton.text import checkpoint as text
-from canton.track import checkpoint as motion
-from canton.ui.jobs import Jobs
-from canton.ui.model_store import Shelf
-from canton.ui.surprisal_html import colours
+from canton.track import checkpoint as track
+from canton.ui.model_store import ModelStore
+from canton.ui.session import Jobs, visitor
+from canton.ui.surprisal_html import stylesheet
 from canton.ui.text_tab import text_tab
 from canton.ui.track_tab import track_tab
-from canton.ui.uploads import MODEL_BYTES, VIDEO_BYTES
-from canton.ui.visitors import visitor
+from canton.ui.uploads import MAX_MODEL_BYTES, MAX_VIDEO_BYTES
 
-LETTERS = (
+FONTS = (
     "ui-sans-serif",
     "system-ui",
     "-apple-system",
@@ -32,10 +31,10 @@ LETTERS = (
     "DejaVu Sans",
     "sans-serif",
 )
-CODE = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
-"""Fonts a computer has: none is fetched."""
-LOOK: gr.themes.Base = gr.themes.Base(
-    primary_hue="teal", neutral_hue="zinc", radius_size="md", font=LETTERS, font_mono=CODE
+MONO_FONTS = ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+"""Installed fonts; none is downloaded."""
+THEME: gr.themes.Base = gr.themes.Base(
+    primary_hue="teal", neutral_hue="zinc", radius_size="md", font=FONTS, font_mono=MONO_FONTS
 ).set(
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_400",
@@ -68,71 +67,76 @@ LOOK: gr.themes.Base = gr.themes.Base(
     button_border_width="1px",
     button_primary_border_color="transparent",
 )
-"""Words and buttons dark enough to be read on a telephone in the sun."""
+"""Contrast is high enough for a phone in sunlight."""
 
 
-def page(folder: Path, *, within: Path, kept: Path) -> gr.Blocks:
-    """The page, not yet served.
+def page(folder: Path, *, uploads: Path, storage: Path) -> gr.Blocks:
+    """Return the page.
 
-    folder: of the user; the models in it are on offer. within: the folder uploads arrive in. kept: a folder
-    for what the page itself writes.
+    Args:
+        folder: the user's folder, whose models are listed.
+        uploads: folder that uploaded files arrive in.
+        storage: folder for the page's own files.
     """
-    texts = Shelf(text.FORMAT, text.load_model, package="canton.text", folder=folder, kept=kept)
-    tracks = Shelf(motion.FORMAT, motion.load_model, package="canton.track", folder=folder, kept=kept)
+    texts = ModelStore(text.FORMAT, text.load_model, package="canton.text", folder=folder, storage=storage)
+    tracks = ModelStore(
+        track.FORMAT, track.load_model, package="canton.track", folder=folder, storage=storage
+    )
     jobs = Jobs()
     blocks: gr.Blocks = gr.Blocks(title="Canton", analytics_enabled=False, delete_cache=(3600, 6 * 3600))
     with blocks:
         gr.HTML(
-            "<h1>Canton</h1>"
-            "<p>Gated recurrence at work: it writes bytes, and follows small things that move.</p>",
+            "<h1>Canton</h1><p>Generate and score text, and track small moving objects in video.</p>",
             elem_id="head",
             padding=False,
         )
         with gr.Tab("Text", elem_id="text-tab"):
-            text_tab(texts, jobs, within=within)
+            text_tab(texts, jobs, uploads=uploads)
         with gr.Tab("Track", elem_id="track-tab"):
-            track_tab(tracks, jobs, within=within, kept=kept)
+            track_tab(tracks, jobs, uploads=uploads, storage=storage)
 
-        def leave(request: gr.Request) -> None:
+        def on_leave(request: gr.Request) -> None:
             for what in ("write", "score", "watch"):
                 jobs.stop(f"{what} {visitor(request)}")
-            for shelf in (texts, tracks):
-                shelf.forget(visitor(request))
+            for store in (texts, tracks):
+                store.forget(visitor(request))
 
-        blocks.unload(leave)
+        blocks.unload(on_leave)
     return blocks
 
 
 @contextmanager
 def serve(folder: Path, *, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
-    """Serve the page while the block lasts, and tell its address. What visitors bring is deleted with it.
+    """Serve the page while the block runs, and yield its address. Uploads are deleted at the end.
 
-    folder: of the user; the models in it are on offer. host: the address to listen at; 127.0.0.1 is heard by
-    this machine alone. port: 0 for any that is free.
+    Args:
+        folder: the user's folder, whose models are listed.
+        host: address to listen on; 127.0.0.1 accepts this machine only.
+        port: 0 for any free port.
 
     Raises: UserError if it cannot listen there.
     """
-    port = _free(host, port)
+    port = _free_port(host, port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     with tempfile.TemporaryDirectory(prefix="canton-ui-") as place:
-        within, kept = Path(place) / "uploads", Path(place) / "kept"
-        within.mkdir()
-        kept.mkdir()
-        os.environ["GRADIO_TEMP_DIR"] = str(within)
-        blocks = page(folder, within=within, kept=kept)
+        uploads, storage = Path(place) / "uploads", Path(place) / "models"
+        uploads.mkdir()
+        storage.mkdir()
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+        blocks = page(folder, uploads=uploads, storage=storage)
         _, url, _ = blocks.launch(
             server_name=host,
             server_port=port,
             share=False,
             quiet=True,
             prevent_thread_lock=True,
-            max_file_size=max(VIDEO_BYTES, MODEL_BYTES),
+            max_file_size=max(MAX_VIDEO_BYTES, MAX_MODEL_BYTES),
             footer_links=[],
             ssr_mode=False,
             mcp_server=False,
             enable_monitoring=False,
-            theme=LOOK,
-            css=colours(),
+            theme=THEME,
+            css=stylesheet(),
             css_paths=Path(__file__).with_name("page.css"),
             head=f"<script>\n{Path(__file__).with_name('page.js').read_text('utf-8')}</script>",
         )
@@ -142,13 +146,13 @@ def serve(folder: Path, *, host: str = "127.0.0.1", port: int = 7860) -> Iterato
             blocks.close(verbose=False)
 
 
-def _free(host: str, port: int) -> int:
-    """The port, or for 0 one that is free.
+def _free_port(host: str, port: int) -> int:
+    """Return the port, or a free one for 0.
 
     Raises: UserError if nothing can listen there.
     """
     if not 0 <= port <= 65535:
-        raise UserError(f"port is {port}: it lies between 0 (any that is free) and 65535")
+        raise UserError(f"port must be in [0, 65535], got {port}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as trial:
@@ -157,5 +161,5 @@ def _free(host: str, port: int) -> int:
             return int(trial.getsockname()[1])
     except OSError as error:
         raise UserError(
-            f"cannot listen at {host}, port {port}: {os_error_reason(error)}; see --port"
+            f"cannot listen on {host}, port {port}: {os_error_reason(error)}; choose another --port"
         ) from error

@@ -1,6 +1,6 @@
-"""The models on offer: shipped ones, those in the current folder, and what a visitor brought.
+"""Models on the page: pretrained ones, those in the current folder, and a visitor's uploads.
 
-A visitor names a model by its place on this shelf; what is not on it cannot be opened.
+A visitor selects a model by its name in the store; no other file can be opened.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from torch import nn
 from canton.errors import UserError
 from canton.io.tensor_file import read_header
 from canton.training.model_file import ModelFile
-from canton.ui.uploads import MODEL_BYTES, take
+from canton.ui.uploads import MAX_MODEL_BYTES, save_upload
 
 Model = TypeVar("Model", bound=nn.Module)
-KEPT = 4
-"""Models held in memory."""
+Key = tuple[Path, int, int]
+"""Path, modification time and size of a file: it changes when the file does."""
+CACHE_SIZE = 4
+"""Models in memory."""
 
 
-class Shelf(Generic[Model]):
-    """Models of one format.
+class ModelStore(Generic[Model]):
+    """Models of one format. Thread-safe.
 
-    format: of their files. load: reads such a file. package: its folder models/ holds the shipped ones.
-    folder: of the user, whose files are on offer. kept: a folder for what visitors bring.
+    Args:
+        format: of the model files.
+        load: reads a model file.
+        package: its folder models/ has the pretrained models.
+        folder: the user's folder, whose models are listed.
+        storage: folder for uploaded models.
     """
 
     def __init__(
@@ -38,81 +44,82 @@ class Shelf(Generic[Model]):
         *,
         package: str,
         folder: Path,
-        kept: Path,
+        storage: Path,
     ) -> None:
         self._format, self._load, self._package = format, load, package
-        self._folder, self._kept = folder, kept
-        self._brought: dict[str, dict[str, Path]] = {}
-        self._formats: dict[tuple[Path, int, int], bool] = {}
-        self._held: OrderedDict[tuple[Path, int, int], ModelFile[Model]] = OrderedDict()
+        self._folder, self._storage = folder, storage
+        self._uploaded: dict[str, dict[str, Path]] = {}
+        self._is_format: dict[Key, bool] = {}
+        self._cache: OrderedDict[Key, ModelFile[Model]] = OrderedDict()
         self._lock = threading.Lock()
 
     def names(self, visitor: str) -> list[str]:
-        """What this visitor may choose from, the best to begin with first."""
-        return list(self._offers(visitor))
+        """Return the names of the models that a visitor may open, the default first."""
+        return list(self._paths(visitor))
 
     def open(self, name: str | None, visitor: str) -> ModelFile[Model]:
-        """The model of this name; without a name, the first on offer.
+        """Return a model by name; the default model for None.
 
-        Raises: UserError if there is no such model on the shelf, or its file is damaged.
+        Raises: UserError if there is no such model, or its file is damaged.
         """
-        offers = self._offers(visitor)
-        path = offers.get(name) if name else next(iter(offers.values()), None)
+        paths = self._paths(visitor)
+        path = paths.get(name) if name else next(iter(paths.values()), None)
         if path is None:
-            raise UserError(f"no model {name!r}" if name else "there is no model yet: drop a model file")
-        mark = _mark(path)
-        with self._lock:  # whoever comes second waits, and finds it read
-            if mark not in self._held:
-                self._held[mark] = self._load(path)
-            self._held.move_to_end(mark)
-            while len(self._held) > KEPT:
-                self._held.popitem(last=False)
-            return self._held[mark]
+            raise UserError(f"no model {name!r}" if name else "there is no model: upload a model file")
+        key = _key(path)
+        with self._lock:  # a second visitor waits, and finds it in the cache
+            if key not in self._cache:
+                self._cache[key] = self._load(path)
+            self._cache.move_to_end(key)
+            while len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+            return self._cache[key]
 
-    def bring(self, upload: str | Path, visitor: str, *, within: Path) -> str:
-        """Put a visitor's file on the shelf, for that visitor alone, and tell its name there.
+    def add(self, upload: str | Path, visitor: str, *, uploads: Path) -> str:
+        """Add an uploaded model, for this visitor only, and return its name.
 
-        Raises: UserError for a file that is no model of this format.
+        Raises: UserError if the file is not a model of this format.
         """
-        path = take(upload, self._kept, within=within, most_bytes=MODEL_BYTES)
+        path = save_upload(upload, self._storage, uploads=uploads, max_bytes=MAX_MODEL_BYTES)
         try:
             self._load(path)
         except UserError as error:
             path.unlink()
             raise UserError(str(error).replace(str(path), "the file")) from error
         with self._lock:
-            brought = self._brought.setdefault(visitor, {})
-            name = "yours" if not brought else f"yours, no. {len(brought) + 1}"
-            brought[name] = path
+            uploaded = self._uploaded.setdefault(visitor, {})
+            name = "uploaded" if not uploaded else f"uploaded {len(uploaded) + 1}"
+            uploaded[name] = path
         return name
 
     def forget(self, visitor: str) -> None:
-        """Drop what a visitor brought: the page was left."""
+        """Delete a visitor's uploads."""
         with self._lock:
-            brought = self._brought.pop(visitor, {})
-        for path in brought.values():
+            uploaded = self._uploaded.pop(visitor, {})
+        for path in uploaded.values():
             path.unlink(missing_ok=True)
 
-    def _offers(self, visitor: str) -> dict[str, Path]:
-        shipped = Path(str(files(self._package))) / "models"
-        offers = {f"{path.stem}, shipped": path for path in sorted(shipped.glob("*.safetensors"))}
-        offers |= {path.name: path for path in sorted(self._folder.glob("*.safetensors")) if self._fits(path)}
+    def _paths(self, visitor: str) -> dict[str, Path]:
+        pretrained = Path(str(files(self._package))) / "models"
+        paths = {f"{path.stem} (pretrained)": path for path in sorted(pretrained.glob("*.safetensors"))}
+        paths |= {
+            path.name: path for path in sorted(self._folder.glob("*.safetensors")) if self._has_format(path)
+        }
         with self._lock:
-            return {**offers, **self._brought.get(visitor, {})}
+            return {**paths, **self._uploaded.get(visitor, {})}
 
-    def _fits(self, path: Path) -> bool:
-        """Whether a file is of this format; looked up once for each state of the file."""
+    def _has_format(self, path: Path) -> bool:
+        """Return whether a file has this store's format; its header is read once per state of the file."""
         try:
-            mark = _mark(path)
-            if mark not in self._formats:
-                small = path.stat().st_size <= MODEL_BYTES
-                self._formats[mark] = small and read_header(path).get("format") == self._format
+            key = _key(path)
+            if key not in self._is_format:
+                small = path.stat().st_size <= MAX_MODEL_BYTES
+                self._is_format[key] = small and read_header(path).get("format") == self._format
         except (UserError, OSError):
             return False
-        return self._formats[mark]
+        return self._is_format[key]
 
 
-def _mark(path: Path) -> tuple[Path, int, int]:
-    """Changes when the file does."""
+def _key(path: Path) -> Key:
     status = path.stat()
     return path, status.st_mtime_ns, status.st_size

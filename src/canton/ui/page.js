@@ -1,39 +1,39 @@
 "use strict";
-// The line on the timeline goes with the film; a click on the timeline goes there in the film.
+// The timeline marks the time of the video; a click on it seeks.
 document.addEventListener("timeupdate", event => {
-  const line = document.querySelector("#timeline .timeline"), film = event.target;
-  if (!line || !film.closest("#seen")) return;
-  line.style.setProperty("--now", 100 * film.currentTime / line.dataset.seconds + "%");
+  const line = document.querySelector("#timeline .timeline"), video = event.target;
+  if (!line || !video.closest("#result")) return;
+  line.style.setProperty("--now", 100 * video.currentTime / line.dataset.seconds + "%");
 }, true);
 document.addEventListener("click", event => {
-  const line = event.target.closest("#timeline .timeline"), film = document.querySelector("#seen video");
-  if (!line || !film) return;
+  const line = event.target.closest("#timeline .timeline"), video = document.querySelector("#result video");
+  if (!line || !video) return;
   const box = line.getBoundingClientRect();
-  film.currentTime = line.dataset.seconds * (event.clientX - box.left) / box.width;
+  video.currentTime = line.dataset.seconds * (event.clientX - box.left) / box.width;
 });
 
-// On a telephone what is made lies below the button that makes it: go there.
-const MADE = { "write": "written", "score": "scored", "watch": "stage" };
+// On a phone the result is below the button: scroll to it.
+const RESULTS = { "write": "generated", "score": "scored", "watch": "stage" };
 document.addEventListener("click", event => {
-  const button = event.target.closest("button"), made = button && document.getElementById(MADE[button.id]);
-  if (made && made.getBoundingClientRect().bottom > innerHeight)
-    setTimeout(() => made.scrollIntoView({ behavior: "smooth", block: "nearest" }), 50);
+  const button = event.target.closest("button"), result = button && document.getElementById(RESULTS[button.id]);
+  if (result && result.getBoundingClientRect().bottom > innerHeight)
+    setTimeout(() => result.scrollIntoView({ behavior: "smooth", block: "nearest" }), 50);
 });
 
-// Text that is being written stays in view, unless somebody scrolled back to read.
+// Keep the end of the generated text in view, unless the visitor scrolled back.
 let follow = true;
 document.addEventListener("scroll", event => {
   const box = event.target;
-  if (box.id === "written") follow = box.scrollTop + box.clientHeight > box.scrollHeight - 40;
+  if (box.id === "generated") follow = box.scrollTop + box.clientHeight > box.scrollHeight - 40;
 }, true);
 new MutationObserver(changes => {
-  const box = document.getElementById("written");
+  const box = document.getElementById("generated");
   if (!box || !changes.some(change => box.contains(change.target))) return;
   if (box.scrollHeight <= box.clientHeight) follow = true;
   if (follow) box.scrollTop = box.scrollHeight;
 }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
-// The scored text says how tall it is.
+// The frame of the scored text reports its height.
 addEventListener("message", event => {
   const frame = document.querySelector("#scored iframe"), tall = event.data && event.data.canton_height;
   if (frame && event.source === frame.contentWindow && Number.isFinite(tall))

@@ -1,4 +1,4 @@
-"""Text on paper, every character on a background as warm as its bytes were surprising."""
+"""Text as HTML: the background colour of a character shows its surprisal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from canton.text.likelihood import BEFORE
 from canton.text.model import ByteModel
 
 STEPS = 24
-"""Colours, one for each half bit; twelve bits and more are the deepest."""
+"""Colours, one for each half bit; the last is for 12 bits and more."""
 
 
-class Meter:
-    """What each byte costs under a model, in bits, told as the bytes come."""
+class SurprisalMeter:
+    """Compute the bits of each byte under a model while the bytes arrive."""
 
     def __init__(self, model: ByteModel) -> None:
         self._model = model
@@ -26,71 +26,71 @@ class Meter:
 
     @torch.no_grad()
     def bits(self, text: bytes) -> list[float]:
-        """Of the bytes of `text`, which follow those of the last call."""
+        """Return the bits of each byte of `text`, which follows the bytes of the last call."""
         if not text:
             return []
         device = self._model.logits.weight.device
-        came = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
-        pieces = []
-        for piece in came.split(1024):
+        new = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)
+        parts = []
+        for piece in new.split(1024):
             logits, self._state = self._model(piece[:, None], self._state)
-            pieces.append(logits[:, 0].float().cpu())
-        every = torch.cat([self._logits, *pieces])
-        self._logits = every[-1:]
-        costs = -every[:-1].log_softmax(-1).gather(1, came.cpu().long()[:, None])[:, 0] / math.log(2)
+            parts.append(logits[:, 0].float().cpu())
+        all_logits = torch.cat([self._logits, *parts])
+        self._logits = all_logits[-1:]
+        costs = -all_logits[:-1].log_softmax(-1).gather(1, new.cpu().long()[:, None])[:, 0] / math.log(2)
         return [float(cost) for cost in costs]
 
 
-class Paper:
-    """HTML that only ever grows at its end, so that a page is sent no more than what is new.
+class SurprisalHTML:
+    """HTML that grows at its end only, so that the page is sent only what is new.
 
-    A character of several bytes is coloured by their sum. What comes in is escaped.
+    The bits of a character are the sum over its bytes. The text is escaped.
     """
 
     def __init__(self) -> None:
         self.html = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._cost = 0.0
+        self._bits = 0.0
 
-    def add(self, text: bytes, bits: list[float], *, given: bool = False) -> None:
-        """Append bytes that cost `bits`; given: they are the prompt."""
+    def add(self, text: bytes, bits: list[float], *, is_prompt: bool = False) -> None:
+        """Append bytes with their bits; is_prompt: mark them as the prompt."""
         parts = []
         for byte, cost in zip(text, bits, strict=True):
-            self._cost += cost
+            self._bits += cost
             for character in self._decoder.decode(bytes([byte])):
-                parts.append(_character(character, self._cost, given))
-                self._cost = 0.0
+                parts.append(_character(character, self._bits, is_prompt))
+                self._bits = 0.0
         self.html += "".join(parts)
 
 
-def _character(character: str, bits: float, given: bool) -> str:
+def _character(character: str, bits: float, is_prompt: bool) -> str:
     level = min(int(2 * bits), STEPS)
-    kind = f"b{level} given" if given else f"b{level}"
+    classes = f"b{level} prompt" if is_prompt else f"b{level}"
     if character == "\n":
         shown = "⏎\n" if bits >= 1 else "\n"
-        kind += " mark"
+        classes += " mark"
     elif character.isprintable() or character == "\t":
         shown = html.escape(character)
     else:
-        shown, kind = f"‹{ord(character):02x}›", kind + " mark"
-    return f'<i class="{kind}" title="{bits:.1f} bits">{shown}</i>'
+        shown, classes = f"‹{ord(character):02x}›", classes + " mark"
+    return f'<i class="{classes}" title="{bits:.1f} bits">{shown}</i>'
 
 
-def colours() -> str:
-    """The style sheet of `Paper`: the colours that the page of `canton text score --html` has."""
+def stylesheet() -> str:
+    """Return the CSS of `SurprisalHTML`: the colours of `canton text score --html`."""
     rules = []
     for level in range(STEPS + 1):
         x = level / STEPS
-        rules.append(f".paper .b{level} {{ background: {_colour(x)} }}")
+        rules.append(f".surprisal .b{level} {{ background: {_colour(x)} }}")
     return "\n".join(rules)
 
 
 def legend() -> str:
-    """The colours and the bits they stand for, as HTML."""
+    """Return the legend of the colours as HTML."""
     marks = "".join(
         f'<i class="b{2 * bits}">{bits}{"+" if bits == 12 else ""}</i>' for bits in (0, 1, 2, 4, 6, 8, 12)
     )
-    return f'<span class="paper legend">surprise in bits {marks}</span>'
+    return f'<span class="surprisal legend">surprisal in bits {marks}</span>'
 
 
 def _colour(x: float) -> str:

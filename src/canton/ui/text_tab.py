@@ -1,4 +1,4 @@
-"""The tab *Text*: bytes that stream in the colours of their surprise, and the score of a text one brings."""
+"""The tab "Text": generate text in the colours of its surprisal, and score a text."""
 
 from __future__ import annotations
 
@@ -17,98 +17,95 @@ from canton.text.html_report import ALTERNATIVES, PageWriter
 from canton.text.likelihood import Scored
 from canton.text.model import ByteModel
 from canton.text.score import score
-from canton.ui.components import Changed, Work
-from canton.ui.jobs import Jobs
-from canton.ui.model_store import Shelf
-from canton.ui.picker import picker
-from canton.ui.seeds import seed_box, seed_of
-from canton.ui.surprisal_html import Meter, Paper, legend
-from canton.ui.uploads import PROMPT_BYTES, SCORED_BYTES, WRITTEN_BYTES, to_bytes
-from canton.ui.visitors import told, visitor
+from canton.ui.components import JobButtons, Updates, model_picker, parse_seed, seed_field
+from canton.ui.model_store import ModelStore
+from canton.ui.session import Jobs, show_errors, visitor
+from canton.ui.surprisal_html import SurprisalHTML, SurprisalMeter, legend
+from canton.ui.uploads import MAX_GENERATED_BYTES, MAX_PROMPT_BYTES, MAX_SCORED_BYTES, encode_text
 
 SHOW_SECONDS = 0.05
-"""Between two looks at the text while it is written."""
-LONG = 500
-"""Bytes on the paper from which a browser takes longer to draw them: they are shown less often."""
-AT_ONCE = 8
-"""Visitors served side by side; who comes next waits."""
-EMPTY = '<span class="empty">What it writes appears here, every byte as warm as it was surprising.</span>'
-UNSCORED = '<span class="empty">Your text appears here, in the same colours.</span>'
+"""Between two updates of the text."""
+SLOWER_BYTES = 500
+"""With every so many bytes the browser needs longer to draw, and updates become rarer."""
+MAX_JOBS = 8
+"""Jobs that run at once; further visitors wait."""
+NOT_GENERATED = '<span class="empty">The generated text appears here, coloured by surprisal.</span>'
+NOT_SCORED = '<span class="empty">The scored text appears here, in the same colours.</span>'
 
 
 class Stopped(Exception):
-    """The visitor pressed stop."""
+    """The visitor pressed Stop."""
 
 
-def text_tab(shelf: Shelf[ByteModel], jobs: Jobs, *, within: Path) -> None:
-    """Build the tab where it stands on the page. within: the folder uploads arrive in."""
+def text_tab(store: ModelStore[ByteModel], jobs: Jobs, *, uploads: Path) -> None:
+    """Build the tab. uploads: folder that uploaded files arrive in."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            model = picker(
-                shelf,
-                within=within,
+            model = model_picker(
+                store,
+                uploads=uploads,
                 train="canton text train --out model.safetensors --minutes 2",
                 prefix="text",
             )
             prompt = gr.Textbox(
-                label="Prompt", lines=3, max_lines=8, placeholder="Begin the text…", elem_id="prompt",
-                max_length=PROMPT_BYTES,
+                label="Prompt", lines=3, max_lines=8, placeholder="Start of the text", elem_id="prompt",
+                max_length=MAX_PROMPT_BYTES,
             )  # fmt: skip
             with gr.Row(elem_classes="two"):
                 temperature = _slider(0, 2, 0.8, 0.05, "Temperature", "temperature")
                 top_p = _slider(0.05, 1, 0.95, 0.01, "Top-p", "top-p")
             with gr.Row(elem_classes="two"):
-                length = _slider(16, WRITTEN_BYTES, 600, 1, "Bytes", "length")
-                seed = seed_box("Seed", elem_id="seed")
-            write = Work("write", "Write", jobs)
+                length = _slider(16, MAX_GENERATED_BYTES, 600, 1, "Bytes", "length")
+                seed = seed_field("Seed", elem_id="seed")
+            write = JobButtons("write", "Generate", jobs)
         with gr.Column(scale=3, min_width=300):
             gr.HTML(legend(), padding=False, elem_id="legend")
-            written = gr.HTML(EMPTY, elem_id="written", elem_classes="paper", padding=False)
-            tally = gr.Markdown(" ", elem_id="tally", elem_classes="fine")
+            generated = gr.HTML(NOT_GENERATED, elem_id="generated", elem_classes="surprisal", padding=False)
+            stats = gr.Markdown(" ", elem_id="write-stats", elem_classes="fine")
     gr.HTML(
-        "<h3>Score my text</h3><p>What each byte costs in bits; point at one for what seemed likelier.</p>",
+        "<h3>Score a text</h3><p>The bits of each byte; hover over one for the most likely alternatives.</p>",
         elem_classes="part",
         padding=False,
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            mine = gr.Textbox(
-                label="Text", lines=9, max_lines=14, placeholder="Paste a text…", elem_id="mine",
-                max_length=SCORED_BYTES,
+            score_text = gr.Textbox(
+                label="Text", lines=9, max_lines=14, placeholder="Paste a text", elem_id="score-text",
+                max_length=MAX_SCORED_BYTES,
             )  # fmt: skip
-            rate = Work("score", "Score", jobs)
+            score_button = JobButtons("score", "Score", jobs)
         with gr.Column(scale=3, min_width=300):
-            scored = gr.HTML(UNSCORED, elem_id="scored", padding=False)
+            scored = gr.HTML(NOT_SCORED, elem_id="scored", padding=False)
 
-    def begin(
-        name: str | None, text: str, heat: float, nucleus: float, count: float, number: str,
+    def write_job(
+        name: str | None, text: str, t: float, p: float, count: float, seed_text: str,
         request: gr.Request,
-    ) -> Iterator[Changed]:  # fmt: skip
-        with told():
-            network = shelf.open(name, visitor(request)).model
-            start = to_bytes(text or "", PROMPT_BYTES, "the prompt")
-            chosen = seed_of(number)
-            count = min(int(count), WRITTEN_BYTES)
-            check_sampling(length=count, temperature=heat, top_k=0, top_p=nucleus)
-            halted = jobs.start(f"write {visitor(request)}")
-            for paper, figures in _write(network, halted, start, count, heat, nucleus, chosen):
-                yield {written: paper, tally: figures}
+    ) -> Iterator[Updates]:  # fmt: skip
+        with show_errors():
+            network = store.open(name, visitor(request)).model
+            start = encode_text(text or "", MAX_PROMPT_BYTES, "the prompt")
+            chosen = parse_seed(seed_text)
+            count = min(int(count), MAX_GENERATED_BYTES)
+            check_sampling(length=count, temperature=t, top_k=0, top_p=p)
+            stop = jobs.start(f"write {visitor(request)}")
+            for text_html, stats_line in _write(network, stop, start, count, t, p, chosen):
+                yield {generated: text_html, stats: stats_line}
 
-    def judge(name: str | None, text: str, request: gr.Request) -> Iterator[Changed]:
-        with told():
-            network = shelf.open(name, visitor(request)).model
-            given = to_bytes(text or "", SCORED_BYTES, "the text")
-            yield {scored: '<span class="empty">Reading…</span>'}
+    def score_text_job(name: str | None, text: str, request: gr.Request) -> Iterator[Updates]:
+        with show_errors():
+            network = store.open(name, visitor(request)).model
+            given = encode_text(text or "", MAX_SCORED_BYTES, "the text")
+            yield {scored: '<span class="empty">Scoring…</span>'}
             yield {scored: _score(network, given, jobs.start(f"score {visitor(request)}"))}
 
-    write.does(
-        begin,
+    write.on_start(
+        write_job,
         [model, prompt, temperature, top_p, length, seed],
-        [written, tally],
-        at_once=AT_ONCE,
-        also=(prompt.submit,),
+        [generated, stats],
+        limit=MAX_JOBS,
+        triggers=(prompt.submit,),
     )
-    rate.does(judge, [model, mine], [scored], at_once=AT_ONCE)
+    score_button.on_start(score_text_job, [model, score_text], [scored], limit=MAX_JOBS)
 
 
 def _slider(low: float, high: float, value: float, step: float, label: str, elem_id: str) -> gr.Slider:
@@ -126,43 +123,45 @@ def _write(
     top_p: float,
     seed: int,
 ) -> Iterator[tuple[str, str]]:
-    """The paper and the figures, again and again while they grow."""
-    paper, meter = Paper(), Meter(model)
-    paper.add(prompt, meter.bits(prompt), given=True)
-    yield paper.html, "reading…"
-    count, bits, writing, shown_at = 0, 0.0, 0.0, time.monotonic()
+    """Yield the generated text as HTML, and a line of statistics, while they grow."""
+    document, meter = SurprisalHTML(), SurprisalMeter(model)
+    document.add(prompt, meter.bits(prompt), is_prompt=True)
+    yield document.html, "reading the prompt…"
+    count, bits, elapsed, shown_at = 0, 0.0, 0.0, time.monotonic()
     pieces = generate(model, length, prompt=prompt, temperature=temperature, top_p=top_p, seed=seed)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for piece in pieces:
-        writing += time.perf_counter() - begun
-        costs = meter.bits(piece)
-        paper.add(piece, costs)
-        count, bits = count + len(piece), bits + sum(costs)
+        elapsed += time.perf_counter() - started
+        bits_of = meter.bits(piece)
+        document.add(piece, bits_of)
+        count, bits = count + len(piece), bits + sum(bits_of)
         if stop.is_set():
             break
-        if time.monotonic() - shown_at >= SHOW_SECONDS * (1 + count / LONG):
+        if time.monotonic() - shown_at >= SHOW_SECONDS * (1 + count / SLOWER_BYTES):
             shown_at = time.monotonic()
-            yield paper.html, f"{count:,} bytes…"
-        begun = time.perf_counter()
+            yield document.html, f"{count:,} bytes…"
+        started = time.perf_counter()
     ended = " · stopped" if stop.is_set() else ""
-    speed = f" · {count / writing:,.0f} bytes/s" if writing > 0 else ""
-    mean = f"{bits / count:.2f} bits per byte" if count else "nothing to write"
-    yield paper.html, f"{count:,} bytes · {mean}{speed} · seed {seed}{ended}"
+    speed = f" · {count / elapsed:,.0f} bytes/s" if elapsed > 0 else ""
+    mean = f"{bits / count:.2f} bits per byte" if count else "nothing generated"
+    yield document.html, f"{count:,} bytes · {mean}{speed} · seed {seed}{ended}"
 
 
 def _score(model: ByteModel, text: bytes, stop: threading.Event) -> str:
-    """The page that `canton text score --html` writes, in a frame of its own that can reach nothing else."""
+    """Return the page of `canton text score --html`, in a sandboxed frame."""
 
-    def look(scored: Scored, adapted: Scored | None) -> None:
+    def check_stop(scored: Scored, adapted: Scored | None) -> None:
         if stop.is_set():
             raise Stopped
 
     file = io.BytesIO()
     page = PageWriter(file, name="Your text")
     try:
-        totals = score(model, np.frombuffer(text, np.uint8), alternatives=ALTERNATIVES, sinks=[page, look])
+        totals = score(
+            model, np.frombuffer(text, np.uint8), alternatives=ALTERNATIVES, sinks=[page, check_stop]
+        )
     except Stopped:
         return '<span class="empty">Stopped.</span>'
     page.end(totals)
     inside = html.escape(file.getvalue().decode("utf-8"), quote=True)
-    return f'<iframe title="Your text, scored" sandbox="allow-scripts" srcdoc="{inside}"></iframe>'
+    return f'<iframe title="Scored text" sandbox="allow-scripts" srcdoc="{inside}"></iframe>'

@@ -1,4 +1,4 @@
-"""The tab *Track*: a video that one drops, or a made scene, watched with heat, trails and numbers."""
+"""The tab "Track": track objects in an uploaded video or a synthetic scene."""
 
 from __future__ import annotations
 
@@ -14,183 +14,194 @@ import gradio as gr
 from canton.errors import UserError
 from canton.track.model import TrackModel
 from canton.track.video.reader import Frame, Video, open_video
-from canton.ui.components import Changed, Work
-from canton.ui.jobs import Jobs
-from canton.ui.model_store import Shelf
-from canton.ui.picker import picker
-from canton.ui.seeds import seed_box, seed_of
+from canton.ui.components import JobButtons, Updates, model_picker, parse_seed, seed_field
+from canton.ui.model_store import ModelStore
+from canton.ui.session import Jobs, show_errors, visitor
 from canton.ui.timeline import BLANK
-from canton.ui.uploads import FRAMES, VIDEO_BYTES, check_film, check_frame, take
-from canton.ui.visitors import told, visitor
-from canton.ui.watch_video import SCENE_FPS, SCENE_FRAMES, Shown, scene, screen, threshold_of
+from canton.ui.uploads import (
+    MAX_FRAMES,
+    MAX_VIDEO_BYTES,
+    check_frame_size,
+    check_video_type,
+    save_upload,
+)
+from canton.ui.watch_video import (
+    SCENE_FPS,
+    SCENE_FRAMES,
+    WatchProgress,
+    default_threshold,
+    synthetic_video,
+    watch_video,
+)
 
-USUAL_FPS = 30.0
-"""Frames a second of a video that does not say."""
-AT_ONCE = 4
-"""Visitors served side by side; who comes next waits."""
+DEFAULT_FPS = 30.0
+"""Frame rate of a video that states none."""
+MAX_JOBS = 4
+"""Jobs that run at once; further visitors wait."""
 SCENES = {
-    "by heat": "thermal",
-    "by daylight": "article",
-    "camouflage: seen only while it moves": "camouflage",
+    "thermal": "thermal",
+    "daylight": "article",
+    "camouflage: visible only in motion": "camouflage",
 }
-EMPTY = '<span class="empty">What it sees appears here.</span>'
+EMPTY = '<span class="empty">The annotated video appears here.</span>'
 KEY = (
     '<ul><li><svg viewBox="0 0 22 14"><path d="M1 5V1H6M16 1H21V5M21 9V13H16M6 13H1V9" fill="none" '
-    'stroke="#0d9488" stroke-width="2"/></svg><span>a thing that is followed, with its number and belief'
+    'stroke="#0d9488" stroke-width="2"/></svg><span>a track, with its number and score'
     '</span></li><li><svg viewBox="0 0 22 14"><path d="M1 12C8 12 12 4 21 3" fill="none" '
-    'stroke="#0d9488" stroke-width="2"/></svg><span>the way it came</span></li>'
+    'stroke="#0d9488" stroke-width="2"/></svg><span>the path of the track</span></li>'
     '<li><svg viewBox="0 0 22 14"><circle cx="11" cy="7" r="6.5" fill="#fca50a"/>'
     '<circle cx="11" cy="7" r="3" fill="#fff3b0"/></svg>'
-    "<span>heat: where the network sees something</span></li></ul>"
+    "<span>heat map: where the network detects an object</span></li></ul>"
 )
-"""What is drawn over the film."""
+"""Legend of the overlay."""
 
 
-def track_tab(shelf: Shelf[TrackModel], jobs: Jobs, *, within: Path, kept: Path) -> None:
-    """Build the tab where it stands on the page. within: the folder uploads arrive in; kept: where a job has
-    a folder of its own while it runs.
+def track_tab(store: ModelStore[TrackModel], jobs: Jobs, *, uploads: Path, storage: Path) -> None:
+    """Build the tab.
+
+    uploads: folder that uploaded files arrive in. storage: folder for the files of running jobs.
     """
-    with gr.Row(elem_id="watching"):
+    with gr.Row(elem_id="track-layout"):
         with gr.Column(elem_id="controls"):
-            model = picker(
-                shelf, within=within, train="canton track train --out track.safetensors", prefix="track"
+            model = model_picker(
+                store, uploads=uploads, train="canton track train --out track.safetensors", prefix="track"
             )
-            film = gr.File(
-                label="A video", file_types=["video", ".mkv", ".avi", ".mpg", ".ts"], show_label=False,
-                height=92, elem_id="film",
+            video_file = gr.File(
+                label="Video", file_types=["video", ".mkv", ".avi", ".mpg", ".ts"], show_label=False,
+                height=92, elem_id="video",
             )  # fmt: skip
             gr.HTML(
-                f"A video of up to {VIDEO_BYTES >> 20} MB; its first {FRAMES:,} frames are watched.",
+                f"A video of up to {MAX_VIDEO_BYTES >> 20} MB; the first {MAX_FRAMES:,} frames are used.",
                 elem_classes="fine",
                 padding=False,
             )
             with gr.Row(elem_classes="two"):
                 kind = gr.Dropdown(
-                    list(SCENES), label="Or a made scene", elem_id="kind", scale=3, min_width=170
+                    list(SCENES), label="Or a synthetic scene", elem_id="scene-kind", scale=3, min_width=170
                 )
-                number = seed_box("Its number", elem_id="number")
+                number = seed_field("Scene seed", elem_id="scene-seed")
             threshold = gr.Slider(
-                0.01, 1, 0.5, step=0.01, label="Threshold", info="Heat from which a thing is believed.",
+                0.01, 1, 0.5, step=0.01, label="Threshold", info="Detection threshold on the heat map.",
                 elem_id="threshold", buttons=[],
             )  # fmt: skip
-            see = Work("watch", "Watch", jobs)
+            buttons = JobButtons("watch", "Track", jobs)
         with gr.Column(elem_id="screen"):
             with gr.Column(elem_id="stage"):
                 live = gr.HTML(EMPTY, elem_id="live", padding=False)
-                seen = gr.Video(
-                    visible=False, autoplay=True, loop=True, elem_id="seen", show_label=False, buttons=[],
+                result = gr.Video(
+                    visible=False, autoplay=True, loop=True, elem_id="result", show_label=False, buttons=[],
                 )  # fmt: skip
             line = gr.HTML(BLANK, elem_id="timeline", padding=False)
-        with gr.Column(elem_id="told"):
-            tally = gr.Markdown(" ", elem_id="track-tally", elem_classes="fine")
+        with gr.Column(elem_id="track-info"):
+            stats = gr.Markdown(" ", elem_id="track-stats", elem_classes="fine")
             with gr.Row():
                 mp4 = gr.DownloadButton(
                     "Video, mp4", elem_id="get-mp4", size="sm", min_width=120, interactive=False
                 )
                 lines = gr.DownloadButton(
-                    "What it saw, JSON lines", elem_id="get-json", size="sm", min_width=120, interactive=False
+                    "Tracks, JSON lines", elem_id="get-json", size="sm", min_width=120, interactive=False
                 )
             gr.HTML(KEY, elem_id="key", padding=False)
 
-    def ask(name: str | None, request: gr.Request) -> Any:
-        with told():
-            return threshold_of(shelf.open(name, visitor(request))) if name else gr.skip()
+    def set_threshold(name: str | None, request: gr.Request) -> Any:
+        with show_errors():
+            return default_threshold(store.open(name, visitor(request))) if name else gr.skip()
 
-    model.change(ask, model, threshold, show_progress="hidden")
+    model.change(set_threshold, model, threshold, show_progress="hidden")
 
-    def begin(
+    def watch_job(
         name: str | None,
         upload: str | None,
         sort: str,
         seed: str,
-        believed: float,
+        chosen_threshold: float,
         request: gr.Request,
-    ) -> Iterator[Changed]:
-        with told(), tempfile.TemporaryDirectory(dir=kept) as folder, ExitStack() as after:
-            made = shelf.open(name, visitor(request))
-            chosen = seed_of(seed)
-            what = "" if upload else f"scene {chosen} · "
-            frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), within, after)
-            what += _advice(name, SCENES[sort] != "thermal" if video is None else video.has_colour)
-            halted = jobs.start(f"watch {visitor(request)}")
+    ) -> Iterator[Updates]:
+        with show_errors(), tempfile.TemporaryDirectory(dir=storage) as folder, ExitStack() as stack:
+            loaded = store.open(name, visitor(request))
+            chosen = parse_seed(seed)
+            prefix = "" if upload else f"scene {chosen} · "
+            frames, fps, seconds, video = _open(upload, sort, chosen, Path(folder), uploads, stack)
+            prefix += _advice(name, SCENES[sort] != "thermal" if video is None else video.has_colour)
+            stop = jobs.start(f"watch {visitor(request)}")
             yield {
-                live: gr.update(value='<span class="empty">Looking…</span>', visible=True),
-                seen: gr.update(value=None, visible=False),
+                live: gr.update(value='<span class="empty">Starting…</span>', visible=True),
+                result: gr.update(value=None, visible=False),
                 line: BLANK,
-                tally: " ",
+                stats: " ",
                 mp4: gr.update(interactive=False),
                 lines: gr.update(interactive=False),
             }
             try:
-                for shown in screen(
-                    made, frames, Path(folder), halted, fps=fps, seconds=seconds, threshold=believed
+                for shown in watch_video(
+                    loaded, frames, Path(folder), stop, fps=fps, seconds=seconds, threshold=chosen_threshold
                 ):
-                    if shown.film is None:
+                    if shown.video is None:
                         yield {
-                            live: f'<img alt="the frame being watched" src="{shown.picture}">',
+                            live: f'<img alt="the current frame" src="{shown.image}">',
                             line: shown.timeline,
-                            tally: what + _figures(shown),
+                            stats: prefix + _stats(shown),
                         }
             except UserError:
                 yield {live: EMPTY}
                 raise
-            problem = _problem(video, shown, halted)
+            problem = _problem(video, shown, stop)
             yield {
                 live: gr.update(visible=False),
-                seen: gr.update(value=str(shown.film), visible=True),
+                result: gr.update(value=str(shown.video), visible=True),
                 line: shown.timeline,
-                tally: what + _figures(shown) + problem,
-                mp4: gr.update(value=str(shown.film), interactive=True),
-                lines: gr.update(value=str(shown.transcript), interactive=True),
+                stats: prefix + _stats(shown) + problem,
+                mp4: gr.update(value=str(shown.video), interactive=True),
+                lines: gr.update(value=str(shown.json_lines), interactive=True),
             }
 
-    see.does(
-        begin,
-        [model, film, kind, number, threshold],
-        [live, seen, line, tally, mp4, lines],
-        at_once=AT_ONCE,
+    buttons.on_start(
+        watch_job,
+        [model, video_file, kind, number, threshold],
+        [live, result, line, stats, mp4, lines],
+        limit=MAX_JOBS,
     )
 
 
 def _open(
-    upload: str | None, sort: str, seed: int, folder: Path, within: Path, after: ExitStack
+    upload: str | None, sort: str, seed: int, folder: Path, uploads: Path, stack: ExitStack
 ) -> tuple[Iterator[Frame], float, float, Video | None]:
-    """The frames to watch, how many a second, how many seconds at most, and the video if it is one.
+    """Return the frames, frames per second, duration in seconds, and the video unless it is a scene.
 
-    Raises: UserError for an upload that is no video, or too large a one, or an unknown sort of scene.
+    Raises: UserError if the upload is not a video or too large, or the scene is unknown.
     """
     if upload is None:
         if sort not in SCENES:
-            raise UserError(f"the scene is {sort!r}: it is one of {', '.join(SCENES)}")
-        return scene(SCENES[sort], seed), SCENE_FPS, SCENE_FRAMES / SCENE_FPS, None
-    own = take(upload, folder, within=within, most_bytes=VIDEO_BYTES)
-    check_film(own)
+            raise UserError(f"scene must be one of {', '.join(SCENES)}, got {sort!r}")
+        return synthetic_video(SCENES[sort], seed), SCENE_FPS, SCENE_FRAMES / SCENE_FPS, None
+    copy = save_upload(upload, folder, uploads=uploads, max_bytes=MAX_VIDEO_BYTES)
+    check_video_type(copy)
     try:
-        video = after.enter_context(open_video(own))
+        video = stack.enter_context(open_video(copy))
     except UserError as error:
-        raise UserError(str(error).replace(str(own), "the file")) from error
-    check_frame(video.width, video.height)
-    fps = video.fps or USUAL_FPS
-    return iter(video), fps, min(video.frames or 0, FRAMES) / fps, video
+        raise UserError(str(error).replace(str(copy), "the file")) from error
+    check_frame_size(video.width, video.height)
+    fps = video.fps or DEFAULT_FPS
+    return iter(video), fps, min(video.frames or 0, MAX_FRAMES) / fps, video
 
 
 def _advice(model: str | None, coloured: bool) -> str:
-    """Which of the models that ship would fit better, if the other of them was chosen."""
+    """Return a hint if the other pretrained model suits the video better."""
     fitting, other = ("visible", "infrared") if coloured else ("infrared", "visible")
-    return f"the {fitting} model fits this better · " if model == f"{other}, shipped" else ""
+    return f"the {fitting} model suits this video better · " if model == f"{other} (pretrained)" else ""
 
 
-def _figures(shown: Shown) -> str:
-    things = "1 thing" if shown.tracks == 1 else f"{shown.tracks} things"
-    return f"{shown.frames:,} frames · {things} followed · {shown.milliseconds:.1f} ms a frame"
+def _stats(shown: WatchProgress) -> str:
+    tracks = "1 track" if shown.tracks == 1 else f"{shown.tracks} tracks"
+    return f"{shown.frames:,} frames · {tracks} · {shown.milliseconds:.1f} ms per frame"
 
 
-def _problem(video: Video | None, shown: Shown, stop: threading.Event) -> str:
-    """Why it ended, where it did not end by itself."""
+def _problem(video: Video | None, shown: WatchProgress, stop: threading.Event) -> str:
+    """Return why the video ended early, if it did."""
     if stop.is_set():
         return " · stopped"
-    if shown.frames == FRAMES:
-        return " · the first of it; `canton track watch` takes any length"
+    if shown.frames == MAX_FRAMES:
+        return " · the first frames only; `canton track watch` has no limit"
     if video is not None and video.problem:
-        return " · it breaks off here"
+        return " · the video is damaged from here on"
     return ""

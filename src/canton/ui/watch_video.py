@@ -1,4 +1,4 @@
-"""A video watched for a visitor: pictures on the way, then a film, its transcript and a timeline."""
+"""Track objects in a video for the page: frames while it runs, then a video, JSON lines and a timeline."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from canton.track.video.preprocess import downscale_factor
 from canton.track.video.reader import Frame
 from canton.track.video.writer import VideoWriter
 from canton.training.model_file import ModelFile
-from canton.ui.timeline import Moment, draw, moment
-from canton.ui.uploads import FRAMES
+from canton.ui.timeline import Moment, timeline_html, to_moment
+from canton.ui.uploads import MAX_FRAMES
 
 SCENE_FPS = 10.0
 SCENE_FRAMES = 80
 SCENE_SIZE = (240, 320)
 SHOW_SECONDS = 0.2
-"""Between two pictures on the way."""
+"""Between two updates."""
 
 
-class Shown(NamedTuple):
-    """How far it is. picture: a data address of the last frame, drawn. timeline: HTML. frames: seen so far.
-    tracks: numbers given so far. milliseconds: the median a frame took the network. film, transcript: their
-    files, once all is seen.
+class WatchProgress(NamedTuple):
+    """Progress of `watch_video`.
+
+    image: data URL of the last annotated frame. timeline: HTML. frames: processed. tracks: found so far.
+    milliseconds: median time per frame. video, json_lines: the output files, None until the end.
     """
 
-    picture: str
+    image: str
     timeline: str
     frames: int
     tracks: int
     milliseconds: float
-    film: Path | None
-    transcript: Path | None
+    video: Path | None
+    json_lines: Path | None
 
 
-def threshold_of(made: ModelFile[TrackModel]) -> float:
-    """Heat that the model asks to be believed."""
-    return float(made.header.get("threshold", 0.5))
+def default_threshold(model: ModelFile[TrackModel]) -> float:
+    """Return the model's own detection threshold."""
+    return float(model.header.get("threshold", 0.5))
 
 
-def screen(
-    made: ModelFile[TrackModel],
+def watch_video(
+    model: ModelFile[TrackModel],
     frames: Iterable[Frame],
     folder: Path,
     stop: threading.Event,
@@ -61,70 +62,73 @@ def screen(
     fps: float,
     seconds: float,
     threshold: float,
-) -> Generator[Shown, None, None]:
-    """Watch `frames` (one at least) until they end, there are `FRAMES` of them, or `stop` is set.
+) -> Generator[WatchProgress, None, None]:
+    """Track objects in `frames` until they end, there are `MAX_FRAMES`, or `stop` is set.
 
-    folder: the film and the transcript are written there. seconds: how long it will be, as far as is known.
-    threshold: heat that is believed.
+    Args:
+        frames: at least one.
+        folder: for the output files.
+        seconds: expected duration.
+        threshold: detection threshold.
 
-    Raises: UserError where reading or writing fails.
+    Raises: UserError if reading or writing fails.
     """
-    network = made.model
-    most = int(made.header.get("training", {}).get("width", 0)) or None
+    network = model.model
+    max_width = int(model.header.get("training", {}).get("width", 0)) or None
     moments: list[Moment] = []
     latencies: list[float] = []
-    film, transcript = folder / "seen.mp4", folder / "seen.jsonl"
+    video, json_lines = folder / "tracks.mp4", folder / "tracks.jsonl"
     renderer = writer = None
-    picture: Image | None = None
+    image: Image | None = None
     shown_at = -math.inf
 
-    def shown(*, done: bool) -> Shown:
-        middle = sorted(latencies)[len(latencies) // 2] if latencies else 0.0
-        return Shown(
-            "" if picture is None else _address(picture),
-            draw(moments, threshold=threshold, until=0.0 if done else seconds),
+    def progress(*, done: bool) -> WatchProgress:
+        median = sorted(latencies)[len(latencies) // 2] if latencies else 0.0
+        return WatchProgress(
+            "" if image is None else _data_url(image),
+            timeline_html(moments, threshold=threshold, until=0.0 if done else seconds),
             len(moments),
             len({number for m in moments for number in m.ids}),
-            middle,
-            film if done and moments else None,
-            transcript if done and moments else None,
+            median,
+            video if done and moments else None,
+            json_lines if done and moments else None,
         )
 
-    results = track_video(network, islice(frames, FRAMES), fps=fps, threshold=threshold, width=most)
-    with closing(results), transcript.open("w", encoding="utf-8") as lines:
+    results = track_video(network, islice(frames, MAX_FRAMES), fps=fps, threshold=threshold, width=max_width)
+    with closing(results), json_lines.open("w", encoding="utf-8") as lines:
         try:
             for result in results:
                 if renderer is None or writer is None:
                     height, width = result.frame.pixels.shape[:2]
-                    scale = downscale_factor(width, most)
+                    scale = downscale_factor(width, max_width)
                     renderer = OverlayRenderer(
                         width, height, stride=network.stride * scale, offset=network.offset * scale, fps=fps
                     )
-                    writer = VideoWriter(film, renderer.width, renderer.height, fps)
-                picture = renderer.draw(result)
-                writer.write(picture, result.frame.seconds)
+                    writer = VideoWriter(video, renderer.width, renderer.height, fps)
+                image = renderer.draw(result)
+                writer.write(image, result.frame.seconds)
                 lines.write(json_line(result) + "\n")
-                moments.append(moment(result))
+                moments.append(to_moment(result))
                 latencies.append(result.latency_ms)
                 if stop.is_set():
                     break
                 if time.monotonic() - shown_at >= SHOW_SECONDS:
                     shown_at = time.monotonic()
-                    yield shown(done=False)
+                    yield progress(done=False)
         finally:
             if writer is not None:
                 writer.close()
-    yield shown(done=True)
+    yield progress(done=True)
 
 
-def scene(kind: str, seed: int) -> Iterator[Frame]:
-    """A made scene as a video: eight seconds in which a drone flies."""
-    made = make_scene(seed, frames=SCENE_FRAMES, size=SCENE_SIZE, kind=kind, present=True)
-    for index, pixels in enumerate(made.frames):
+def synthetic_video(kind: str, seed: int) -> Iterator[Frame]:
+    """Yield the frames of a synthetic scene with a drone: 8 seconds."""
+    scene = make_scene(seed, frames=SCENE_FRAMES, size=SCENE_SIZE, kind=kind, present=True)
+    for index, pixels in enumerate(scene.frames):
         yield Frame(index, index / SCENE_FPS, pixels, index == 0)
 
 
-def _address(picture: Image) -> str:
+def _data_url(image: Image) -> str:
     cv2 = require("cv2", extra="track")
-    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

@@ -1,9 +1,9 @@
-"""How near Canton comes to other systems with their own weights: worst differences by system.
+"""Largest differences between Canton and other systems with the same weights.
 
     python benchmarks/peers_weights.py [--write benchmarks/results/peers_weights.json]
 
-Outputs and gradients. Keras, Flax, RAFT and Robust Video Matting are compared with what they recorded
-(record_peers.py); torch.nn and onnxruntime run here.
+Outputs and gradients. Keras, Flax, RAFT and Robust Video Matting were recorded (record_peers.py). torch.nn
+and onnxruntime run here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     return (found - expected).abs().max().item() / scale
 
 
-def note(worst: Worst, kind: str, found: Tensor, expected: Tensor) -> None:
+def update(worst: Worst, kind: str, found: Tensor, expected: Tensor) -> None:
     worst[kind] = max(worst.get(kind, 0.0), error(found.detach(), expected.detach()))
 
 
@@ -49,46 +49,48 @@ def recorded() -> dict[str, Worst]:
         worst["cases"] += 1
         ours, expected = results(peer)
         for name, value in expected.items():
-            note(worst, "gradients" if name.startswith("g_") else "outputs", ours[name], value)
+            update(worst, "gradients" if name.startswith("g_") else "outputs", ours[name], value)
     return systems
 
 
 def torch_nn() -> Worst:
     worst: Worst = {"cases": len(test_from_torch.GRID)}
     for case in test_from_torch.GRID:
-        theirs = test_from_torch.made(*case)
+        theirs = test_from_torch.make(*case)
         ours, x = from_torch(theirs), torch.randn(4, 3, 3)
         one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
         y, expected = ours(one)[0], theirs(other)[0]
-        note(worst, "outputs", y, expected)
+        update(worst, "outputs", y, expected)
         y.sin().sum().backward()
         expected.sin().sum().backward()
         assert one.grad is not None
         assert other.grad is not None
-        note(worst, "gradients", one.grad, other.grad)
-        first, its = ours.cells[0].input_map.weight.grad, theirs.weight_ih_l0.grad
+        update(worst, "gradients", one.grad, other.grad)
+        ours_grad, theirs_grad = ours.cells[0].input_map.weight.grad, theirs.weight_ih_l0.grad
         if isinstance(theirs, nn.GRU):
-            r, z, n = its.chunk(3)
-            its = torch.cat([-z, r, n])
-        note(worst, "gradients", first, its)
+            r, z, n = theirs_grad.chunk(3)
+            theirs_grad = torch.cat([-z, r, n])
+        update(worst, "gradients", ours_grad, theirs_grad)
     return worst
 
 
 def onnxruntime() -> Worst:
     worst: Worst = {"cases": len(test_onnx_export.LAYERS)}
     for case, (_, space) in test_onnx_export.LAYERS.items():
-        layer = test_onnx_export.made(case)
+        layer = test_onnx_export.make(case)
         x, state = torch.randn(4, 4, layer.input_size, *space), test_onnx_export.states_of(layer, 4, space)
-        found = test_onnx_export.runner(export(layer)).run(None, test_onnx_export.given(x, state))
+        found = test_onnx_export.runner(export(layer)).run(None, test_onnx_export.feed(x, state))
         with torch.no_grad():
             y, _ = layer(x, test_onnx_export.one_or_all(state))
-        note(worst, "outputs", torch.from_numpy(found[0]), y)
+        update(worst, "outputs", torch.from_numpy(found[0]), y)
     return worst
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Differences from other systems, with their own weights.")
-    parser.add_argument("--write", type=Path, help="where to write the figures as JSON")
+    parser = argparse.ArgumentParser(
+        description="Largest differences from other systems, with their weights."
+    )
+    parser.add_argument("--write", type=Path, help="JSON file for the figures")
     path = parser.parse_args(argv).write
     torch.manual_seed(0)
     versions = json.loads((RECORDED / "versions.json").read_text("utf-8"))
@@ -99,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     both = {name: version(name) for name in ("onnx", "onnxruntime")}
     figures["onnx"] = {"versions": both, "run": "here", **onnxruntime()}
     table = {
-        "what": "worst difference between Canton and the system, by the largest number of the compared array",
+        "what": "largest difference between Canton and the system, by the largest number of the array",
         "canton": canton.__version__,
         "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
         "systems": figures,

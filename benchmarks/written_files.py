@@ -78,8 +78,8 @@ def write(folder: Path) -> None:
                 p.normal_(std=0.4)
             x = torch.randn(2, 5, 3, *(size or ()))
             y, _ = layer(x.transpose(0, 1))
-        keras_files.write(folder / f"{name}.keras", layer, image_size=size)
-        keras_files.write(folder / f"{name}.weights.h5", layer)
+        keras_files.save_keras(layer, folder / f"{name}.keras", image_size=size)
+        keras_files.save_keras(layer, folder / f"{name}.weights.h5")
         y = y.transpose(0, 1)
         np.savez(folder / f"keras_{name}.npz", x=x.movedim(2, -1).numpy(), y=y.movedim(2, -1).numpy())
     for name, (make, shape) in OLD.items():

@@ -1,4 +1,4 @@
-"""torch.nn.GRU, LSTM and RNN with all their options, and what has no counterpart."""
+"""torch.nn.GRU, LSTM and RNN with all their options, and what the other systems do not have."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS = {
 GRID = list(itertools.product(KINDS, (1, 2), (False, True), (False, True), (False, True)))
 
 
-def made(kind: str, layers: int, both: bool, bias: bool, batch_first: bool) -> nn.RNNBase:
+def make(kind: str, layers: int, both: bool, bias: bool, batch_first: bool) -> nn.RNNBase:
     return KINDS[kind](num_layers=layers, bidirectional=both, bias=bias, batch_first=batch_first)
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    whole = {torch.float64: torch.int64, torch.float32: torch.int32}[a.dtype]
-    return a.dtype == b.dtype and torch.equal(a.view(whole), b.view(whole))
+    bits = {torch.float64: torch.int64, torch.float32: torch.int32}[a.dtype]
+    return a.dtype == b.dtype and torch.equal(a.view(bits), b.view(bits))
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
@@ -37,7 +37,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 def test_outputs_states_and_gradients(
     kind: str, layers: int, both: bool, bias: bool, batch_first: bool
 ) -> None:
-    theirs = made(kind, layers, both, bias, batch_first).double()
+    theirs = make(kind, layers, both, bias, batch_first).double()
     ours = from_torch(theirs)
     x = torch.randn(4, 3, 3, dtype=torch.float64)
     x_theirs, x_ours = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -50,24 +50,24 @@ def test_outputs_states_and_gradients(
     expected.sin().sum().backward()
     found.sin().sum().backward()
     assert_close(x_ours.grad, x_theirs.grad, "gradient by x")
-    with torch.no_grad():  # the conversion turns gradients as it turns weights, but for the second bias
+    with torch.no_grad():  # gradients convert as weights do, but for the second bias
         for p in ours.parameters():
             p.copy_(p.grad)
-    turned = to_torch(ours)
+    converted = to_torch(ours)
     for name, p in theirs.named_parameters():
         if "bias_hh" not in name:
-            assert_close(getattr(turned, name), p.grad, name)
+            assert_close(getattr(converted, name), p.grad, name)
 
 
 @pytest.mark.parametrize(("kind", "layers", "both", "bias", "batch_first"), GRID)
-def test_ours_to_torch_to_ours_changes_no_bit(
+def test_to_torch_and_back_changes_no_bit(
     kind: str, layers: int, both: bool, bias: bool, batch_first: bool
 ) -> None:
-    ours = from_torch(made(kind, layers, both, bias, batch_first)).eval()
+    ours = from_torch(make(kind, layers, both, bias, batch_first)).eval()
     with torch.no_grad():
         for p in ours.parameters():
             p.normal_()
-            p.view(-1)[:2] = torch.tensor([0.0, -0.0])  # both zeros survive
+            p.view(-1)[:2] = torch.tensor([0.0, -0.0])  # both zeros are kept
     again = from_torch(to_torch(ours))
     assert again.batch_first == batch_first
     assert again.directions == 1 + both
@@ -77,7 +77,17 @@ def test_ours_to_torch_to_ours_changes_no_bit(
     assert all(same_bits(value, after[name]) for name, value in before.items())
 
 
-def test_dropout_and_dtype_come_over() -> None:
+def test_the_result_is_a_public_layer() -> None:
+    assert type(from_torch(nn.GRU(3, 5))) is canton.GRU
+    assert type(from_torch(nn.LSTM(3, 5))) is canton.LSTM
+    assert type(from_torch(nn.RNN(3, 5))) is canton.RNN
+    for layer in (canton.ConvLSTM1d(3, 4, 3), canton.ConvLSTM2d(3, 4, (3, 5), bidirectional=True)):
+        again = keras.from_keras(keras.to_keras(layer))
+        assert type(again) is type(layer)
+        assert len(again.cells) == len(layer.cells)
+
+
+def test_dropout_and_dtype_are_kept() -> None:
     ours = from_torch(nn.GRU(3, 5, 2, dropout=0.25, dtype=torch.bfloat16))
     assert ours.dropout == 0.25
     assert next(ours.parameters()).dtype == torch.bfloat16
@@ -94,7 +104,7 @@ def test_the_two_do_not_share_memory() -> None:
     assert theirs.weight_ih_l0.abs().sum() > 0
 
 
-def test_no_numbers_are_drawn() -> None:
+def test_no_random_numbers_are_drawn() -> None:
     ours = canton.LSTM(3, 5)
     before = torch.get_rng_state()
     from_torch(to_torch(ours))
@@ -106,26 +116,26 @@ class Sub(canton.RNNCell):
 
 
 REFUSED = {
-    "resets before": (lambda: canton.GRU(3, 4), "resets before the map"),
+    "reset='before'": (lambda: canton.GRU(3, 4), "reset='before'"),
     "convolutional": (lambda: canton.ConvLSTM2d(3, 4, 3), "convolutional"),
     "layer_norm": (lambda: canton.LSTM(3, 4, layer_norm=True), "layer_norm=True"),
     "peephole": (lambda: canton.LSTM(3, 4, peephole=True), "peephole=True"),
     "MGU": (lambda: canton.MGU(3, 4), "MGUCell"),
     "zoneout": (lambda: canton.RNN(3, 4, zoneout=0.1), "zoneout=0.1"),
     "recurrent_dropout": (lambda: canton.RNN(3, 4, recurrent_dropout=0.1), "recurrent_dropout=0.1"),
-    "learned start": (lambda: canton.RNN(3, 4, learn_initial_state=True), "learn_initial_state=True"),
+    "learned state": (lambda: canton.RNN(3, 4, learn_initial_state=True), "learn_initial_state=True"),
     "own class": (lambda: canton.Recurrent(Sub(3, 4)), "Sub"),
     "own map": (lambda: canton.RNN(3, 4, map=lambda i, o, bias: nn.Bilinear(i, i, o)), "Bilinear"),
-    "own bias": (lambda: canton.RNN(3, 4, map=lambda i, o, bias: nn.Linear(i, o)), "a bias of its own"),
+    "own bias": (lambda: canton.RNN(3, 4, map=lambda i, o, bias: nn.Linear(i, o)), "hidden_map"),
     "grouped": (lambda: canton.ConvLSTM2d(4, 4, 3, groups=2), "groups=2"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_torch_does_not_have_is_refused(case: str) -> None:
-    make, reason = REFUSED[case]
+    build, reason = REFUSED[case]
     with pytest.raises(ValueError, match=reason) as caught:
-        to_torch(make())
+        to_torch(build())
     assert "\n" not in str(caught.value)
 
 
@@ -135,22 +145,22 @@ def test_another_module_is_refused() -> None:
 
 
 OTHERS = {
-    "keras projection": (keras.to_arrays, lambda: canton.LSTM(3, 4, proj_size=2), "proj_size"),
-    "keras stack": (keras.to_arrays, lambda: canton.LSTM(3, 4, 2), "one by one"),
-    "keras conv gru": (keras.to_arrays, lambda: canton.ConvGRU2d(3, 4, 3), "convolutional GRU"),
-    "keras conv rnn": (keras.to_arrays, lambda: canton.ConvRNN2d(3, 4, 3), "convolutional RNN"),
-    "keras dilated": (keras.to_arrays, lambda: canton.ConvLSTM2d(3, 4, 3, dilation=2), "dilates"),
-    "flax before": (flax.to_params, lambda: canton.GRU(3, 4), "resets before"),
-    "flax bias": (flax.to_params, lambda: canton.GRU(3, 4, bias=False, reset="after"), "no bias"),
-    "flax rnn": (flax.to_params, lambda: canton.RNN(3, 4), "RNNCell"),
-    "flax conv gru": (flax.to_params, lambda: canton.ConvGRU2d(3, 4, 3, reset="after"), "convolutional"),
-    "flax dilated": (flax.to_params, lambda: canton.ConvLSTM2d(3, 4, 3, dilation=2), "dilated"),
+    "keras projection": (keras.to_keras, lambda: canton.LSTM(3, 4, proj_size=2), "proj_size"),
+    "keras stack": (keras.to_keras, lambda: canton.LSTM(3, 4, 2), "num_layers"),
+    "keras conv gru": (keras.to_keras, lambda: canton.ConvGRU2d(3, 4, 3), "convolutional GRU"),
+    "keras conv rnn": (keras.to_keras, lambda: canton.ConvRNN2d(3, 4, 3), "convolutional RNN"),
+    "keras dilated": (keras.to_keras, lambda: canton.ConvLSTM2d(3, 4, 3, dilation=2), "dilation"),
+    "flax before": (flax.to_flax, lambda: canton.GRU(3, 4), "reset='before'"),
+    "flax bias": (flax.to_flax, lambda: canton.GRU(3, 4, bias=False, reset="after"), "bias=False"),
+    "flax rnn": (flax.to_flax, lambda: canton.RNN(3, 4), "RNNCell"),
+    "flax conv gru": (flax.to_flax, lambda: canton.ConvGRU2d(3, 4, 3, reset="after"), "convolutional"),
+    "flax dilated": (flax.to_flax, lambda: canton.ConvLSTM2d(3, 4, 3, dilation=2), "dilation"),
 }
 
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_what_the_others_do_not_have_is_refused(case: str) -> None:
-    convert, make, reason = OTHERS[case]
+    convert, build, reason = OTHERS[case]
     with pytest.raises(ValueError, match=reason) as caught:
-        convert(make())
+        convert(build())
     assert "\n" not in str(caught.value)

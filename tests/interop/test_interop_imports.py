@@ -1,4 +1,4 @@
-"""The conversions ask for a package only when it is used, and name the extra that brings it."""
+"""The conversions import optional packages when they need them, and name the extra that has them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ print(*sorted(loaded & {"canton", "h5py", "numpy", "onnx", "onnxruntime"}))
 for name in ("h5py", "numpy", "onnx"):
     sys.modules[name] = None
 for use in (
-    lambda: keras_files.read("model.keras"),
-    lambda: keras.lstm([[1.0], [1.0]]),
+    lambda: keras_files.load_keras("model.keras"),
+    lambda: keras.from_keras([[1.0], [1.0]]),
     lambda: export.export(canton.GRU(3, 4)),
 ):
     try:
@@ -27,7 +27,7 @@ for use in (
 """
 
 
-def test_a_package_is_asked_for_when_used_and_its_extra_named() -> None:
+def test_optional_packages_are_imported_when_needed() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     loaded, *missing = done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Every public layer with every option of its own, alone, stacked and in both directions, in onnxruntime."""
+"""Every public layer with each of its options, single, stacked and bidirectional, in onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import canton
 pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
 
-from test_onnx_export import compare, given, one_or_all, runner, states_of
+from test_onnx_export import compare, feed, one_or_all, runner, states_of
 
 from canton.interop.onnx.export import export, export_step
 
 OPTIONS: dict[str, list[Any]] = {
     "bias": [False],
-    "reset": ["after", False],  # the GRU's place of its reset, the MGU's having one
+    "reset": ["after", False],  # GRU: where; MGU: whether
     "nonlinearity": ["relu"],
     "layer_norm": [True],
     "peephole": [True],
@@ -42,14 +42,14 @@ SHAPES = {"1d": (6,), "2d": (5, 6), "3d": (3, 4, 5)}
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
-    """Each layer as it is and with each option of its own."""
+    """Each layer with its defaults, and with each of its options."""
     found = []
     for name in LAYERS:
-        taken = inspect.signature(getattr(canton, name)).parameters
+        parameters = inspect.signature(getattr(canton, name)).parameters
         found.append((name, {}))
         for option, values in OPTIONS.items():
-            if option in taken:
-                right = str if isinstance(taken[option].default, str) else bool
+            if option in parameters:
+                right = str if isinstance(parameters[option].default, str) else bool
                 values = [v for v in values if option != "reset" or isinstance(v, right)]
                 found += [(name, {option: value}) for value in values]
     return found
@@ -59,29 +59,35 @@ def space_of(name: str) -> tuple[int, ...]:
     return SHAPES.get(name[-2:], ())
 
 
-def test_all_layers_are_here() -> None:
+def test_all_layers_are_tested() -> None:
     kinds = {"GRU", "LSTM", "RNN"}
     dense = kinds | {"MGU", "MinGRU"}
     assert set(LAYERS) == dense | {f"Conv{kind}{axes}d" for kind, axes in itertools.product(kinds, (1, 2, 3))}
     assert len(cases()) > 100
 
 
-@pytest.mark.parametrize(("stack", "both"), [(1, False), (2, True)], ids=["alone", "two, both ways"])
+@pytest.mark.parametrize(
+    ("num_layers", "bidirectional"), [(1, False), (2, True)], ids=["single", "two layers, bidirectional"]
+)
 @pytest.mark.parametrize(("name", "options"), cases(), ids=str)
-def test_onnxruntime_computes_it(name: str, options: dict[str, Any], stack: int, both: bool) -> None:
+def test_onnxruntime_computes_it(
+    name: str, options: dict[str, Any], num_layers: int, bidirectional: bool
+) -> None:
     space = space_of(name)
     kernel = {"kernel_size": 3} if space else {}
-    layer = getattr(canton, name)(4, 6, num_layers=stack, bidirectional=both, **kernel, **options).eval()
+    layer = getattr(canton, name)(
+        4, 6, num_layers=num_layers, bidirectional=bidirectional, **kernel, **options
+    ).eval()
     with torch.no_grad():
         for p in layer.parameters():
             p.normal_(std=0.3 if p.ndim < 3 else p[0].numel() ** -0.5)
-    sequence, step = runner(export(layer)), None if both else runner(export_step(layer))
+    sequence, step = runner(export(layer)), None if bidirectional else runner(export_step(layer))
     for steps, batch, more in ((4, 2, 0), (1, 3, 1)):
         sizes = tuple(size + more for size in space)
         lead = (batch, steps) if layer.batch_first else (steps, batch)
         x, state = torch.randn(*lead, 4, *sizes), states_of(layer, batch, sizes)
         with torch.no_grad():
-            compare(sequence.run(None, given(x, state)), *layer(x, one_or_all(state)))
+            compare(sequence.run(None, feed(x, state)), *layer(x, one_or_all(state)))
             if step is not None:
                 one = x[:, 0] if layer.batch_first else x[0]
-                compare(step.run(None, given(one, state)), *layer.step(one, one_or_all(state)))
+                compare(step.run(None, feed(one, state)), *layer.step(one, one_or_all(state)))

@@ -46,8 +46,8 @@ def evaluate(op: str, arrays: Arrays, outputs: int, attributes: dict[str, int | 
     return [torch.from_numpy(a.copy()) for a in ReferenceEvaluator(model).run(None, arrays)]
 
 
-def blocks(weight: Tensor, order: str, ours: str) -> Tensor:
-    """Rows of our stacked gates, named by `ours`, in the order of gates that ONNX wants."""
+def reorder(weight: Tensor, order: str, ours: str) -> Tensor:
+    """Our stacked gates, in the order `ours`, as ONNX orders them."""
     by_name = dict(zip(ours, weight.chunk(len(ours)), strict=True))
     return torch.cat([by_name[gate] for gate in order])
 
@@ -63,7 +63,7 @@ def rnn_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
 
 
 def gru_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
-    """ONNX: gates z, r, h; its z keeps the old, ours takes the new, hence the sign."""
+    """ONNX: gates z, r, h; its z is the share of the old value, so ours is negated."""
     own = {n.removeprefix(f"cells.{k}."): p for n, p in rnn.named_parameters() if n.startswith(f"cells.{k}.")}
     sign = torch.ones(3 * HIDDEN, dtype=torch.float64)
     sign[:HIDDEN] = -1
@@ -81,10 +81,10 @@ def gru_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
 def lstm_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
     """ONNX: gates i, o, f, c; peepholes i, o, f."""
     cell = rnn.get_submodule(f"cells.{k}")
-    bias = blocks(cell.get_parameter("input_map.bias"), "iofg", "ifgo")
+    bias = reorder(cell.get_parameter("input_map.bias"), "iofg", "ifgo")
     found = {
-        "W": blocks(cell.get_parameter("input_map.weight"), "iofg", "ifgo"),
-        "R": blocks(cell.get_parameter("hidden_map.weight"), "iofg", "ifgo"),
+        "W": reorder(cell.get_parameter("input_map.weight"), "iofg", "ifgo"),
+        "R": reorder(cell.get_parameter("hidden_map.weight"), "iofg", "ifgo"),
         "B": torch.cat([bias, torch.zeros_like(bias)]),
     }
     if isinstance(cell, canton.LSTMCell) and cell.peephole is not None:
@@ -141,7 +141,7 @@ def test_lstm(peephole: bool, bidirectional: bool) -> None:
     compare("LSTM", rnn, direction(bidirectional))
 
 
-def test_the_two_grus_are_two_functions() -> None:
+def test_the_two_resets_differ() -> None:
     before = canton.GRU(C_IN, HIDDEN, reset="before")
     with pytest.raises(AssertionError, match="outputs"):
         compare("GRU", before, {"linear_before_reset": 1})

@@ -1,9 +1,18 @@
-"""Flax linen's GRUCell, LSTMCell (and OptimizedLSTMCell) and ConvLSTMCell as parameter trees, both ways.
+"""Conversion from and to the parameters of Flax linen's GRUCell, LSTMCell, OptimizedLSTMCell and
+ConvLSTMCell.
 
-A tree is a nested dict of arrays, as ``cell.init(...)["params"]`` gives it; a dict around it that holds only
-"params" or "cell" is opened. Dense kernels lie (in, out), convolutions (*kernel, in, out); Canton's have
-(out, in) first. The layers made here have ``batch_first=True``, as linen.RNN runs cells; images are (B, T, C,
-*space) here and (B, T, *space, C) there; an LSTM's carry is (c, h) there and (h, c) here.
+The parameters are a tree, ``cell.init(...)["params"]``: a nested dict of arrays. Dense kernels are (in, out),
+convolutions (*kernel, in, out); Canton's have (out, in) first. The layers made here have
+``batch_first=True``, as linen.RNN. Images are (B, T, C, *space) here and (B, T, *space, C) there. An LSTM's
+state is (h, c) here and (c, h) there.
+
+- GRUCell has ``reset="after"``, and its z is the share of the old value: n = tanh(in(x) + r hn(h)), h' = (1 -
+  z) n + z h. So iz and hz are negated, and the bias of hn is b_c.
+- LSTMCell has its biases on the state's kernels (hi, hf, hg, ho).
+- ConvLSTMCell has the gates in the order i, g, f, o, two biases that are added, and adds 1 to f: Canton's b_f
+  is the sum + 1. With ``use_bias=False`` Canton's layer has a bias for this 1.
+
+Every bit is kept but for the biases of ConvLSTMCell.
 """
 
 from __future__ import annotations
@@ -14,179 +23,159 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from canton.cells.gru import GRUCell
-from canton.cells.lstm import LSTMCell
+from canton.cells.gru import GRU, GRUCell
+from canton.cells.lstm import LSTM, LSTMCell
 from canton.core.cell import Cell
 from canton.core.recurrent import Recurrent
 from canton.interop.gate_matrices import (
-    NOTHING,
-    Halves,
-    cells_of,
+    NEGATIVE_ZERO,
+    GateMatrices,
+    as_tensor,
+    from_channels_last,
+    gate_matrices,
     gru_cell,
+    layer_from_cells,
     lstm_cell,
-    stack,
-    take_apart,
-    tensor,
-    turn,
-    turn_back,
+    plain_cells,
+    stack_gates,
+    to_channels_last,
 )
 
-SYSTEM = "Flax"
 Tree = Mapping[str, Any]
+_TARGET = "Flax"
+_HIDDEN = ("hi", "hf", "hg", "ho")
 
 
-def gru(params: Tree) -> Recurrent:
-    """The layer of a linen.GRUCell's tree: ir, iz, in (with bias), hr, hz (without), hn (with).
+def from_flax(params: Tree) -> GRU | LSTM:
+    """Return the layer of a cell's parameters. Their names tell the cells apart.
 
-    Its algebra is that of ``reset="after"`` with a z that keeps the old, n = tanh(in(x) + r hn(h)),
-    h' = (1 - z) n + z h; so iz and hz change their sign, and hn's bias is b_c. Every bit is kept.
-
-    Raises:
-        ValueError: a leaf is missing or too many.
-    """
-    cell = _open(params)
-    _check(cell, {**dict.fromkeys(("ir", "iz", "in", "hn"), True), "hr": False, "hz": False})
-    x = stack([-_kernel(cell, "iz"), _kernel(cell, "ir"), _kernel(cell, "in")])
-    h = stack([-_kernel(cell, "hz"), _kernel(cell, "hr"), _kernel(cell, "hn")])
-    bias = torch.cat([-_bias(cell, "iz"), _bias(cell, "ir"), _bias(cell, "in")])
-    return Recurrent(gru_cell(Halves(x, h, bias, _bias(cell, "hn")), reset="after"), batch_first=True)
-
-
-def lstm(params: Tree) -> Recurrent:
-    """The layer of a linen.LSTMCell's or OptimizedLSTMCell's tree: ii, if, ig, io, hi, hf, hg, ho.
-
-    The biases are the state's (hi ...); gates and bits are Canton's.
+    Args:
+        params: the tree of GRUCell, LSTMCell, OptimizedLSTMCell, or of ConvLSTMCell with ``padding="SAME"``
+            and no strides. Dicts that hold only "params" or "cell" may surround it.
 
     Raises:
-        ValueError: a leaf is missing or too many.
+        ValueError: a parameter is missing, unknown, or of a wrong shape.
     """
-    cell = _open(params)
-    _check(cell, {**dict.fromkeys(("ii", "if", "ig", "io"), False), **dict.fromkeys(_HIDDEN, True)})
-    x = stack([_kernel(cell, f"i{gate}") for gate in "ifgo"])
-    h = stack([_kernel(cell, name) for name in _HIDDEN])
-    return Recurrent(
-        lstm_cell(Halves(x, h, torch.cat([_bias(cell, name) for name in _HIDDEN]))), batch_first=True
-    )
+    tree = _unwrap(params)
+    if "ih" in tree or "hh" in tree:
+        cell: GRUCell | LSTMCell = _conv_lstm_cell(tree)
+    elif "hn" in tree or "in" in tree:
+        cell = _gru_cell(tree)
+    else:
+        cell = _lstm_cell(tree)
+    layer: GRU | LSTM = layer_from_cells([cell], batch_first=True)
+    return layer
 
 
-def conv_lstm(params: Tree) -> Recurrent:
-    """The layer of a linen.ConvLSTMCell's tree (padding "SAME", no strides): ih and hh.
+def to_flax(layer: Recurrent) -> dict[str, dict[str, Any]]:
+    """Return the parameters, NumPy arrays, of the linen cell that computes what `layer` computes.
 
-    Its gates lie i, g, f, o; both halves have a bias, and the cell adds 1 to f: b = b_ih + b_hh, b_f + 1.
-    With ``use_bias=False`` the 1 remains, so the layer has a bias all the same.
-
-    Raises:
-        ValueError: a leaf is missing or too many.
-    """
-    cell = _open(params)
-    biased = "bias" in cell.get("ih", {})
-    _check(cell, {"ih": biased, "hh": biased})
-    x, h = (_order(_kernel(cell, name)) for name in ("ih", "hh"))
-    bias = torch.zeros_like(x.flatten(1)[:, 0])
-    if biased:
-        bias = _order(_bias(cell, "ih") + _bias(cell, "hh"))
-    bias.chunk(4)[1].add_(1)
-    return Recurrent(lstm_cell(Halves(x, h, bias)), batch_first=True)
-
-
-def to_params(layer: Recurrent) -> dict[str, dict[str, Any]]:
-    """The tree, of NumPy arrays, of the linen cell that computes what `layer` computes.
-
-    What `gru`, `lstm` and `conv_lstm` do, backwards: weights (out, in, *kernel) are cut into gates and turned
-    to (*kernel, in, out), a GRU's z changes its sign. A ConvLSTMCell's f is Canton's bias less 1, which
-    rounds; all else keeps every bit.
+    It is the inverse of `from_flax`. The forget bias of a ConvLSTMCell is Canton's less 1, which rounds.
 
     Raises:
         ValueError: Flax has no such cell (``reset="before"``, no bias, a stack, ...).
     """
-    cells = cells_of(layer, SYSTEM)
+    cells = plain_cells(layer, _TARGET)
     if len(cells) != 1:
-        raise ValueError(f"the layer has {len(cells)} cells: a tree is one cell's; convert one by one")
+        raise ValueError(f"layer must have one cell for {_TARGET}, got {len(cells)} cells")
     cell = cells[0]
-    halves = take_apart(cell, SYSTEM)
-    if halves.bias is None:
-        raise ValueError("the cell has no bias, which Flax's cells have: give it one of zeros")
+    matrices = gate_matrices(cell, _TARGET)
+    if matrices.bias is None:
+        raise ValueError(f"{_TARGET} has no cell with bias=False: add a bias of zeros")
     if isinstance(cell, GRUCell) and cell.reset == "before":
-        raise ValueError(
-            "the GRU resets before the map, Flax's after it: no weights make one compute the other"
-        )
-    if halves.x.ndim == 2:
-        tree = _dense_tree(cell, halves)
-    elif not isinstance(cell, LSTMCell) or cell.projection is not None:
-        raise ValueError(f"Flax has no convolutional {type(cell).__name__}")
+        raise ValueError(f"{_TARGET} has no GRU with reset='before'")
+    if matrices.input.ndim == 2:
+        tree = _dense_tree(cell, matrices, matrices.bias)
+    elif isinstance(cell, LSTMCell) and cell.projection is None:
+        tree = _conv_tree(matrices, matrices.bias)
     else:
-        tree = _conv_tree(halves)
+        raise ValueError(f"{_TARGET} has no convolutional {type(cell).__name__}")
     return {
         name: {leaf: t.cpu().numpy() for leaf, t in leaves.items() if t is not None}
         for name, leaves in tree.items()
     }
 
 
-_HIDDEN = ("hi", "hf", "hg", "ho")
+def _gru_cell(tree: Tree) -> GRUCell:
+    _check_names(tree, {**dict.fromkeys(("ir", "iz", "in", "hn"), True), "hr": False, "hz": False})
+    x = stack_gates([-_kernel(tree, "iz"), _kernel(tree, "ir"), _kernel(tree, "in")])
+    h = stack_gates([-_kernel(tree, "hz"), _kernel(tree, "hr"), _kernel(tree, "hn")])
+    bias = torch.cat([-_bias(tree, "iz"), _bias(tree, "ir"), _bias(tree, "in")])
+    return gru_cell(GateMatrices(x, h, bias, _bias(tree, "hn")), reset="after")
 
 
-def _dense_tree(cell: Cell, halves: Halves) -> dict[str, dict[str, Tensor | None]]:
-    assert halves.bias is not None
+def _lstm_cell(tree: Tree) -> LSTMCell:
+    _check_names(tree, {**dict.fromkeys(("ii", "if", "ig", "io"), False), **dict.fromkeys(_HIDDEN, True)})
+    x = stack_gates([_kernel(tree, f"i{gate}") for gate in "ifgo"])
+    h = stack_gates([_kernel(tree, name) for name in _HIDDEN])
+    return lstm_cell(GateMatrices(x, h, torch.cat([_bias(tree, name) for name in _HIDDEN])))
+
+
+def _conv_lstm_cell(tree: Tree) -> LSTMCell:
+    has_bias = "bias" in tree.get("ih", {})
+    _check_names(tree, {"ih": has_bias, "hh": has_bias})
+    x, h = (_swap_gates(_kernel(tree, name)) for name in ("ih", "hh"))
+    bias = _swap_gates(_bias(tree, "ih") + _bias(tree, "hh")) if has_bias else x.new_zeros(x.shape[0])
+    bias.chunk(4)[1].add_(1)
+    return lstm_cell(GateMatrices(x, h, bias))
+
+
+def _dense_tree(cell: Cell, matrices: GateMatrices, bias: Tensor) -> dict[str, dict[str, Tensor | None]]:
+    names: tuple[str, ...]
+    signs: tuple[int, ...]
     if isinstance(cell, GRUCell):
-        names: tuple[str, ...] = ("z", "r", "n")
-        signs: tuple[int, ...] = (-1, 1, 1)
-        on_input = True
+        names, signs, on_input = ("z", "r", "n"), (-1, 1, 1), True
     elif isinstance(cell, LSTMCell) and cell.projection is None:
         names, signs, on_input = ("i", "f", "g", "o"), (1, 1, 1, 1), False
     else:
-        raise ValueError(f"the cell is a {type(cell).__name__} that Flax's GRUCell and LSTMCell cannot hold")
-    parts = (half.chunk(len(names)) for half in (halves.x, halves.h, halves.bias))
+        raise ValueError(f"{_TARGET} has no {type(cell).__name__} with these options")
+    parts = (each.chunk(len(names)) for each in (matrices.input, matrices.hidden, bias))
     tree: dict[str, dict[str, Tensor | None]] = {}
-    for name, sign, x, h, bias in zip(names, signs, *parts, strict=True):
-        tree[f"i{name}"] = {"kernel": turn_back(sign * x), "bias": sign * bias if on_input else None}
-        tree[f"h{name}"] = {"kernel": turn_back(sign * h), "bias": None if on_input else bias}
+    for name, sign, x, h, b in zip(names, signs, *parts, strict=True):
+        tree[f"i{name}"] = {"kernel": to_channels_last(sign * x), "bias": sign * b if on_input else None}
+        tree[f"h{name}"] = {"kernel": to_channels_last(sign * h), "bias": None if on_input else b}
     if isinstance(cell, GRUCell):
-        tree["hn"]["bias"] = halves.candidate_bias
+        tree["hn"]["bias"] = matrices.candidate_bias
     return tree
 
 
-def _conv_tree(halves: Halves) -> dict[str, dict[str, Tensor | None]]:
-    if halves.x.shape[2:] != halves.h.shape[2:] or any(
-        d != 1 for rate in (halves.dilation, halves.hidden_dilation) for d in _numbers(rate)
-    ):
-        raise ValueError("the cell's kernels differ or are dilated, which Flax's ConvLSTMCell does not have")
-    assert halves.bias is not None
-    bias = halves.bias.clone()
+def _conv_tree(matrices: GateMatrices, bias: Tensor) -> dict[str, dict[str, Tensor | None]]:
+    x, h, undilated = matrices.input, matrices.hidden, (1, (1,) * (matrices.input.ndim - 2))
+    dilations = (matrices.input_dilation, matrices.hidden_dilation)
+    if x.shape[2:] != h.shape[2:] or any(dilation not in undilated for dilation in dilations):
+        raise ValueError(f"{_TARGET} has one kernel_size and no dilation, got {dilations}")
+    bias = bias.clone()
     bias.chunk(4)[1].sub_(1)
     return {
-        "ih": {"kernel": turn_back(_order(halves.x)), "bias": _order(bias)},
-        "hh": {"kernel": turn_back(_order(halves.h)), "bias": torch.full_like(bias, NOTHING)},
+        "ih": {"kernel": to_channels_last(_swap_gates(x)), "bias": _swap_gates(bias)},
+        "hh": {"kernel": to_channels_last(_swap_gates(h)), "bias": torch.full_like(bias, NEGATIVE_ZERO)},
     }
 
 
-def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value,) if isinstance(value, int) else value
-
-
-def _order(t: Tensor) -> Tensor:
-    """Between Flax's i, g, f, o and Canton's i, f, g, o: the same swap both ways."""
+def _swap_gates(t: Tensor) -> Tensor:
+    """Convert between Flax's i, g, f, o and Canton's i, f, g, o."""
     first, second, third, fourth = t.chunk(4)
     return torch.cat([first, third, second, fourth])
 
 
-def _open(params: Tree) -> Tree:
+def _unwrap(params: Tree) -> Tree:
     while len(params) == 1 and (only := next(iter(params))) in ("params", "cell"):
         params = params[only]
     return params
 
 
-def _check(cell: Tree, wanted: dict[str, bool]) -> None:
-    """That the tree has exactly the wanted parts, each with a kernel and, where True, a bias."""
-    expected = {f"{name}/{leaf}" for name, bias in wanted.items() for leaf in ("kernel", "bias")[: 1 + bias]}
-    found = {f"{name}/{leaf}" for name, leaves in cell.items() for leaf in leaves}
+def _check_names(tree: Tree, parts: dict[str, bool]) -> None:
+    """Check that the tree has exactly these parts, each with a kernel and, where True, a bias."""
+    expected = {f"{name}/{leaf}" for name, bias in parts.items() for leaf in ("kernel", "bias")[: 1 + bias]}
+    found = {f"{name}/{leaf}" for name, leaves in tree.items() for leaf in leaves}
     if found != expected:
-        missing, strange = sorted(expected - found), sorted(found - expected)
-        raise ValueError(f"params is another cell's tree: missing {missing}, not expected {strange}")
+        missing, unknown = sorted(expected - found), sorted(found - expected)
+        raise ValueError(f"params must be one cell's tree: missing {missing}, unknown {unknown}")
 
 
-def _kernel(cell: Tree, name: str) -> Tensor:
-    return turn(tensor(cell[name]["kernel"], f"{name}/kernel"))
+def _kernel(tree: Tree, name: str) -> Tensor:
+    return from_channels_last(as_tensor(tree[name]["kernel"], f"{name}/kernel"))
 
 
-def _bias(cell: Tree, name: str) -> Tensor:
-    return tensor(cell[name]["bias"], f"{name}/bias")
+def _bias(tree: Tree, name: str) -> Tensor:
+    return as_tensor(tree[name]["bias"], f"{name}/bias")

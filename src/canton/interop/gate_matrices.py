@@ -1,8 +1,8 @@
-"""A cell taken apart into plain tensors and put together from them: what every conversion goes through.
+"""The weights of a cell as plain tensors: what every conversion reads and writes.
 
-Here, as everywhere in Canton, gates lie in the order z, r, c (GRU) and i, f, g, o (LSTM), and z takes the
-new. Most other systems' z keeps the old. sigmoid(-a) = 1 - sigmoid(a), so the one is the other with the sign
-of its weights and biases turned, and turning a sign loses no bit.
+Canton orders gates z, r, c (GRU) and i, f, g, o (LSTM), and its z is the share of the new value. In most
+other systems z is the share of the old value. sigmoid(-a) = 1 - sigmoid(a), so negating the weights and
+biases of z converts one into the other without rounding.
 """
 
 from __future__ import annotations
@@ -14,208 +14,279 @@ import torch
 from torch import Tensor, nn
 
 from canton import maps
-from canton.cells.gru import GRUCell
-from canton.cells.lstm import LSTMCell
-from canton.cells.rnn import RNNCell
+from canton.cells.conv import (
+    ConvGRU1d,
+    ConvGRU2d,
+    ConvGRU3d,
+    ConvLSTM1d,
+    ConvLSTM2d,
+    ConvLSTM3d,
+    ConvRNN1d,
+    ConvRNN2d,
+    ConvRNN3d,
+)
+from canton.cells.gru import GRU, GRUCell
+from canton.cells.lstm import LSTM, LSTMCell
+from canton.cells.rnn import RNN, RNNCell
 from canton.core.cell import Cell
 from canton.core.recurrent import Recurrent
 from canton.errors import require
 from canton.maps import Map
 
-NOTHING = -0.0
-"""What a bias is filled with that must not change its partner: b + -0.0 is b for every b, -0.0 included."""
+NEGATIVE_ZERO = -0.0
+"""The value of a bias that is added to another and must not change it: b + -0.0 is b, for b = -0.0 too."""
+
+_GRUS: tuple[Any, ...] = (GRU, ConvGRU1d, ConvGRU2d, ConvGRU3d)  # by the number of spatial axes
+_LSTMS: tuple[Any, ...] = (LSTM, ConvLSTM1d, ConvLSTM2d, ConvLSTM3d)
+_RNNS: tuple[Any, ...] = (RNN, ConvRNN1d, ConvRNN2d, ConvRNN3d)
 
 
-class Halves(NamedTuple):
-    """The weights of one cell: (gates * hidden, channels), and a kernel's axes behind them for a convolution.
+class GateMatrices(NamedTuple):
+    """The weights of one cell, gates stacked on the first axis. A convolution's kernel axes come last.
 
     Attributes:
-        x: the half that sees the input.
-        h: the half that sees the state.
+        input: (gates * hidden, input channels), applied to the input.
+        hidden: (gates * hidden, state channels), applied to the state.
         bias: (gates * hidden,), or None.
-        candidate_bias: (hidden,), the b_c of a GRU with ``reset="after"``, or None.
-        dilation: pixels between the taps of x; those of h have `hidden_dilation`.
+        candidate_bias: (hidden,), b_c of a GRU with ``reset="after"``, or None.
+        input_dilation, hidden_dilation: distance between kernel taps.
     """
 
-    x: Tensor
-    h: Tensor
+    input: Tensor
+    hidden: Tensor
     bias: Tensor | None
     candidate_bias: Tensor | None = None
-    dilation: int | tuple[int, ...] = 1
+    input_dilation: int | tuple[int, ...] = 1
     hidden_dilation: int | tuple[int, ...] = 1
 
 
-def tensor(array: Any, name: str) -> Tensor:
-    """A copy of any system's array of floating numbers.
+def as_tensor(array: Any, name: str) -> Tensor:
+    """Return a copy of any system's array.
+
+    Args:
+        array: a tensor, or what NumPy can convert.
+        name: its name in the error message.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the type is not floating point.
     """
     if isinstance(array, Tensor):
-        made = array.detach().clone()
+        copy = array.detach().clone()
     else:
         numpy = require("numpy", extra="weights")
-        made = torch.from_numpy(numpy.array(array))
-    if not made.is_floating_point():
-        raise ValueError(f"{name} holds {made.dtype}: weights are floating numbers")
-    return made
+        copy = torch.from_numpy(numpy.array(array))
+    if not copy.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {copy.dtype}")
+    return copy
 
 
-def turn(kernel: Tensor) -> Tensor:
-    """From channels-last (*kernel, c_in, out) to Canton's (out, c_in, *kernel)."""
+def from_channels_last(kernel: Tensor) -> Tensor:
+    """Convert (*kernel, in, out) to Canton's (out, in, *kernel)."""
     return kernel.movedim((-1, -2), (0, 1)).contiguous()
 
 
-def turn_back(weight: Tensor) -> Tensor:
-    """From Canton's (out, c_in, *kernel) to channels-last (*kernel, c_in, out)."""
+def to_channels_last(weight: Tensor) -> Tensor:
+    """Convert Canton's (out, in, *kernel) to (*kernel, in, out)."""
     return weight.movedim((0, 1), (-1, -2)).contiguous()
 
 
-def stack(parts: Sequence[Tensor]) -> Tensor:
-    """The weights of several gates as those of one map, outputs first.
+def negate_update_gate(t: Tensor) -> Tensor:
+    """Negate z in stacked gates z, r, c: convert between share of the old and share of the new value."""
+    z, r, c = t.chunk(3)
+    return torch.cat([-z, r, c])
+
+
+def stack_gates(weights: Sequence[Tensor]) -> Tensor:
+    """Stack the weights of several gates on the output axis.
 
     Raises:
-        ValueError: they see different channels, or through kernels of different sizes.
+        ValueError: they differ in input channels or kernel size.
     """
-    if len({part.shape[1:] for part in parts}) > 1:
-        shapes = ", ".join(str(tuple(part.shape)) for part in parts)
-        raise ValueError(f"the weights of the gates have the shapes {shapes}: they differ in outputs alone")
-    return torch.cat(list(parts))
+    if len({weight.shape[1:] for weight in weights}) > 1:
+        shapes = ", ".join(str(tuple(weight.shape)) for weight in weights)
+        raise ValueError(f"weights must have equal shapes but for the outputs, got {shapes}")
+    return torch.cat(list(weights))
 
 
-def gru_cell(halves: Halves, *, reset: Literal["before", "after"]) -> GRUCell:
-    """The cell of these weights; `reset` as in `GRUCell`."""
-    _check(halves, gates=3)
-    c_in, hidden = halves.x.shape[1], halves.h.shape[1]
-    with torch.device("meta"):  # no numbers are drawn: the caller's random generator stays as it is
-        cell = GRUCell(c_in, hidden, halves.bias is not None, reset=reset, map=_hidden_map(halves))
-        _give_input_map(cell, halves)
-    gates, candidate = halves.h.split((2 * hidden, hidden))
-    _fill(cell.input_map, halves.x, halves.bias)
-    _fill(cell.hidden_map, gates)
-    _fill(cell.candidate_map, candidate, halves.candidate_bias)
+def gru_cell(matrices: GateMatrices, *, reset: Literal["before", "after"]) -> GRUCell:
+    """Return the GRU cell with these weights; `reset` as in `GRUCell`."""
+    check_shapes(matrices, gates=3)
+    input_size, hidden_size = matrices.input.shape[1], matrices.hidden.shape[1]
+    with torch.device("meta"):  # draws no random numbers
+        cell = GRUCell(
+            input_size, hidden_size, matrices.bias is not None, reset=reset, map=_hidden_map(matrices)
+        )
+        _set_input_map(cell, matrices)
+    gates, candidate = matrices.hidden.split((2 * hidden_size, hidden_size))
+    _set_weights(cell.input_map, matrices.input, matrices.bias)
+    _set_weights(cell.hidden_map, gates)
+    _set_weights(cell.candidate_map, candidate, matrices.candidate_bias)
     return cell
 
 
-def lstm_cell(halves: Halves, projection: Tensor | None = None) -> LSTMCell:
-    """The cell of these weights; `projection` is (proj_size, hidden)."""
+def lstm_cell(matrices: GateMatrices, projection: Tensor | None = None) -> LSTMCell:
+    """Return the LSTM cell with these weights; `projection` is (proj_size, hidden)."""
     proj_size = 0 if projection is None else projection.shape[0]
-    _check(halves, gates=4, seen=proj_size)
-    if projection is not None and projection.shape != (proj_size, halves.x.shape[0] // 4):
+    check_shapes(matrices, gates=4, state_size=proj_size)
+    hidden_size = matrices.input.shape[0] // 4
+    if projection is not None and projection.shape != (proj_size, hidden_size):
         raise ValueError(
-            f"the projection is {tuple(projection.shape)}: it sees {halves.x.shape[0] // 4} units"
+            f"projection must be (proj_size, {hidden_size}), got the shape {tuple(projection.shape)}"
         )
     with torch.device("meta"):
         cell = LSTMCell(
-            halves.x.shape[1],
-            halves.x.shape[0] // 4,
-            halves.bias is not None,
+            matrices.input.shape[1],
+            hidden_size,
+            matrices.bias is not None,
             proj_size=proj_size,
-            map=_hidden_map(halves),
+            map=_hidden_map(matrices),
         )
-        _give_input_map(cell, halves)
-    _fill(cell.input_map, halves.x, halves.bias)
-    _fill(cell.hidden_map, halves.h)
+        _set_input_map(cell, matrices)
+    _set_weights(cell.input_map, matrices.input, matrices.bias)
+    _set_weights(cell.hidden_map, matrices.hidden)
     if projection is not None and cell.projection is not None:
-        _fill(cell.projection, projection)
+        _set_weights(cell.projection, projection)
     return cell
 
 
-def rnn_cell(halves: Halves, nonlinearity: Literal["tanh", "relu"]) -> RNNCell:
-    """The cell of these weights; `nonlinearity` as in `RNNCell`."""
-    _check(halves, gates=1)
-    c_in, hidden = halves.x.shape[1], halves.h.shape[1]
+def rnn_cell(matrices: GateMatrices, nonlinearity: Literal["tanh", "relu"]) -> RNNCell:
+    """Return the RNN cell with these weights; `nonlinearity` as in `RNNCell`."""
+    check_shapes(matrices, gates=1)
+    input_size, hidden_size = matrices.input.shape[1], matrices.hidden.shape[1]
     with torch.device("meta"):
-        cell = RNNCell(c_in, hidden, halves.bias is not None, nonlinearity, map=_hidden_map(halves))
-        _give_input_map(cell, halves)
-    _fill(cell.input_map, halves.x, halves.bias)
-    _fill(cell.hidden_map, halves.h)
+        cell = RNNCell(
+            input_size, hidden_size, matrices.bias is not None, nonlinearity, map=_hidden_map(matrices)
+        )
+        _set_input_map(cell, matrices)
+    _set_weights(cell.input_map, matrices.input, matrices.bias)
+    _set_weights(cell.hidden_map, matrices.hidden)
     return cell
 
 
-def take_apart(cell: Cell, system: str, *, peephole: bool = False) -> Halves:
-    """The weights of a GRU, LSTM or RNN cell whose maps are dense or plain convolutions.
+def layer_from_cells(
+    cells: Sequence[GRUCell | LSTMCell | RNNCell],
+    *,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    dropout: float = 0.0,
+) -> Any:
+    """Return the public layer of these cells, such as a `canton.GRU` or a `canton.ConvLSTM2d`.
 
     Args:
-        cell: its projection, and its peepholes if `peephole` allows them, are left to the caller.
-        system: the receiver's name, for the message.
-        peephole: whether the receiver has peepholes.
+        cells: one per layer and direction, as `Recurrent` takes them.
+        bidirectional, batch_first, dropout: see `Recurrent`.
+    """
+    first = cells[0]
+    own: dict[str, Any]
+    if isinstance(first, GRUCell):
+        kinds, own = _GRUS, {"reset": first.reset}
+    elif isinstance(first, LSTMCell):
+        kinds, own = _LSTMS, {"proj_size": 0 if first.projection is None else first.state_sizes[0]}
+    else:
+        kinds, own = _RNNS, {"nonlinearity": first.nonlinearity}
+    hidden_map = first.hidden_map
+    if isinstance(hidden_map, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        own |= {"kernel_size": hidden_map.kernel_size, "dilation": hidden_map.dilation}
+    with torch.device("meta"):
+        layer = kinds[first.spatial_dims or 0](
+            first.input_size,
+            first.hidden_size,
+            num_layers=len(cells) // (1 + bidirectional),
+            bias=first.bias,
+            bidirectional=bidirectional,
+            batch_first=batch_first,
+            dropout=dropout,
+            **own,
+        )
+    layer.cells = nn.ModuleList(cells)
+    return layer
+
+
+def gate_matrices(cell: Cell, target: str, *, peephole: bool = False) -> GateMatrices:
+    """Return the weights of a GRU, LSTM or RNN cell over a dense map or a plain convolution.
+
+    Args:
+        cell: its projection, and its peepholes if allowed, are left to the caller.
+        target: the other system's name, for the message.
+        peephole: whether the other system has peepholes.
 
     Raises:
-        ValueError: the receiver has no counterpart for the cell; the message says for what.
+        ValueError: the cell has something that the other system does not have.
     """
-    if type(cell) not in (GRUCell, LSTMCell, RNNCell):  # a class made from one may compute something else
-        raise ValueError(f"the cell is a {type(cell).__name__}, which {system} does not have")
+    if type(cell) not in (GRUCell, LSTMCell, RNNCell):  # a subclass may compute something else
+        raise ValueError(f"{target} has no {type(cell).__name__}")
     assert isinstance(cell, (GRUCell, LSTMCell, RNNCell))
     if cell.input_norm is not None:
-        raise ValueError(f"the cell has layer_norm=True, which {system} does not have")
+        raise ValueError(f"{target} has no layer_norm=True")
     if isinstance(cell, LSTMCell) and cell.peephole is not None and not peephole:
-        raise ValueError(f"the cell has peephole=True, which {system} does not have")
-    x, bias, dilation = _plain(cell.input_map, system)
-    h, on_state, hidden_dilation = _plain(cell.hidden_map, system)
+        raise ValueError(f"{target} has no peephole=True")
+    input_weight, bias, input_dilation = _plain_weights(cell.input_map, target)
+    hidden_weight, hidden_bias, hidden_dilation = _plain_weights(cell.hidden_map, target)
     candidate_bias = None
     if isinstance(cell, GRUCell):
-        candidate, candidate_bias, _ = _plain(cell.candidate_map, system)
-        h = torch.cat([h, candidate])
+        candidate, candidate_bias, _ = _plain_weights(cell.candidate_map, target)
+        hidden_weight = torch.cat([hidden_weight, candidate])
         if cell.reset == "before" and candidate_bias is not None:
-            on_state = candidate_bias
-    if on_state is not None:
-        raise ValueError("the cell's map of the state has a bias of its own: add it to input_map's")
-    return Halves(x, h, bias, candidate_bias, dilation, hidden_dilation)
+            hidden_bias = candidate_bias
+    if hidden_bias is not None:
+        raise ValueError(f"{target} has no bias in hidden_map: add it to the bias of input_map")
+    return GateMatrices(input_weight, hidden_weight, bias, candidate_bias, input_dilation, hidden_dilation)
 
 
-def cells_of(layer: Recurrent, system: str) -> list[Cell]:
-    """The layer's cells, if it does nothing more than running them.
+def plain_cells(layer: Recurrent, target: str) -> list[Cell]:
+    """Return the layer's cells, if it has no options beyond them.
 
     Raises:
-        ValueError: it has zoneout, recurrent dropout or a learned first state, which `system` has not.
+        ValueError: it has zoneout, recurrent dropout or a learned initial state.
     """
     for name in ("zoneout", "recurrent_dropout"):
         if getattr(layer, name):
-            raise ValueError(f"the layer has {name}={getattr(layer, name)}, which {system} does not have")
+            raise ValueError(f"{target} has no {name}, got {name}={getattr(layer, name)}")
     if len(layer.initial):
-        raise ValueError(f"the layer has learn_initial_state=True, which {system} does not have")
+        raise ValueError(f"{target} has no learn_initial_state=True")
     return [cell for cell in layer.cells if isinstance(cell, Cell)]
 
 
-def alike(cells: Sequence[Cell], system: str) -> None:
-    """Make sure that `cells` differ in their weights alone, as the parts of one of the receiver's layers do.
+def check_same_kind(cells: Sequence[Cell], target: str) -> None:
+    """Check that `cells` differ in their weights alone, as in one layer of the other system.
 
     Raises:
-        ValueError: they differ in more.
+        ValueError: they differ in class, options or kernel size.
     """
-    first, *rest = [_kind(cell, system) for cell in cells]
-    for k, kind in enumerate(rest, 1):
+    first, *others = [_kind(cell, target) for cell in cells]
+    for k, kind in enumerate(others, 1):
         if kind != first:
-            found = f"cell 0 is a {' '.join(map(str, first))}, cell {k} a {' '.join(map(str, kind))}"
-            raise ValueError(f"{found}: in {system} the cells of a layer are of one kind")
+            found = f"cells[0] = {' '.join(map(str, first))}, cells[{k}] = {' '.join(map(str, kind))}"
+            raise ValueError(f"the cells of a layer must be of one kind in {target}, got {found}")
 
 
-def _kind(cell: Cell, system: str) -> tuple[object, ...]:
-    told = [f"{name}={getattr(cell, name)!r}" for name in ("reset", "nonlinearity") if hasattr(cell, name)]
-    halves = take_apart(cell, system, peephole=True)
-    if getattr(cell, "peephole", None) is not None:
-        told.append("peephole=True")
-    kernels = (*halves.x.shape[2:], *halves.h.shape[2:], halves.dilation, halves.hidden_dilation)
-    return (
-        type(cell).__name__,
-        *told,
-        f"bias={halves.bias is not None}",
-        *(kernels if halves.x.ndim > 2 else ()),
-    )
+def check_shapes(matrices: GateMatrices, *, gates: int, state_size: int = 0) -> None:
+    """Check that the weights are those of a cell.
 
+    Args:
+        matrices: the weights.
+        gates: number of gates stacked in them.
+        state_size: channels of the state (default: a gate's channels).
 
-def _check(halves: Halves, *, gates: int, seen: int = 0) -> None:
-    """seen: channels of the state that the maps see, where it is not the hidden size."""
-    x, h, bias = halves.x, halves.h, halves.bias
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    x, h, bias = matrices.input, matrices.hidden, matrices.bias
     fits = x.ndim == h.ndim >= 2 and x.shape[0] == h.shape[0] and x.shape[0] % gates == 0
-    if (
-        not fits
-        or h.shape[1] != (seen or x.shape[0] // gates)
-        or (bias is not None and bias.shape != x.shape[:1])
-    ):
+    fits = fits and h.shape[1] == (state_size or x.shape[0] // gates)
+    if not fits or (bias is not None and bias.shape != x.shape[:1]):
         shapes = f"{tuple(x.shape)}, {tuple(h.shape)}" + ("" if bias is None else f", {tuple(bias.shape)}")
-        raise ValueError(f"the weights have the shapes {shapes} (outputs first): no cell of {gates} gates")
+        raise ValueError(f"weights must be those of a cell of {gates} gates, got the shapes {shapes}")
+
+
+def _kind(cell: Cell, target: str) -> tuple[object, ...]:
+    options = [f"{name}={getattr(cell, name)!r}" for name in ("reset", "nonlinearity") if hasattr(cell, name)]
+    matrices = gate_matrices(cell, target, peephole=True)
+    if getattr(cell, "peephole", None) is not None:
+        options.append("peephole=True")
+    sizes = (*matrices.input.shape[2:], *matrices.hidden.shape[2:])
+    kernels = (*sizes, matrices.input_dilation, matrices.hidden_dilation) if sizes else ()
+    return (type(cell).__name__, *options, f"bias={matrices.bias is not None}", *kernels)
 
 
 def _map_of(weight: Tensor, dilation: int | tuple[int, ...]) -> Map:
@@ -225,30 +296,33 @@ def _map_of(weight: Tensor, dilation: int | tuple[int, ...]) -> Map:
     return conv(tuple(weight.shape[2:]), dilation=dilation)
 
 
-def _hidden_map(halves: Halves) -> Map:
-    return _map_of(halves.h, halves.hidden_dilation)
+def _hidden_map(matrices: GateMatrices) -> Map:
+    return _map_of(matrices.hidden, matrices.hidden_dilation)
 
 
-def _give_input_map(cell: Cell, halves: Halves) -> None:
-    """Give the input half a kernel or a dilation of its own."""
-    if halves.x.shape[2:] != halves.h.shape[2:] or halves.dilation != halves.hidden_dilation:
-        made = _map_of(halves.x, halves.dilation)
-        cell.input_map = made(halves.x.shape[1], halves.x.shape[0], halves.bias is not None)
+def _set_input_map(cell: Cell, matrices: GateMatrices) -> None:
+    """Replace the input map if its kernel size or dilation is not that of the hidden map."""
+    x, h = matrices.input, matrices.hidden
+    if x.shape[2:] != h.shape[2:] or matrices.input_dilation != matrices.hidden_dilation:
+        cell.input_map = _map_of(x, matrices.input_dilation)(
+            x.shape[1], x.shape[0], matrices.bias is not None
+        )
 
 
-def _fill(module: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
+def _set_weights(module: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
     module.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         module.bias = nn.Parameter(bias.detach().clone())
 
 
-def _plain(module: nn.Module, system: str) -> tuple[Tensor, Tensor | None, int | tuple[int, ...]]:
+def _plain_weights(module: nn.Module, target: str) -> tuple[Tensor, Tensor | None, int | tuple[int, ...]]:
+    """Return weight, bias and dilation of a dense map or an ungrouped, zero-padded convolution."""
     if type(module) is nn.Linear:
         return module.weight.detach(), None if module.bias is None else module.bias.detach(), 1
     if type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
         assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
         if module.groups != 1 or module.padding_mode != "zeros":
             found = f"groups={module.groups}, padding_mode={module.padding_mode!r}"
-            raise ValueError(f"the cell's convolution has {found}, which {system} does not have")
+            raise ValueError(f"{target} has no recurrent convolution with {found}")
         return module.weight.detach(), None if module.bias is None else module.bias.detach(), module.dilation
-    raise ValueError(f"the cell's map is a {type(module).__name__}, which {system} does not have")
+    raise ValueError(f"{target} has no map of type {type(module).__name__}")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from canton.core.recurrent import Recurrent
 from canton.interop.onnx import export
-from canton.interop.onnx.graph import Graph, written
+from canton.interop.onnx.graph import Graph, save_model
 from canton.track.model import SLOPE, Block, TrackModel
 
 
@@ -51,7 +51,7 @@ def export_model(model: TrackModel, path: str | Path | None = None) -> Any:
         x = graph.op("LeakyRelu", [hidden], {"alpha": SLOPE})
     maps = _unflat(graph, _conv(graph, model.maps, x, model.maps.weight, model.maps.bias), lead)
     graph.output(maps, "maps", ("time", "batch", model.maps.out_channels, "rows", "columns"))
-    return written(graph.model("canton-track"), path)
+    return save_model(graph.model("canton-track"), path)
 
 
 def _convgru(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | None) -> str:
@@ -63,12 +63,12 @@ def _convgru(graph: Graph, memory: Recurrent, stem: str, lead: str, name: str | 
         size = graph.shape(sequence, 3)
         shape = [graph.constant([layers]), count, graph.constant([channels]), size]
         zeros = graph.op("Expand", [graph.constant(_number(0.0)), graph.op("Concat", shape, {"axis": 0})])
-        ys, _ = export.run(graph, memory, sequence, [zeros], False)
+        ys, _ = export.add_layer(graph, memory, sequence, [zeros], False)
         return graph.op("Squeeze", [ys, graph.constant([0])])
     prefix = "" if name == "h_0" else "early_"
     shape_of_state = (layers, "batch", channels, f"{prefix}rows", f"{prefix}columns")
     state = graph.input(name, shape_of_state)
-    ys, (after,) = export.run(graph, memory, _unflat(graph, stem, lead), [state], False)
+    ys, (after,) = export.add_layer(graph, memory, _unflat(graph, stem, lead), [state], False)
     graph.output(after, f"{name}_after", shape_of_state)
     return _flat(graph, ys)
 

@@ -1,1 +1,1 @@
-"""Export of layers and models to ONNX."""
+"""Export of layers to ONNX."""

@@ -1,11 +1,11 @@
-"""Export to ONNX: every Canton layer, over a sequence or as one step with its state in and out.
+"""Export of Canton layers to ONNX: over a sequence, or one step with the state as input and output.
 
-A dense GRU, LSTM or RNN becomes ONNX's operator of that name, with the ``linear_before_reset`` that its reset
-means (`onnx_standard`); everything else becomes a Scan over time around one step (`onnx_cells`), its input
-half computed for all steps at once. Batch, time and image size are free. Files hold float32.
+A dense GRU, LSTM or RNN becomes ONNX's operator of that name (`standard_ops`). Everything else becomes a Scan
+over time around one step (`cells`); its input half is computed for all steps at once. Batch, time and image
+size stay free. Files contain float32.
 
-Dropout and recurrent dropout belong to training and are left out; zoneout mixes as in evaluation. A class of
-cell of your own is refused: the file would have to hold your Python, which ONNX cannot.
+Dropout and recurrent dropout are left out, and zoneout mixes as in evaluation. A cell class of your own is
+refused, because an ONNX file cannot contain its Python code.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from torch import Tensor
 from canton.core.cell import Cell
 from canton.core.recurrent import Recurrent
 from canton.interop.onnx import standard_ops
-from canton.interop.onnx.cells import advance, axes_of, project
-from canton.interop.onnx.graph import Graph, Size, written
+from canton.interop.onnx.cells import advance, project, spatial_dims
+from canton.interop.onnx.graph import Graph, Size, save_model
 
 _SPACE = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 _STATES = ("h", "c")
 
 
-class Rows(NamedTuple):
-    """Which steps of which rows count, by name; None where all do.
+class Masks(NamedTuple):
+    """The names of the values that say which steps of which rows count; None for all of them.
 
     Attributes:
         lengths: int64 (B,), see `Recurrent.forward`.
-        alive: (T, B) booleans, true before a row's length.
-        reset: (T, B) booleans, false where the row is no longer alive.
+        valid: (T, B) booleans, true before the row's length.
+        reset: (T, B) booleans, false from the row's length on.
     """
 
     lengths: str | None = None
-    alive: str | None = None
+    valid: str | None = None
     reset: str | None = None
 
 
-ALL_ROWS = Rows()
+NO_MASKS = Masks()
 
 
 def export(
@@ -48,103 +48,112 @@ def export(
     path: str | Path | None = None,
     *,
     integers: bool = False,
-    fresh: bool = False,
+    state_inputs: bool = True,
     lengths: bool = False,
     reset: bool = False,
 ) -> Any:
-    """The layer over whole sequences, as an onnx.ModelProto; also written to `path` if given.
+    """Export a layer that runs over sequences.
 
-    Inputs: x (T, B, C, *space), (B, T, ...) if the layer has batch_first, and the state h_0 (layers *
-    directions, B, C, *space), for an LSTM c_0 as well. Outputs: y, and the state after, h_n (and c_n).
+    Inputs: x (T, B, C, *space), or (B, T, ...) with batch_first, and the state h_0 (layers * directions, B,
+    C, *space), for an LSTM c_0 as well. Outputs: y, and the last state h_n (and c_n).
 
     Args:
         layer: any Canton layer whose maps are dense, convolutions or separable.
-        path: where to write the file.
-        integers: x is int64 (T, B), looked up as rows of a dense map.
-        fresh: leave the state inputs out and start from zeros, or from the layer's learned first state.
-        lengths: one input more, lengths, int64 (B,), as `Recurrent.forward` has it; for ONNX's own operators
-            it is their sequence_lens.
-        reset: one input more, reset, booleans (T, B), (B, T) if the layer has batch_first, as
-            `Recurrent.forward` has it. ONNX's own operators know no restarts: every layer is a Scan then.
+        path: the file to write (default: none).
+        integers: x is int64 (T, B), for a dense map.
+        state_inputs: False: no inputs h_0 and c_0; start from zeros or from the learned state.
+        lengths: add an input lengths, int64 (B,), see `Recurrent.forward`. ONNX's own operators take it as
+            sequence_lens.
+        reset: add an input reset, booleans (T, B), or (B, T) with batch_first, see `Recurrent.forward`.
+            ONNX's own operators cannot reset, so every layer becomes a Scan.
+
+    Returns:
+        The onnx.ModelProto.
 
     Raises:
-        ValueError: a cell or a map of another kind, which this module cannot translate.
-        UserError: the package onnx is not installed; which extra brings it.
+        ValueError: a cell or a map cannot be exported.
+        UserError: the file cannot be written, or the package onnx is not installed.
     """
-    graph, axes = Graph(), axes_of(_cells(layer)[0])
+    graph, axes = Graph(), spatial_dims(_cells(layer)[0])
     space, count = _SPACE[axes], len(layer.cells)
     lead = ("batch", "time") if layer.batch_first else ("time", "batch")
     xs = _input(graph, layer, (*lead,), space, integers)
     swap = [1, 0, *range(2, 2 + (0 if integers else 1 + axes))]
     if layer.batch_first:
         xs = graph.op("Transpose", [xs], {"perm": swap})
-    states = _fresh(graph, layer, xs, axes) if fresh else _state_inputs(graph, layer, space)
-    rows = _rows(graph, layer, xs, lead, lengths=lengths, reset=reset)
-    ys, after = run(graph, layer, xs, states, integers, rows)
+    states = _state_inputs(graph, layer, space) if state_inputs else _initial_states(graph, layer, xs, axes)
+    masks = _masks(graph, layer, xs, lead, lengths=lengths, reset=reset)
+    ys, after = add_layer(graph, layer, xs, states, integers, masks)
     if layer.batch_first:
         ys = graph.op("Transpose", [ys], {"perm": [1, 0, *range(2, 3 + axes)]})
     graph.output(ys, "y", (*lead, layer.directions * layer.state_sizes[0], *space))
     _state_outputs(graph, layer, after, count, space)
-    return written(graph.model("canton"), path)
+    return save_model(graph.model("canton"), path)
 
 
 def export_step(layer: Recurrent, path: str | Path | None = None, *, integers: bool = False) -> Any:
-    """One step of the layer's stream, `Recurrent.step`, as an onnx.ModelProto, also written to `path`.
+    """Export one step of a stream, `Recurrent.step`.
 
-    Inputs: x (B, C, *space), or int64 (B,) with `integers`, and the state h_0 (and c_0); outputs: y (B, C,
-    *space), h_n (and c_n), to be given back with the next x.
+    Inputs: x (B, C, *space), or int64 (B,) with `integers`, and the state h_0 (and c_0). Outputs: y (B, C,
+    *space), and h_n (and c_n), the state for the next x.
+
+    Args:
+        layer, path, integers: see `export`.
+
+    Returns:
+        The onnx.ModelProto.
 
     Raises:
-        ValueError: a bidirectional layer, or what `export` refuses.
-        UserError: the package onnx is not installed; which extra brings it.
+        ValueError: the layer is bidirectional, or `export` refuses it.
+        UserError: the file cannot be written, or the package onnx is not installed.
     """
     graph = Graph()
-    space = _SPACE[axes_of(_cells(layer)[0])]
+    space = _SPACE[spatial_dims(_cells(layer)[0])]
     x = _input(graph, layer, ("batch",), space, integers)
-    y, after = step(graph, layer, x, _state_inputs(graph, layer, space), integers)
+    y, after = add_step(graph, layer, x, _state_inputs(graph, layer, space), integers)
     graph.output(y, "y", ("batch", layer.state_sizes[0], *space))
     _state_outputs(graph, layer, after, len(layer.cells), space)
-    return written(graph.model("canton"), path)
+    return save_model(graph.model("canton"), path)
 
 
-def run(
-    graph: Graph, layer: Recurrent, xs: str, states: list[str], integers: bool, rows: Rows = ALL_ROWS
+def add_layer(
+    graph: Graph, layer: Recurrent, xs: str, states: list[str], integers: bool, masks: Masks = NO_MASKS
 ) -> tuple[str, list[str]]:
-    """Add the layer over `xs` (T, B, ...) to `graph`; outputs and states as `export` has them."""
+    """Add the layer over `xs` (T, B, ...) to `graph`, and return its output and last states."""
     cells, each = _cells(layer), layer.directions
-    standard = rows.reset is None and standard_ops.has_operator(layer)
+    standard = masks.reset is None and standard_ops.has_operator(layer)
     finals: list[list[str]] = [[] for _ in states]
     for first in range(0, len(cells), each):
         stage = cells[first : first + each]
         bounds = [graph.constant([k]) for k in (first, first + each, 0)]
-        now = [graph.op("Slice", [s, *bounds]) for s in states]
-        if standard and standard_ops.are_alike(stage):
-            xs, after = standard_ops.run(graph, stage, xs, now, integers and not first, rows.lengths)
+        current = [graph.op("Slice", [s, *bounds]) for s in states]
+        if standard and standard_ops.are_same_kind(stage):
+            xs, after = standard_ops.add_operator(
+                graph, stage, xs, current, integers and not first, masks.lengths
+            )
         else:
-            xs, after = _scan(graph, layer, first, xs, now, integers and not first, rows)
+            xs, after = _scan(graph, layer, first, xs, current, integers and not first, masks)
         for final, part in zip(finals, after, strict=True):
             final.append(part)
-    return xs, [_joined(graph, parts) for parts in finals]
+    return xs, [_concat(graph, parts) for parts in finals]
 
 
-def step(graph: Graph, layer: Recurrent, x: str, states: list[str], integers: bool) -> tuple[str, list[str]]:
-    """Add one step on `x` (B, ...) to `graph`; outputs and states as `export_step` has them.
-
-    Raises:
-        ValueError: the layer is bidirectional.
-    """
+def add_step(
+    graph: Graph, layer: Recurrent, x: str, states: list[str], integers: bool
+) -> tuple[str, list[str]]:
+    """Add one step on `x` (B, ...) to `graph`, and return its output and next states."""
     if layer.directions == 2:
         raise ValueError("a bidirectional layer cannot stream: its backward half begins at the end")
     finals: list[list[str]] = [[] for _ in states]
     axis = graph.constant([0])
     for k, cell in enumerate(_cells(layer)):
         index = graph.constant(torch.tensor(k))
-        now = [graph.op("Gather", [s, index]) for s in states]
-        after = _advance(graph, layer, cell, project(graph, cell, x, integers and not k), now)
+        current = [graph.op("Gather", [s, index]) for s in states]
+        after = _advance(graph, layer, cell, project(graph, cell, x, integers and not k), current)
         x = after[0]
         for final, part in zip(finals, after, strict=True):
             final.append(graph.op("Unsqueeze", [part, axis]))
-    return x, [_joined(graph, parts) for parts in finals]
+    return x, [_concat(graph, parts) for parts in finals]
 
 
 def _cells(layer: Recurrent) -> list[Cell]:
@@ -163,11 +172,11 @@ def _advance(graph: Graph, layer: Recurrent, cell: Cell, gx: str, state: list[st
 
 
 def _scan(
-    graph: Graph, layer: Recurrent, first: int, xs: str, states: list[str], integers: bool, rows: Rows
+    graph: Graph, layer: Recurrent, first: int, xs: str, states: list[str], integers: bool, masks: Masks
 ) -> tuple[str, list[str]]:
-    """One layer's cells, from cell `first` on, over time; every state is (directions, B, C, *space)."""
+    """Add one layer's directions, from cell `first` on, as Scans; states are (directions, B, C, *space)."""
     cells = _cells(layer)[first : first + layer.directions]
-    axes = axes_of(cells[0])
+    axes = spatial_dims(cells[0])
     lead = graph.shape(xs, 0, 2)
     flat = graph.op("Concat", [graph.constant([-1]), graph.shape(xs, 2)], {"axis": 0})
     flat_xs = graph.op("Reshape", [xs, graph.constant([-1]) if integers else flat])
@@ -175,81 +184,81 @@ def _scan(
     for k, cell in enumerate(cells):
         gx = project(graph, cell, flat_xs, integers)
         gx = graph.op("Reshape", [gx, graph.op("Concat", [lead, graph.shape(gx, 1)], {"axis": 0})])
-        now = [graph.op("Gather", [s, graph.constant(torch.tensor(k))]) for s in states]
-        reset = rows.reset if rows.reset is None or not k else _before(graph, rows.reset)
-        marks = [_spread(graph, mark, axes) for mark in (rows.alive, reset) if mark is not None]
-        seen = [gx, *marks]
+        current = [graph.op("Gather", [s, graph.constant(torch.tensor(k))]) for s in states]
+        reset = masks.reset if masks.reset is None or not k else _backward_reset(graph, masks.reset)
+        marks = [_broadcast(graph, mark, axes) for mark in (masks.valid, reset) if mark is not None]
+        inputs = [gx, *marks]
         attributes = {
-            "body": _body(graph, layer, first + k, rows),
-            "num_scan_inputs": len(seen),
-            "scan_input_directions": [k] * len(seen),
+            "body": _body(graph, layer, first + k, masks),
+            "num_scan_inputs": len(inputs),
+            "scan_input_directions": [k] * len(inputs),
             "scan_output_directions": [k],
         }
-        *final, ys = graph.ops("Scan", [*now, *seen], len(now) + 1, attributes)
+        *final, ys = graph.ops("Scan", [*current, *inputs], len(current) + 1, attributes)
         outputs.append(ys)
         for parts, part in zip(finals, final, strict=True):
             parts.append(graph.op("Unsqueeze", [part, graph.constant([0])]))
     ys = outputs[0] if len(outputs) == 1 else graph.op("Concat", outputs, {"axis": 2})
-    return ys, [_joined(graph, parts) for parts in finals]
+    return ys, [_concat(graph, parts) for parts in finals]
 
 
-def _body(graph: Graph, layer: Recurrent, index: int, rows: Rows) -> Any:
-    """One step of the cell `index` as `canton.core.recurrent.loop` has it, for a Scan."""
+def _body(graph: Graph, layer: Recurrent, index: int, masks: Masks) -> Any:
+    """Return one step of cell `index` as the body of a Scan; see `canton.core.recurrent.loop`."""
     cell, body = _cells(layer)[index], Graph(graph)
-    axes = axes_of(cell)
+    axes = spatial_dims(cell)
     space: list[Size] = [None] * axes
     states = [body.input(body.name("state"), (None, size, *space)) for size in cell.state_sizes]
     gx = body.input(body.name("gx"), (None, None, *space))
     mark: list[Size] = [None, 1, *(1,) * axes]
-    alive = None if rows.alive is None else body.input(body.name("alive"), mark, torch.bool)
-    if rows.reset is not None:
-        restart = body.input(body.name("reset"), mark, torch.bool)
-        starts = [body.constant(_start(layer, index, k, axes)) for k in range(len(states))]
-        states = [body.op("Where", [restart, f, s]) for f, s in zip(starts, states, strict=True)]
+    valid = None if masks.valid is None else body.input(body.name("valid"), mark, torch.bool)
+    if masks.reset is not None:
+        reset_now = body.input(body.name("reset"), mark, torch.bool)
+        starts = [body.constant(_initial_state(layer, index, k, axes)) for k in range(len(states))]
+        states = [body.op("Where", [reset_now, f, s]) for f, s in zip(starts, states, strict=True)]
     after = _advance(body, layer, cell, gx, states)
-    shown = after[0]
-    if alive is not None:
-        shown = body.op("Where", [alive, shown, body.constant(torch.tensor(0.0))])
-        after = [body.op("Where", [alive, new, old]) for new, old in zip(after, states, strict=True)]
-    for part, size in zip([*after, shown], [*cell.state_sizes, cell.state_sizes[0]], strict=True):
+    output = after[0]
+    if valid is not None:
+        output = body.op("Where", [valid, output, body.constant(torch.tensor(0.0))])
+        after = [body.op("Where", [valid, new, old]) for new, old in zip(after, states, strict=True)]
+    for part, size in zip([*after, output], [*cell.state_sizes, cell.state_sizes[0]], strict=True):
         body.output(part, body.name("after"), (None, size, *space))
     return body.body()
 
 
-def _rows(
+def _masks(
     graph: Graph, layer: Recurrent, xs: str, lead: tuple[str, str], *, lengths: bool, reset: bool
-) -> Rows:
-    """The inputs lengths and reset, if they are asked for, and what follows from them; xs is (T, B, ...)."""
-    counted = alive = restart = None
+) -> Masks:
+    """Add the inputs lengths and reset, and what is computed from them; xs is (T, B, ...)."""
+    lengths_input = valid = reset_now = None
     if lengths:
-        counted = graph.input("lengths", ("batch",), torch.int64)
+        lengths_input = graph.input("lengths", ("batch",), torch.int64)
         steps = graph.op("Squeeze", [graph.shape(xs, 0, 1)])
         zero, one = (graph.constant(torch.tensor(n)) for n in (0, 1))
         times = graph.op("Unsqueeze", [graph.op("Range", [zero, steps, one]), graph.constant([1])])
-        alive = graph.op("Less", [times, counted])
+        valid = graph.op("Less", [times, lengths_input])
     if reset:
-        restart = graph.input("reset", lead, torch.bool)
+        reset_now = graph.input("reset", lead, torch.bool)
         if layer.batch_first:
-            restart = graph.op("Transpose", [restart], {"perm": [1, 0]})
-        if alive is not None:
-            restart = graph.op("And", [restart, alive])
-    return Rows(counted, alive, restart)
+            reset_now = graph.op("Transpose", [reset_now], {"perm": [1, 0]})
+        if valid is not None:
+            reset_now = graph.op("And", [reset_now, valid])
+    return Masks(lengths_input, valid, reset_now)
 
 
-def _before(graph: Graph, reset: str) -> str:
-    """Where a backward run restarts, see `canton.core.packing.backward_reset`."""
+def _backward_reset(graph: Graph, reset: str) -> str:
+    """Add `canton.core.packing.backward_reset`."""
     one, end, axis = (graph.constant([n]) for n in (1, 2**62, 0))
     first = graph.op("Slice", [reset, axis, one, axis])
     none = graph.op("And", [first, graph.op("Not", [first])])
     return graph.op("Concat", [graph.op("Slice", [reset, one, end, axis]), none], {"axis": 0})
 
 
-def _spread(graph: Graph, mark: str, axes: int) -> str:
-    """(T, B) with axes of one behind, to go with (T, B, C, *space)."""
+def _broadcast(graph: Graph, mark: str, axes: int) -> str:
+    """Add axes of size 1 to a (T, B) mask, to broadcast with (T, B, C, *space)."""
     return graph.op("Unsqueeze", [mark, graph.constant(list(range(2, 3 + axes)))])
 
 
-def _joined(graph: Graph, parts: list[str]) -> str:
+def _concat(graph: Graph, parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else graph.op("Concat", parts, {"axis": 0})
 
 
@@ -276,20 +285,20 @@ def _state_outputs(
         graph.output(part, f"{name}_n", (count, "batch", size, *space))
 
 
-def _fresh(graph: Graph, layer: Recurrent, xs: str, axes: int) -> list[str]:
-    """The first states: zeros or the learned ones, as large as the sequence wants them."""
+def _initial_states(graph: Graph, layer: Recurrent, xs: str, axes: int) -> list[str]:
+    """Add the initial states, zeros or the learned ones, in the size of the sequence."""
     batch, space = graph.shape(xs, 1, 2), graph.shape(xs, 3) if axes else None
     count = len(layer.cells)
     states = []
     for k, size in enumerate(layer.state_sizes):
-        start = torch.stack([_start(layer, index, k, axes) for index in range(count)])
+        start = torch.stack([_initial_state(layer, index, k, axes) for index in range(count)])
         parts = [graph.constant([count]), batch, graph.constant([size]), *([space] if space else [])]
         states.append(graph.op("Expand", [graph.constant(start), graph.op("Concat", parts, {"axis": 0})]))
     return states
 
 
-def _start(layer: Recurrent, index: int, k: int, axes: int) -> Tensor:
-    """Tensor k of the state that cell `index` starts from, (1, C, 1, ...): zeros, or what was learned."""
+def _initial_state(layer: Recurrent, index: int, k: int, axes: int) -> Tensor:
+    """Return tensor k of the initial state of cell `index`, (1, C, 1, ...): zeros, or the learned state."""
     start = torch.zeros(layer.state_sizes[k])
     if len(layer.initial):
         start = layer.initial[index].detach().split(layer.state_sizes)[k]

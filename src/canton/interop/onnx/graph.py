@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: operators are added one by one, names are made on the way."""
+"""A builder of ONNX graphs: operators are added one by one, and their values get names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from canton.errors import require
 from canton.io.atomic import atomic_write
 
 OPSET = 19
-"""The first with Pad's mode "wrap", which a circular convolution needs."""
+"""The first operator set with Pad's mode "wrap", for circular convolutions."""
 
 Size = int | str | None
 
 
-def written(model: Any, path: str | Path | None) -> Any:
-    """The onnx.ModelProto `model`, after writing it to `path` if there is one.
+def save_model(model: Any, path: str | Path | None) -> Any:
+    """Save the onnx.ModelProto `model`, if there is a path, and return it.
 
-    Raises: UserError if it cannot be written.
+    Raises:
+        UserError: the file cannot be written.
     """
     if path is not None:
         with atomic_write(Path(path)) as file:
@@ -30,10 +31,10 @@ def written(model: Any, path: str | Path | None) -> Any:
 
 
 class Graph:
-    """Operators and constants; a value is known by its name.
+    """Operators and constants. A value is known by its name.
 
-    A graph made with `outer` is the body of a Scan: its constants are the outer graph's, and it sees its
-    values.
+    Args:
+        outer: the graph around this one, if it is the body of a Scan. It stores the constants of both.
     """
 
     def __init__(self, outer: Graph | None = None) -> None:
@@ -45,12 +46,12 @@ class Graph:
         self._count = 0
 
     def name(self, kind: str) -> str:
-        """A name that no other value has."""
+        """Return a name that no other value has."""
         self._root._count += 1
         return f"{kind.lower()}_{self._root._count}"
 
     def input(self, name: str, shape: Sequence[Size], dtype: torch.dtype = torch.float32) -> str:
-        """An input; an axis that is a word may have any size."""
+        """Add an input. An axis named by a string may have any size."""
         self._ends[0].append(self._value(name, shape, dtype))
         return name
 
@@ -61,12 +62,12 @@ class Graph:
         self._nodes.append(self._onnx.helper.make_node("Identity", [value], [name]))
         self._ends[1].append(self._value(name, shape, dtype))
 
-    def constant(self, value: Tensor | Sequence[int], *, as_it_is: bool = False) -> str:
-        """A constant: floating numbers as float32, integers as int64, unless it is to stay as it is."""
+    def constant(self, value: Tensor | Sequence[int], *, keep_dtype: bool = False) -> str:
+        """Add a constant, as float32 or int64 unless `keep_dtype`."""
         numbers = (
             value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.int64)
         )
-        if not as_it_is:
+        if not keep_dtype:
             numbers = numbers.float() if numbers.is_floating_point() else numbers.long()
         name = self.name("constant")
         array = numbers.contiguous().numpy()
@@ -74,37 +75,37 @@ class Graph:
         return name
 
     def op(self, kind: str, inputs: Sequence[str], attributes: dict[str, Any] | None = None) -> str:
-        """Add an operator with one result."""
+        """Add an operator with one output, and return its name."""
         return self.ops(kind, inputs, 1, attributes)[0]
 
     def ops(
         self, kind: str, inputs: Sequence[str], outputs: int, attributes: dict[str, Any] | None = None
     ) -> list[str]:
-        """Add an operator with several results."""
+        """Add an operator with several outputs, and return their names."""
         names = [self.name(kind) for _ in range(outputs)]
         self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), names, **(attributes or {})))
         return names
 
     def split(self, value: str, sizes: Sequence[int], axis: int) -> list[str]:
-        """Cut `value` along `axis`."""
+        """Split `value` along `axis`."""
         if len(sizes) == 1:
             return [value]
         return self.ops("Split", [value, self.constant(sizes)], len(sizes), {"axis": axis})
 
     def shape(self, value: str, start: int, end: int | None = None) -> str:
-        """The sizes of `value`'s axes from `start` to before `end`, as integers."""
+        """Return the sizes of `value`'s axes `start` to `end` - 1, as integers."""
         attributes = {"start": start} if end is None else {"start": start, "end": end}
         return self.op("Shape", [value], attributes)
 
     def body(self) -> Any:
-        """The graph alone, for a Scan."""
+        """Return the graph as a GraphProto, for a Scan."""
         return self._onnx.helper.make_graph(self._nodes, self.name("body"), *self._ends)
 
     def model(self, name: str) -> Any:
-        """The finished model, checked.
+        """Return the checked model.
 
         Raises:
-            onnx.checker.ValidationError: it is no valid ONNX model, which is a fault of Canton's.
+            onnx.checker.ValidationError: the graph is invalid, which is an error in this library.
         """
         helper = self._onnx.helper
         graph = helper.make_graph(self._nodes, name, *self._ends, initializer=self._constants)

@@ -10,7 +10,7 @@ from torch import nn
 
 from canton.core.recurrent import Recurrent
 from canton.interop.onnx import export
-from canton.interop.onnx.graph import Graph, written
+from canton.interop.onnx.graph import Graph, save_model
 from canton.text.model import ByteModel
 from canton.text.ngram.keys import HASH_MASK, HASH_PRIME
 from canton.text.onnx import ngram
@@ -41,7 +41,7 @@ def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
         shape = (1, "batch", a.hidden)
         states = [graph.input(f"{name}_{k}", shape) for name in names]
         below = xs if not x else graph.op("Concat", [x, xs], {"axis": -1}) if a.skip else x
-        x, after = export.run(graph, layer, below, states, not k and not a.embedding)
+        x, after = export.add_layer(graph, layer, below, states, not k and not a.embedding)
         for name, value in zip(names, after, strict=True):
             graph.output(value, f"{name}_{k}_after", shape)
         heard.append(x)
@@ -59,7 +59,7 @@ def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
     if model.carried:
         past = piece(graph, window, -model.carried, 0)
         graph.output(past, "past_after", (model.carried, "batch"), torch.int64)
-    return written(graph.model("canton-text"), path)
+    return save_model(graph.model("canton-text"), path)
 
 
 def _linear(graph: Graph, linear: nn.Linear, x: str) -> str:

@@ -158,7 +158,7 @@ def _row(graph: Graph, key: str, table: Table) -> Named:
     known = graph.op("Unsqueeze", [known, graph.constant([-1])])
 
     def of(part: Tensor) -> str:
-        return _whole(graph, graph.op("Gather", [graph.constant(part, as_it_is=True), row]))
+        return _whole(graph, graph.op("Gather", [graph.constant(part, keep_dtype=True), row]))
 
     totals = graph.op("Mul", [graph.op("Unsqueeze", [of(table.totals), graph.constant([-1])]), known])
     return Named(of(table.followers), graph.op("Mul", [of(table.counts), known]), totals)

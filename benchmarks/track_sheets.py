@@ -41,28 +41,25 @@ def row(
         frames = degrade(frames, clip.boxes[start : start + WINDOW], np.random.default_rng(0))
     with torch.inference_mode():
         maps, _ = model(frames_to_tensor(frames[:, None]))
-    pictures = []
+    images = []
     for t in SHOWN:
-        grey = np.repeat(frames[t], 3 // frames.shape[-1], -1)
-        picture = cv2.resize(np.ascontiguousarray(grey[..., ::-1]), None, fx=2, fy=2)
-        heat = cv2.resize(maps[t, 0, 0].sigmoid().numpy(), picture.shape[1::-1])[..., None]
-        picture = (picture * (1 - 0.5 * heat) + 0.5 * heat * np.array([0, 160, 255])).astype(np.uint8)
+        gray = np.repeat(frames[t], 3 // frames.shape[-1], -1)
+        image = cv2.resize(np.ascontiguousarray(gray[..., ::-1]), None, fx=2, fy=2)
+        heatmap = cv2.resize(maps[t, 0, 0].sigmoid().numpy(), image.shape[1::-1])[..., None]
+        image = (image * (1 - 0.5 * heatmap) + 0.5 * heatmap * np.array([0, 160, 255])).astype(np.uint8)
         one = predictions[start + t]
         drones = one.boxes_of("drone")
         for box in one.truth:
-            corner, end = (
-                (round(2 * box.x), round(2 * box.y)),
-                (round(2 * (box.x + box.width)), round(2 * (box.y + box.height))),
-            )
-            cv2.rectangle(picture, corner, end, (255,) * 3 if box in drones else (128,) * 3, 1)
+            left, top, right, bottom = (round(2 * edge) for edge in box.xyxy)
+            cv2.rectangle(image, (left, top), (right, bottom), (255,) * 3 if box in drones else (128,) * 3, 1)
         for peak in one.peaks:
             if peak.score >= threshold:
                 hit = any(centre_in_box(one.frame_width)(peak.box, box) for box in drones)
                 colour = (80, 255, 80) if hit else (60, 60, 255)
                 x, y = peak.box.centre
-                cv2.circle(picture, (round(2 * x), round(2 * y)), 12, colour, 2)
-        pictures.append(picture)
-    return np.hstack(pictures)
+                cv2.circle(image, (round(2 * x), round(2 * y)), 12, colour, 2)
+        images.append(image)
+    return np.hstack(images)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -96,9 +93,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{clip.name:24} {quality(clip):.3f}")
     rows = []
     for clip in picked:
-        pictures = row(held.model, clip, predictions[clip.name], threshold, a.hard)
-        cv2.putText(pictures, f"{clip.name} {quality(clip):.2f}", (8, 24), 0, 0.7, (255, 255, 255), 2)
-        rows.append(pictures)
+        images = row(held.model, clip, predictions[clip.name], threshold, a.hard)
+        cv2.putText(images, f"{clip.name} {quality(clip):.2f}", (8, 24), 0, 0.7, (255, 255, 255), 2)
+        rows.append(images)
     cv2.imwrite(str(a.out), np.vstack(rows))
 
 

@@ -21,6 +21,8 @@ from blocks import blocks, commands, run_python, shorten
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"])
 COMMANDS = {page: commands(page) for page in PAGES}
+OTHER_PROGRAMS = {"--strict", "--early", "--footage", "--modality", "--seed"}
+"""Options of mypy and of the scripts in benchmarks/."""
 CANTON = {page: [c for c in found if c.startswith("canton ")] for page, found in COMMANDS.items()}
 
 
@@ -81,6 +83,39 @@ def workspace(tmp_path: Path) -> Path:
     clip = next((tmp_path / "FOLDER" / "clips").glob("*.mp4"))
     (tmp_path / "video.mp4").write_bytes(clip.read_bytes())
     return tmp_path
+
+
+def test_every_option_that_a_page_names_exists() -> None:
+    pytest.importorskip("typer")
+    sys.path.append(str(ROOT / "tools"))
+    from docs_options import PATTERN, command
+
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    listed = [words.split() for words in PATTERN.findall(page)]
+    options = {
+        name: {
+            option
+            for parameter in command(name.split()).params
+            for option in parameter.opts + parameter.secondary_opts
+        }
+        for name in map(" ".join, listed)
+    }
+    assert {"text train", "track watch", "info"} <= set(options)
+    known = set().union(*options.values()) | {
+        "--help",
+        "--install-completion",
+        "--show-completion",
+        "--version",
+    }
+    for path in [*PAGES, ROOT / "README.md"]:
+        for command_line in commands(path):
+            name = next((name for name in options if command_line.startswith(f"canton {name} ")), None)
+            if name is not None:
+                used = set(re.findall(r"(?<=\s)--[a-z][\w-]*", command_line))
+                assert used <= options[name], f"{path.name}: {command_line}"
+        spans = " ".join(re.findall(r"`([^`\n]+)`", path.read_text("utf-8")))
+        unknown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", spans)) - known
+        assert not {o for o in unknown if o not in OTHER_PROGRAMS}, f"{path.name}: {sorted(unknown)}"
 
 
 @pytest.mark.slow

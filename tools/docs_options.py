@@ -1,4 +1,4 @@
-"""MkDocs hook: replaces ``<!-- options: text train -->`` by a table of that command's arguments and options."""
+"""MkDocs hook: replace ``<!-- options: text train -->`` by a table of the command's options."""
 
 from __future__ import annotations
 

@@ -94,7 +94,6 @@ class Cell(nn.Module):
         if hidden_size % (groups := maps.groups_of(self.input_map)):
             raise ValueError(f"hidden_size must be divisible by the map's {groups} groups, got {hidden_size}")
         self.input_norm = GateNorm(gates, hidden_size) if layer_norm else None
-        self._hidden_maps: list[tuple[nn.Module, int]] = []
 
     @property
     def spatial_dims(self) -> int | None:
@@ -164,9 +163,8 @@ class Cell(nn.Module):
             maps.reset_parameters(module)
             if module is self.input_map:
                 maps.init_input_(module, self.gates)
-            for hidden_map, gates in self._hidden_maps:
-                if module is hidden_map:
-                    maps.init_hidden_(module, gates)
+            elif isinstance(gates := getattr(module, "hidden_gates", None), int):
+                maps.init_hidden_(module, gates)
 
     def forward(
         self,
@@ -243,7 +241,7 @@ class Cell(nn.Module):
     def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
         module = map(c_in, gates * self.hidden_size, bias)
         maps.init_hidden_(module, gates)
-        self._hidden_maps.append((module, gates))
+        module.hidden_gates = gates  # type: ignore[assignment]  # for reset_parameters
         return module
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:

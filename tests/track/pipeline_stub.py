@@ -37,7 +37,7 @@ class Bright:
         return torch.cat([(heat.clamp(1e-4, 1 - 1e-4)).logit(), sizes, sizes], 1), state + 1
 
 
-def picture(centres: Iterable[tuple[float, float]] = (), bright: int = 255) -> np.ndarray:
+def square_frame(centres: Iterable[tuple[float, float]] = (), bright: int = 255) -> np.ndarray:
     """Return a black frame with squares of 8 px."""
     pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for x, y in centres:
@@ -49,4 +49,4 @@ def picture(centres: Iterable[tuple[float, float]] = (), bright: int = 255) -> n
 def flight(frames: int, *, fps: float = 10, cuts: tuple[int, ...] = (0,)) -> Iterator[Frame]:
     """Yield frames of a square that moves right by 2 px per frame and starts again."""
     for k in range(frames):
-        yield Frame(k, k / fps, picture([(8 + 2 * k % 80, 30)]), k in cuts)
+        yield Frame(k, k / fps, square_frame([(8 + 2 * k % 80, 30)]), k in cuts)

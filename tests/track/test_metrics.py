@@ -37,14 +37,14 @@ def peak(x: float, y: float, score: float) -> Peak:
     return Peak(Box.from_centre(x, y, 9, 9), score)
 
 
-def seen(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> FramePrediction:
+def prediction(t: int, truth: tuple[Box, ...], *peaks: Peak, kind: str = "drone") -> FramePrediction:
     return FramePrediction("clip", kind, t, 320, truth, list(peaks))
 
 
 def test_a_bird_in_a_drone_clip_is_a_distractor() -> None:
     bird = Box(190, 190, 20, 20)
-    both = seen(0, (HERE, bird), RIGHT, AWAY)._replace(classes=("drone", "bird"))
-    alone = seen(1, (bird,), AWAY)._replace(classes=("bird",))
+    both = prediction(0, (HERE, bird), RIGHT, AWAY)._replace(classes=("drone", "bird"))
+    alone = prediction(1, (bird,), AWAY)._replace(classes=("bird",))
     scores = score([both, alone], 0.5, target_class="drone")
     assert (scores.precision, scores.recall, scores.false_alarms) == (1 / 3, 1.0, 1.0)
     assert score([both], 0.5, target_class="bird").recall == 1.0
@@ -59,9 +59,9 @@ def test_a_bird_in_a_drone_clip_is_a_distractor() -> None:
 
 
 def test_a_bird_clip_with_a_drone_counts_as_a_drone_clip() -> None:
-    crossed = seen(0, (HERE,), RIGHT, kind="bird")._replace(classes=("drone",))
+    crossed = prediction(0, (HERE,), RIGHT, kind="bird")._replace(classes=("drone",))
     figures = tabulate(
-        [crossed, seen(0, (), kind="plane")._replace(clip="other")],
+        [crossed, prediction(0, (), kind="plane")._replace(clip="other")],
         threshold=0.5,
         target_class="drone",
         fps=10,
@@ -72,18 +72,23 @@ def test_a_bird_clip_with_a_drone_counts_as_a_drone_clip() -> None:
 
 
 def test_no_detection_has_no_time_to_first() -> None:
-    predictions = [seen(0, (HERE,)), seen(1, (HERE,)), seen(0, (HERE,), RIGHT), seen(0, (HERE,))]
+    predictions = [
+        prediction(0, (HERE,)),
+        prediction(1, (HERE,)),
+        prediction(0, (HERE,), RIGHT),
+        prediction(0, (HERE,)),
+    ]
     figures = tabulate(predictions, threshold=0.5, target_class="drone", fps=10)
     assert figures["seconds_to_first"] is None
     assert figures["never_found"] == pytest.approx(2 / 3)
-    nothing = tabulate([seen(0, ())], threshold=0.5, target_class="drone", fps=10)
+    nothing = tabulate([prediction(0, ())], threshold=0.5, target_class="drone", fps=10)
     assert (nothing["seconds_to_first"], nothing["never_found"]) == (None, None)
 
 
 def test_false_alarms_per_minute_use_clips_without_a_target() -> None:
-    own = [seen(0, (HERE,), RIGHT), seen(1, (), AWAY)]
+    own = [prediction(0, (HERE,), RIGHT), prediction(1, (), AWAY)]
     assert tabulate(own, threshold=0.5, target_class="drone", fps=10)["false_alarms_per_minute"] is None
-    bird = [seen(t, (), *[AWAY] * (t % 2), kind="bird")._replace(clip="bird") for t in range(4)]
+    bird = [prediction(t, (), *[AWAY] * (t % 2), kind="bird")._replace(clip="bird") for t in range(4)]
     figures = tabulate([*own, *bird], threshold=0.5, target_class="drone", fps=10)
     assert figures["false_alarms_per_minute"] == pytest.approx(0.5 * 600)
     assert figures["all"]["false_alarms_per_frame"] == pytest.approx(3 / 5)
@@ -137,11 +142,11 @@ def test_iou_at_least_half() -> None:
 
 def test_scores_by_hand() -> None:
     predictions = [
-        seen(0, (HERE,), RIGHT, AWAY),  # a true and a false positive
-        seen(1, (HERE,), peak(109, 54, 0.8), peak(111, 56, 0.7)),  # the second has no box left
-        seen(2, (HERE,)),  # a missed object
-        seen(3, (), AWAY),  # a false alarm
-        seen(0, (HERE,), RIGHT, kind="bird"),  # a distractor
+        prediction(0, (HERE,), RIGHT, AWAY),  # a true and a false positive
+        prediction(1, (HERE,), peak(109, 54, 0.8), peak(111, 56, 0.7)),  # the second has no box left
+        prediction(2, (HERE,)),  # a missed object
+        prediction(3, (), AWAY),  # a false alarm
+        prediction(0, (HERE,), RIGHT, kind="bird"),  # a distractor
     ]
     assert count(predictions, 0.5, target_class="drone") == (2, 4, 3, 2, 2)
     scores = score(predictions, 0.5, target_class="drone")
@@ -154,10 +159,10 @@ def test_scores_by_hand() -> None:
 
 
 def test_choose_threshold() -> None:
-    predictions = [seen(0, (HERE,), RIGHT, AWAY), seen(1, (HERE,), peak(110, 55, 0.7), AWAY)]
+    predictions = [prediction(0, (HERE,), RIGHT, AWAY), prediction(1, (HERE,), peak(110, 55, 0.7), AWAY)]
     assert 0.6 < choose_threshold(predictions, target_class="drone") <= 0.7
     stray = Peak(Box.from_centre(200, 200, 20, 10), 0.8)
-    nearer = [seen(0, (HERE,), RIGHT, stray, peak(260, 200, 0.8))]
+    nearer = [prediction(0, (HERE,), RIGHT, stray, peak(260, 200, 0.8))]
     assert choose_threshold(nearer, target_class="drone") > 0.8
     assert 0.8 < choose_threshold(predictions, nearer, target_class="drone") <= 0.9, "the worse view decides"
 
@@ -165,7 +170,9 @@ def test_choose_threshold() -> None:
 def test_beta_weighs_false_positives() -> None:
     """Above 0.5 there are six hits of ten, below ten and four false positives: F1 0.75 and 0.83."""
     faint, stray = Peak(Box.from_centre(110, 55, 20, 10), 0.4), Peak(Box.from_centre(200, 200, 20, 10), 0.45)
-    predictions = [seen(t, (HERE,), RIGHT) if t < 6 else seen(t, (HERE,), faint, stray) for t in range(10)]
+    predictions = [
+        prediction(t, (HERE,), RIGHT) if t < 6 else prediction(t, (HERE,), faint, stray) for t in range(10)
+    ]
     assert choose_threshold(predictions, target_class="drone", beta=1.0) <= 0.4
     assert choose_threshold(predictions, target_class="drone") > 0.45
 
@@ -186,9 +193,9 @@ def test_enlarge_scales_frames_and_boxes(colours: int) -> None:
 
 def test_average_precision_by_hand() -> None:
     predictions = [
-        seen(0, (HERE,), RIGHT),
-        seen(1, (HERE,), AWAY),
-        seen(2, (HERE,), peak(110, 55, 0.5)),
+        prediction(0, (HERE,), RIGHT),
+        prediction(1, (HERE,), AWAY),
+        prediction(2, (HERE,), peak(110, 55, 0.5)),
     ]
     # in order of score: true positive (precision 1), false positive, true positive (2/3); three boxes
     assert average_precision(predictions, target_class="drone") == pytest.approx((1 + 2 / 3) / 3)
@@ -197,10 +204,10 @@ def test_average_precision_by_hand() -> None:
 
 def test_recall_by_frame_and_first_detection() -> None:
     predictions = [
-        seen(0, (HERE,)), seen(1, (HERE,)), seen(2, (HERE,), RIGHT),
-        seen(0, (HERE,), RIGHT), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
-        seen(0, (HERE,), AWAY), seen(1, (HERE,)), seen(2, (HERE,)),
-        seen(0, ()), seen(1, (HERE,), RIGHT), seen(2, (HERE,), RIGHT),
+        prediction(0, (HERE,)), prediction(1, (HERE,)), prediction(2, (HERE,), RIGHT),
+        prediction(0, (HERE,), RIGHT), prediction(1, (HERE,), RIGHT), prediction(2, (HERE,), RIGHT),
+        prediction(0, (HERE,), AWAY), prediction(1, (HERE,)), prediction(2, (HERE,)),
+        prediction(0, ()), prediction(1, (HERE,), RIGHT), prediction(2, (HERE,), RIGHT),
     ]  # fmt: skip
     assert recall_by_frame(predictions, 0.5, target_class="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
     assert frames_to_first_detection(predictions, 0.5, target_class="drone") == [3, 1, math.inf]

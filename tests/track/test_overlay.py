@@ -38,9 +38,9 @@ def renderer() -> OverlayRenderer:
     return OverlayRenderer(WIDTH, HEIGHT, stride=STRIDE, offset=OFFSET, fps=10)
 
 
-def changed(picture: np.ndarray) -> np.ndarray:
+def changed(image: np.ndarray) -> np.ndarray:
     """Return where the image differs from the gray frame, without the footer."""
-    differs = (picture != GREY).any(2)
+    differs = (image != GREY).any(2)
     differs[-60:, :400] = False
     return differs
 
@@ -57,33 +57,33 @@ def test_upscale_factor(width: int, times: int) -> None:
 
 def test_an_empty_result_draws_nothing() -> None:
     given = result()
-    picture = renderer().draw(given)
-    assert picture.shape == (3 * HEIGHT, 3 * WIDTH, 3)
-    assert picture.dtype == np.uint8
-    assert not changed(picture).any()
+    image = renderer().draw(given)
+    assert image.shape == (3 * HEIGHT, 3 * WIDTH, 3)
+    assert image.dtype == np.uint8
+    assert not changed(image).any()
     assert (given.frame.pixels == GREY).all()
 
 
 def test_the_frame_is_not_changed() -> None:
     pixels = np.full((720, 1280, 3), GREY, np.uint8)
     heat = np.ones((180, 320), np.float32)
-    seen = FrameResult(Frame(0, 0.0, pixels, True), heat, 1.0, [], [Track(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
-    picture = OverlayRenderer(1280, 720, stride=4, offset=2, fps=10).draw(seen)
-    assert picture.shape == pixels.shape
-    assert (picture != GREY).any()
+    given = FrameResult(Frame(0, 0.0, pixels, True), heat, 1.0, [], [Track(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
+    image = OverlayRenderer(1280, 720, stride=4, offset=2, fps=10).draw(given)
+    assert image.shape == pixels.shape
+    assert (image != GREY).any()
     assert (pixels == GREY).all()
 
 
 def test_the_corners_enclose_the_box_in_its_colour() -> None:
-    picture = renderer().draw(result(Box(100, 80, 20, 12)))
-    in_colour = (np.abs(picture.astype(int) - track_colour(1)).sum(2)) < 30
+    image = renderer().draw(result(Box(100, 80, 20, 12)))
+    in_colour = (np.abs(image.astype(int) - track_colour(1)).sum(2)) < 30
     in_colour[: 3 * 80 - 8] = False  # the label's edge
     left, top, right, bottom = extent(in_colour)
     assert 3 * 100 - 8 <= left < 3 * 100
     assert 3 * 80 - 8 <= top < 3 * 80
     assert 3 * 120 <= right < 3 * 120 + 8
     assert 3 * 92 <= bottom < 3 * 92 + 8
-    inside = changed(picture)[3 * 80 : 3 * 92, 3 * 100 : 3 * 120]
+    inside = changed(image)[3 * 80 : 3 * 92, 3 * 100 : 3 * 120]
     assert not inside.any()  # the object stays visible
 
 
@@ -108,8 +108,8 @@ def test_a_higher_score_is_drawn_stronger() -> None:
 def test_the_max_score_is_drawn() -> None:
     bright = []
     for level in (0.0, 0.4, 0.9):
-        seen = result()._replace(max_score=level)
-        corner = renderer().draw(seen)[-60:, :400].astype(int)
+        given = result()._replace(max_score=level)
+        corner = renderer().draw(given)[-60:, :400].astype(int)
         bright.append(int((corner[..., 0] - corner[..., 2] > 40).sum()))  # the bar's warm colours
     assert bright[0] == 0 < bright[1] < bright[2]
 
@@ -117,12 +117,12 @@ def test_the_max_score_is_drawn() -> None:
 def test_a_trail_grows_and_fades() -> None:
     draw = renderer()
     for k in range(12):
-        picture = draw.draw(result(Box(40 + 10 * k, 100, 10, 10), index=k))
-    left, _, _, _ = extent(changed(picture))
+        image = draw.draw(result(Box(40 + 10 * k, 100, 10, 10), index=k))
+    left, _, _, _ = extent(changed(image))
     assert left < 3 * 55  # it starts at the first position
     for k in range(12, 30):
-        picture = draw.draw(result(index=k))
-    assert not changed(picture).any()
+        image = draw.draw(result(index=k))
+    assert not changed(image).any()
     assert not draw._trails
 
 
@@ -155,8 +155,8 @@ def test_any_box_can_be_drawn(box: Box) -> None:
 
 def test_a_peak_without_a_track_gets_a_circle() -> None:
     peak = Peak(Box.from_centre(100, 90, 10, 10), 0.8)
-    picture = renderer().draw(result(peaks=[peak]))
-    left, top, right, bottom = extent(changed(picture))
+    image = renderer().draw(result(peaks=[peak]))
+    left, top, right, bottom = extent(changed(image))
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((3 * 100 - 0.5, 3 * 90 - 0.5), abs=1)
     tracked = result(Box(95, 85, 10, 10), peaks=[peak])
     np.testing.assert_array_equal(renderer().draw(tracked), renderer().draw(tracked._replace(peaks=[])))

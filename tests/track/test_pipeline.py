@@ -20,7 +20,7 @@ pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track
 from canton.track.pipeline import track_video
 from canton.track.video.preprocess import to_tensor
 from canton.track.video.reader import Frame
-from track.pipeline_stub import Bright, flight, picture
+from track.pipeline_stub import Bright, flight, square_frame
 
 
 def decoders() -> list[threading.Thread]:
@@ -28,9 +28,9 @@ def decoders() -> list[threading.Thread]:
 
 
 def test_every_frame_in_order_with_its_detection() -> None:
-    seen = list(track_video(Bright(), flight(30), fps=10))
-    assert [s.frame.index for s in seen] == list(range(30))
-    for k, result in enumerate(seen):
+    results = list(track_video(Bright(), flight(30), fps=10))
+    assert [s.frame.index for s in results] == list(range(30))
+    for k, result in enumerate(results):
         (peak,) = result.peaks
         assert peak.box.centre == pytest.approx((8 + 2 * k, 30), abs=1.01)  # the model pools 4 x 4 px
         assert result.max_score == pytest.approx(peak.score, abs=1e-6) == result.heatmap.max()
@@ -51,9 +51,9 @@ def test_to_tensor_gives_rgb_in_0_1() -> None:
 
 def test_a_cut_resets_state_and_tracks() -> None:
     model = Bright()
-    seen = list(track_video(model, flight(12, cuts=(0, 5)), fps=10))
+    results = list(track_video(model, flight(12, cuts=(0, 5)), fps=10))
     assert model.empty == [0, 5]
-    assert [[t.id for t in s.tracks] for s in seen] == [[]] + [[1]] * 4 + [[]] + [[2]] * 6
+    assert [[t.id for t in s.tracks] for s in results] == [[]] + [[1]] * 4 + [[]] + [[2]] * 6
 
 
 def test_decoding_runs_in_a_thread_and_prefetches_a_few_frames() -> None:
@@ -80,10 +80,10 @@ def test_a_read_error_is_raised_after_the_frames_before_it() -> None:
         yield from flight(7)
         raise OSError("the disk is gone")
 
-    seen = []
+    indices = []
     with pytest.raises(OSError, match="the disk is gone"):
-        seen.extend(result.frame.index for result in track_video(Bright(), video(), fps=10))
-    assert seen == list(range(7))
+        indices.extend(result.frame.index for result in track_video(Bright(), video(), fps=10))
+    assert indices == list(range(7))
     assert not decoders()
 
 
@@ -127,12 +127,12 @@ def test_live_frames_do_not_lag() -> None:
 
     model = Slow()
     late = []
-    seen = []
+    indices = []
     for result in track_video(model, camera(), fps=200, live=True):
         late.append(latest - result.frame.index)
-        seen.append(result.frame.index)
-    assert 10 < len(seen) < 60
-    assert seen == sorted(set(seen))
+        indices.append(result.frame.index)
+    assert 10 < len(indices) < 60
+    assert indices == sorted(set(indices))
     assert np.median(late) <= 16  # twice the model's time; an unlimited queue would reach 100
     assert len(model.empty) == 2  # the cut is kept even if its frame was dropped
 
@@ -140,16 +140,16 @@ def test_live_frames_do_not_lag() -> None:
 def test_a_peak_below_the_threshold_continues_a_track() -> None:
     def video() -> Iterator[Frame]:
         for k, bright in enumerate([255, 255, 100, 255]):
-            yield Frame(k, k / 10, picture([(40, 32)], bright), k == 0)
+            yield Frame(k, k / 10, square_frame([(40, 32)], bright), k == 0)
 
-    seen = list(track_video(Bright(), video(), fps=10, threshold=0.6))
-    assert [len(s.peaks) for s in seen] == [1, 1, 0, 1]
-    assert [[t.id for t in s.tracks] for s in seen] == [[], [1], [1], [1]]
+    results = list(track_video(Bright(), video(), fps=10, threshold=0.6))
+    assert [len(s.peaks) for s in results] == [1, 1, 0, 1]
+    assert [[t.id for t in s.tracks] for s in results] == [[], [1], [1], [1]]
 
 
 def test_no_frames_and_no_objects() -> None:
     assert list(track_video(Bright(), [], fps=10)) == []
-    (result,) = track_video(Bright(), [Frame(0, 0.0, picture(), True)], fps=10)
+    (result,) = track_video(Bright(), [Frame(0, 0.0, square_frame(), True)], fps=10)
     assert result.peaks == []
     assert result.tracks == []
 
@@ -166,7 +166,7 @@ def test_memory_use_is_constant() -> None:
 
     def video() -> Iterator[Frame]:
         for frame in flight(500):
-            pixels = frame.pixels.view(Kept)
+            pixels = frame.pixels.view(TrackedArray)
             alive.add(pixels)
             yield frame._replace(pixels=pixels)
 
@@ -185,7 +185,7 @@ def test_memory_use_is_constant() -> None:
     )  # the heat maps of 400 frames would be 600 kB, their pixels 7 MB
 
 
-class Kept(np.ndarray):
+class TrackedArray(np.ndarray):
     """An array with weak references and a hash by identity."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
@@ -220,9 +220,9 @@ def test_a_wide_video_is_downscaled_and_results_are_in_source_pixels() -> None:
     whole = list(track_video(Bright(), flight(6), fps=10))
     wide = [frame._replace(pixels=frame.pixels.repeat(2, 0).repeat(2, 1)) for frame in flight(6)]
     width = whole[0].frame.pixels.shape[1]
-    seen = list(track_video(Small(), wide, fps=10, width=width))
+    results = list(track_video(Small(), wide, fps=10, width=width))
     assert Small.widths == {width}
-    for a, b in zip(whole, seen, strict=True):
+    for a, b in zip(whole, results, strict=True):
         assert a.peaks
         for one, other in zip(a.peaks, b.peaks, strict=True):
             assert other.box == pytest.approx(one.box.scaled(2))

@@ -87,12 +87,12 @@ def test_an_object_lost_for_long_gets_a_new_id() -> None:
 def test_ids_are_not_reused_after_a_reset() -> None:
     tracker = Tracker(10)
     peak = Peak(Box.from_centre(50, 40, 12, 6), 0.8)
-    seen = []
+    ids = []
     for _ in range(3):
         for _ in range(3):
-            seen += [track.id for track in tracker.update([peak])]
+            ids += [track.id for track in tracker.update([peak])]
         tracker.reset()
-    assert seen == [1, 1, 2, 2, 3, 3]
+    assert ids == [1, 1, 2, 2, 3, 3]
 
 
 def test_a_low_score_continues_but_does_not_start_a_track() -> None:

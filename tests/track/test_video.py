@@ -24,7 +24,7 @@ def thirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("films") / "thirty.mp4", (plain(k) for k in range(30)))
 
 
-def seen(video: Video) -> list[int]:
+def numbers(video: Video) -> list[int]:
     return [number(frame.pixels) for frame in video]
 
 
@@ -66,7 +66,7 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     with open_video(path) as video:
         assert [frame.seconds for frame in video] == pytest.approx([t / 1000 for t in times], abs=2e-3)
     with open_video(path, fps=10) as video:
-        assert seen(video) == [0, 1, 4, 5]
+        assert numbers(video) == [0, 1, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_damaged_data_ends_reading(tmp_path: Path) -> None:
 
 def test_a_change_of_size_ends_reading(tmp_path: Path) -> None:
     with open_video(resized(tmp_path / "two.h264")) as video:
-        assert seen(video) == [0, 1, 2, 3, 4]
+        assert numbers(video) == [0, 1, 2, 3, 4]
         assert (video.width, video.height) == (WIDTH, HEIGHT)
     assert video.problem is not None
     assert "changes from 64 x 48 to 32 x 48 px at frame 5" in video.problem
@@ -202,7 +202,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with open_video(tmp_path) as video:
         assert (video.width, video.height, video.frames) == (WIDTH, HEIGHT, 12)
-        assert seen(video) == list(range(12))  # natural order
+        assert numbers(video) == list(range(12))  # natural order
     with open_video(tmp_path, gray=True, fps=10) as video:
         frames = list(video)
     assert [number(frame.pixels) for frame in frames] == [0, 3, 6, 9]
@@ -212,12 +212,12 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
         assert list(video)[5].pixels[0, 0].tolist() == [0, 56, 40]
     (tmp_path / "f7.png").write_bytes(b"")
     with open_video(tmp_path) as video:
-        assert len(seen(video)) == 7
+        assert len(numbers(video)) == 7
     assert video.problem is not None
     assert "f7.png" in video.problem
     cv2.imwrite(str(tmp_path / "f3.png"), plain(3, 20, 30))
     with open_video(tmp_path) as video:
-        assert seen(video) == [0, 1, 2]
+        assert numbers(video) == [0, 1, 2]
     assert "64 x 48 to 20 x 30 px at frame 3" in str(video.problem)
 
 

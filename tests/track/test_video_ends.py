@@ -41,17 +41,17 @@ def edited(path: Path, start: float, length: float) -> Path:
     return path
 
 
-def told(path: Path) -> tuple[list[int], str | None]:
+def read_all(path: Path) -> tuple[list[int], str | None]:
     """Return the numbers of the frames, and the reported problem."""
     with open_video(path) as video:
         return [number(frame.pixels) for frame in video], video.problem
 
 
-def cut(path: Path, share: float) -> tuple[int, str | None]:
+def truncate(path: Path, share: float) -> tuple[int, str | None]:
     """Truncate a file to a share; return the number of frames, and the reported problem."""
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    seen, problem = told(path)
-    return len(seen), problem
+    frames, problem = read_all(path)
+    return len(frames), problem
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # with and without reordered frames
@@ -60,31 +60,31 @@ def test_frames_before_an_edit_list_do_not_count_as_missing(
     tmp_path: Path, codec: str, start: float, first: int
 ) -> None:
     whole = write_video(tmp_path / "whole.mp4", (plain(k) for k in range(24)), codec=codec)
-    seen, problem = told(start_late(whole, tmp_path / "cut.mp4", start))
-    assert (len(seen), problem) == (24 - first, None)
-    assert codec == "mpeg4" or seen == list(range(first, 24)), "mpeg4 frames are too lossy to identify"
+    frames, problem = read_all(start_late(whole, tmp_path / "cut.mp4", start))
+    assert (len(frames), problem) == (24 - first, None)
+    assert codec == "mpeg4" or frames == list(range(first, 24)), "mpeg4 frames are too lossy to identify"
 
 
 def test_frames_after_an_edit_list_do_not_count_as_missing(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", (plain(k) for k in range(24)), options=FRONT)
-    assert told(edited(path, 0.75, 1.0)) == (list(range(8, 18)), None)
+    assert read_all(edited(path, 0.75, 1.0)) == (list(range(8, 18)), None)
 
 
 def test_an_edit_list_hides_part_of_a_long_frame(tmp_path: Path) -> None:
     """The demuxer starts with the following frame, 3 s too early."""
     times = [0, 100, 200, 5200, 5300]
     path = write_video(tmp_path / "a.mp4", (plain(k) for k in range(5)), times=times)
-    seen, problem = told(start_late(path, tmp_path / "b.mp4", 2.2))
-    assert (seen[0], problem) == (3, None)
+    frames, problem = read_all(start_late(path, tmp_path / "b.mp4", 2.2))
+    assert (frames[0], problem) == (3, None)
 
 
 @pytest.mark.parametrize("start", [0.3, 0.35])
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_a_truncated_file_with_an_edit_list(tmp_path: Path, start: float, share: float) -> None:
     path = start_late(write_video(tmp_path / "whole.mp4", noise(40)), tmp_path / "cut.mp4", start)
-    seen, problem = cut(path, share)
-    assert 40 * share - 9 < seen < 40 * share
-    assert f"cut.mp4 ends early after {seen} frames: " in str(problem)
+    frames, problem = truncate(path, share)
+    assert 40 * share - 9 < frames < 40 * share
+    assert f"cut.mp4 ends early after {frames} frames: " in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_a_truncated_file_with_an_edit_list(tmp_path: Path, start: float, share:
 def test_a_late_start_time(tmp_path: Path, name: str, codec: str) -> None:
     times = [10_000 + 100 * k for k in range(24)]
     path = write_video(tmp_path / name, (plain(k) for k in range(24)), codec=codec, times=times)
-    seen, problem = told(path)
-    assert (len(seen), problem) == (24, None)
+    frames, problem = read_all(path)
+    assert (len(frames), problem) == (24, None)
 
 
 def skipping(path: Path, codec: str, left: tuple[int, ...]) -> Path:
@@ -129,32 +129,34 @@ def test_an_avi_that_dropped_frames(tmp_path: Path, codec: str) -> None:
         assert video.frames == 50, "empty frames count"
         assert len(list(video)) == 40
     assert video.problem is None
-    seen, problem = cut(path, 0.5)
-    assert 5 < seen < 25
-    assert f"gap.avi ends early after {seen} frames: the last " in str(problem)
+    frames, problem = truncate(path, 0.5)
+    assert 5 < frames < 25
+    assert f"gap.avi ends early after {frames} frames: the last " in str(problem)
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
 @pytest.mark.parametrize("share", [0.15, 0.5, 0.97])
 def test_a_truncated_avi(tmp_path: Path, codec: str, share: float) -> None:
-    seen, problem = cut(write_video(tmp_path / "a.avi", noise(60), codec=codec), share)
-    assert 0 < seen < 60
-    assert f"a.avi ends early after {seen} frame" in str(problem)
-    assert f"the last {6 - seen / 10:g} s are missing" in str(problem)
+    frames, problem = truncate(write_video(tmp_path / "a.avi", noise(60), codec=codec), share)
+    assert 0 < frames < 60
+    assert f"a.avi ends early after {frames} frame" in str(problem)
+    assert f"the last {6 - frames / 10:g} s are missing" in str(problem)
 
 
 @pytest.mark.parametrize("times", [None, [10_000 + 100 * k for k in range(50)]])
 def test_a_truncated_matroska(tmp_path: Path, times: list[int] | None) -> None:
-    seen, problem = cut(write_video(tmp_path / "a.mkv", noise(50), times=times), 0.5)
-    assert 10 < seen < 40
-    assert f"a.mkv ends early after {seen} frames: the last {5 - seen / 10:g} s are missing" in str(problem)
+    frames, problem = truncate(write_video(tmp_path / "a.mkv", noise(50), times=times), 0.5)
+    assert 10 < frames < 40
+    assert f"a.mkv ends early after {frames} frames: the last {5 - frames / 10:g} s are missing" in str(
+        problem
+    )
 
 
 def test_a_truncated_fragmented_mp4(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", noise(60), options={"movflags": "frag_keyframe+empty_moov"})
-    seen, problem = cut(path, 0.7)
-    assert 30 < seen < 45
-    assert f"a.mp4 ends early after {seen} frames: " in str(problem)
+    frames, problem = truncate(path, 0.7)
+    assert 30 < frames < 45
+    assert f"a.mp4 ends early after {frames} frames: " in str(problem)
 
 
 @pytest.mark.parametrize("form", ["mkv", "fragments"])
@@ -163,4 +165,4 @@ def test_a_truncated_file_without_a_duration(tmp_path: Path, form: str) -> None:
     path = write_video(
         tmp_path / f"a.{form[:3].replace('fra', 'mp4')}", (plain(k) for k in range(24)), options=options
     )
-    assert told(path) == (list(range(24)), None)
+    assert read_all(path) == (list(range(24)), None)

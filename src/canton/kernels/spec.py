@@ -231,7 +231,7 @@ class CellSpec:
         return None
 
     def _parts(self) -> list[Any]:
-        return [getattr(self, field.name) for field in fields(self)]
+        return list(vars(self).values())  # the fields in order; much faster than dataclasses.fields
 
 
 class Run(NamedTuple):

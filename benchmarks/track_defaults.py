@@ -67,7 +67,7 @@ NETWORKS = {
     "the article's": ARTICLE,
 }
 LOSSES = {"loss not focal": 0.0, "loss twice as focal": 2.0}
-"""The default network with another exponent `focus` of the loss."""
+"""The default network with another exponent `gamma` of the loss."""
 
 
 def milliseconds(model: TrackModel) -> float:
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     for name in a.only:
         out = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
-        focal = partial(track_loss, focus=LOSSES[name]) if name in LOSSES else track_loss
+        focal = partial(track_loss, gamma=LOSSES[name]) if name in LOSSES else track_loss
         with patch("canton.track.train.track_loss", focal):
             network = NETWORKS.get(name, DEFAULT)
             trained = learn(a, out, network, footage=a.footage, precision="bf16-mixed")

@@ -1,4 +1,4 @@
-"""`canton track scenes`: a folder that Footage reads, made in one go or in several."""
+"""`canton track scenes`: a folder that `Footage` reads, written in one run or in several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("av", reason="av is not here (canton-torch[track])")
 SMALL = ("--frames", "4", "--size", "48", "--seed", "3", "-q")
 
 
-def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
+def test_footage_reads_the_folder(canton: Canton, tmp_path: Path) -> None:
     from canton.track.data.dataset import Footage
     from canton.track.synthetic.dataset import Scenes
 
@@ -33,7 +33,7 @@ def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
         assert len(frames) == 4
         apart = np.abs(frames[2].pixels.astype(float) - scene.frames[2]).mean()
         assert apart < 30  # as lossy as video is
-        for t, things in enumerate(scene.things("drone")):
+        for t, things in enumerate(scene.labelled_boxes("drone")):
             assert clip.classes_at(t) == tuple(kind for kind, _ in things)
             for box, (_, true) in zip(clip.boxes_by_frame.get(t, ()), things, strict=True):
                 np.testing.assert_allclose(box, true, atol=0.01)
@@ -47,7 +47,7 @@ def test_footage_reads_it_back(canton: Canton, tmp_path: Path) -> None:
     assert kinds > {"drone"}, "what else flies in a clip of a drone is labelled too"
 
 
-def test_what_is_broken_off_is_taken_up(canton: Canton, tmp_path: Path) -> None:
+def test_interrupted_run_continues(canton: Canton, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     canton("track", "scenes", "--out", whole, "--clips", "6", *SMALL)
     canton("track", "scenes", "--out", parts, "--clips", "4", *SMALL)
@@ -65,7 +65,7 @@ def test_what_is_broken_off_is_taken_up(canton: Canton, tmp_path: Path) -> None:
         assert len(list(csv.reader(file))) == 7
 
 
-def test_a_failing_write_leaves_no_half_clip(
+def test_failed_write_leaves_no_partial_clip(
     canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from canton.track.video import writer
@@ -94,15 +94,15 @@ def test_a_failing_write_leaves_no_half_clip(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--clips", "0"), "count is 0"),
-        (("--frames", "0"), "frames is 0"),
-        (("--size", "12x"), "size is '12x'"),
-        (("--size", "16"), "size is 16"),
-        (("--kind", "night"), "kind is 'night'"),
-        (("--seed", "-4"), "seed is -4"),
-        (("--workers", "-1"), "workers is -1"),
-        (("--target", "ufo"), "target is 'ufo'"),
-        (("--backgrounds", "no/such/folder"), "it is no folder"),
+        (("--clips", "0"), "count"),
+        (("--frames", "0"), "frames"),
+        (("--size", "12x"), "size"),
+        (("--size", "16"), "size"),
+        (("--kind", "night"), "kind"),
+        (("--seed", "-4"), "seed"),
+        (("--workers", "-1"), "workers"),
+        (("--target-class", "ufo"), "target_class"),
+        (("--backgrounds", "no/such/folder"), "backgrounds"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -112,12 +112,12 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "a").exists()
 
 
-def test_bad_folders_to_write_to(canton: Canton, tmp_path: Path) -> None:
+def test_invalid_output_folders(canton: Canton, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot write" in canton.complains("track", "scenes", "--out", tmp_path / "file")
     canton("track", "scenes", "--out", tmp_path / "a", "--clips", "1", *SMALL)
     again = ("track", "scenes", "--out", tmp_path / "a", "--clips", "1", "-q", "--size", "48")
-    assert "seed is 3, not 0" in canton.complains(*again, "--frames", "4")
+    assert "seed" in canton.complains(*again, "--frames", "4")
     (tmp_path / "labels.csv").write_text("mine")
-    assert "not of made scenes" in canton.complains("track", "scenes", "--out", tmp_path, "--clips", "1")
+    assert "labels.csv" in canton.complains("track", "scenes", "--out", tmp_path, "--clips", "1")
     assert (tmp_path / "labels.csv").read_text() == "mine"

@@ -37,7 +37,7 @@ TINY = (
 
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made clips, written as filmed ones are: a drone in every one but the last of a split."""
+    """Synthetic clips in video files: a drone in all but the last of each split."""
     from canton.track.video.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("footage")
@@ -72,7 +72,7 @@ def trained(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_train_says_what_it_reached(canton: Canton, footage: Path, tmp_path: Path) -> None:
+def test_train_prints_scores(canton: Canton, footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     done = canton("track", "train", "--footage", footage, "--steps", "2", "--out", out, *TINY)
     assert done.status == 0
@@ -84,7 +84,7 @@ def test_train_says_what_it_reached(canton: Canton, footage: Path, tmp_path: Pat
     assert (tmp_path / "m.curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_train_from_scenes_alone_without_memory(
+def test_train_on_scenes_without_memory(
     canton: Canton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("canton.track.train_sources.HELD_OUT_SCENES", 2)
@@ -98,9 +98,7 @@ def test_train_from_scenes_alone_without_memory(
     assert held.header["training"]["scenes"]
 
 
-def test_evaluate_shows_and_writes_every_figure(
-    canton: Canton, trained: Path, footage: Path, tmp_path: Path
-) -> None:
+def test_evaluate_output(canton: Canton, trained: Path, footage: Path, tmp_path: Path) -> None:
     wanted, plot = tmp_path / "figures.json", tmp_path / "recall.png"
     words = ("--footage", footage, "--threshold", "0.05", "--json", wanted)
     done = canton("track", "evaluate", trained, *words)
@@ -160,9 +158,7 @@ def test_evaluate_asks_which_model_where_some_clips_have_colours(
 
 
 @pytest.mark.parametrize("shipped", TRACK_MODELS)
-def test_train_learns_on_from_a_shipped_model(
-    canton: Canton, footage: Path, tmp_path: Path, shipped: str
-) -> None:
+def test_train_from_a_pretrained_model(canton: Canton, footage: Path, tmp_path: Path, shipped: str) -> None:
     out = tmp_path / "m.safetensors"
     words = (
         "--footage",
@@ -190,9 +186,7 @@ def test_train_learns_on_from_a_shipped_model(
         assert torch.allclose(a, b, atol=1e-6), name
 
 
-def test_what_is_asked_for_changes_the_model_begun_with(
-    canton: Canton, footage: Path, tmp_path: Path
-) -> None:
+def test_options_change_the_start_model(canton: Canton, footage: Path, tmp_path: Path) -> None:
     first, out = tmp_path / "first.safetensors", tmp_path / "m.safetensors"
     plain = ("track", "train", "--footage", footage, "--steps", "1", *TINY, "--early", "0", "--out", first)
     assert canton(*plain).status == 0
@@ -231,7 +225,7 @@ def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, but those to measure on are shorter than a window."""
+    """The same, but the val and test clips are shorter than a window."""
     from canton.track.video.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("brief") / "footage"
@@ -243,7 +237,7 @@ def brief(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_is_wrong_with_some_clips_is_said(
+def test_problems_of_clips_are_reported(
     canton: Canton, trained: Path, footage: Path, brief: Path, tmp_path: Path
 ) -> None:
     from track.videos import noise, write_video

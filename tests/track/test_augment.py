@@ -1,4 +1,4 @@
-"""Windows of clips to learn from: changed in many ways, their truth with them."""
+"""Training windows: boxes follow the augmentation of the frames."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from canton.track.data.augment import sample_window
 from canton.track.data.frame_cache import CachedClip
 
 
-def test_windows_keep_the_truth_with_the_picture() -> None:
-    """Wherever a window is cut out, turned or zoomed, the bright spot is in its box."""
+def test_boxes_follow_the_frames() -> None:
+    """The bright spot is in its box, wherever a window is cropped, flipped or zoomed."""
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
     seen = 0
     for k in range(60):
@@ -28,15 +28,15 @@ def test_windows_keep_the_truth_with_the_picture() -> None:
     assert seen > 60
 
 
-def test_a_bird_in_a_clip_of_a_drone_is_taught_as_a_bird() -> None:
+def test_bird_in_a_drone_clip_is_labelled_bird() -> None:
     film = clip("one", "drone", 1)
     film = film._replace(classes=(("bird",),) * len(film.frames))
     window = sample_window([film], np.random.default_rng(0), target_class="drone", steps=4, size=48)
     assert [kind for named in window.boxes for kind, _ in named] == ["bird"] * 4
 
 
-def test_every_box_of_a_window_keeps_its_kind() -> None:
-    """Backwards, twice as fast, zoomed: the tall box is every second frame's bird, else its drone."""
+def test_every_box_keeps_its_class() -> None:
+    """The tall box alternates between bird and drone, backwards and at double speed too."""
     film = clip("one", "drone", 1)
     boxes = tuple((box, Box(box.x, box.y, box.width, 4 * box.height)) for (box,) in film.boxes)
     kinds = tuple(("bird", "drone") if t % 2 else ("drone", "bird") for t in range(len(boxes)))
@@ -61,8 +61,8 @@ def test_every_box_of_a_window_keeps_its_kind() -> None:
     assert [one.class_name for one in tallest] == ["bird"] * 3
 
 
-def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
-    """It stays where its box is; grey film, which shows heat, is left as it is."""
+def test_contrast_is_inverted_in_colour_footage() -> None:
+    """The object stays in its box; grey (thermal) footage is not changed."""
     grey = clip("one", "drone", 1)
     coloured = grey._replace(frames=grey.frames.repeat(3, -1))
     for film, flipped, both in ((coloured, 0.5, True), (coloured, 0.0, False), (grey, 0.5, False)):
@@ -83,7 +83,7 @@ def test_in_coloured_film_a_thing_may_be_as_bright_as_it_was_dark() -> None:
 
 
 def widths_shown(film: CachedClip, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
-    """How much wider and how much higher than in the film the thing is, in 400 windows of it."""
+    """Return the horizontal and vertical scale of 400 windows."""
     windows = (
         sample_window(
             [film], np.random.default_rng(k), target_class="drone", steps=1, size=48, far=far, stretch=stretch
@@ -93,7 +93,7 @@ def widths_shown(film: CachedClip, *, far: float = 0.5, stretch: float = 1.0) ->
     return np.array([(box.width / 8, box.height / 6) for window in windows for _, box in window.boxes[0]])
 
 
-def test_wide_film_is_shown_smaller_and_larger_too() -> None:
+def test_zoom_of_wide_footage() -> None:
     """A film of 640 px is scaled to half its size and less in `far` of the windows, to `near` in the others;
     one of 320 px is not.
     """
@@ -108,8 +108,8 @@ def test_wide_film_is_shown_smaller_and_larger_too() -> None:
     assert 0.15 < (mixed < 0.69).mean() < 0.35  # about half of the half
 
 
-def test_windows_are_stretched() -> None:
-    """What is made wider is made lower by as much."""
+def test_stretch() -> None:
+    """The vertical scale is the inverse of the horizontal one."""
     shown = widths_shown(clip("one", "drone", 1), stretch=1.2)
     ratio = shown[:, 0] / shown[:, 1]
     assert 1.3 < ratio.max() < 1.2**2 * 1.03
@@ -117,7 +117,7 @@ def test_windows_are_stretched() -> None:
     assert widths_shown(clip("one", "drone", 1)).std(0).min() > 0.1, "and zoomed besides"
 
 
-def test_windows_know_where_the_film_is_cut() -> None:
+def test_cuts() -> None:
     cut = clip("one", "drone", 1, frames=6)
     cut.cuts[3] = True
     found = set()
@@ -134,8 +134,8 @@ def test_windows_know_where_the_film_is_cut() -> None:
     assert found == {(2,), (1,)}, "a cut in a frame that is left out is a cut"
 
 
-def test_windows_may_be_twice_as_fast() -> None:
-    """Every second frame is taken, where the clip is long enough."""
+def test_double_speed() -> None:
+    """Uses every second frame if the clip is long enough."""
     film = clip("one", "drone", 1)
     film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
 

@@ -1,4 +1,4 @@
-"""Hard footage: the thing fades, its surroundings stay, and noise comes on top."""
+"""Degraded footage: lower contrast of the objects, unchanged background, noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def picture(sky: np.ndarray, thing: float) -> np.ndarray:
     return made
 
 
-def test_the_contrast_is_cut_whatever_the_sky() -> None:
+def test_contrast_is_reduced() -> None:
     rows, columns = np.mgrid[:48, :64].astype(np.float32)
     sky = (40 + 2 * columns + rows)[..., None]  # a slope, which a Coons patch carries over exactly
     faded = picture(sky, 60)
@@ -24,14 +24,14 @@ def test_the_contrast_is_cut_whatever_the_sky() -> None:
     np.testing.assert_allclose(faded, picture(sky, 15), atol=1e-3)
 
 
-def test_a_box_over_the_edge_does_no_harm() -> None:
+def test_box_over_the_edge() -> None:
     flat = np.full((48, 64, 3), 90, np.float32)
     for box in (Box(-30, -30, 5, 5), Box(60, 44, 10, 10), Box(-3, 10, 6, 6)):
         reduce_contrast(flat, box, 0.25)
     np.testing.assert_allclose(flat, 90, atol=1e-3)
 
 
-def test_the_noise_is_of_its_size_and_new_in_every_frame() -> None:
+def test_noise() -> None:
     frames = np.full((3, 64, 64, 1), 128, np.uint8)
     hard = degrade(frames, ((), (), ()), np.random.default_rng(0)).astype(float)
     assert abs(hard.std() - NOISE) < 0.5

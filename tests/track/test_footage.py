@@ -1,4 +1,4 @@
-"""Annotated clips of a folder: which are chosen, and that each box lies on its frame."""
+"""Footage: selection of clips, and boxes on the right frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPLITS = "clip,split,place\nA,train,north\nB,train,south\nC,test,north\n"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three clips of ten frames: two films, one folder of pictures."""
+    """Three clips of ten frames: two videos and a folder of images."""
     folder = tmp_path_factory.mktemp("footage")
     (folder / "clips" / "C").mkdir(parents=True)
     write_video(folder / "clips" / "A.mp4", (plain(k) for k in range(10)))
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_a_clip_says_of_itself(folder: Path) -> None:
+def test_attributes_of_a_clip(folder: Path) -> None:
     a, b, c = Footage(folder)
     assert (a.name, a.class_name, a.modality, a.split) == ("A", "drone", "IR", "train")
     assert (a.width, a.height) == (WIDTH, HEIGHT)
@@ -55,7 +55,7 @@ def test_what_a_clip_says_of_itself(folder: Path) -> None:
     assert [number(frame.pixels) for frame in c.frames(None)] == list(range(10))
 
 
-def test_frames_keep_their_number_in_the_file(folder: Path) -> None:
+def test_frame_numbers_are_those_of_the_file(folder: Path) -> None:
     frames = list(Footage(folder)[0].frames(fps=5))
     assert [frame.index for frame in frames] == [0, 2, 4, 6, 8]
     assert [number(frame.pixels) for frame in frames] == [0, 2, 4, 6, 8]
@@ -64,9 +64,7 @@ def test_frames_keep_their_number_in_the_file(folder: Path) -> None:
     assert number(gray.pixels) == 6
 
 
-def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_cached_clips_are_decoded_once_per_effective_width(folder: Path, tmp_path: Path) -> None:
     clips = list(Footage(folder))[:1]
     (slow,) = cache_frames(clips, fps=5.0, width=WIDTH, folder=tmp_path / "slow")
     assert [slow.classes_at(t) for t in range(5)] == [("drone", "bird"), (), (), ("drone",), ()], (
@@ -82,7 +80,7 @@ def test_stored_clips_are_decoded_once_for_every_width_they_do_not_reach(
         assert len(list(tmp_path.glob("*.npy"))) == 2 * files, "frames, and their numbers"
 
 
-def test_which_clips_are_chosen(folder: Path) -> None:
+def test_selection_of_clips(folder: Path) -> None:
     def names(**chosen: object) -> str:
         return "".join(clip.name for clip in Footage(folder, **chosen))  # type: ignore[arg-type]
 
@@ -109,12 +107,12 @@ def test_which_clips_are_chosen(folder: Path) -> None:
         ({"split_column": "fold"}, "fold"),
     ],
 )
-def test_what_no_clip_has(folder: Path, chosen: dict[str, str], says: str) -> None:
+def test_selection_without_matches(folder: Path, chosen: dict[str, str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Footage(folder, **chosen)  # type: ignore[arg-type]
 
 
-def test_a_folder_that_will_not_do(tmp_path: Path) -> None:
+def test_invalid_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a folder"):
         Footage(tmp_path / "missing")
     with pytest.raises(UserError, match="labels"):
@@ -129,7 +127,7 @@ def test_a_folder_that_will_not_do(tmp_path: Path) -> None:
         Footage(tmp_path)
 
 
-def test_a_clip_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_clip(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("clip,frame,x,y,w,h\nA,0,1,2,3,4\n")
     (tmp_path / "A.mp4").write_text("no video")
     (clip,) = Footage(tmp_path)
@@ -139,7 +137,7 @@ def test_a_clip_that_cannot_be_read(tmp_path: Path) -> None:
         _ = clip.width
 
 
-def test_a_folder_of_the_mot_challenge(tmp_path: Path) -> None:
+def test_folder_with_mot_labels(tmp_path: Path) -> None:
     (tmp_path / "sky" / "gt").mkdir(parents=True)
     (tmp_path / "sky" / "img1").mkdir()
     (tmp_path / "sky" / "gt" / "gt.txt").write_text("3,1,10,20,6,4,1,-1,-1,-1\n")
@@ -157,7 +155,7 @@ def test_a_folder_of_the_mot_challenge(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_with_coco_labels(tmp_path: Path) -> None:
+def test_folder_with_coco_labels(tmp_path: Path) -> None:
     write_video(tmp_path / "A.mp4", [plain(0)])
     tables = {
         "videos": [{"id": 1, "name": "A.mp4"}],
@@ -179,7 +177,7 @@ def test_a_folder_with_coco_labels(tmp_path: Path) -> None:
     assert len(Footage(tmp_path, split="train")) == 1
 
 
-def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
+def test_classes_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
     boxes = {0: (Box(1, 2, 3, 4), Box(5, 6, 7, 8))}
     film = folder / "clips" / "A.mp4"
     (one,) = cache_frames([Clip("A", film, "drone", "", "", boxes)], fps=30.0, width=WIDTH, folder=tmp_path)
@@ -188,7 +186,7 @@ def test_kinds_of_a_clip_made_by_hand(folder: Path, tmp_path: Path) -> None:
         Clip("A", film, "drone", "", "", boxes, {0: ("drone",)})
 
 
-def test_a_clip_as_flat_as_a_line_is_scaled(tmp_path: Path) -> None:
+def test_resizing_keeps_at_least_one_row(tmp_path: Path) -> None:
     (tmp_path / "A").mkdir()
     cv2.imwrite(str(tmp_path / "A" / "0.png"), np.zeros((1, 600, 3), np.uint8))
     (one,) = cache_frames(
@@ -197,7 +195,7 @@ def test_a_clip_as_flat_as_a_line_is_scaled(tmp_path: Path) -> None:
     assert one.frames.shape == (1, 1, 64, 1)
 
 
-def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
+def test_incomplete_cache_entries_are_decoded_again(tmp_path: Path) -> None:
     clips = [Clip("A", write_video(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
     first = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
     (told,) = (tmp_path / "kept").glob("*.problem.txt")
@@ -208,7 +206,7 @@ def test_clips_kept_by_an_older_canton_are_decoded_anew(tmp_path: Path) -> None:
     assert np.array_equal(again.frames, first[0].frames)
 
 
-def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
+def test_truncated_clip_reports_its_problem_every_time(tmp_path: Path) -> None:
     path = write_video(tmp_path / "A.mp4", noise(40), options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     whole = write_video(tmp_path / "B.mp4", (plain(k) for k in range(5)))
@@ -222,13 +220,13 @@ def test_a_clip_that_breaks_off_says_so_each_time(tmp_path: Path) -> None:
         assert clip_problems([broken, fine]) == [f"{broken.problem}; the frames before are used"]
 
 
-def test_a_kind_that_nobody_labelled(folder: Path) -> None:
+def test_check_labelled(folder: Path) -> None:
     Footage(folder, classes=["drone"]).check_labelled("bird")  # it crosses A
     with pytest.raises(UserError, match="kite"):
         Footage(folder).check_labelled("kite")
 
 
-def test_the_real_set(shared: Path) -> None:
+def test_real_dataset(shared: Path) -> None:
     with (shared / "drone" / "splits.csv").open() as file:
         rows = {row["clip"]: row for row in csv.DictReader(file)}
     footage = Footage(shared / "drone", split="test", modality="IR")
@@ -243,8 +241,8 @@ def test_the_real_set(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("modality", ["IR", "V"])
-def test_the_boxes_lie_on_what_stands_out(shared: Path, modality: str) -> None:
-    """Brightness spreads more inside a drone's box than three of its widths away."""
+def test_real_boxes_lie_on_objects(shared: Path, modality: str) -> None:
+    """Brightness varies more inside a drone's box than three widths away."""
     contrast = {0.0: 0.0, 3.0: 0.0}
     for clip in Footage(shared / "drone", split="test", modality=modality, classes=["drone"])[::4]:
         for frame in clip.frames(fps=0.5, gray=True):
@@ -256,7 +254,7 @@ def test_the_boxes_lie_on_what_stands_out(shared: Path, modality: str) -> None:
 
 
 def _spread(picture: np.ndarray, box: Box, shift: float) -> float:
-    """How far brightness spreads in the box, moved by so many of its widths towards the middle."""
+    """Return the range of brightness in the box, moved by a number of its widths."""
     side = shift * box.width * (1 if box.centre[0] < picture.shape[1] / 2 else -1)
     left, top = round(box.x + side), round(box.y)
     return float(picture[max(top, 0) : round(top + box.height) + 1, left : round(left + box.width) + 1].std())

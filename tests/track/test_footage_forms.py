@@ -1,4 +1,4 @@
-"""What counts as a clip's video, whatever else lies beside it, and when it counts as another one."""
+"""Which file is a clip's video, and when it is decoded again."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "footage.md"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where clips are kept."""
+    """The folder of the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "canton" / "frames"
 
 
 def labelled(folder: Path, name: str = "sky") -> Path:
-    """A clip's labels as the MOT challenge has them; its folder."""
+    """Write a clip's labels in MOT format; return its folder."""
     (folder / name / "gt").mkdir(parents=True)
     (folder / name / "gt" / "gt.txt").write_text(BOX)
     return folder / name
@@ -52,7 +52,7 @@ def gif(path: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("name", ["sky.mp4", "sky.avi", "clips/sky.mkv"])
-def test_a_film_beside_the_folder_of_its_labels(tmp_path: Path, name: str) -> None:
+def test_video_beside_the_folder_of_its_labels(tmp_path: Path, name: str) -> None:
     labelled(tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     write_video(tmp_path / name, [plain(k) for k in range(5)])
@@ -62,7 +62,7 @@ def test_a_film_beside_the_folder_of_its_labels(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["clips/sky", "sky"])
-def test_a_folder_without_pictures_is_no_video(tmp_path: Path, name: str) -> None:
+def test_folder_without_images_is_not_a_video(tmp_path: Path, name: str) -> None:
     labelled(tmp_path)
     (tmp_path / name).mkdir(parents=True, exist_ok=True)
     (tmp_path / name / "notes.txt").write_text("no picture")
@@ -73,7 +73,7 @@ def test_a_folder_without_pictures_is_no_video(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("place", ["", "img1"])
-def test_pictures_in_the_folder_of_the_labels(tmp_path: Path, place: str) -> None:
+def test_images_in_the_folder_of_the_labels(tmp_path: Path, place: str) -> None:
     picture(labelled(tmp_path) / place / "000001.PNG", 3)
     write_video(tmp_path / "sky.mp4", [plain(0)])
     (clip,) = Footage(tmp_path)
@@ -96,7 +96,7 @@ def test_pictures_in_the_folder_of_the_labels(tmp_path: Path, place: str) -> Non
         (".vob", "mpeg2video"),
     ],
 )
-def test_films_of_every_usual_ending_are_found(tmp_path: Path, ending: str, codec: str) -> None:
+def test_every_video_suffix_is_found(tmp_path: Path, ending: str, codec: str) -> None:
     (tmp_path / "labels.csv").write_text("clip,frame,x,y,w,h\nsky,0,1,2,3,4\n")
     path = tmp_path / f"sky{ending}"
     if codec == "gif":
@@ -108,7 +108,7 @@ def test_films_of_every_usual_ending_are_found(tmp_path: Path, ending: str, code
     assert len(list(clip.frames(None))) == 5
 
 
-def test_a_preview_does_not_stand_in_for_its_film(tmp_path: Path) -> None:
+def test_gif_preview_does_not_replace_the_video(tmp_path: Path) -> None:
     labelled(tmp_path)
     gif(tmp_path / "sky.gif", 2)
     write_video(tmp_path / "sky.mp4", [plain(0)])
@@ -121,12 +121,12 @@ def test_the_page_names_every_extension() -> None:
 
 
 def kept(folder: Path) -> list[int]:
-    """The frames of a video, as the cache_frames has them."""
+    """Return the numbers of a video's cached frames."""
     (one,) = cache_frames([Clip("sky", folder, "", "", "", {})], fps=30.0, width=WIDTH)
     return [number(frame) for frame in one.frames]
 
 
-def test_a_picture_that_is_overwritten_is_decoded_anew(tmp_path: Path, cache: Path) -> None:
+def test_overwritten_image_is_decoded_again(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "sky"
     for k in range(4):
         picture(folder / f"{k}.bmp", k)
@@ -152,8 +152,8 @@ def test_a_picture_that_is_overwritten_is_decoded_anew(tmp_path: Path, cache: Pa
     assert len(list(cache.iterdir())) == files, "only pictures count"
 
 
-def test_a_film_is_kept_under_the_name_it_always_had(tmp_path: Path, cache: Path) -> None:
-    """A name of its own for each version of it; others would have everybody decode everything anew."""
+def test_cache_file_name_is_stable(tmp_path: Path, cache: Path) -> None:
+    """A changed name would make every user decode all clips again."""
     path = write_video(tmp_path / "sky.mp4", [plain(k) for k in range(3)])
     assert kept(path) == [0, 1, 2]
     status = path.stat()

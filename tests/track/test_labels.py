@@ -1,4 +1,4 @@
-"""Labels in three forms: the same boxes from each, and the line named where one is wrong."""
+"""Label formats: the boxes that are read, and errors that name the line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_the_middle_of_a_box() -> None:
+def test_centre_of_a_box() -> None:
     assert Box(10, 20, 6, 5).centre == (13, 22.5)
 
 
@@ -39,7 +39,7 @@ def test_csv(tmp_path: Path) -> None:
     }
 
 
-def test_csv_with_splits_beside_it(tmp_path: Path) -> None:
+def test_csv_with_splits(tmp_path: Path) -> None:
     written(
         tmp_path / "splits.csv",
         "clip,class,split,place\nA,BIRD,train,test\nB,DRONE,val,train\nC,,test,test\n",
@@ -56,8 +56,8 @@ def test_csv_with_splits_beside_it(tmp_path: Path) -> None:
         read_csv(path, split_column="nowhere")
 
 
-def test_what_a_clip_is_of(tmp_path: Path) -> None:
-    """What splits.csv says, or else what most of its labels are; every label keeps its own class."""
+def test_class_of_a_clip(tmp_path: Path) -> None:
+    """That of splits.csv, else the most frequent of its labels; labels keep their own."""
     rows = "A,IR, BIRD ,0,1,2,3,4\nA,IR,Drone,0,5,6,7,8\nA,IR,DRONE,1,5,6,7,8\n"
     path = written(tmp_path / "labels.csv", CSV.splitlines()[0] + "\n" + rows)
     (clip,) = read_csv(path).values()
@@ -74,7 +74,7 @@ def test_what_a_clip_is_of(tmp_path: Path) -> None:
     assert read_csv(path)["A"].class_name == "bird", "a box without a class says nothing either"
 
 
-def test_csv_of_the_fewest_columns_and_from_a_spreadsheet(tmp_path: Path) -> None:
+def test_csv_with_required_columns_only_and_a_byte_order_mark(tmp_path: Path) -> None:
     text = "\ufefftrack;clip".replace(";", ",") + ",frame,x,y,w,h\r\n7,A,0,1,2,3,4\r\n"
     (labels,) = read_csv(written(tmp_path / "any.csv", text)).values()
     assert labels == ClipLabels("A", "", "", "", (Label(0, Box(1, 2, 3, 4), 7, ""),))
@@ -92,7 +92,7 @@ def test_csv_of_the_fewest_columns_and_from_a_spreadsheet(tmp_path: Path) -> Non
         ("A" * 140_000 + ",V,BIRD,0,1,2,3,4", "line 5: field larger than field limit"),
     ],
 )
-def test_a_wrong_row_of_csv(tmp_path: Path, row: str, says: str) -> None:
+def test_invalid_csv_row(tmp_path: Path, row: str, says: str) -> None:
     path = written(tmp_path / "labels.csv", f"{CSV}{row}\n")
     with pytest.raises(UserError, match=says) as caught:
         read_csv(path)
@@ -100,7 +100,7 @@ def test_a_wrong_row_of_csv(tmp_path: Path, row: str, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_json_that_never_ends(tmp_path: Path) -> None:
+def test_deeply_nested_json(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="COCO"):
         read_coco(written(tmp_path / "labels.json", "[" * 200_000))
 
@@ -134,7 +134,7 @@ def test_mot(tmp_path: Path) -> None:
         ("1,1,10,20,-6,4", "line 2: box"),
     ],
 )
-def test_a_wrong_row_of_mot(tmp_path: Path, row: str, says: str) -> None:
+def test_invalid_mot_row(tmp_path: Path, row: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         read_mot(written(tmp_path / "gt.txt", f"1,1,10,20,6,4,1\n{row}\n"))
 
@@ -183,7 +183,7 @@ def test_coco(tmp_path: Path) -> None:
         (lambda tables: tables.update(annotations=7), "COCO"),
     ],
 )
-def test_wrong_coco(tmp_path: Path, change: object, says: str) -> None:
+def test_invalid_coco(tmp_path: Path, change: object, says: str) -> None:
     tables = coco()
     change(tables)  # type: ignore[operator]
     with pytest.raises(UserError, match=says) as caught:
@@ -193,7 +193,7 @@ def test_wrong_coco(tmp_path: Path, change: object, says: str) -> None:
 
 
 @pytest.mark.parametrize("read", [read_csv, read_mot, read_coco])
-def test_what_cannot_be_read(tmp_path: Path, read: object) -> None:
+def test_unreadable_files(tmp_path: Path, read: object) -> None:
     with pytest.raises(UserError, match=r"cannot read .*no such file"):
         read(tmp_path / "missing")  # type: ignore[operator]
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\x80")
@@ -201,12 +201,12 @@ def test_what_cannot_be_read(tmp_path: Path, read: object) -> None:
         read(tmp_path / "bytes")  # type: ignore[operator]
 
 
-def test_no_json(tmp_path: Path) -> None:
+def test_invalid_json(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="COCO"):
         read_coco(written(tmp_path / "labels.json", "[1, 2"))
 
 
-def test_the_real_set(shared: Path) -> None:
+def test_real_dataset(shared: Path) -> None:
     clips = read_csv(shared / "drone" / "labels.csv")
     assert len(clips) == 418
     assert sum(len(clip.labels) for clip in clips.values()) == 135_980

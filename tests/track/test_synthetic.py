@@ -1,4 +1,4 @@
-"""Made scenes are what they say: the same for the same number, with the truth where the pixels are."""
+"""Synthetic scenes: reproducible, with labels that match the pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
 from canton.errors import UserError
 from canton.track.synthetic import KINDS, Scene, make_scene
 from canton.track.synthetic.backgrounds import View
-from canton.track.synthetic.colours import day_paint
-from canton.track.synthetic.dataset import Scenes, in_order
+from canton.track.synthetic.colours import visible_colours
+from canton.track.synthetic.dataset import Scenes, iterate_scenes
 from canton.track.synthetic.motion import drift
 from canton.track.synthetic.scene import ROLL
-from canton.track.synthetic.trajectories import launch
+from canton.track.synthetic.trajectories import make_moving_target
 
 SORTS = KINDS[:3]
 
@@ -25,14 +25,14 @@ def same(a: Scene, b: Scene) -> bool:
     return (
         np.array_equal(a.frames, b.frames)
         and np.array_equal(a.boxes, b.boxes, equal_nan=True)
-        and a.others == b.others
+        and a.distractors == b.distractors
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_number_gives_one_scene(kind: str) -> None:
+def test_seed_determines_the_scene(kind: str) -> None:
     first = make_scene(5, kind=kind, frames=3)
-    make_scene(77, kind=kind, frames=5)  # what else was made meanwhile does not matter
+    make_scene(77, kind=kind, frames=5)  # other scenes in between have no influence
     assert same(first, make_scene(5, kind=kind, frames=3))
     assert not same(first, make_scene(6, kind=kind, frames=3))
 
@@ -46,7 +46,7 @@ def test_shapes(kind: str) -> None:
     assert scene.centres.dtype == np.float32
     assert scene.boxes.shape == (4, 4)
     assert scene.boxes.dtype == np.float32
-    assert len(scene.others) == 4
+    assert len(scene.distractors) == 4
     assert scene.kind == kind
 
 
@@ -57,8 +57,8 @@ def grown(box: np.ndarray, by: float, height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", SORTS)
-def test_the_truth_is_where_the_pixels_are(kind: str) -> None:
-    """What differs between a scene with and without the object lies in its box, and fills it."""
+def test_boxes_match_the_pixels(kind: str) -> None:
+    """The difference between a scene with and without the target fills its box."""
     inside, fills, off = [], [], []
     for seed in range(25):
         there, not_there = (make_scene(seed, kind=kind, frames=3, present=p) for p in (True, False))
@@ -85,7 +85,7 @@ def test_the_truth_is_where_the_pixels_are(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SORTS)
-def test_centre_and_box_agree_and_are_nan_together(kind: str) -> None:
+def test_centres_and_boxes_agree(kind: str) -> None:
     for seed in range(12):
         scene = make_scene(seed, kind=kind, frames=6)
         seen = np.isfinite(scene.boxes).all(1)
@@ -97,7 +97,7 @@ def test_centre_and_box_agree_and_are_nan_together(kind: str) -> None:
         assert (scene.boxes[seen, :2] + scene.boxes[seen, 2:] <= 128.001).all()
 
 
-def test_half_of_the_scenes_have_no_object() -> None:
+def test_half_of_the_scenes_have_no_target() -> None:
     there = [make_scene(seed, kind="camouflage", frames=1, size=32).present for seed in range(400)]
     assert 160 < sum(there) < 240  # four standard deviations
     missing = make_scene(there.index(False), kind="article", frames=1, size=48)
@@ -105,8 +105,8 @@ def test_half_of_the_scenes_have_no_object() -> None:
     assert np.isnan(missing.boxes).all()
 
 
-def test_objects_of_an_article_scene_have_the_promised_size() -> None:
-    """6 to 24 px as drawn; a shape seen askew, approaching or smeared may differ from that by a few px."""
+def test_sizes_in_article_scenes() -> None:
+    """6 to 24 px; rotation, scaling and motion blur change it by a few px."""
     longest = [
         np.nanmax(make_scene(seed, kind="article", frames=1, present=True).boxes[:, 2:]) for seed in range(60)
     ]
@@ -114,25 +114,25 @@ def test_objects_of_an_article_scene_have_the_promised_size() -> None:
     assert np.quantile(longest, 0.95) <= 30
 
 
-def test_some_leave_the_picture() -> None:
+def test_some_targets_leave_the_picture() -> None:
     scenes = [make_scene(seed, kind="article", frames=12, size=64, present=True) for seed in range(60)]
     assert any(np.isnan(scene.boxes).any() for scene in scenes)
     assert sum(scene.present for scene in scenes) >= 58
 
 
-def test_distractors_fly_with_and_without_the_object() -> None:
+def test_distractors_with_and_without_the_target() -> None:
     for there in (True, False):
         scenes = [make_scene(seed, kind="thermal", frames=1, present=there) for seed in range(40)]
-        kinds = {kind for scene in scenes for kind, _ in scene.others[0]}
+        kinds = {kind for scene in scenes for kind, _ in scene.distractors[0]}
         assert kinds == {"bird", "airplane", "helicopter"}
-    target_class = [make_scene(seed, kind="article", frames=1, target="bird") for seed in range(30)]
-    assert "bird" not in {kind for scene in target_class for kind, _ in scene.others[0]}
+    bird_scenes = [make_scene(seed, kind="article", frames=1, target_class="bird") for seed in range(30)]
+    assert "bird" not in {kind for scene in bird_scenes for kind, _ in scene.distractors[0]}
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
-def test_a_pool_of_workers_gives_the_same_scenes_in_order() -> None:
+def test_workers_yield_the_same_scenes_in_order() -> None:
     scenes = Scenes(9, 5, frames=2, size=48, kind="mixed")
-    with in_order(scenes, workers=2, start=1) as made:
+    with iterate_scenes(scenes, workers=2, start=1) as made:
         pooled = list(made)
     assert len(pooled) == 4
     assert all(same(one, scenes[k + 1]) for k, one in enumerate(pooled))
@@ -141,24 +141,24 @@ def test_a_pool_of_workers_gives_the_same_scenes_in_order() -> None:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -> None:
+def test_worker_error_is_one_line(tmp_path: Path, workers: int) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     scenes = Scenes(9, 5, frames=2, size=48, kind="article", backgrounds=tmp_path)
     with (
         pytest.raises(UserError, match=r"^[^\n]*broken\.png[^\n]*$"),
-        in_order(scenes, workers=workers) as made,
+        iterate_scenes(scenes, workers=workers) as made,
     ):
         next(made)
 
 
 @pytest.mark.parametrize("kind", ["thermal", "camouflage"])
-def test_photographs_are_for_scenes_by_day(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(ValueError, match=f"photographs are for article or mixed, not {kind}"):
+def test_photographs_need_a_visible_kind(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match="backgrounds"):
         make_scene(0, kind=kind, backgrounds=tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "still"), [("article", 0.15), ("thermal", 0.75)])
-def test_the_camera_rolls_but_on_a_tripod(kind: str, still: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_camera_rolls_except_on_a_tripod(kind: str, still: float, monkeypatch: pytest.MonkeyPatch) -> None:
     films: list[list[tuple[float, float]]] = []
     at = View.at
 
@@ -178,22 +178,23 @@ def test_the_camera_rolls_but_on_a_tripod(kind: str, still: float, monkeypatch: 
     assert np.diff(rolls).std() == pytest.approx(ROLL, rel=0.3)
 
 
-def test_things_come_nearer_and_go_by_chance() -> None:
+def test_scales_vary_at_random() -> None:
     flights = [
-        launch(
+        make_moving_target(
             np.random.default_rng(seed), "drone", np.zeros((12, 2), np.float32), size_px=10.0,
-            colours=day_paint(np.random.default_rng(seed), "drone", np.full(3, 90.0, np.float32)), relief=0.5,
+            colours=visible_colours(np.random.default_rng(seed), "drone", np.full(3, 90.0, np.float32)),
+            relief=0.5,
         )
         for seed in range(40)
     ]  # fmt: skip
-    sizes = np.log([flight.sizes for flight in flights])
+    sizes = np.log([flight.scales for flight in flights])
     assert (sizes[:, 0] == 0).all()
     assert np.diff(sizes, 2).std() == pytest.approx(0.01 * np.sqrt(2), rel=0.3), "no straight line"
 
 
-def test_a_drift_is_a_random_walk() -> None:
-    draw = np.random.default_rng(0)
-    ways = np.stack([drift(draw, 12, start=0.5, step=0.1) for _ in range(4000)])
+def test_drift_is_a_random_walk() -> None:
+    rng = np.random.default_rng(0)
+    ways = np.stack([drift(rng, 12, start=0.5, step=0.1) for _ in range(4000)])
     assert ways.std(0) == pytest.approx(np.sqrt(0.25 + 0.01 * np.arange(12)), rel=0.1)
 
 
@@ -211,27 +212,27 @@ def test_photographs_are_the_background(tmp_path: Path) -> None:
     assert any(colour.argmax() == 0 for colour in colours)  # not all have their channels swapped
 
 
-def test_bad_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder"):
+def test_invalid_background_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="backgrounds"):
         make_scene(0, kind="article", backgrounds=tmp_path / "none")
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="backgrounds"):
         make_scene(0, kind="article", backgrounds=tmp_path)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"broken\.jpg is no picture"):
+    with pytest.raises(UserError, match=r"broken\.jpg"):
         make_scene(0, kind="article", backgrounds=tmp_path / "x")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"seed": -1}, "seed is -1"),
-        ({"seed": 0, "frames": 0}, "frames is 0"),
-        ({"seed": 0, "size": 16}, "size is 16"),
-        ({"seed": 0, "kind": "night"}, "kind is 'night'"),
-        ({"seed": 0, "target": "ufo"}, "target is 'ufo'"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 0, "frames": 0}, "frames"),
+        ({"seed": 0, "size": 16}, "size"),
+        ({"seed": 0, "kind": "night"}, "kind"),
+        ({"seed": 0, "target_class": "ufo"}, "target_class"),
     ],
 )
-def test_values_outside_their_range(arguments: dict[str, object], words: str) -> None:
+def test_arguments_out_of_range(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make_scene(**arguments)  # type: ignore[arg-type]

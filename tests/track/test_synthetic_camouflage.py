@@ -1,4 +1,4 @@
-"""Camouflage: one frame tells nothing, to no statistic and no trained classifier; two frames tell all."""
+"""Camouflage: single frames carry no information about the target, pairs of frames do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNT, PAIRS, WINDOW = 1500, 300, 24
 
 
 def aligned_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a - b| after the whole-pixel shift, up to 2 px, that makes most of the picture agree."""
+    """Return |a - b| after the integer shift, up to 2 px, with the best agreement."""
     best = (np.inf, 0, 0)
     for dy in range(-2, 3):
         for dx in range(-2, 3):
@@ -48,7 +48,7 @@ def patches() -> tuple[np.ndarray, np.ndarray]:
 
 
 def features(patch: np.ndarray) -> np.ndarray:
-    """Pixels coarse and fine, their squares, edges, and moments of the whole: (N, features)."""
+    """Return pixels at two scales, their squares, edges and moments: (N, features)."""
     count = len(patch)
     patch = patch - patch.mean((1, 2), keepdims=True)
     dx, dy = np.abs(np.diff(patch, axis=2)), np.abs(np.diff(patch, axis=1))
@@ -63,7 +63,7 @@ def features(patch: np.ndarray) -> np.ndarray:
 
 
 def accuracy(patch: np.ndarray) -> float:
-    """Of a ridge classifier, trained on half of the scenes, on the other half."""
+    """Return the test accuracy of a ridge classifier trained on half of the scenes."""
     count = len(patch) // 2
     side = np.repeat([1.0, -1.0], count)
     table = features(patch)
@@ -75,7 +75,7 @@ def accuracy(patch: np.ndarray) -> float:
     return float((np.sign(table[~train] @ weights) == side[~train]).mean())
 
 
-def test_a_classifier_of_single_frames_stays_at_chance(patches: tuple[np.ndarray, np.ndarray]) -> None:
+def test_classifier_of_single_frames_is_at_chance(patches: tuple[np.ndarray, np.ndarray]) -> None:
     singles, doubles = patches
     assert accuracy(singles) < 0.5 + 4 * 0.5 / np.sqrt(
         COUNT
@@ -83,8 +83,8 @@ def test_a_classifier_of_single_frames_stays_at_chance(patches: tuple[np.ndarray
     assert accuracy(doubles) > 0.9
 
 
-def test_no_statistic_of_single_frames_tells(patches: tuple[np.ndarray, np.ndarray]) -> None:
-    """In pairs of a place with the object and one without, each statistic is as often larger as smaller."""
+def test_statistics_of_single_frames_are_at_chance(patches: tuple[np.ndarray, np.ndarray]) -> None:
+    """With and without the target, each statistic is larger in half of the pairs."""
 
     def larger(patch: np.ndarray) -> np.ndarray:
         table = features(patch[:, 6:-6, 6:-6])[:, -4:]
@@ -95,7 +95,7 @@ def test_no_statistic_of_single_frames_tells(patches: tuple[np.ndarray, np.ndarr
     assert (larger(doubles) > 0.85).any()
 
 
-def test_it_never_stands_still() -> None:
+def test_target_never_stands_still() -> None:
     for seed in range(40):
         scene = make_scene(seed, kind="camouflage", frames=8, present=True)
         steps = np.abs(np.diff(scene.boxes[:, :2], axis=0)).max(1)

@@ -1,4 +1,4 @@
-"""Targets lie where the boxes are, and the loss is least where the maps say so."""
+"""Training targets and loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NETWORK = Architecture(stem=((4, 3, True), (4, 3, True)), memory=4, distractor_c
 CELLS = (16, 20)
 
 
-def test_the_summit_is_the_middle_of_the_box() -> None:
+def test_maximum_is_at_the_centre_of_the_box() -> None:
     box = Box(30.0, 22.0, 14.0, 9.0)
     target = make_target([[LabelledBox("drone", box)], []], CELLS, NETWORK, target_class="drone")
     assert target.heat.shape == (2, 2, *CELLS)
@@ -41,7 +41,7 @@ def test_target_class_must_not_be_a_distractor() -> None:
     assert Architecture().for_target("drone") == Architecture()
 
 
-def test_others_have_maps_of_their_own_and_strangers_none() -> None:
+def test_distractor_classes_have_maps_and_unknown_classes_have_none() -> None:
     named = [[LabelledBox("bird", Box(10, 10, 8, 8)), LabelledBox("kite", Box(40, 40, 8, 8))]]
     target = make_target(named, CELLS, NETWORK, target_class="drone")
     assert not target.heat[0, 0].any()
@@ -49,19 +49,19 @@ def test_others_have_maps_of_their_own_and_strangers_none() -> None:
     assert target.heat[0, 1, 8:].max() < 1e-3, "the kite is not on the birds' map"
 
 
-def test_a_box_outside_counts_as_nothing_at_the_summit() -> None:
+def test_box_outside_the_frame() -> None:
     target = make_target([[LabelledBox("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, target_class="drone")
     assert target.heat.max() < 1
     assert not target.near.any()
 
 
 def maps_of(target: Target) -> torch.Tensor:
-    """The maps of a model that knows."""
+    """Return maps that match the target."""
     heat = torch.logit(target.heat.clamp(1e-4, 1 - 1e-4))
     return torch.cat([heat[:, :, :1], target.sizes, heat[:, :, 1:]], 2)
 
 
-def test_the_loss_prefers_the_truth() -> None:
+def test_loss_is_lowest_at_the_target() -> None:
     named = [[LabelledBox("drone", Box(30, 22, 14, 9))], [LabelledBox("bird", Box(50, 30, 9, 9))]]
     target = make_target(named, CELLS, NETWORK, target_class="drone")
     target = Target(*(part[:, None] for part in target))
@@ -78,8 +78,8 @@ def test_the_loss_prefers_the_truth() -> None:
     assert track_loss(swapped, target) > best + 1
 
 
-def test_the_loss_by_hand() -> None:
-    """One cell, one summit: (1 - p)^focus * -log p; one empty cell: p^focus * -log(1 - p)."""
+def test_loss_by_hand() -> None:
+    """A positive cell: (1 - p)^gamma * -log p; a negative one: p^gamma * -log(1 - p)."""
     for heat in (1.0, 0.0):
         target = Target(
             torch.full((1, 1, 1, 1, 1), heat), torch.zeros(1, 1, 2, 1, 1), torch.zeros(1, 1, 1, 1, 1)
@@ -87,4 +87,4 @@ def test_the_loss_by_hand() -> None:
         maps = torch.tensor([0.7, 0.0, 0.0]).view(1, 1, 3, 1, 1)
         p = 1 / (1 + math.exp(-0.7))
         wanted = (1 - p) ** 2 * -math.log(p) if heat else p**2 * -math.log(1 - p)
-        assert math.isclose(float(track_loss(maps, target, focus=2.0)), wanted, rel_tol=1e-5)
+        assert math.isclose(float(track_loss(maps, target, gamma=2.0)), wanted, rel_tol=1e-5)

@@ -1,4 +1,4 @@
-"""The tracking model keeps the laws of a stream, and its geometry is where it says it is."""
+"""The network: streaming laws and geometry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def made(architecture: Architecture) -> TrackModel:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_two_pieces_are_one_run_and_so_are_steps(name: str) -> None:
+def test_chunks_and_steps_equal_one_run(name: str) -> None:
     model = made(NETWORKS[name])
     frames = torch.rand(5, 2, 3, 48, 64)
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_two_pieces_are_one_run_and_so_are_steps(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_future_does_not_change_the_past_and_the_past_does_change_the_future(name: str) -> None:
+def test_causality(name: str) -> None:
     model = made(NETWORKS[name])
     frames = torch.rand(4, 1, 3, 48, 64)
     other = frames.clone()
@@ -60,7 +60,7 @@ def test_the_future_does_not_change_the_past_and_the_past_does_change_the_future
 
 
 @pytest.mark.parametrize("name", ["strided", "early"])
-def test_a_restart_forgets(name: str) -> None:
+def test_reset_clears_the_state(name: str) -> None:
     model = made(NETWORKS[name])
     frames = torch.rand(4, 2, 3, 48, 64)
     reset = torch.zeros(4, 2, dtype=torch.bool)
@@ -74,7 +74,7 @@ def test_a_restart_forgets(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["strided", "early"])
-def test_without_recurrence_every_frame_stands_alone(name: str) -> None:
+def test_frames_are_independent_without_recurrence(name: str) -> None:
     model = made(replace(NETWORKS[name], recurrent=False))
     frames = torch.rand(4, 2, 3, 48, 64)
     with torch.no_grad():
@@ -90,8 +90,8 @@ def test_without_recurrence_every_frame_stands_alone(name: str) -> None:
 
 @pytest.mark.parametrize("strided", [True, False])
 @pytest.mark.parametrize("same", [True, False])
-def test_a_cell_looks_where_offset_and_stride_say(strided: bool, same: bool) -> None:
-    """The part of the frame that can change a cell is centred on offset + stride * column."""
+def test_receptive_field_is_centred_on_the_cell(strided: bool, same: bool) -> None:
+    """The receptive field of a cell is centred on offset + stride * column."""
     stem = ((2, 5, True), (2, 3, True), (2, 3, False))
     a = Architecture(stem=stem, strided=strided, same=same, early=0, memory=0, head=0, distractor_classes=())
     model = made(a)
@@ -113,8 +113,8 @@ def test_a_cell_looks_where_offset_and_stride_say(strided: bool, same: bool) -> 
     assert (columns.min() + columns.max() + 1) / 2 == a.offset + a.stride * column
 
 
-def test_the_context_reaches_further_and_not_past_the_frame() -> None:
-    """Three more cells to every side than the stem alone sees, though the block's kernel is 3."""
+def test_context_enlarges_the_receptive_field() -> None:
+    """By three cells on every side."""
     seen = {}
     for context in (0, 3):
         stem = ((2, 5, True), (2, 3, True))
@@ -130,7 +130,7 @@ def test_the_context_reaches_further_and_not_past_the_frame() -> None:
     assert int(seen[3].max() - seen[0].max()) == 3 * 4
 
 
-def test_normalisation_folds_into_the_convolution() -> None:
+def test_batch_norm_folding() -> None:
     """Watching runs one convolution where training ran two steps: the same numbers, given the same
     statistics.
     """
@@ -145,14 +145,14 @@ def test_normalisation_folds_into_the_convolution() -> None:
         assert (apart - torch.nn.functional.leaky_relu(block.conv(x), 0.2)).abs().max() > 0.1
 
 
-def test_the_articles_network() -> None:
+def test_article_network() -> None:
     """Its heat map of a 128 x 128 frame is 25 x 25."""
     maps, (state,) = made(ARTICLE)(torch.rand(1, 1, 3, 128, 128))
     assert maps.shape == (1, 1, MAPS, 25, 25)
     assert state.shape == (1, 1, 16, 25, 25)
 
 
-def test_architectures_survive_json_and_bad_ones_are_named() -> None:
+def test_architecture_json_and_validation() -> None:
     for architecture in (*NETWORKS.values(), Architecture()):
         import json
 

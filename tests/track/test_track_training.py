@@ -1,6 +1,4 @@
-"""Training on filmed clips, end to end: it learns, it resumes to the same bits; what it lacks without
-memory.
-"""
+"""Training on clips, end to end: learning, bit-exact resumption, fine-tuning."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ SETTINGS = {"batch_size": 2, "frames_per_step": 3, "tbptt_chunks": 2, "crop_size
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Clips in files, with labels.csv and splits.csv."""
+    """Video files with labels.csv and splits.csv."""
     from canton.track.video.writer import VideoWriter
 
     folder = tmp_path_factory.mktemp("footage")
@@ -57,7 +55,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> None:
+def test_learns_to_detect_the_drone(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     settings = {**SETTINGS, "batch_size": 8, "tbptt_chunks": 1, "learning_rate": 1e-2}
     trained = train(TrainConfig(footage=footage, **settings, model=SMALL, steps=150, workers=0), out=out)
@@ -70,7 +68,7 @@ def test_it_learns_which_spot_is_the_drone(footage: Path, tmp_path: Path) -> Non
     assert scores.f1 > 0.9, scores
 
 
-def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_path: Path) -> None:
+def test_resumed_run_is_bit_exact(footage: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     train(TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=7, workers=0), out=whole)
 
@@ -97,7 +95,7 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(footage: Path, tmp_pa
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_ctrl_c_while_it_is_measured_keeps_the_run(
+def test_ctrl_c_during_evaluation_keeps_the_run(
     footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
@@ -121,7 +119,7 @@ def test_ctrl_c_while_it_is_measured_keeps_the_run(
         assert torch.equal(value, wanted[name]), name
 
 
-def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> None:
+def test_fine_tuning(footage: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     train(TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=3, workers=0), out=first)
     train(
@@ -173,8 +171,8 @@ def test_a_finished_model_is_learned_on_from(footage: Path, tmp_path: Path) -> N
         train(out=broken, resume=True)
 
 
-def test_the_target_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
-    """The drone is then what the bird is to be told from, in footage and in made scenes."""
+def test_other_target_class(footage: Path, tmp_path: Path) -> None:
+    """The drone is then a distractor, in footage and in synthetic scenes."""
     out = tmp_path / "bird.safetensors"
     settings = {**SETTINGS, "batch_size": 8, "tbptt_chunks": 1, "learning_rate": 1e-2}
     train(
@@ -202,7 +200,7 @@ def test_the_target_need_not_be_a_drone(footage: Path, tmp_path: Path) -> None:
     assert {one.class_name for one in held_out} == {"bird", "none"}
 
 
-def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
+def test_training_without_memory(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "still.safetensors"
     network = replace(SMALL, recurrent=False)
     train(TrainConfig(footage=footage, **SETTINGS, model=network, steps=2, workers=0), out=out)
@@ -212,7 +210,7 @@ def test_no_memory_is_the_same_network(footage: Path, tmp_path: Path) -> None:
         assert torch.allclose(model(frames)[0][2], model(frames[2:])[0][0], atol=1e-5)
 
 
-def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_path: Path) -> None:
+def test_errors_before_anything_is_written(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     with pytest.raises(UserError, match="kite"):
         train(TrainConfig(footage=footage, target_class="kite", steps=1), out=out)
@@ -228,7 +226,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(footage: Path, tmp_pat
         train(TrainConfig(footage=footage, steps=1), out=out)
 
 
-def test_batches_are_functions_of_the_step() -> None:
+def test_batches_depend_on_the_step_alone() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
     def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
@@ -249,7 +247,7 @@ def test_batches_are_functions_of_the_step() -> None:
     assert torch.equal(torch.stack(shares, 2).flatten(1, 2), run[0].frames)
 
 
-def test_the_first_blocks_may_be_of_single_frames() -> None:
+def test_single_frame_steps() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
     def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
@@ -278,7 +276,7 @@ def test_the_first_blocks_may_be_of_single_frames() -> None:
     assert both == {frame.numpy().tobytes() for frame in run[0].frames[0]}
 
 
-def test_what_is_kept_is_the_average(footage: Path, tmp_path: Path) -> None:
+def test_moving_average_is_kept(footage: Path, tmp_path: Path) -> None:
     kept = {}
     for average in (0.0, 0.9):
         out = tmp_path / f"{average}.safetensors"
@@ -292,7 +290,7 @@ def test_what_is_kept_is_the_average(footage: Path, tmp_path: Path) -> None:
         train(TrainConfig(footage=footage, steps=1, ema_decay=1.0), out=tmp_path / "x.safetensors")
 
 
-def test_reports_are_told(footage: Path, tmp_path: Path) -> None:
+def test_on_progress(footage: Path, tmp_path: Path) -> None:
     seen: list[float] = []
     train(
         TrainConfig(footage=footage, **SETTINGS, model=SMALL, steps=3, workers=0),

@@ -1,6 +1,6 @@
-"""The tracking model: frame -> convolutional stem -> convolutional GRU -> head -> heat map and box sizes.
+"""The tracker's network: frame -> convolutional stem -> ConvGRU -> head -> heat map and box sizes.
 
-A second convolutional GRU sits early in the stem, where the texture is still fine enough to be compared.
+A second ConvGRU sits early in the stem, where the texture is still fine enough to be compared.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ State = tuple[Tensor, ...]
 """The recurrent state: a tensor (layers, B, C, h, w) for the early ConvGRU and one for the main one."""
 
 MAPS = 3
-"""Channels every model puts out first: the logit of the heat, the logarithms of width and height in px."""
+"""Channels of the first output maps: the heat's logit, and the logarithms of width and height in px."""
 
 SLOPE = 0.2
-"""Of the leaky rectifier below zero, as in the article (and TensorFlow's default)."""
+"""Negative slope of the leaky ReLU, as in the article (TensorFlow's default)."""
 
 
 @documented
@@ -91,24 +91,22 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """Px of the frame from one cell of the heat map to the next."""
+        """Pixels of the frame per cell of the heat map."""
         return 1 << sum(halve for _, _, halve in self.stem)
 
     @property
     def offset(self) -> float:
-        """Px from the frame's left edge (and its upper) to the centre of cell (0, 0)."""
+        """Distance in px from the frame's left and upper edge to the centre of cell (0, 0)."""
         cell, start = 1, 0.5
         for _, kernel, halve in self.stem:
             start += 0 if self.same else cell * (kernel - 1) / 2
             if halve:
-                start += (
-                    0 if self.strided else cell / 2
-                )  # a strided convolution looks at every second cell's middle
+                start += 0 if self.strided else cell / 2  # a stride keeps the centre of every second cell
                 cell *= 2
         return start
 
     def cells(self, px: int) -> int:
-        """How many cells of the heat map a side of `px` gives."""
+        """Return the number of heat map cells along a side of `px` pixels."""
         for _, kernel, halve in self.stem:
             px -= 0 if self.same else kernel - 1
             if halve:
@@ -147,31 +145,36 @@ ARTICLE = Architecture(
     head=0,
     distractor_classes=(),
 )
-"""The 2017 article's network."""
+"""The network of the 2017 article."""
 
 
 class TrackModel(nn.Module):
-    """Where in each frame the target is. State goes in and comes out; nothing is kept in the module.
+    """Predicts where the target is in each frame. The module keeps no state: it goes in and comes out.
 
-    Shapes: frames (T, B, 3, H, W) in [0, 1]; maps (T, B, 3 + others, h, w), h about H / stride, see `MAPS`;
-    state: see `State`. A size H or W that the stride does not divide loses less than one cell at its end.
+    Shapes: frames (T, B, 3, H, W) in [0, 1]; maps (T, B, 3 + distractor classes, h, w) with h about
+    H / stride, see `MAPS`; state, see `State`. If the stride does not divide H or W, less than one cell is
+    lost at the end.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = self.architecture = architecture
-        blocks, below = [], 3
+        blocks, channels_in = [], 3
         for channels, kernel, halve in a.stem:
-            blocks.append(Block(below, channels, kernel, halve, strided=a.strided, norm=a.norm, same=a.same))
-            below = channels + (a.early if len(blocks) == 1 else 0)
-        self.context = Block(below, below, 3, False, norm=a.norm, taps=a.context) if a.context else None
+            blocks.append(
+                Block(channels_in, channels, kernel, halve, strided=a.strided, norm=a.norm, same=a.same)
+            )
+            channels_in = channels + (a.early if len(blocks) == 1 else 0)
+        self.context = (
+            Block(channels_in, channels_in, 3, False, norm=a.norm, taps=a.context) if a.context else None
+        )
         self.early = ConvGRU2d(a.stem[0][0], a.early, a.memory_kernel) if a.early else None
         self.stem = nn.Sequential(*blocks)
-        self.memory = ConvGRU2d(below, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
-        seen = (below if a.bypass or not a.memory else 0) + a.memory
-        self.hidden = nn.Conv2d(seen, a.head, 1) if a.head else None
-        self.maps = nn.Conv2d(a.head or seen, MAPS + len(a.distractor_classes), 1)
-        with torch.no_grad():  # at first: nothing anywhere, boxes of 16 px
+        self.memory = ConvGRU2d(channels_in, a.memory, a.memory_kernel, a.memory_layers) if a.memory else None
+        features = (channels_in if a.bypass or not a.memory else 0) + a.memory
+        self.hidden = nn.Conv2d(features, a.head, 1) if a.head else None
+        self.maps = nn.Conv2d(a.head or features, MAPS + len(a.distractor_classes), 1)
+        with torch.no_grad():  # start with low heat and boxes of 16 px
             self.maps.bias.fill_(-4.0)  # type: ignore[union-attr]
             self.maps.bias[1:MAPS] = 2.77  # type: ignore[index]
 
@@ -186,53 +189,58 @@ class TrackModel(nn.Module):
     def forward(
         self, frames: Tensor, state: State | None = None, reset: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Maps of all frames, and the state after the last. reset (T, B): the row starts afresh before it."""
-        lead = frames.shape[:2]
-        seen, after = _centred(_flat(frames)), list[Tensor]()
+        """Return the maps of all frames, and the state after the last.
+
+        Args:
+            frames: (T, B, 3, H, W) in [0, 1].
+            state: the state before the first frame. None: empty.
+            reset: (T, B), True where the row starts with an empty state.
+        """
+        time_batch = frames.shape[:2]
+        features, after = _normalised(_merge_time(frames)), list[Tensor]()
         before = iter(state or ())
         for k, block in enumerate(self.stem):
-            seen = block(seen)
+            features = block(features)
             if k == 0 and self.early is not None:
-                fine = self._remember(self.early, seen.unflatten(0, lead), before, reset, after)
-                seen = torch.cat([seen, fine], 1)
+                early = self._recur(self.early, features.unflatten(0, time_batch), before, reset, after)
+                features = torch.cat([features, early], 1)
         if self.context is not None:
-            seen = seen + self.context(seen)
+            features = features + self.context(features)
         if self.memory is not None:
-            remembered = self._remember(self.memory, seen.unflatten(0, lead), before, reset, after)
-            seen = torch.cat([seen, remembered], 1) if self.architecture.bypass else remembered
+            memory = self._recur(self.memory, features.unflatten(0, time_batch), before, reset, after)
+            features = torch.cat([features, memory], 1) if self.architecture.bypass else memory
         if self.hidden is not None:
-            seen = F.leaky_relu(self.hidden(seen), SLOPE)
-        return self.maps(seen).unflatten(0, lead), tuple(after)
+            features = F.leaky_relu(self.hidden(features), SLOPE)
+        return self.maps(features).unflatten(0, time_batch), tuple(after)
 
     def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One frame (B, 3, H, W) of a stream and the last state; its maps and the next state."""
+        """Return the maps of one frame (B, 3, H, W) of a stream, and the next state."""
         maps, after = self(frame.unsqueeze(0), state)
         return maps[0], after
 
-    def _remember(
+    def _recur(
         self,
-        memory: Recurrent[Tensor],
+        layer: Recurrent[Tensor],
         xs: Tensor,
         before: Iterator[Tensor],
         reset: Tensor | None,
         after: list[Tensor],
     ) -> Tensor:
-        """What `memory` makes of (T, B, C, h, w), as (T B, C, h, w); the next state of `before` goes in, the
-        state after the last frame is put behind `after`.
+        """Run a ConvGRU over (T, B, C, h, w) and return (T B, C, h, w).
+
+        Takes the next state of `before` and appends the state after the last frame to `after`.
         """
         if not self.architecture.recurrent:
-            alone: Tensor = memory(xs.flatten(0, 1).unsqueeze(0))[0]
-            return alone[0]
+            single: Tensor = layer(xs.flatten(0, 1).unsqueeze(0))[0]
+            return single[0]
         outputs: Tensor
-        outputs, state = memory(xs, next(before, None), reset=reset)
+        outputs, state = layer(xs, next(before, None), reset=reset)
         after.append(state)
-        return _flat(outputs)
+        return _merge_time(outputs)
 
 
 class Block(nn.Module):
-    """A convolution, batch normalisation, the maximum over 2 x 2 or a stride of 2 where it halves, and a
-    leaky rectifier.
-    """
+    """A convolution, batch normalisation, optional downsampling by 2 (pooling or a stride), a leaky ReLU."""
 
     def __init__(
         self,
@@ -267,11 +275,11 @@ class Block(nn.Module):
             weight, bias = self.folded()
             x = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding, self.conv.dilation)
         if self.pool:
-            x = F.max_pool2d(x, 2)  # before the rectifier, which is monotonic: the same, for a quarter of it
+            x = F.max_pool2d(x, 2)  # before the ReLU, which is monotonic: same result, a quarter of the work
         return F.leaky_relu(x, SLOPE)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution that convolution and normalisation are when watching."""
+        """Return weight and bias of the convolution with the normalisation folded in, for inference."""
         weight, bias = self.conv.weight, self.conv.bias
         assert bias is not None
         if self.norm is None:
@@ -283,13 +291,14 @@ class Block(nn.Module):
         return weight * scale[:, None, None, None], (bias - mean) * scale + self.norm.bias
 
 
-def _flat(xs: Tensor) -> Tensor:
-    """(T, B, C, H, W) as (T B, C, H, W), so that torch can tell that the channels lie last: of a single
-    picture it cannot after a plain `flatten`, and copies it.
+def _merge_time(xs: Tensor) -> Tensor:
+    """Reshape (T, B, C, H, W) to (T B, C, H, W), keeping channels-last strides.
+
+    After a plain `flatten` torch does not recognise the layout of a single frame, and copies it.
     """
     return xs.movedim(2, -1).flatten(0, 1).movedim(-1, 1)
 
 
-def _centred(frames: Tensor) -> Tensor:
-    """[0, 1] to [-1, 1], channels last, which is how the processor convolves fastest."""
+def _normalised(frames: Tensor) -> Tensor:
+    """Map [0, 1] to [-1, 1] in channels-last layout, in which convolutions are fastest on a CPU."""
     return (frames * 2).sub_(1).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""A trained tracking model with an early memory added, which at first changes nothing (Chen et al. 2016,
+"""Adding an early ConvGRU to a trained network without changing its output (Chen et al. 2016,
 arXiv:1511.05641).
 """
 
@@ -11,17 +11,23 @@ from canton.track.model import TrackModel
 
 
 def add_early_memory(model: TrackModel, channels: int) -> TrackModel:
-    """A new model that gives what `model` gives, and has an early memory for training to make use of: the
-    stem's second block gives no weight yet to its `channels`.
+    """Return a network with the same output as `model` and an early ConvGRU that training can use.
 
-    Raises: UserError if it has one already, or no second block.
+    The second block of the stem starts with weights of 0 for the new channels.
+
+    Args:
+        model: a network without an early ConvGRU.
+        channels: of the new ConvGRU.
+
+    Raises:
+        UserError: the network has one already, or its stem has no second block.
     """
-    small = model.architecture
-    if small.early:
-        raise UserError(f"early is {small.early} already: an early memory is added where there is none")
-    if len(small.stem) < 2:
-        raise UserError(f"stem has {len(small.stem)} block: an early memory goes between the first two")
-    large = TrackModel(replace(small, early=channels))
+    architecture = model.architecture
+    if architecture.early:
+        raise UserError(f"early must be 0 in the model to add an early memory, got {architecture.early}")
+    if len(architecture.stem) < 2:
+        raise UserError(f"stem must have >= 2 blocks for an early memory, got {len(architecture.stem)}")
+    large = TrackModel(replace(architecture, early=channels))
     weights = large.state_dict()
     for name, weight in model.state_dict().items():
         if name == "stem.1.conv.weight":

@@ -1,4 +1,4 @@
-"""What a tracking model should have said, and how far from it it was."""
+"""Training targets and loss."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from canton.track.boxes import LabelledBox
 from canton.track.model import MAPS, Architecture
 
 SPOT = 1 / 6
-"""Standard deviation of the soft spot, as a share of the box: its three sigma reach the box's edge."""
-LEAST_SPOT = 0.6
-"""And at least so many cells."""
+"""Standard deviation of the Gaussian of a box, as a share of its sides: three sigma reach the edge."""
+MIN_SPOT = 0.6
+"""Smallest standard deviation, in cells."""
 
 
 class Target(NamedTuple):
-    """heat: (..., 1 + others, h, w), soft spots whose summit is 1; sizes: (..., 2, h, w), logarithms of
-    width and height in px; near: (..., 1, h, w), 1 where sizes count, at and beside the summits.
+    """What the network should predict.
+
+    Attributes:
+        heat: (..., 1 + distractor classes, h, w), Gaussians with a maximum of 1.
+        sizes: (..., 2, h, w), logarithms of width and height in px.
+        near: (..., 1, h, w), 1 at and beside the maxima, where sizes count.
     """
 
     heat: Tensor
@@ -37,22 +41,29 @@ def make_target(
     *,
     target_class: str,
 ) -> Target:
-    """The targets (T, ...) of a sequence of frames whose heat maps are of `size` (h, w).
+    """Return the targets (T, ...) of a sequence of frames.
 
-    Raises: ValueError if `target_class` is one of the architecture's others too.
+    Args:
+        frames: the boxes of every frame, in px.
+        size: (h, w) of the heat maps.
+        architecture: the network.
+        target_class: class of the first heat map.
+
+    Raises:
+        ValueError: `target_class` is a distractor class of the architecture.
     """
     if target_class in architecture.distractor_classes:
         raise ValueError(f"target_class must not be one of distractor_classes, got {target_class}")
     height, width = size
     stride, offset = architecture.stride, architecture.offset
-    kinds = {target_class: 0, **{kind: k + 1 for k, kind in enumerate(architecture.distractor_classes)}}
-    heat = np.zeros((len(frames), len(kinds), height, width), np.float32)
+    channels = {name: k for k, name in enumerate((target_class, *architecture.distractor_classes))}
+    heat = np.zeros((len(frames), len(channels), height, width), np.float32)
     sizes = np.zeros((len(frames), 2, height, width), np.float32)
     near = np.zeros((len(frames), 1, height, width), np.float32)
     ys = (offset + stride * np.arange(height, dtype=np.float32))[:, None]
     xs = (offset + stride * np.arange(width, dtype=np.float32))[None, :]
-    for t, named in enumerate(frames):
-        for kind, box in named:
+    for t, boxes in enumerate(frames):
+        for name, box in boxes:
             cx, cy = box.centre
             row, column = round((cy - offset) / stride), round((cx - offset) / stride)
             inside = 0 <= row < height and 0 <= column < width
@@ -61,33 +72,36 @@ def make_target(
                 near[t, 0][around] = 1
                 sizes[t, 0][around] = math.log(max(box.width, 1))
                 sizes[t, 1][around] = math.log(max(box.height, 1))
-            if kind not in kinds:
+            if name not in channels:
                 continue
-            sx, sy = (max(side * SPOT, LEAST_SPOT * stride) for side in (box.width, box.height))
+            sx, sy = (max(side * SPOT, MIN_SPOT * stride) for side in (box.width, box.height))
             spot = np.exp(-0.5 * (((xs - cx) / sx) ** 2 + ((ys - cy) / sy) ** 2))
             if inside:
                 spot[row, column] = 1
-            np.maximum(heat[t, kinds[kind]], spot, out=heat[t, kinds[kind]])
+            np.maximum(heat[t, channels[name]], spot, out=heat[t, channels[name]])
     return Target(*(torch.from_numpy(array) for array in (heat, sizes, near)))
 
 
 def track_loss(
-    maps: Tensor, target: Target, *, focus: float = 1.0, others: float = 0.5, sizes: float = 1.0
+    maps: Tensor, target: Target, *, gamma: float = 1.0, distractors: float = 0.5, sizes: float = 1.0
 ) -> Tensor:
-    """Penalty-reduced focal loss of the heat, in nats a frame, and the error of the sizes.
+    """Return the penalty-reduced focal loss of the heat, in nats per frame, plus the size error.
 
-    maps: (T, B, 3 + others, h, w). focus: the exponent gamma that keeps easy cells from outvoting the rest.
-    others: weight of the heat maps of the distractors. sizes: weight of |error of the log size|.
+    Args:
+        maps: (T, B, 3 + distractor classes, h, w).
+        target: (T, B, ...).
+        gamma: focal exponent; it lowers the weight of easy cells.
+        distractors: weight of the distractor classes' heat maps.
+        sizes: weight of the absolute error of the sizes' logarithms.
 
-    Source: Law & Deng 2018, arXiv:1808.01244, eq. 1 (there alpha, here focus; beta is 4 as there).
+    Source: Law & Deng 2018, arXiv:1808.01244, eq. 1 (there alpha, here gamma; beta is 4 as there).
     """
     logits = torch.cat([maps[:, :, :1], maps[:, :, MAPS:]], 2).float()
     heat = logits.sigmoid()
-    summit = target.heat == 1
-    hit = (1 - heat) ** focus * F.logsigmoid(logits)
-    stray = (1 - target.heat) ** 4 * heat**focus * F.logsigmoid(-logits)
-    each = -torch.where(summit, hit, stray).sum((0, 1, 3, 4))
-    weights = torch.full_like(each, others)
+    positive = (1 - heat) ** gamma * F.logsigmoid(logits)
+    negative = (1 - target.heat) ** 4 * heat**gamma * F.logsigmoid(-logits)
+    per_class = -torch.where(target.heat == 1, positive, negative).sum((0, 1, 3, 4))
+    weights = torch.full_like(per_class, distractors)
     weights[0] = 1
-    wrong = (target.near * (maps[:, :, 1:MAPS].float() - target.sizes).abs()).sum() / 9
-    return ((each * weights).sum() + sizes * wrong) / (maps.shape[0] * maps.shape[1])
+    size_error = (target.near * (maps[:, :, 1:MAPS].float() - target.sizes).abs()).sum() / 9
+    return ((per_class * weights).sum() + sizes * size_error) / (maps.shape[0] * maps.shape[1])

@@ -108,7 +108,7 @@ class SceneSource:
     def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         """Return a new scene as a window."""
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
-        return Window(scene.frames, scene.things(self.target_class), np.zeros(steps, bool))
+        return Window(scene.frames, scene.labelled_boxes(self.target_class), np.zeros(steps, bool))
 
     def held_out(self) -> list[CachedClip]:
         """Return the first held-out scenes."""
@@ -117,7 +117,7 @@ class SceneSource:
     def held_out_scene(self, k: int, *, frames: int = WINDOW, size: int = 128) -> CachedClip:
         """Return the k-th scene that is never used for training."""
         scene = self._scene(FIRST_HELD_OUT + k, frames, size)
-        labelled = scene.things(self.target_class)
+        labelled = scene.labelled_boxes(self.target_class)
         boxes = tuple(tuple(box for _, box in frame) for frame in labelled)
         classes = tuple(tuple(name for name, _ in frame) for frame in labelled)
         class_name = self.target_class if scene.present else "none"
@@ -132,7 +132,7 @@ class SceneSource:
             size=size,
             kind=self.kind,
             backgrounds=self.backgrounds,
-            target=self.target_class,
+            target_class=self.target_class,
         )
 
 

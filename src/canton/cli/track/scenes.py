@@ -17,39 +17,49 @@ if TYPE_CHECKING:
 
 
 def scenes(
-    out: Annotated[
-        Path, typer.Option(help="The folder to write to; what is there already is not made again.")
-    ],
-    clips: Annotated[int, typer.Option(help="How many.")] = 100,
-    seed: Annotated[int, typer.Option(help="Another seed gives other scenes.")] = 0,
-    frames: Annotated[int, typer.Option(help="Frames of a clip, at 10 a second.")] = 16,
-    size: Annotated[str, typer.Option(help="px of a side, or WIDTHxHEIGHT.")] = "128",
-    kind: Annotated[str, typer.Option(help="article, camouflage, thermal or mixed.")] = "mixed",
-    target: Annotated[
-        str, typer.Option(help="What is target_class: drone, bird, airplane or helicopter.")
+    out: Annotated[Path, typer.Option(help="Folder to write to. Clips that it already has are kept.")],
+    clips: Annotated[int, typer.Option(help="Number of clips.")] = 100,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    frames: Annotated[int, typer.Option(help="Frames per clip, at 10 frames/s.")] = 16,
+    size: Annotated[str, typer.Option(help="Side in pixels, or WIDTHxHEIGHT.")] = "128",
+    kind: Annotated[
+        str, typer.Option(help="Kind of scene: article, camouflage, thermal or mixed.")
+    ] = "mixed",
+    target_class: Annotated[
+        str, typer.Option(help="Class to detect: drone, bird, airplane or helicopter.")
     ] = "drone",
     backgrounds: Annotated[
-        Path | None, typer.Option(help="A folder of photographs for the scenes by day.")
+        Path | None, typer.Option(help="Folder of photographs for the article scenes (default: none).")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that make scenes; 0: this one.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing on the way.")] = False,
+    workers: Annotated[
+        int, typer.Option(help="Processes that generate scenes. 0: the main process does.")
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> int:
-    """Make clips with exact labels, half of them without the target. Ctrl-C keeps what is done."""
+    """Generate labelled synthetic clips, half of them without the target. Ctrl-C keeps the finished clips."""
     from canton.track.synthetic import make_scene
     from canton.track.synthetic.backgrounds import photographs
     from canton.track.synthetic.dataset import Scenes
     from canton.track.synthetic.write import write_scenes
 
     if not 1 <= frames <= 10_000:
-        raise UserError(f"frames is {frames}: a clip has 1 to 10000")
+        raise UserError(f"frames must be 1 to 10000, got {frames}")
     if not 0 <= workers <= 256:
-        raise UserError(f"workers is {workers}: it lies between 0 and 256")
+        raise UserError(f"workers must be 0 to 256, got {workers}")
     shape = _size(size)
     try:
-        made = Scenes(
-            seed, clips, frames=frames, size=shape, kind=kind, target=target, backgrounds=backgrounds
+        dataset = Scenes(
+            seed,
+            clips,
+            frames=frames,
+            size=shape,
+            kind=kind,
+            target_class=target_class,
+            backgrounds=backgrounds,
         )
-        make_scene(0, frames=1, size=shape, kind=kind, target=target, backgrounds=backgrounds)
+        make_scene(
+            0, frames=1, size=shape, kind=kind, target_class=target_class, backgrounds=backgrounds
+        )  # raises an error before anything is written
     except UserError:
         raise
     except ValueError as error:
@@ -57,7 +67,7 @@ def scenes(
     if backgrounds is not None:
         photographs(backgrounds)
     start = time.monotonic()
-    with closing(write_scenes(made, out, workers=workers)) as counts, _screen(quiet) as bar:
+    with closing(write_scenes(dataset, out, workers=workers)) as counts, _progress(quiet) as bar:
         done = before = next(counts)
         task = bar.add_task("", total=clips, completed=done, speed="")
         for done in counts:
@@ -70,7 +80,7 @@ def scenes(
     return 0
 
 
-def _screen(quiet: bool) -> Progress:
+def _progress(quiet: bool) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -87,9 +97,9 @@ def _screen(quiet: bool) -> Progress:
 
 
 def _size(text: str) -> int | tuple[int, int]:
-    """ "128" or "320x256", which is width and height, to px of height and width."""
+    """Return the side in px, or (height, width) of WIDTHxHEIGHT."""
     found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
     if found is None:
-        raise UserError(f"size is {text!r}: it is px of a side, or WIDTHxHEIGHT, such as 320x256")
+        raise UserError(f"size must be pixels or WIDTHxHEIGHT, such as 128 or 320x256, got {text!r}")
     width, height = found.groups()
     return int(width) if height is None else (int(height), int(width))

@@ -1,4 +1,4 @@
-"""Made scenes, with exact truth, as fast as they are learned from."""
+"""Synthetic scenes with exact labels, generated as fast as training needs them."""
 
 from canton.track.synthetic.scene import KINDS, TARGETS, Scene, make_scene
 

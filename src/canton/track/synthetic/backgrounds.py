@@ -1,4 +1,4 @@
-"""What is behind: pictures made up, or cut from a folder of the user's photographs; kept once made."""
+"""Backgrounds: generated, or crops of the user's photographs; kept in memory once made."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from canton.errors import UserError, require
 from canton.track.synthetic.landscapes import clutter, facade, grass, trees
 from canton.track.synthetic.meshes import Floats
-from canton.track.synthetic.noise import Draw
+from canton.track.synthetic.noise import Rng
 from canton.track.synthetic.skies import landscape, sky
-from canton.track.synthetic.thermal import cold_sky
+from canton.track.synthetic.thermal import thermal_sky
 
 if TYPE_CHECKING:
     import cv2
@@ -24,15 +24,15 @@ else:
     cv2 = require("cv2", extra="track")
 
 Pixels = NDArray[np.uint8]
-SIDE = 384
-"""px of a made background for visible light."""
-HEAT_WIDTH, HEAT_HEIGHT = 512, 400
-KEPT = 192
-"""How many backgrounds of each sort there are; a scene shows a piece of one, turned, mirrored and scaled."""
+VISIBLE_SIDE = 384
+"""Side of a generated background for visible light, in px."""
+THERMAL_WIDTH, THERMAL_HEIGHT = 512, 400
+NUM_BACKGROUNDS = 192
+"""Backgrounds per kind. A scene shows a crop of one, rotated, flipped and scaled."""
 PHOTO_SIDE = 1024
-"""Photographs are read no larger, in px of the shorter side."""
+"""Larger photographs are reduced to this shorter side, in px."""
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MAKERS: tuple[Callable[[Draw, int], Floats], ...] = (
+GENERATORS: tuple[Callable[[Rng, int], Floats], ...] = (
     sky,
     sky,
     landscape,
@@ -44,17 +44,17 @@ MAKERS: tuple[Callable[[Draw, int], Floats], ...] = (
 )
 
 
-@lru_cache(KEPT)
-def made(k: int) -> Pixels:
-    """The k-th background for visible light, (SIDE, SIDE, 3)."""
-    draw = np.random.default_rng([k, 1])
-    return _rounded(MAKERS[k % len(MAKERS)](draw, SIDE))
+@lru_cache(NUM_BACKGROUNDS)
+def visible_background(k: int) -> Pixels:
+    """Return the k-th background for visible light, (VISIBLE_SIDE, VISIBLE_SIDE, 3)."""
+    rng = np.random.default_rng([k, 1])
+    return _rounded(GENERATORS[k % len(GENERATORS)](rng, VISIBLE_SIDE))
 
 
-@lru_cache(KEPT)
-def heat(k: int) -> Pixels:
-    """The k-th background as a thermal camera sees it, (HEAT_HEIGHT, HEAT_WIDTH, 1)."""
-    return _rounded(cold_sky(np.random.default_rng([k, 2]), HEAT_WIDTH, HEAT_HEIGHT))
+@lru_cache(NUM_BACKGROUNDS)
+def thermal_background(k: int) -> Pixels:
+    """Return the k-th thermal background, (THERMAL_HEIGHT, THERMAL_WIDTH, 1)."""
+    return _rounded(thermal_sky(np.random.default_rng([k, 2]), THERMAL_WIDTH, THERMAL_HEIGHT))
 
 
 def _rounded(picture: Floats) -> Pixels:
@@ -63,53 +63,55 @@ def _rounded(picture: Floats) -> Pixels:
 
 @lru_cache(8)
 def photographs(folder: Path) -> tuple[Path, ...]:
-    """The pictures in `folder` and the folders in it.
+    """Return the images in a folder and its subfolders.
 
-    Raises: UserError for no folder, or one without pictures.
+    Raises:
+        UserError: it is no folder, or has no images.
     """
     if not folder.is_dir():
-        raise UserError(f"cannot read backgrounds from {folder}: it is no folder")
+        raise UserError(f"cannot read backgrounds from {folder}: not a folder")
     found = tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS))
     if not found:
-        raise UserError(f"{folder} holds no pictures for backgrounds: {', '.join(PHOTOS)}")
+        raise UserError(f"backgrounds must have images ({', '.join(PHOTOS)}), got {folder} without any")
     return found
 
 
-@lru_cache(KEPT)
+@lru_cache(NUM_BACKGROUNDS)
 def photograph(path: Path) -> Pixels:
-    """A photograph, (height, width, 3).
+    """Return a photograph, (height, width, 3).
 
-    Raises: UserError if it cannot be read.
+    Raises:
+        UserError: it cannot be read.
     """
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if picture is None:
-        raise UserError(f"{path} is no picture that can be read: mend it or take it out of the folder")
+        raise UserError(f"cannot read the image {path}: repair or remove it")
     share = PHOTO_SIDE / min(picture.shape[:2])
     if share < 1:
         picture = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(picture, np.uint8)
 
 
-def choose(draw: Draw, folder: Path | None) -> Pixels:
-    """One of the backgrounds for visible light: a photograph, if there is a folder of them."""
+def choose_background(rng: Rng, folder: Path | None) -> Pixels:
+    """Return a random background for visible light: a photograph if a folder is given."""
     if folder is None:
-        return made(int(draw.integers(KEPT)))
+        return visible_background(int(rng.integers(NUM_BACKGROUNDS)))
     paths = photographs(folder)
-    return photograph(paths[int(draw.integers(len(paths)))])
+    return photograph(paths[int(rng.integers(len(paths)))])
 
 
 class View:
-    """How a camera sees a background: a piece of it, scaled and turned by chance, that moves with the camera.
+    """A camera's view of a background: a random crop, scaled and rotated, that moves with the camera.
 
     Args:
-        zoom: px of the picture to a px of the background.
-        tilt: standard deviation of the turn, in radians.
-        reach: px to every side that the camera will go; the piece lies so that they are there, too.
+        zoom: picture pixels per background pixel.
+        tilt: standard deviation of the rotation, in rad.
+        reach: px in x and y that the camera will move; the crop leaves room for it.
     """
 
     def __init__(
         self,
-        draw: Draw,
+        rng: Rng,
         background: Pixels,
         width: int,
         height: int,
@@ -121,8 +123,8 @@ class View:
         self.background, self.width, self.height = background, width, height
         rows, columns = background.shape[:2]
         zoom = max(zoom, 1.02 * width / columns, 1.02 * height / rows)
-        angle = draw.normal(0, tilt)
-        mirrored = -1.0 if draw.random() < 0.5 else 1.0
+        angle = rng.normal(0, tilt)
+        mirrored = -1.0 if rng.random() < 0.5 else 1.0
         cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
         self._turn = np.array([[mirrored * cosine, -mirrored * sine], [sine, cosine]])
         room = [
@@ -130,15 +132,15 @@ class View:
             max(0.0, rows / 2 - (height / 2 + reach[1]) / zoom),
         ]
         self._middle = np.array(
-            [columns / 2 + draw.uniform(-room[0], room[0]), rows / 2 + draw.uniform(-room[1], room[1])]
+            [columns / 2 + rng.uniform(-room[0], room[0]), rows / 2 + rng.uniform(-room[1], room[1])]
         )
 
     def at(self, camera: Floats, roll: float) -> Pixels:
-        """The picture when the camera has moved by `camera` px and rolled by `roll` radians."""
+        """Return the picture after the camera moved by `camera` px and rolled by `roll` rad."""
         c, s = math.cos(roll), math.sin(roll)
         turn = self._turn @ np.array([[c, -s], [s, c]])
         shift = self._middle - turn @ np.array([self.width / 2 - camera[0], self.height / 2 - camera[1]])
-        # OpenCV counts from the middle of a px, at both ends
+        # OpenCV's coordinates are of pixel centres
         matrix = np.column_stack([turn, shift + turn @ (0.5, 0.5) - 0.5])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         size = (self.width, self.height)

@@ -1,4 +1,4 @@
-"""What a camera does to the light: its motion and softness, the sensor's noise, the compression."""
+"""Camera model: motion blur, lens blur, sensor noise, compression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from canton.errors import require
 from canton.track.synthetic.meshes import Floats
-from canton.track.synthetic.noise import Draw
+from canton.track.synthetic.noise import Rng
 
 if TYPE_CHECKING:
     import cv2
@@ -19,68 +19,74 @@ else:
     cv2 = require("cv2", extra="track")
 
 Pixels = NDArray[np.uint8]
-LONGEST = 25
-"""px of the longest streak."""
+MAX_STREAK_PX = 25
+"""Longest motion blur, in px."""
 
 
-class Lens(NamedTuple):
-    """shutter: share of the time between frames that it is open. soft_px: standard deviation of the blur.
-    gain, lift: brightness, gain * (value - 128) + 128 + lift. noise_sd: of each px and frame, of 255.
-    lines_sd: of the rows and columns, the same in every frame. quality: of the JPEG, 1 to 100, None for none.
-    order: of the colour channels.
+class Camera(NamedTuple):
+    """A camera model.
+
+    Attributes:
+        shutter: share of the frame's time that the shutter is open.
+        blur_px: standard deviation of the lens blur.
+        gain, offset: brightness is gain * (value - 128) + 128 + offset.
+        noise_sd: standard deviation of the noise of each pixel, of 255.
+        line_noise_sd: the same of rows and columns, constant over time.
+        jpeg_quality: 1 to 100. None: no compression.
+        channel_order: of the colours.
     """
 
     shutter: float
-    soft_px: float
+    blur_px: float
     gain: float
-    lift: float
+    offset: float
     noise_sd: float
-    lines_sd: float
-    quality: int | None
-    order: tuple[int, ...]
+    line_noise_sd: float
+    jpeg_quality: int | None
+    channel_order: tuple[int, ...]
 
 
-def day_lens(draw: Draw) -> Lens:
-    """A camera for visible light."""
-    return Lens(
-        shutter=draw.uniform(0.0, 0.9),
-        soft_px=draw.uniform(0.3, 1.0) if draw.random() < 0.5 else 0.0,
-        gain=draw.uniform(0.6, 1.15),
-        lift=draw.uniform(-35, 25),
-        noise_sd=draw.uniform(0.5, 4) if draw.random() < 0.8 else draw.uniform(4, 16),
-        lines_sd=0.0,
-        quality=int(draw.integers(25, 98)) if draw.random() < 0.7 else None,
-        order=tuple(draw.permutation(3).tolist()) if draw.random() < 0.5 else (0, 1, 2),
+def visible_camera(rng: Rng) -> Camera:
+    """Return a random camera for visible light."""
+    return Camera(
+        shutter=rng.uniform(0.0, 0.9),
+        blur_px=rng.uniform(0.3, 1.0) if rng.random() < 0.5 else 0.0,
+        gain=rng.uniform(0.6, 1.15),
+        offset=rng.uniform(-35, 25),
+        noise_sd=rng.uniform(0.5, 4) if rng.random() < 0.8 else rng.uniform(4, 16),
+        line_noise_sd=0.0,
+        jpeg_quality=int(rng.integers(25, 98)) if rng.random() < 0.7 else None,
+        channel_order=tuple(rng.permutation(3).tolist()) if rng.random() < 0.5 else (0, 1, 2),
     )
 
 
-def heat_lens(draw: Draw, *, hard: bool) -> Lens:
-    """A thermal camera; hard: with the noise of one that has little to see."""
-    return Lens(
-        shutter=draw.uniform(0.0, 0.4),
-        soft_px=draw.uniform(0.4, 0.9),
+def thermal_camera(rng: Rng, *, hard: bool) -> Camera:
+    """Return a random thermal camera. hard: with strong noise, as in scenes of low contrast."""
+    return Camera(
+        shutter=rng.uniform(0.0, 0.4),
+        blur_px=rng.uniform(0.4, 0.9),
         gain=1.0,
-        lift=0.0,
-        noise_sd=draw.uniform(8, 22) if hard else draw.uniform(0.6, 2.0) ** 2,
-        lines_sd=draw.uniform(0.2, 0.9) if draw.random() < 0.6 else 0.0,
-        quality=int(draw.integers(40, 98)) if draw.random() < 0.8 else None,
-        order=(0,),
+        offset=0.0,
+        noise_sd=rng.uniform(8, 22) if hard else rng.uniform(0.6, 2.0) ** 2,
+        line_noise_sd=rng.uniform(0.2, 0.9) if rng.random() < 0.6 else 0.0,
+        jpeg_quality=int(rng.integers(40, 98)) if rng.random() < 0.8 else None,
+        channel_order=(0,),
     )
 
 
-def smear(picture: Floats | Pixels, motion: tuple[float, float]) -> Floats | Pixels:
-    """The picture as it moves by `motion` px, columns and rows, while the shutter is open."""
+def motion_blur(picture: Floats | Pixels, motion: tuple[float, float]) -> Floats | Pixels:
+    """Return the picture blurred by a motion of (x, y) px while the shutter is open."""
     longest = max(abs(motion[0]), abs(motion[1]))
     if longest < 0.75:
         return picture
-    share = min(1.0, LONGEST / longest)
-    kernel = _streak(round(2 * motion[0] * share), round(2 * motion[1] * share))
+    share = min(1.0, MAX_STREAK_PX / longest)
+    kernel = _motion_kernel(round(2 * motion[0] * share), round(2 * motion[1] * share))
     return cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
 
 
 @lru_cache(512)
-def _streak(dx: int, dy: int) -> Floats:
-    """A line through the middle of a square, `dx`, `dy` half px long."""
+def _motion_kernel(dx: int, dy: int) -> Floats:
+    """Return a kernel with a line through its centre, (dx, dy) half pixels long."""
     half = math.ceil(max(abs(dx), abs(dy)) / 4) + 1
     kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
     count = 4 * half + 1
@@ -92,41 +98,48 @@ def _streak(dx: int, dy: int) -> Floats:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
-def soften(picture: Pixels, lens: Lens) -> Pixels:
-    """The picture as the lens draws it."""
-    if lens.soft_px == 0:
+def lens_blur(picture: Pixels, camera: Camera) -> Pixels:
+    """Return the picture with the lens blur."""
+    if camera.blur_px == 0:
         return picture
-    soft = np.asarray(cv2.GaussianBlur(picture, (0, 0), lens.soft_px), np.uint8)
+    soft = np.asarray(cv2.GaussianBlur(picture, (0, 0), camera.blur_px), np.uint8)
     return soft if soft.ndim == 3 else soft[..., None]  # OpenCV drops the axis of a single channel
 
 
-def lines(draw: Draw, height: int, width: int, sd: float) -> Floats | None:
-    """What rows and columns are brighter by, (height, width, 1), as amplifiers differ; None for none."""
+def line_noise(rng: Rng, height: int, width: int, sd: float) -> Floats | None:
+    """Return the fixed pattern of rows and columns (height, width, 1); None if `sd` is 0."""
     if sd == 0:
         return None
-    rows, columns = draw.normal(0, sd, (height, 1, 1)), draw.normal(0, sd, (1, width, 1))
+    rows, columns = rng.normal(0, sd, (height, 1, 1)), rng.normal(0, sd, (1, width, 1))
     return np.asarray(rows + columns, np.float32)
 
 
-def develop(draw: Draw, picture: Pixels, lens: Lens, fixed: Floats | None = None) -> Pixels:
-    """(height, width, 1 or 3) with the sensor's noise, `fixed` and the compression: (height, width, 3)."""
-    value = draw.standard_normal(picture.shape, np.float32)
-    value *= np.float32(lens.noise_sd)
-    value += np.float32(lens.gain) * picture
-    value += np.float32(128 - 128 * lens.gain + lens.lift + 0.5)
-    if fixed is not None:
-        value += fixed
+def expose(rng: Rng, picture: Pixels, camera: Camera, line_noise: Floats | None = None) -> Pixels:
+    """Add sensor noise, `line_noise` and compression to (height, width, 1 or 3).
+
+    Returns (height, width, 3).
+    """
+    value = rng.standard_normal(picture.shape, np.float32)
+    value *= np.float32(camera.noise_sd)
+    value += np.float32(camera.gain) * picture
+    value += np.float32(128 - 128 * camera.gain + camera.offset + 0.5)
+    if line_noise is not None:
+        value += line_noise
     np.clip(value, 0, 255, out=value)
-    return compress(value.astype(np.uint8), lens)
+    return compress(value.astype(np.uint8), camera)
 
 
-def compress(picture: Pixels, lens: Lens) -> Pixels:
-    """(height, width, 1 or 3) as it comes back from a JPEG, its channels in the lens's order."""
+def compress(picture: Pixels, camera: Camera) -> Pixels:
+    """Compress (height, width, 1 or 3) as JPEG, and put the channels into the camera's order."""
     colour = picture.shape[2] == 3
-    if lens.quality is not None:
-        way = [cv2.IMWRITE_JPEG_QUALITY, lens.quality]
+    if camera.jpeg_quality is not None:
+        way = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality]
         coded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if colour else picture, way)[1]
         picture = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
     if not colour:
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
-    return picture if lens.order == (0, 1, 2) else np.ascontiguousarray(picture[..., list(lens.order)])
+    return (
+        picture
+        if camera.channel_order == (0, 1, 2)
+        else np.ascontiguousarray(picture[..., list(camera.channel_order)])
+    )

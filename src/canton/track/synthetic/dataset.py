@@ -1,4 +1,4 @@
-"""Made scenes by number, for a pool of workers."""
+"""Synthetic scenes as a dataset for worker processes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch.utils.data import Dataset
 from canton.track.data.workers import prefetch
 from canton.track.synthetic.scene import Scene, make_scene
 
-MOST = 1 << 32
-"""Scenes of one seed; those of the next begin behind them."""
+SCENES_PER_SEED = 1 << 32
+"""Scenes per seed of a dataset."""
 
 
 class Scenes(Dataset[Scene]):
-    """`count` made scenes; the same seed and index give the same scene, in whichever process.
+    """`count` synthetic scenes. The same seed and index give the same scene, in any process.
 
     The other arguments are those of `make_scene`.
 
-    Raises: ValueError for a seed or count outside their range.
+    Raises:
+        ValueError: the seed or the count is out of range.
     """
 
     def __init__(
@@ -32,39 +33,45 @@ class Scenes(Dataset[Scene]):
         size: int | tuple[int, int] = 128,
         kind: str = "mixed",
         backgrounds: Path | None = None,
-        target: str = "drone",
+        target_class: str = "drone",
     ) -> None:
-        if not 0 <= seed < MOST:
-            raise ValueError(f"seed is {seed}: it lies between 0 and {MOST - 1}")
-        if not 1 <= count <= MOST:
-            raise ValueError(f"count is {count}: there are 1 to {MOST} scenes of a seed")
+        if not 0 <= seed < SCENES_PER_SEED:
+            raise ValueError(f"seed must be 0 to {SCENES_PER_SEED - 1}, got {seed}")
+        if not 1 <= count <= SCENES_PER_SEED:
+            raise ValueError(f"count must be 1 to {SCENES_PER_SEED}, got {count}")
         self.seed, self.count, self.frames, self.size = seed, count, frames, size
-        self.kind, self.backgrounds, self.target = kind, backgrounds, target
+        self.kind, self.backgrounds, self.target_class = kind, backgrounds, target_class
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Scene:
         if not 0 <= index < self.count:
-            raise IndexError(f"index is {index}: there are {self.count} scenes")
+            raise IndexError(f"index must be 0 to {self.count - 1}, got {index}")
         return make_scene(
-            self.seed * MOST + index,
+            self.seed * SCENES_PER_SEED + index,
             frames=self.frames,
             size=self.size,
             kind=self.kind,
             backgrounds=self.backgrounds,
-            target=self.target,
+            target_class=self.target_class,
         )
 
 
 @contextmanager
-def in_order(scenes: Scenes, *, workers: int = 0, start: int = 0) -> Iterator[Iterator[Scene]]:
-    """The scenes from `start` on, in order, made by so many processes; 0: in this one.
+def iterate_scenes(scenes: Scenes, *, workers: int = 0, start: int = 0) -> Iterator[Iterator[Scene]]:
+    """Yield an iterator over the scenes from `start` on, in order.
 
-    Raises: ValueError for fewer than 0 workers.
+    Args:
+        workers: processes that generate scenes. 0: this one does.
+
+    Raises:
+        ValueError: `workers` is negative.
     """
     if workers < 0:
-        raise ValueError(f"workers is {workers}: it is 0 or more")
-    # forked workers would inherit OpenCV's threads without the threads
-    with closing(prefetch(scenes, range(start, len(scenes)), workers=workers, start_method="spawn")) as each:
-        yield each
+        raise ValueError(f"workers must be >= 0, got {workers}")
+    # spawn: a forked worker has OpenCV's thread pool without its threads
+    with closing(
+        prefetch(scenes, range(start, len(scenes)), workers=workers, start_method="spawn")
+    ) as iterator:
+        yield iterator

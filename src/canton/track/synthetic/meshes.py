@@ -1,4 +1,4 @@
-"""Solid shapes from flat four-cornered faces, and what is made of them joined together."""
+"""Meshes of flat quadrilaterals."""
 
 from __future__ import annotations
 
@@ -12,30 +12,35 @@ Floats = NDArray[np.float32]
 Point = tuple[float, float, float]
 
 BODY, ARM, HOT, ROTOR, GLASS, TRIM = range(6)
-"""Parts, each with a colour of its own; HOT is what a thermal camera sees best, ROTOR lets light through."""
+"""Parts, each with its own colour; HOT is the warmest, ROTOR is translucent."""
 PARTS = 6
 
 
 class Mesh(NamedTuple):
-    """faces: (F, 4, 3), x forward, y left, z up, in half spans; parts: (F,), see `PARTS`."""
+    """A mesh.
+
+    Attributes:
+        faces: (F, 4, 3), x forward, y left, z up, in half spans.
+        parts: (F,), indices below `PARTS`.
+    """
 
     faces: Floats
     parts: NDArray[np.intp]
 
 
 def join(*meshes: Mesh) -> Mesh:
-    """All of them as one."""
+    """Return one mesh with the faces of all."""
     return Mesh(np.concatenate([m.faces for m in meshes]), np.concatenate([m.parts for m in meshes]))
 
 
 def plates(part: int, *quads: tuple[Point, Point, Point, Point]) -> Mesh:
-    """Thin plates with these corners."""
+    """Return flat quadrilaterals with these corners."""
     faces = np.asarray(quads, np.float32)
     return Mesh(faces, np.full(len(faces), part))
 
 
 def block(part: int, centre: Point, size: Point) -> Mesh:
-    """A box of `size`."""
+    """Return a cuboid."""
     unit = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
     faces = []
     for axis in range(3):
@@ -48,7 +53,7 @@ def block(part: int, centre: Point, size: Point) -> Mesh:
 
 
 def tube(part: int, start: Point, end: Point, radius: float, to: float | None = None, sides: int = 5) -> Mesh:
-    """A tube without caps from `start` to `end`, of `radius` at the start and `to` at the end."""
+    """Return a tube without caps, of `radius` at the start and `to` at the end."""
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     along = (b - a) / max(float(np.linalg.norm(b - a)), 1e-6)
     across = np.cross(along, [0, 0, 1] if abs(along[2]) < 0.9 else [1, 0, 0])
@@ -61,8 +66,8 @@ def tube(part: int, start: Point, end: Point, radius: float, to: float | None = 
     return Mesh(faces.astype(np.float32), np.full(sides, part))
 
 
-def ball(part: int, centre: Point, radii: Point, rings: int = 5, sides: int = 8) -> Mesh:
-    """An ellipsoid with half axes `radii`, its poles along x."""
+def ellipsoid(part: int, centre: Point, radii: Point, rings: int = 5, sides: int = 8) -> Mesh:
+    """Return an ellipsoid with half axes `radii` and its poles along x."""
     polar = np.linspace(0, math.pi, rings + 1)[:, None]
     around = np.linspace(0, 2 * math.pi, sides + 1)[None, :]
     grid = np.stack(
@@ -81,7 +86,7 @@ def ball(part: int, centre: Point, radii: Point, rings: int = 5, sides: int = 8)
 def blades(
     part: int, hub: Point, radius: float, chord: float, count: int, turn: float, *, upright: bool = False
 ) -> Mesh:
-    """`count` thin rotor blades around `hub`, `turn` of a revolution on; upright: in the plane of x and z."""
+    """Return `count` rotor blades around `hub`, rotated by `turn` revolutions; upright: in the x-z plane."""
     quads = []
     for k in range(count):
         angle = 2 * math.pi * (turn + k / count)
@@ -93,7 +98,7 @@ def blades(
 
 
 def disc(part: int, hub: Point, radius: float, *, upright: bool = False) -> Mesh:
-    """The disc that a turning rotor covers."""
+    """Return the disc that a rotor covers."""
     angle = np.linspace(0, 2 * math.pi, 13)
     ring = radius * np.stack([np.cos(angle), np.sin(angle)], 1)
     quads = [[(0.0, 0.0), ring[k], ring[k + 1], ring[k + 2]] for k in range(0, 12, 2)]

@@ -1,4 +1,4 @@
-"""Flyers rendered to cut-outs with transparency, and their place in a picture."""
+"""Rendering of meshes to sprites with transparency, and their placement in a picture."""
 
 from __future__ import annotations
 
@@ -10,45 +10,46 @@ import numpy as np
 from canton.errors import require
 from canton.track.boxes import Box
 from canton.track.synthetic.meshes import ROTOR, Floats, Mesh
-from canton.track.synthetic.targets import Draw, Flyer
+from canton.track.synthetic.noise import Rng
+from canton.track.synthetic.targets import TargetShape
 
 if TYPE_CHECKING:
     import cv2
 else:
     cv2 = require("cv2", extra="track")
 
-FINE = 2
-"""A cut-out has so many of its own px to a px of the picture, so that it can be turned and moved by
-fractions.
-"""
-OVER = 2
-"""And is drawn still so many times larger, to have smooth edges."""
-SOLID = 0.35
-"""A box holds what is at least so opaque, as a share of the most opaque px: the body, not the rotors'
-haze.
-"""
+SPRITE_SCALE = 2
+"""Sprite pixels per picture pixel, so that a sprite can be rotated and moved by fractions."""
+SUPERSAMPLING = 2
+"""Further enlargement while drawing, for smooth edges."""
+SOLID_OPACITY = 0.35
+"""Opacity, relative to the maximum, from which a pixel belongs to the box: the body, not the rotors."""
 
 
 class Sprite(NamedTuple):
-    """phases: cut-outs (side, side, 4) of red, green, blue times opacity, and opacity, in [0, 1]; one for
-    each phase of the flyer's beat. beat: phases of the whole passed in a frame, in [0, 1). size_px: the
-    longer side.
+    """A rendered object.
+
+    Attributes:
+        phases: (side, side, 4) premultiplied RGB and opacity in [0, 1], one per phase of the motion.
+        phase_rate: share of the motion's period per frame, in [0, 1).
+        start: phase of the first frame.
+        size_px: longer side.
     """
 
     phases: tuple[Floats, ...]
-    beat: float
+    phase_rate: float
     start: float
     size_px: float
 
     def at(self, frame: int) -> Floats:
-        """The cut-out of a frame."""
-        phase = (self.start + self.beat * frame) % 1.0
+        """Return the image of a frame."""
+        phase = (self.start + self.phase_rate * frame) % 1.0
         return self.phases[int(phase * len(self.phases))]
 
 
-def cut_out(
-    flyer: Flyer,
-    draw: Draw,
+def render_sprite(
+    shape: TargetShape,
+    rng: Rng,
     *,
     size_px: float,
     colours: Floats,
@@ -57,32 +58,32 @@ def cut_out(
     relief: float = 1.0,
     bloom_px: float = 0.0,
 ) -> Sprite:
-    """`flyer` seen from one side.
+    """Render a shape from one side.
 
     Args:
-        size_px: the longer side of its box in the picture.
-        colours: (PARTS, 4), red, green, blue in [0, 1] and opacity.
-        yaw, pitch: where it heads and from how far below it is seen, in radians.
-        relief: 1 for faces lit by the sun, 0 for faces that glow by themselves.
-        bloom_px: what its outline grows by, as of things that glow.
+        size_px: longer side of its box in the picture.
+        colours: (PARTS, 4), RGB and opacity in [0, 1].
+        yaw, pitch: heading, and angle from below, in rad.
+        relief: 1 for faces lit by the sun, 0 for faces that emit light.
+        bloom_px: growth of the outline by glow, in px.
     """
-    turn = _turn(yaw, pitch)
-    light = draw.normal(size=3) + np.array([0, 0, 1.5])
-    light = turn @ (light / np.linalg.norm(light))
-    posed = [flyer.pose(k / flyer.phases) for k in range(flyer.phases)]
-    seen = posed[0].faces[posed[0].parts != ROTOR] @ turn.T
+    rotation = _rotation(yaw, pitch)
+    light = rng.normal(size=3) + np.array([0, 0, 1.5])
+    light = rotation @ (light / np.linalg.norm(light))
+    posed = [shape.pose(k / shape.phases) for k in range(shape.phases)]
+    seen = posed[0].faces[posed[0].parts != ROTOR] @ rotation.T
     extent = float(np.ptp(seen[..., :2].reshape(-1, 2), axis=0).max())
     middle = (seen[..., :2].max((0, 1)) + seen[..., :2].min((0, 1))) / 2
-    scale = size_px * FINE * OVER / extent
-    side = int(math.ceil(size_px * 1.8) + 4) * FINE
-    phases = tuple(_paint(mesh, turn, middle, scale, side, colours, light, relief) for mesh in posed)
+    scale = size_px * SPRITE_SCALE * SUPERSAMPLING / extent
+    side = int(math.ceil(size_px * 1.8) + 4) * SPRITE_SCALE
+    phases = tuple(_rasterise(mesh, rotation, middle, scale, side, colours, light, relief) for mesh in posed)
     if bloom_px > 0:
         phases = tuple(_bloom(phase, bloom_px) for phase in phases)
-    return Sprite(phases, float(draw.uniform(*flyer.beat)), float(draw.random()), size_px)
+    return Sprite(phases, float(rng.uniform(*shape.phase_rate)), float(rng.random()), size_px)
 
 
-def _turn(yaw: float, pitch: float) -> Floats:
-    """From x forward, y left, z up to x right, y down, z away."""
+def _rotation(yaw: float, pitch: float) -> Floats:
+    """Return the rotation from (x forward, y left, z up) to (x right, y down, z away)."""
     cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
     about = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
     tilt = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -90,9 +91,9 @@ def _turn(yaw: float, pitch: float) -> Floats:
     return np.asarray(view @ tilt @ about, np.float32)
 
 
-def _paint(
+def _rasterise(
     mesh: Mesh,
-    turn: Floats,
+    rotation: Floats,
     middle: Floats,
     scale: float,
     side: int,
@@ -100,13 +101,13 @@ def _paint(
     light: Floats,
     relief: float,
 ) -> Floats:
-    """Far faces first, near ones over them; what turns fast is a haze over all."""
-    faces = mesh.faces @ turn.T
+    """Draw the faces from far to near, then the rotors as a translucent layer."""
+    faces = mesh.faces @ rotation.T
     normal = np.cross(faces[:, 2] - faces[:, 0], faces[:, 3] - faces[:, 1])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    normal *= -np.sign(normal[:, 2:] + 1e-9)  # both sides are seen: take the one that looks at us
+    normal *= -np.sign(normal[:, 2:] + 1e-9)  # faces have two sides: use the one towards the camera
     shade = 1 - relief * (0.6 - 0.6 * np.clip(normal @ light, 0, 1) - 0.15 * np.clip(-normal[:, 1], 0, 1))
-    large = side * OVER
+    large = side * SUPERSAMPLING
     corners = np.round((faces[..., :2] - middle) * scale + large / 2).astype(np.int32)
     picture, haze = np.zeros((large, large, 4), np.uint8), np.zeros((large, large), np.uint8)
     tones = np.full((len(faces), 4), 255.0)
@@ -127,33 +128,39 @@ def _paint(
 
 
 def _bloom(cut: Floats, bloom_px: float) -> Floats:
-    width = 2 * round(bloom_px * FINE) + 1
-    shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    return np.asarray(cv2.dilate(cut, shape), np.float32)
+    width = 2 * round(bloom_px * SPRITE_SCALE) + 1
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    return np.asarray(cv2.dilate(cut, element), np.float32)
 
 
-def place(cut: Floats, centre: tuple[float, float], scale: float, roll: float) -> tuple[Floats, int, int]:
-    """The cut-out as it lies in the picture: a patch of px, and the column and row of its first px.
+def warp_sprite(
+    cut: Floats, centre: tuple[float, float], scale: float, roll: float
+) -> tuple[Floats, int, int]:
+    """Return a sprite's patch of the picture, and the column and row of its first pixel.
 
-    centre: px of the picture, the first px reaching from 0 to 1. roll: radians. scale: of its drawn size.
+    Args:
+        cut: the sprite's image.
+        centre: x, y in px of the picture; the first pixel is from 0 to 1.
+        scale: relative to the rendered size.
+        roll: in rad.
     """
     side = cut.shape[0]
-    reach = math.ceil(side / FINE * scale * 0.5) + 2
+    reach = math.ceil(side / SPRITE_SCALE * scale * 0.5) + 2
     left, top = math.floor(centre[0]) - reach, math.floor(centre[1]) - reach
-    k = FINE / scale
+    k = SPRITE_SCALE / scale
     c, s = k * math.cos(roll), k * math.sin(roll)
-    x, y = centre[0] - left - 0.5, centre[1] - top - 0.5  # cv2 counts from the middle of a px
+    x, y = centre[0] - left - 0.5, centre[1] - top - 0.5  # cv2 counts from the centre of a pixel
     middle = side / 2 - 0.5
     back = np.array([[c, s, middle - c * x - s * y], [-s, c, middle + s * x - c * y]], np.float32)
-    if k > FINE:  # shrunk further than it was drawn for
-        cut = np.asarray(cv2.blur(cut, (2, 2) if k < 2 * FINE else (4, 4)), np.float32)
+    if k > SPRITE_SCALE:  # smaller than rendered: avoid aliasing
+        cut = np.asarray(cv2.blur(cut, (2, 2) if k < 2 * SPRITE_SCALE else (4, 4)), np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     patch = cv2.warpAffine(cut, back, (2 * reach, 2 * reach), flags=flags)
     return np.asarray(patch, np.float32), left, top
 
 
-def box_of(patch: Floats, left: int, top: int) -> Box:
-    """The box around what is solid in a placed cut-out, its edges found between px."""
+def solid_box(patch: Floats, left: int, top: int) -> Box:
+    """Return the box around the opaque part of a placed sprite, with subpixel edges."""
     opacity = patch[..., 3]
     x0, x1 = _edges(opacity.max(0))
     y0, y1 = _edges(opacity.max(1))
@@ -161,8 +168,8 @@ def box_of(patch: Floats, left: int, top: int) -> Box:
 
 
 def _edges(profile: Floats) -> tuple[float, float]:
-    """Where a profile rises over SOLID of its summit and where it last falls below."""
-    level = SOLID * float(profile.max())
+    """Return where a profile first rises above SOLID_OPACITY of its maximum and where it last falls below."""
+    level = SOLID_OPACITY * float(profile.max())
     inside = np.flatnonzero(profile >= level)
     first, last = int(inside[0]), int(inside[-1])
     before, after = profile[max(first - 1, 0)], profile[min(last + 1, len(profile) - 1)]

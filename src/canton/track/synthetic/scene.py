@@ -1,4 +1,4 @@
-"""Made scenes: frames in which something flies, or not, and where it is."""
+"""Synthetic scenes: frames in which a target flies, or not, and its boxes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canton.track.boxes import Box, LabelledBox
-from canton.track.synthetic.backgrounds import KEPT, SIDE, View, choose, heat
-from canton.track.synthetic.camera import Lens, Pixels, day_lens, develop, heat_lens, lines, smear, soften
-from canton.track.synthetic.camouflage import camouflaged
-from canton.track.synthetic.colours import day_paint, heat_paint
+from canton.track.synthetic.backgrounds import (
+    NUM_BACKGROUNDS,
+    VISIBLE_SIDE,
+    View,
+    choose_background,
+    thermal_background,
+)
+from canton.track.synthetic.camera import (
+    Camera,
+    Pixels,
+    expose,
+    lens_blur,
+    line_noise,
+    motion_blur,
+    thermal_camera,
+    visible_camera,
+)
+from canton.track.synthetic.camouflage import camouflage_scene
+from canton.track.synthetic.colours import thermal_colours, visible_colours
 from canton.track.synthetic.meshes import Floats
-from canton.track.synthetic.motion import drift, speeds, walk
-from canton.track.synthetic.noise import Draw
-from canton.track.synthetic.targets import SORTS
-from canton.track.synthetic.thermal import overlay
-from canton.track.synthetic.trajectories import Flight, launch, plan
+from canton.track.synthetic.motion import drift, random_walk, velocities
+from canton.track.synthetic.noise import Rng
+from canton.track.synthetic.targets import CLASSES
+from canton.track.synthetic.thermal import text_overlay
+from canton.track.synthetic.trajectories import MovingTarget, make_moving_target, random_trajectory
 
 KINDS = ("article", "camouflage", "thermal", "mixed")
 SHARES = (0.45, 0.15, 0.4)
-"""Of the first three kinds in a mixed lot."""
-TARGETS = tuple(name for name, _ in SORTS)
-HEAT_SPEED = {"drone": (0.2, 5.0), "bird": (0.2, 14.0), "airplane": (0.1, 8.0), "helicopter": (0.1, 8.0)}
-"""px a frame, at 10 frames a second and 320 px width: about what the labels of Svanström et al. 2021 say."""
-HEAT_SIZE = {"drone": (5.0, 26.0), "bird": (2.5, 12.0), "airplane": (3.0, 18.0), "helicopter": (4.0, 34.0)}
-"""px of the longer side of what glows, at 320 px width."""
-
+"""Shares of the first three kinds among mixed scenes."""
+TARGETS = tuple(name for name, _ in CLASSES)
+THERMAL_SPEED = {"drone": (0.2, 5.0), "bird": (0.2, 14.0), "airplane": (0.1, 8.0), "helicopter": (0.1, 8.0)}
+"""Speed in px per frame at 10 frames/s and a width of 320 px, as in Svanström et al. 2021's labels."""
+THERMAL_SIZE = {"drone": (5.0, 26.0), "bird": (2.5, 12.0), "airplane": (3.0, 18.0), "helicopter": (4.0, 34.0)}
+"""Longer side in px at a width of 320 px."""
 ROLL = 0.005
-"""rad that the camera rolls from a frame to the next: a tremor, about 0.3 px at 60 px from the middle."""
+"""Standard deviation of the camera's roll from frame to frame, in rad: 0.3 px at 60 px from the centre."""
 
 
 class Scene(NamedTuple):
-    """frames: (T, H, W, 3) RGB. centres: (T, 2) column and row in px, the corner of the picture being 0, 0,
-    and boxes: (T, 4) x, y, width, height in px, of the target; NaN where it is not in the picture.
-    present: whether it is in any frame. kind: "article", "camouflage" or "thermal". others: for every frame
-    what else flies there.
+    """A synthetic scene with its labels.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB.
+        centres: (T, 2) x, y of the target in px; NaN where it is not visible.
+        boxes: (T, 4) x, y, width, height of the target in px; NaN where it is not visible.
+        present: whether the target is visible in any frame.
+        kind: "article", "camouflage" or "thermal".
+        distractors: the boxes of the other flying objects of every frame.
     """
 
     frames: NDArray[np.uint8]
@@ -46,13 +65,13 @@ class Scene(NamedTuple):
     boxes: NDArray[np.float32]
     present: bool
     kind: str
-    others: tuple[tuple[LabelledBox, ...], ...]
+    distractors: tuple[tuple[LabelledBox, ...], ...]
 
-    def things(self, target: str) -> list[list[LabelledBox]]:
-        """Return every frame's boxes; that of the target, which gets the class `target`, comes first."""
+    def labelled_boxes(self, target_class: str) -> list[list[LabelledBox]]:
+        """Return all boxes of every frame. The target's comes first, with the class `target_class`."""
         boxes = [Box(*box) for box in self.boxes.tolist()]
-        own = [[LabelledBox(target, box)] if math.isfinite(box.x) else [] for box in boxes]
-        return [[*first, *rest] for first, rest in zip(own, self.others, strict=True)]
+        targets = [[LabelledBox(target_class, box)] if math.isfinite(box.x) else [] for box in boxes]
+        return [[*target, *rest] for target, rest in zip(targets, self.distractors, strict=True)]
 
 
 def make_scene(
@@ -62,202 +81,231 @@ def make_scene(
     size: int | tuple[int, int] = 128,
     kind: str = "mixed",
     backgrounds: Path | None = None,
-    target: str = "drone",
+    target_class: str = "drone",
     present: bool | None = None,
 ) -> Scene:
-    """The scene of a number: the same number gives the same scene, on every machine of a sort.
+    """Generate a scene. The same arguments give the same scene.
 
     Args:
-        seed: at least 0.
-        frames: how many, at least 1.
-        size: px of height and width, or both alike; 32 to 2048 each.
-        kind: "article": cut-outs before pictures by daylight. "thermal": as a thermal camera shows it.
-            "camouflage": a texture that moves before one just like it, so that no single frame shows it.
-            "mixed": one of the three, by chance.
-        backgrounds: a folder of photographs for "article" ("mixed" has such scenes too); none: pictures made
-            up.
-        target: the target, "drone", "bird", "airplane" or "helicopter"; the other three fly in some
-            scenes, and are not the target. In camouflage it has no shape to know it by.
-        present: whether the target is there; None: in half of the scenes, by chance.
+        seed: >= 0.
+        frames: number of frames, >= 1.
+        size: side in px, or (height, width); each 32 to 2048.
+        kind: "article": objects before daylight backgrounds. "thermal": the view of a thermal camera.
+            "camouflage": a texture that moves before the same kind of texture, so that no single frame shows
+            it. "mixed": one of the three at random.
+        backgrounds: folder of photographs for article scenes. None: generated backgrounds.
+        target_class: "drone", "bird", "airplane" or "helicopter". The other three are distractors in some
+            scenes. A camouflage scene has a target without a typical shape.
+        present: whether the target is there. None: at random, in half of the scenes.
 
-    Raises: ValueError for a value outside these; UserError for a folder without pictures.
+    Raises:
+        ValueError: an argument is out of range.
+        UserError: the folder has no images.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if seed < 0:
-        raise ValueError(f"seed is {seed}: it is at least 0")
+        raise ValueError(f"seed must be >= 0, got {seed}")
     if frames < 1:
-        raise ValueError(f"frames is {frames}: a scene has at least 1")
+        raise ValueError(f"frames must be >= 1, got {frames}")
     if not (32 <= height <= 2048 and 32 <= width <= 2048):
-        raise ValueError(f"size is {size}: height and width lie between 32 and 2048 px")
+        raise ValueError(f"size must be 32 to 2048 px, got {size}")
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: it is one of {', '.join(KINDS)}")
-    if target not in TARGETS:
-        raise ValueError(f"target is {target!r}: it is one of {', '.join(TARGETS)}")
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if target_class not in TARGETS:
+        raise ValueError(f"target_class must be one of {', '.join(TARGETS)}, got {target_class!r}")
     if backgrounds is not None and kind in ("camouflage", "thermal"):
-        raise ValueError(f"backgrounds is {backgrounds}: photographs are for article or mixed, not {kind}")
-    draw = np.random.default_rng([seed, 4])
-    there = bool(draw.random() < 0.5) if present is None else present
+        raise ValueError(f"backgrounds must be omitted for kind {kind}, got {backgrounds}")
+    rng = np.random.default_rng([seed, 4])
+    has_target = bool(rng.random() < 0.5) if present is None else present
     if kind == "mixed":
-        kind = KINDS[draw.choice(3, p=SHARES)]
+        kind = KINDS[rng.choice(3, p=SHARES)]
     if kind == "camouflage":
-        pixels, boxes = camouflaged(draw, frames, height, width, present=there)
+        pixels, boxes = camouflage_scene(rng, frames, height, width, present=has_target)
         return _scene(pixels, kind, boxes, [[] for _ in range(frames)])
     if kind == "thermal":
-        stage, lens, flights = _by_heat(draw, frames, height, width, target)
+        background, camera, objects = _thermal(rng, frames, height, width, target_class)
     else:
-        stage, lens, flights = _by_day(draw, frames, height, width, target, backgrounds)
-    pixels, boxes, others = _film(draw, stage, lens, flights, there)
-    return _scene(pixels, kind, boxes, others)
+        background, camera, objects = _visible(rng, frames, height, width, target_class, backgrounds)
+    pixels, boxes, distractors = _render(rng, background, camera, objects, has_target)
+    return _scene(pixels, kind, boxes, distractors)
 
 
-class _Stage(NamedTuple):
-    """pictures: the background as the camera sees it, frame by frame, still to be drawn on. shown: opacity of
-    what the camera writes over them. fixed: of rows and columns, see `lines`.
+class _Background(NamedTuple):
+    """The backgrounds of a scene.
+
+    Attributes:
+        pictures: one a frame, to draw on.
+        overlay: opacity of the camera's text; None without text.
+        line_noise: fixed pattern of rows and columns; None without it.
     """
 
     pictures: list[Pixels]
-    shown: Floats | None
-    fixed: Floats | None
+    overlay: Floats | None
+    line_noise: Floats | None
 
 
-def _by_day(
-    draw: Draw, frames: int, height: int, width: int, target: str, folder: Path | None
-) -> tuple[_Stage, Lens, list[Flight]]:
+def _visible(
+    rng: Rng, frames: int, height: int, width: int, target_class: str, folder: Path | None
+) -> tuple[_Background, Camera, list[MovingTarget]]:
     unit = min(height, width) / 128
-    lens = day_lens(draw)
-    camera = walk(draw, frames, speed=_log(draw, 0.1, 4.0) * unit, shake=draw.choice([0.0, 0.0, 0.5, 1.5]))
-    if draw.random() < 0.15:
-        camera[:] = 0
-    background = choose(draw, folder)
-    zoom = unit * 128 / SIDE * _log(draw, 1.1, 4.0) if folder is None else _log(draw, 0.5, 1.5)
-    roll = ROLL if camera.any() else 0.0
-    stage = _stage(draw, background, camera, lens, height, width, zoom, tilt=0.15, roll=roll)
-    flights = []
-    for kind in [target, *_extras(draw, target)]:
-        size_px, speed = _log(draw, 6, 24) * unit, _log(draw, 0.2, 6) * unit
-        way = plan(draw, frames, width, height, size_px=size_px, speed=speed, shake=draw.choice([0.0, 0.3]))
-        paint = day_paint(draw, kind, _behind(stage.pictures[0], way[0]))
-        flights.append(launch(draw, kind, way, size_px=size_px, colours=paint, relief=draw.uniform(0.3, 1)))
-    return stage, lens, flights
-
-
-def _by_heat(
-    draw: Draw, frames: int, height: int, width: int, target: str
-) -> tuple[_Stage, Lens, list[Flight]]:
-    unit = max(1.0, width / 320)
-    hard = draw.random() < 0.25
-    lens = heat_lens(draw, hard=hard)
-    tripod = draw.random() < 0.75
-    if tripod:
-        camera = walk(draw, frames, speed=0.01, shake=draw.uniform(0, 0.15))
-    else:
-        camera = walk(draw, frames, speed=_log(draw, 0.1, 4.0), shake=draw.uniform(0, 0.4))
-    background = heat(int(draw.integers(KEPT)))
-    zoom = unit * _log(draw, 0.8, 1.4)
-    roll = 0.0 if tripod else ROLL
-    stage = _stage(draw, background, camera, lens, height, width, zoom, tilt=0.02, roll=roll)
-    stage = stage._replace(
-        shown=overlay(draw, width, height), fixed=lines(draw, height, width, lens.lines_sd)
+    camera = visible_camera(rng)
+    speed, shake = _log_uniform(rng, 0.1, 4.0) * unit, rng.choice([0.0, 0.0, 0.5, 1.5])
+    path = random_walk(rng, frames, speed=speed, shake=shake)
+    if rng.random() < 0.15:
+        path[:] = 0
+    picture = choose_background(rng, folder)
+    zoom = (
+        unit * 128 / VISIBLE_SIDE * _log_uniform(rng, 1.1, 4.0)
+        if folder is None
+        else _log_uniform(rng, 0.5, 1.5)
     )
-    flights = []
-    for kind in [target, *_extras(draw, target)]:
-        size_px, speed = _log(draw, *HEAT_SIZE[kind]) * unit, _log(draw, *HEAT_SPEED[kind]) * unit
-        for _ in range(3):  # mostly before the sky: what is as hot as a wood before a wood is seen by nobody
-            way = plan(draw, frames, width, height, size_px=size_px, speed=speed, shake=draw.uniform(0, 0.3))
-            behind = float(_behind(stage.pictures[0], way[0])[0])
+    roll = ROLL if path.any() else 0.0
+    background = _render_background(rng, picture, path, camera, height, width, zoom, tilt=0.15, roll=roll)
+    objects = []
+    for name in [target_class, *_random_distractors(rng, target_class)]:
+        size_px, speed = _log_uniform(rng, 6, 24) * unit, _log_uniform(rng, 0.2, 6) * unit
+        shake = rng.choice([0.0, 0.3])
+        path = random_trajectory(rng, frames, width, height, size_px=size_px, speed=speed, shake=shake)
+        colours = visible_colours(rng, name, _colour_at(background.pictures[0], path[0]))
+        relief = rng.uniform(0.3, 1)
+        objects.append(make_moving_target(rng, name, path, size_px=size_px, colours=colours, relief=relief))
+    return background, camera, objects
+
+
+def _thermal(
+    rng: Rng, frames: int, height: int, width: int, target_class: str
+) -> tuple[_Background, Camera, list[MovingTarget]]:
+    unit = max(1.0, width / 320)
+    hard = rng.random() < 0.25
+    camera = thermal_camera(rng, hard=hard)
+    tripod = rng.random() < 0.75
+    if tripod:
+        path = random_walk(rng, frames, speed=0.01, shake=rng.uniform(0, 0.15))
+    else:
+        path = random_walk(rng, frames, speed=_log_uniform(rng, 0.1, 4.0), shake=rng.uniform(0, 0.4))
+    picture = thermal_background(int(rng.integers(NUM_BACKGROUNDS)))
+    zoom = unit * _log_uniform(rng, 0.8, 1.4)
+    roll = 0.0 if tripod else ROLL
+    background = _render_background(rng, picture, path, camera, height, width, zoom, tilt=0.02, roll=roll)
+    overlay = text_overlay(rng, width, height)
+    background = background._replace(
+        overlay=overlay, line_noise=line_noise(rng, height, width, camera.line_noise_sd)
+    )
+    objects = []
+    for name in [target_class, *_random_distractors(rng, target_class)]:
+        size_px, speed = (
+            _log_uniform(rng, *THERMAL_SIZE[name]) * unit,
+            _log_uniform(rng, *THERMAL_SPEED[name]) * unit,
+        )
+        for _ in range(3):  # prefers the sky: before trees of the same temperature the object is invisible
+            shake = rng.uniform(0, 0.3)
+            path = random_trajectory(rng, frames, width, height, size_px=size_px, speed=speed, shake=shake)
+            behind = float(_colour_at(background.pictures[0], path[0])[0])
             if behind < 140:
                 break
-        paint = heat_paint(draw, kind, behind, hard=hard)
-        bloom_px = draw.uniform(0.3, 1.3) * unit
-        flights.append(
-            launch(draw, kind, way, size_px=size_px, colours=paint, relief=0.15, bloom_px=bloom_px)
+        colours = thermal_colours(rng, name, behind, hard=hard)
+        bloom_px = rng.uniform(0.3, 1.3) * unit
+        objects.append(
+            make_moving_target(
+                rng, name, path, size_px=size_px, colours=colours, relief=0.15, bloom_px=bloom_px
+            )
         )
-    return stage, lens, flights
+    return background, camera, objects
 
 
-def _stage(
-    draw: Draw,
-    background: Pixels,
-    camera: Floats,
-    lens: Lens,
+def _render_background(
+    rng: Rng,
+    picture: Pixels,
+    path: Floats,
+    camera: Camera,
     height: int,
     width: int,
     zoom: float,
     tilt: float,
     roll: float,
-) -> _Stage:
-    """roll: rad from a frame to the next, standard deviation."""
-    reach = np.abs(camera).max(0)
-    view = View(
-        draw, background, width, height, zoom=zoom, tilt=tilt, reach=(float(reach[0]), float(reach[1]))
-    )
-    rolls = drift(draw, len(camera), start=0, step=roll)
-    going = speeds(camera) * np.float32(lens.shutter)
+) -> _Background:
+    """Return the background of every frame along the camera's path.
+
+    Args:
+        path: (T, 2) x, y in px.
+        zoom, tilt: see `View`.
+        roll: standard deviation of the roll from frame to frame, in rad.
+    """
+    reach = np.abs(path).max(0)
+    view = View(rng, picture, width, height, zoom=zoom, tilt=tilt, reach=(float(reach[0]), float(reach[1])))
+    rolls = drift(rng, len(path), start=0, step=roll)
+    blur = velocities(path) * np.float32(camera.shutter)
     pictures = [
-        _whole(smear(view.at(place, float(turn)), (float(dx), float(dy))))
-        for place, turn, (dx, dy) in zip(camera, rolls, going, strict=True)
+        _with_channels(motion_blur(view.at(position, float(angle)), (float(dx), float(dy))))
+        for position, angle, (dx, dy) in zip(path, rolls, blur, strict=True)
     ]
-    return _Stage(pictures, None, None)
+    return _Background(pictures, None, None)
 
 
-def _film(
-    draw: Draw, stage: _Stage, lens: Lens, flights: list[Flight], there: bool
+def _render(
+    rng: Rng, background: _Background, camera: Camera, objects: list[MovingTarget], has_target: bool
 ) -> tuple[NDArray[np.uint8], list[Box | None], list[list[LabelledBox]]]:
-    """The first of the flights is the target; it is drawn last, and only if it is there."""
-    pixels, boxes, others = [], [], []
-    for t, picture in enumerate(stage.pictures):
+    """Return the frames, the target's boxes and those of the distractors.
+
+    The first of the objects is the target. It is drawn last, if `has_target`.
+    """
+    pixels, boxes, distractors = [], [], []
+    for t, picture in enumerate(background.pictures):
         found: list[LabelledBox] = []
-        for flight in flights[1:]:
-            box = flight.draw_on(picture, t, lens.shutter)
+        for distractor in objects[1:]:
+            box = distractor.draw_on(picture, t, camera.shutter)
             if box is not None:
-                found.append(LabelledBox(flight.kind, box))
-        boxes.append(flights[0].draw_on(picture, t, lens.shutter) if there else None)
-        others.append(found)
-        picture = _whole(soften(picture, lens))
-        if stage.shown is not None:
-            picture = np.asarray(picture + stage.shown * (np.float32(250) - picture), np.uint8)
-        pixels.append(develop(draw, picture, lens, stage.fixed))
-    return np.stack(pixels), boxes, others
+                found.append(LabelledBox(distractor.class_name, box))
+        boxes.append(objects[0].draw_on(picture, t, camera.shutter) if has_target else None)
+        distractors.append(found)
+        picture = _with_channels(lens_blur(picture, camera))
+        if background.overlay is not None:
+            picture = np.asarray(picture + background.overlay * (np.float32(250) - picture), np.uint8)
+        pixels.append(expose(rng, picture, camera, background.line_noise))
+    return np.stack(pixels), boxes, distractors
 
 
-def _extras(draw: Draw, target: str) -> list[str]:
-    """Kinds of what else flies in a scene: nothing in half of them."""
-    others = [kind for kind in TARGETS if kind != target]
-    extras = [others[k] for k in draw.integers(len(others), size=draw.choice(3, p=(0.5, 0.35, 0.15)))]
-    if "bird" in extras and draw.random() < 0.25:  # seldom alone
-        extras += ["bird"] * int(draw.integers(1, 4))
-    return extras
+def _random_distractors(rng: Rng, target_class: str) -> list[str]:
+    """Return the classes of the other flying objects of a scene; half of the scenes have none."""
+    others = [name for name in TARGETS if name != target_class]
+    classes = [others[k] for k in rng.integers(len(others), size=rng.choice(3, p=(0.5, 0.35, 0.15)))]
+    if "bird" in classes and rng.random() < 0.25:  # birds often fly in groups
+        classes += ["bird"] * int(rng.integers(1, 4))
+    return classes
 
 
-def _behind(picture: Pixels, place: Floats) -> Floats:
-    """The colour of the background near a place, (channels,)."""
+def _colour_at(picture: Pixels, position: Floats) -> Floats:
+    """Return the mean colour (channels,) of the background near a position."""
     height, width = picture.shape[:2]
-    x, y = int(np.clip(place[0], 0, width - 1)), int(np.clip(place[1], 0, height - 1))
+    x, y = int(np.clip(position[0], 0, width - 1)), int(np.clip(position[1], 0, height - 1))
     near = picture[max(y - 6, 0) : y + 7, max(x - 6, 0) : x + 7]
     return np.asarray(near.mean((0, 1)), np.float32)
 
 
-def _whole(picture: Pixels | Floats) -> Pixels:
-    """OpenCV drops the axis of a single channel."""
+def _with_channels(picture: Pixels | Floats) -> Pixels:
+    """Restore the axis that OpenCV drops for a single channel."""
     return np.asarray(picture if picture.ndim == 3 else picture[..., None], np.uint8)
 
 
-def _log(draw: Draw, low: float, high: float) -> float:
-    """Between `low` and `high`, as often in each doubling."""
-    return math.exp(draw.uniform(math.log(low), math.log(high)))
+def _log_uniform(rng: Rng, low: float, high: float) -> float:
+    """Return a number with a uniform logarithm."""
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _scene(
-    pixels: NDArray[np.uint8], kind: str, boxes: list[Box | None], others: list[list[LabelledBox]]
+    pixels: NDArray[np.uint8],
+    kind: str,
+    boxes: list[Box | None],
+    distractors: list[list[LabelledBox]],
 ) -> Scene:
     none = Box(math.nan, math.nan, math.nan, math.nan)
-    corners = np.array([box or none for box in boxes], np.float32)
-    centres = np.asarray(corners[:, :2] + corners[:, 2:] / 2, np.float32)
+    array = np.array([box or none for box in boxes], np.float32)
+    centres = np.asarray(array[:, :2] + array[:, 2:] / 2, np.float32)
     return Scene(
         pixels,
         centres,
-        corners,
+        array,
         any(box is not None for box in boxes),
         kind,
-        tuple(tuple(found) for found in others),
+        tuple(tuple(found) for found in distractors),
     )

@@ -1,6 +1,6 @@
-"""What flies in made scenes: three kinds of drone, and birds, planes and helicopters to be told from them.
+"""Shapes of the targets: drones, birds, airplanes and helicopters.
 
-Each is drawn anew, by chance, within what its kind looks like, so that nothing here is anybody's picture.
+Every shape is random within what is typical of its class.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import NamedTuple
-
-import numpy as np
 
 from canton.track.synthetic.meshes import (
     ARM,
@@ -20,56 +18,60 @@ from canton.track.synthetic.meshes import (
     TRIM,
     Mesh,
     Point,
-    ball,
     blades,
     block,
     disc,
+    ellipsoid,
     join,
     plates,
     tube,
 )
+from canton.track.synthetic.noise import Rng
 
-Draw = np.random.Generator
 
+class TargetShape(NamedTuple):
+    """A shape.
 
-class Flyer(NamedTuple):
-    """kind: what it is to those who label, such as "drone". pose: its shape at a phase in [0, 1) of its beat
-    or turn. phases: how many of them tell a difference. beat: phases passed in a frame, lowest and highest.
+    Attributes:
+        class_name: such as "drone".
+        pose: returns its mesh at a phase in [0, 1) of its wing beat or rotor turn.
+        phases: number of distinct phases.
+        phase_rate: lowest and highest share of the period per frame.
     """
 
-    kind: str
+    class_name: str
     pose: Callable[[float], Mesh]
     phases: int
-    beat: tuple[float, float]
+    phase_rate: tuple[float, float]
 
 
-def quadcopter(draw: Draw) -> Flyer:
-    """A drone with four rotors."""
-    return _copter(draw, 4)
+def quadcopter(rng: Rng) -> TargetShape:
+    """Return a drone with four rotors."""
+    return _copter(rng, 4)
 
 
-def hexacopter(draw: Draw) -> Flyer:
-    """A drone with six rotors."""
-    return _copter(draw, 6)
+def hexacopter(rng: Rng) -> TargetShape:
+    """Return a drone with six rotors."""
+    return _copter(rng, 6)
 
 
-def _copter(draw: Draw, arms: int) -> Flyer:
-    long, wide, high = draw.uniform(0.3, 0.5), draw.uniform(0.16, 0.3), draw.uniform(0.09, 0.16)
-    rise, rotor = draw.uniform(-0.02, 0.14), draw.uniform(0.3, 0.5) * (1 if arms == 4 else 0.8)
-    open_angle = draw.uniform(0.9, 1.15)
+def _copter(rng: Rng, arms: int) -> TargetShape:
+    long, wide, high = rng.uniform(0.3, 0.5), rng.uniform(0.16, 0.3), rng.uniform(0.09, 0.16)
+    rise, rotor = rng.uniform(-0.02, 0.14), rng.uniform(0.3, 0.5) * (1 if arms == 4 else 0.8)
+    open_angle = rng.uniform(0.9, 1.15)
     hubs: list[tuple[float, float, float]] = []
     for k in range(arms):
         angle = 2 * math.pi * (k + 0.5) / arms
         hubs.append((math.cos(angle), math.sin(angle) * open_angle, rise))
-    shell = ball if draw.random() < 0.6 else block
-    size = (long, wide, high) if shell is ball else (1.6 * long, 1.6 * wide, 1.6 * high)
+    shell = ellipsoid if rng.random() < 0.6 else block
+    size = (long, wide, high) if shell is ellipsoid else (1.6 * long, 1.6 * wide, 1.6 * high)
     fixed = [shell(BODY, (0, 0, 0), size)]
-    fixed.append(ball(GLASS, (0.7 * long, 0, -high), (0.1, 0.1, 0.1), 3, 5))
+    fixed.append(ellipsoid(GLASS, (0.7 * long, 0, -high), (0.1, 0.1, 0.1), 3, 5))
     for x, y, z in hubs:
         fixed.append(tube(ARM, (0.3 * x * long, 0.5 * y * wide, 0), (x, y, z), 0.07, 0.05, 4))
         fixed.append(tube(HOT, (x, y, z - 0.08), (x, y, z + 0.1), 0.1, 0.08))
         fixed.append(disc(HOT, (x, y, z + 0.1), 0.08))
-    legs = draw.integers(3)
+    legs = rng.integers(3)
     for side in (-1, 1):
         if legs == 0:  # skids
             foot = (side * 0.3, -high - 0.32)
@@ -79,7 +81,7 @@ def _copter(draw: Draw, arms: int) -> Flyer:
             for x, y, z in hubs[:: 2 if arms == 6 else 1]:
                 fixed.append(tube(TRIM, (x, y, z), (x, y, z - 0.3), 0.05, 0.03, 3))
     still = join(*fixed, *(disc(ROTOR, (x, y, z + 0.16), rotor) for x, y, z in hubs))
-    starts = draw.random(arms)
+    starts = rng.random(arms)
 
     def pose(phase: float) -> Mesh:
         turning = [
@@ -88,24 +90,27 @@ def _copter(draw: Draw, arms: int) -> Flyer:
         ]
         return join(still, *turning)
 
-    return Flyer("drone", pose, 3, (0.4, 1.4))
+    return TargetShape("drone", pose, 3, (0.4, 1.4))
 
 
-def fixed_wing(draw: Draw) -> Flyer:
-    """A drone with wings: a slim one with a tail, or all wing."""
-    if draw.random() < 0.4:
-        nose, sweep, tip = draw.uniform(0.25, 0.45), draw.uniform(0.3, 0.6), draw.uniform(0.1, 0.2)
-        parts = [ball(BODY, (0.05, 0, 0.02), (nose + 0.1, 0.12, 0.09))]
+def fixed_wing(rng: Rng) -> TargetShape:
+    """Return a fixed-wing drone: slim with a tail, or a flying wing."""
+    if rng.random() < 0.4:
+        nose, sweep, tip = rng.uniform(0.25, 0.45), rng.uniform(0.3, 0.6), rng.uniform(0.1, 0.2)
+        parts = [ellipsoid(BODY, (0.05, 0, 0.02), (nose + 0.1, 0.12, 0.09))]
         for s in (-1, 1):
             end = (nose - 0.15 - sweep, s, 0.05)
             parts.append(plates(ARM, ((nose, 0, 0), end, (end[0] - tip, s, 0.05), (-0.25, 0, 0))))
             parts.append(plates(TRIM, _fin(end[0], s, 0.05, 0.22, tip)))
         engine = (-0.3, 0.0, 0.05)
     else:
-        chord, at, tail = draw.uniform(0.14, 0.26), draw.uniform(0.0, 0.25), draw.uniform(0.6, 0.85)
-        parts = [ball(BODY, (0, 0, 0), (0.5, 0.09, 0.1)), tube(ARM, (0, 0, 0), (-tail, 0, 0.02), 0.05, 0.03)]
+        chord, at, tail = rng.uniform(0.14, 0.26), rng.uniform(0.0, 0.25), rng.uniform(0.6, 0.85)
+        parts = [
+            ellipsoid(BODY, (0, 0, 0), (0.5, 0.09, 0.1)),
+            tube(ARM, (0, 0, 0), (-tail, 0, 0.02), 0.05, 0.03),
+        ]
         for s in (-1, 1):
-            end = (at - 0.05, s, draw.uniform(0.0, 0.1))
+            end = (at - 0.05, s, rng.uniform(0.0, 0.1))
             parts.append(
                 plates(ARM, ((at, 0, 0.07), end, (end[0] - 0.7 * chord, s, end[2]), (at - chord, 0, 0.07)))
             )
@@ -120,29 +125,29 @@ def fixed_wing(draw: Draw) -> Flyer:
                     ),
                 )
             )
-        engine = (0.5, 0.0, 0.0) if draw.random() < 0.5 else (-0.35, 0.0, 0.1)
+        engine = (0.5, 0.0, 0.0) if rng.random() < 0.5 else (-0.35, 0.0, 0.1)
     parts.append(tube(HOT, (engine[0] - 0.1, 0, engine[2]), (engine[0] + 0.1, 0, engine[2]), 0.07))
     still = join(*parts)
 
     def pose(phase: float) -> Mesh:
         return join(still, blades(ROTOR, engine, 0.2, 0.06, 2, phase / 2, upright=True))
 
-    return Flyer("drone", pose, 2, (0.4, 1.2))
+    return TargetShape("drone", pose, 2, (0.4, 1.2))
 
 
 def _fin(x: float, y: float, z: float, high: float, deep: float) -> tuple[Point, Point, Point, Point]:
     return ((x, y, z), (x - 0.6 * deep, y, z + high), (x - 1.2 * deep, y, z + high), (x - deep, y, z))
 
 
-def plane(draw: Draw) -> Flyer:
-    """An airliner or a small propeller plane."""
-    jet = draw.random() < 0.65
-    thick, sweep = draw.uniform(0.085, 0.13), draw.uniform(0.25, 0.5) if jet else draw.uniform(-0.02, 0.06)
-    low = -0.05 if jet or draw.random() < 0.5 else 0.1
-    root, tip = draw.uniform(0.28, 0.4), draw.uniform(0.08, 0.14) if jet else draw.uniform(0.16, 0.24)
-    parts = [ball(BODY, (0, 0, 0), (1.0, thick, thick * 1.1), 8)]
+def airplane(rng: Rng) -> TargetShape:
+    """Return an airliner or a small propeller airplane."""
+    jet = rng.random() < 0.65
+    thick, sweep = rng.uniform(0.085, 0.13), rng.uniform(0.25, 0.5) if jet else rng.uniform(-0.02, 0.06)
+    low = -0.05 if jet or rng.random() < 0.5 else 0.1
+    root, tip = rng.uniform(0.28, 0.4), rng.uniform(0.08, 0.14) if jet else rng.uniform(0.16, 0.24)
+    parts = [ellipsoid(BODY, (0, 0, 0), (1.0, thick, thick * 1.1), 8)]
     for s in (-1, 1):
-        end = (0.2 - sweep, s * draw.uniform(0.85, 1.0), low + (0.08 if jet else 0.02))
+        end = (0.2 - sweep, s * rng.uniform(0.85, 1.0), low + (0.08 if jet else 0.02))
         parts.append(plates(ARM, ((0.2, 0, low), end, (end[0] - tip, *end[1:]), (0.2 - root, 0, low))))
         parts.append(
             plates(ARM, ((-0.75, 0, 0.05), (-0.9, s * 0.35, 0.08), (-1.0, s * 0.35, 0.08), (-0.95, 0, 0.05)))
@@ -151,7 +156,7 @@ def plane(draw: Draw) -> Flyer:
             x = 0.15 - 0.4 * sweep
             parts.append(tube(HOT, (x, s * 0.33, low - 0.08), (x - 0.2, s * 0.33, low - 0.08), 0.06, 0.045))
     parts.append(plates(TRIM, ((-0.65, 0, 0.08), (-0.9, 0, 0.4), (-1.05, 0, 0.4), (-0.95, 0, 0.05))))
-    parts.append(ball(GLASS, (0.78, 0, 0.05), (0.12, 0.05, 0.05), 3, 5))
+    parts.append(ellipsoid(GLASS, (0.78, 0, 0.05), (0.12, 0.05, 0.05), 3, 5))
     still = join(*parts)
 
     def pose(phase: float) -> Mesh:
@@ -159,17 +164,17 @@ def plane(draw: Draw) -> Flyer:
             still if jet else join(still, blades(ROTOR, (1.0, 0, 0), 0.22, 0.06, 2, phase / 2, upright=True))
         )
 
-    return Flyer("airplane", pose, 1 if jet else 2, (0.4, 1.2))
+    return TargetShape("airplane", pose, 1 if jet else 2, (0.4, 1.2))
 
 
-def helicopter(draw: Draw) -> Flyer:
-    """A helicopter."""
-    long, high = draw.uniform(0.36, 0.5), draw.uniform(0.16, 0.24)
-    tail, count, span = draw.uniform(0.85, 1.1), int(draw.integers(2, 6)), draw.uniform(0.8, 1.05)
+def helicopter(rng: Rng) -> TargetShape:
+    """Return a helicopter."""
+    long, high = rng.uniform(0.36, 0.5), rng.uniform(0.16, 0.24)
+    tail, count, span = rng.uniform(0.85, 1.1), int(rng.integers(2, 6)), rng.uniform(0.8, 1.05)
     mast = high + 0.14
     parts = [
-        ball(BODY, (0.1, 0, 0), (long, 0.17, high)),
-        ball(GLASS, (0.1 + 0.65 * long, 0, 0.02), (0.3 * long, 0.13, 0.6 * high), 4, 6),
+        ellipsoid(BODY, (0.1, 0, 0), (long, 0.17, high)),
+        ellipsoid(GLASS, (0.1 + 0.65 * long, 0, 0.02), (0.3 * long, 0.13, 0.6 * high), 4, 6),
         block(HOT, (0, 0, high), (0.4, 0.16, 0.12)),
         tube(ARM, (-0.15, 0, 0.05), (-tail, 0, 0.1), 0.09, 0.03),
         plates(
@@ -184,7 +189,7 @@ def helicopter(draw: Draw) -> Flyer:
         tube(TRIM, (0, 0, high), (0, 0, mast), 0.04),
         disc(ROTOR, (0, 0, mast), span),
     ]
-    if draw.random() < 0.6:
+    if rng.random() < 0.6:
         for s in (-1, 1):
             parts.append(
                 tube(TRIM, (-0.25, s * 0.2, -high - 0.14), (0.45, s * 0.2, -high - 0.14), 0.025, sides=3)
@@ -202,16 +207,16 @@ def helicopter(draw: Draw) -> Flyer:
             blades(ROTOR, (-tail, 0.04, 0.22), 0.17, 0.05, 2, 1.7 * phase, upright=True),
         )
 
-    return Flyer("helicopter", pose, 3, (0.5, 1.4))
+    return TargetShape("helicopter", pose, 3, (0.5, 1.4))
 
 
-def bird(draw: Draw) -> Flyer:
-    """A bird that beats its wings, or glides."""
-    beat = draw.uniform(0.15, 0.35) if draw.random() < 0.3 else draw.uniform(0.5, 1.1)
-    chord, body, sweep = draw.uniform(0.24, 0.4), draw.uniform(0.08, 0.13), draw.uniform(0.05, 0.3)
+def bird(rng: Rng) -> TargetShape:
+    """Return a bird that flaps or glides."""
+    beat = rng.uniform(0.15, 0.35) if rng.random() < 0.3 else rng.uniform(0.5, 1.1)
+    chord, body, sweep = rng.uniform(0.24, 0.4), rng.uniform(0.08, 0.13), rng.uniform(0.05, 0.3)
     parts = [
-        ball(BODY, (0, 0, 0), (0.42, body, body)),
-        ball(TRIM, (0.42, 0, 0.04), (0.13, 0.07, 0.07), 3, 5),
+        ellipsoid(BODY, (0, 0, 0), (0.42, body, body)),
+        ellipsoid(TRIM, (0.42, 0, 0.04), (0.13, 0.07, 0.07), 3, 5),
         plates(ARM, ((-0.3, 0.03, 0), (-0.62, 0.12, 0), (-0.62, -0.12, 0), (-0.3, -0.03, 0))),
     ]
     still = join(*parts)
@@ -228,15 +233,15 @@ def bird(draw: Draw) -> Flyer:
             wings.append((elbow, tip, (tip[0] - 0.25 * chord, tip[1], tip[2]), back))
         return join(still, plates(ARM, *wings))
 
-    return Flyer("bird", pose, 8, (0.12, 0.45))
+    return TargetShape("bird", pose, 8, (0.12, 0.45))
 
 
-DRONES: tuple[Callable[[Draw], Flyer], ...] = (quadcopter, quadcopter, hexacopter, fixed_wing)
-"""Quadcopters are by far the most common."""
-SORTS: tuple[tuple[str, tuple[Callable[[Draw], Flyer], ...]], ...] = (
+DRONES: tuple[Callable[[Rng], TargetShape], ...] = (quadcopter, quadcopter, hexacopter, fixed_wing)
+"""Quadcopters are the most common."""
+CLASSES: tuple[tuple[str, tuple[Callable[[Rng], TargetShape], ...]], ...] = (
     ("drone", DRONES),
     ("bird", (bird,)),
-    ("airplane", (plane,)),
+    ("airplane", (airplane,)),
     ("helicopter", (helicopter,)),
 )
-"""What can be target_class, and who draws it."""
+"""The classes and the functions that make their shapes."""

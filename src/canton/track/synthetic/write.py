@@ -1,4 +1,4 @@
-"""Made scenes written to a folder, as videos with labels that `Footage` reads."""
+"""Synthetic scenes written to a folder, as videos with labels that `Footage` reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from canton.errors import UserError
 from canton.io.atomic import atomic_write, check_writable, os_error_reason
 from canton.track.boxes import Box
-from canton.track.synthetic.dataset import Scenes, in_order
+from canton.track.synthetic.dataset import Scenes, iterate_scenes
 from canton.track.synthetic.scene import Scene
 from canton.track.video.writer import VideoWriter
 
@@ -23,51 +23,54 @@ SETTINGS = "scenes.json"
 
 
 def write_scenes(scenes: Scenes, folder: Path, *, workers: int = 0) -> Generator[int]:
-    """Write clips/NAME.mp4, labels.csv, with the boxes of all that flies, and splits.csv.
+    """Write clips/NAME.mp4, labels.csv (the boxes of all objects) and splits.csv.
 
-    Yields the number of scenes that are there, first of those of an earlier run that was broken off, which
-    are not made again, then after each. Of every ten scenes eight are for training, one for validation and
-    one for test. A clip's class is the target, or, where that is absent, the first of what else flies,
-    or NONE.
+    Of every ten scenes eight are for training, one for validation, one for test. The class of a clip is the
+    target's; without the target, that of its first object, or NONE.
 
-    Raises: UserError if the folder cannot be written, the disk is full, or scenes of other settings are
-    there.
+    Yields:
+        The number of finished scenes: first those of an earlier run, which are kept, then after each.
+
+    Raises:
+        UserError: the folder cannot be written, the disk is full, or the folder has scenes of other settings.
     """
     try:
         (folder / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {os_error_reason(error)}") from error
-    _settle(folder, scenes)
-    done = _done(folder)
+    _check_settings(folder, scenes)
+    done = _count_finished(folder)
     yield done
     if done >= len(scenes):
         return
-    with in_order(scenes, workers=workers, start=done) as made:
-        for index, scene in enumerate(made, done):
-            _write(folder, index, scene, scenes.target)
+    with iterate_scenes(scenes, workers=workers, start=done) as remaining:
+        for index, scene in enumerate(remaining, done):
+            _write(folder, index, scene, scenes.target_class)
             yield index + 1
 
 
 def clip_name(index: int) -> str:
-    """Of a scene."""
+    """Return the name of a scene's clip."""
     return f"scene_{index:06d}"
 
 
-def _settle(folder: Path, scenes: Scenes) -> None:
-    """Scenes of one folder have the same settings, so that the rest can be made another day."""
+def _check_settings(folder: Path, scenes: Scenes) -> None:
+    """Check that the folder's scenes have the same settings; write the settings if it has none."""
     wanted: dict[str, Any] = {
         "seed": scenes.seed,
         "frames": scenes.frames,
         "size": scenes.size if isinstance(scenes.size, int) else list(scenes.size),
         "kind": scenes.kind,
         "backgrounds": str(scenes.backgrounds) if scenes.backgrounds else None,
-        "target": scenes.target,
+        "target_class": scenes.target_class,
     }
     path = folder / SETTINGS
     if not path.exists():
-        strange = [name for name in ("labels.csv", "splits.csv") if (folder / name).exists()]
-        if strange:
-            raise UserError(f"{folder} has a {strange[0]} that is not of made scenes: choose another folder")
+        foreign = [name for name in ("labels.csv", "splits.csv") if (folder / name).exists()]
+        if foreign:
+            raise UserError(
+                f"{folder} has a {foreign[0]} that `canton track scenes` did not write: choose another folder"
+            )
         check_writable(path)
         with atomic_write(path) as file:
             file.write(json.dumps(wanted, indent=1).encode() + b"\n")
@@ -80,12 +83,13 @@ def _settle(folder: Path, scenes: Scenes) -> None:
     if other:
         name = other[0]
         raise UserError(
-            f"{folder} has scenes whose {name} is {there[name]}, not {wanted[name]}: choose another folder"
+            f"{name} must be {there[name]} in {folder}, which has such scenes, got {wanted[name]}: choose "
+            "another folder"
         )
 
 
-def _done(folder: Path) -> int:
-    """How many scenes are there, whole; what was broken off in mid-writing is taken out of the tables."""
+def _count_finished(folder: Path) -> int:
+    """Return the number of finished scenes, and remove unfinished ones from the tables."""
     tables = {name: _rows(folder / name) for name in ("splits.csv", "labels.csv")}
     done = 0
     for row in tables["splits.csv"]:
@@ -102,7 +106,7 @@ def _done(folder: Path) -> int:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Rows of a table, without its head and without a last line that was not finished."""
+    """Return the rows of a table without its header and without an unfinished last line."""
     if not path.exists():
         return []
     try:
@@ -113,8 +117,8 @@ def _rows(path: Path) -> list[list[str]]:
     return list(csv.reader(whole.splitlines()))[1:]
 
 
-def _write(folder: Path, index: int, scene: Scene, target: str) -> None:
-    """The clip, its labels, and last the line in splits.csv that says that all of it is there."""
+def _write(folder: Path, index: int, scene: Scene, target_class: str) -> None:
+    """Write the clip, its labels, and last its row in splits.csv, which marks it as finished."""
     path, part = _clip(folder, index), folder / "clips" / f".{clip_name(index)}.part.mp4"
     frames, height, width, _ = scene.frames.shape
     try:
@@ -126,13 +130,14 @@ def _write(folder: Path, index: int, scene: Scene, target: str) -> None:
         raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error
     finally:
         part.unlink(missing_ok=True)
-    seen = [(what, t, box) for t, here in enumerate(scene.things(target)) for what, box in here]
-    kind = target if scene.present else seen[0][0] if seen else "none"
+    boxes = enumerate(scene.labelled_boxes(target_class))
+    labels = [(label, t, box) for t, frame in boxes for label, box in frame]
+    class_name = target_class if scene.present else labels[0][0] if labels else "none"
     name, modality = clip_name(index), "IR" if scene.kind == "thermal" else "V"
-    rows = [(name, modality, what.upper(), t, *_round(box)) for what, t, box in seen]
+    rows = [(name, modality, label.upper(), t, *_round(box)) for label, t, box in labels]
     _append(folder / "labels.csv", rows)
     split = ("train", "val", "test")[max(0, index % 10 - 7)]
-    row = (name, modality, kind.upper(), split, frames, width, height, FPS, scene.kind)
+    row = (name, modality, class_name.upper(), split, frames, width, height, FPS, scene.kind)
     _append(folder / "splits.csv", [row])
 
 

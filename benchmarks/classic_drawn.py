@@ -1,12 +1,12 @@
-"""canton.classic beside the published 2017 package itself, on layers and sizes drawn by chance.
+"""Compare canton.classic with the published 2017 package, on random layers and sizes.
 
-Once in an environment of the package's, once here:
+Run it in an environment with the package, then here:
 
     python -m venv old && old/bin/pip install tensorflow-cpu canton==0.1.22
     old/bin/python benchmarks/classic_drawn.py record FOLDER
     python benchmarks/classic_drawn.py compare FOLDER [--write benchmarks/results/classic_drawn.json]
 
-The package runs on tensorflow.compat.v1, one thread; it lacks what its author added after 0.1.22.
+The package runs on tensorflow.compat.v1 with one thread. It lacks what was added after 0.1.22.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 Shapes = list[tuple[int, ...]]
 
 
-def drawn(count: int = 200) -> Iterator[tuple[str, Shapes]]:
-    """Constructors as both sides write them, and the shapes of their inputs."""
-    chance = random.Random(7)
+def random_cases(count: int = 200) -> Iterator[tuple[str, Shapes]]:
+    """Yield constructors, equal in both libraries, and the shapes of their inputs."""
+    rng = random.Random(7)
     for _ in range(count):
-        b, c, d, few = (chance.randint(*bounds) for bounds in ((1, 3), (1, 5), (1, 5), (1, 4)))
-        h, w, t = (chance.randint(*bounds) for bounds in ((5, 12), (5, 12), (1, 20)))
-        k, rate = chance.randint(1, 5), chance.choice([1, 1, 2, 3])
-        std, padding = chance.randint(1, 4) if rate == 1 else 1, chance.choice(["SAME", "VALID"])
-        grown = (k - 1) * rate  # so that VALID leaves something
-        yield chance.choice(
+        b, c, d, few = (rng.randint(*bounds) for bounds in ((1, 3), (1, 5), (1, 5), (1, 4)))
+        h, w, t = (rng.randint(*bounds) for bounds in ((5, 12), (5, 12), (1, 20)))
+        k, rate = rng.randint(1, 5), rng.choice([1, 1, 2, 3])
+        std, padding = rng.randint(1, 4) if rate == 1 else 1, rng.choice(["SAME", "VALID"])
+        margin = (k - 1) * rate  # so that VALID has an output
+        yield rng.choice(
             [
                 (
                     f"Conv2D({c}, {d}, {k}, {std}, {few > 2}, {rate}, '{padding}')",
-                    [(b, h + grown, w + grown, c)],
+                    [(b, h + margin, w + margin, c)],
                 ),
                 (f"AvgPool2D({few}, {std}, '{padding}')", [(b, h, w, c)]),
                 (f"MaxPool2D({few}, {std}, '{padding}')", [(b, h, w, c)]),
                 (f"GRU({c}, {d + 1})", [(b, t, c)]),
                 (f"GRUConv2D({c}, {d}, k={k}, rate={min(rate, 2)})", [(b, t, h, w, c)]),
-                (f"Glimpse2D({k + few}, {chance.choice([5, 20, 33])})", [(b, h, w, c), (b, 2)]),
-                (f"GRU_Glimpse2D({d}, {k + few}, {c}, {chance.choice([8, 20])})", [(b, t, h, w, c)]),
-                (f"ResConv({4 * c}, {4 * chance.choice([c, 2 * d])}, {min(std, 2)})", [(b + 1, h, w, 4 * c)]),
-                (f"BatchNorm({c}, {chance.choice([1e-3, 1e-5, 0.1])})", [(b + 3, h, w, c)]),
+                (f"Glimpse2D({k + few}, {rng.choice([5, 20, 33])})", [(b, h, w, c), (b, 2)]),
+                (f"GRU_Glimpse2D({d}, {k + few}, {c}, {rng.choice([8, 20])})", [(b, t, h, w, c)]),
+                (f"ResConv({4 * c}, {4 * rng.choice([c, 2 * d])}, {min(std, 2)})", [(b + 1, h, w, 4 * c)]),
+                (f"BatchNorm({c}, {rng.choice([1e-3, 1e-5, 0.1])})", [(b + 3, h, w, c)]),
                 (f"LayerNorm({c + 3})", [(b, h, w, c + 3)]),
                 (f"LayerNormDense({c + 3}, {d + 3}, bias={few > 2})", [(b, c + 3)]),
                 (f"Up2D({few})", [(b, h, w, c)]),
@@ -65,16 +65,16 @@ def drawn(count: int = 200) -> Iterator[tuple[str, Shapes]]:
 
 
 def record(folder: Path) -> None:
-    """What the package computes: inputs, weights, outputs, and the gradients of a random sum of them."""
+    """Record the package: inputs, weights, outputs, and the gradients of a random sum of the outputs."""
     import tensorflow.compat.v1 as tf
 
     tf.disable_v2_behavior()
     sys.modules["tensorflow"] = tf
     import canton
 
-    chance, table = np.random.default_rng(3), {}
+    rng, table = np.random.default_rng(3), {}
     one = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    for n, (code, shapes) in enumerate(drawn()):
+    for n, (code, shapes) in enumerate(random_cases()):
         tf.reset_default_graph()
         tf.set_random_seed(n)
         run = tf.Session(config=one)
@@ -86,13 +86,13 @@ def record(folder: Path) -> None:
         run.run(canton.gvi())
         weights, variables = can.get_weights(), can.traverse("variables")
         for w in weights:
-            run.run(tf.assign(w, run.run(w) + 0.2 * chance.normal(size=w.shape).astype("f4")))
+            run.run(tf.assign(w, run.run(w) + 0.2 * rng.normal(size=w.shape).astype("f4")))
         found = {f"w{k}": run.run(w) for k, w in enumerate(weights)}
         found |= {f"v{k}": run.run(v) for k, v in enumerate(variables)}
-        found |= {f"x{k}": chance.normal(size=shape).astype("f4") for k, shape in enumerate(shapes)}
+        found |= {f"x{k}": rng.normal(size=shape).astype("f4") for k, shape in enumerate(shapes)}
         feed = {placeholder: found[f"x{k}"] for k, placeholder in enumerate(x)}
         found["y"] = run.run(y, feed)
-        found["probe"] = chance.normal(size=found["y"].shape).astype("f4")
+        found["probe"] = rng.normal(size=found["y"].shape).astype("f4")
         grads = tf.gradients(tf.reduce_sum(y * found["probe"]), [*x, *weights])
         found |= {f"g{k}": run.run(g, feed) for k, g in enumerate(grads) if g is not None}
         table.update({f"{n}/{name}": value for name, value in found.items()})
@@ -102,7 +102,7 @@ def record(folder: Path) -> None:
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Worst errors by layer, against the largest number of each recorded array (at least 1e-3)."""
+    """Return the largest errors by layer, divided by the largest number of each array (at least 1e-3)."""
     import torch
 
     import canton
@@ -110,7 +110,7 @@ def compare(folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     figures: dict[str, dict[str, Any]] = {}
     with np.load(folder / "drawn.npz") as table:
-        for n, (code, shapes) in enumerate(drawn()):
+        for n, (code, shapes) in enumerate(random_cases()):
             prefix = f"{n}/"
             z = {name.removeprefix(prefix): table[name] for name in table.files if name.startswith(prefix)}
             ours, truth = (_ours(code, z, dtype) for dtype in (torch.float32, torch.float64))
@@ -128,8 +128,8 @@ def compare(folder: Path) -> dict[str, Any]:
                         if column == kind:
                             worst[f"{kind} of"] = f"{code} of {shapes}"
     return {
-        "what": "canton.classic beside the 2017 package on drawn layers and sizes, both float32: worst "
-        "errors, by the largest number of the array (at least 1e-3); and how far each is from float64",
+        "what": "canton.classic and the 2017 package on random layers and sizes, in float32: largest errors, "
+        "by the largest number of the array (at least 1e-3), and the errors of both against float64",
         "cases": sum(worst["cases"] for worst in figures.values()),
         "worst": {kind: max(worst[kind] for worst in figures.values()) for kind in ("output", "gradient")},
         "by layer": dict(sorted(figures.items())),
@@ -140,7 +140,7 @@ def compare(folder: Path) -> dict[str, Any]:
 
 
 def _ours(code: str, z: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
-    """Output and gradients from the recorded weights and inputs, by their recorded names."""
+    """Return output and gradients from the recorded weights and inputs, by their recorded names."""
     import torch
 
     from canton import classic
@@ -170,10 +170,12 @@ def _error(found: np.ndarray, recorded: np.ndarray) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="canton.classic beside the 2017 package on drawn layers.")
+    parser = argparse.ArgumentParser(
+        description="Compare canton.classic with the 2017 package on random layers."
+    )
     parser.add_argument("step", choices=("record", "compare"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--write", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--write", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args(argv)
     if arguments.step == "record":
         record(arguments.folder)

@@ -1,8 +1,8 @@
-"""How near canton.classic comes to what the 2017 library computed: files passed, worst error by kind.
+"""Compare canton.classic with the recordings of the 2017 library: files passed, largest error by kind.
 
     python benchmarks/classic_fixtures.py [--write benchmarks/results/classic_fixtures.json]
 
-Reads the recorded files beside the project (shared/canton-0.1); leaves with status 2 if they are not there.
+It reads the recordings beside the project (shared/canton-0.1). Without them it exits with status 2.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from classic.recorded_models import compare  # noqa: E402
 
 
 def measure() -> dict[str, object]:
-    """The figures of all recorded files."""
+    """Return the figures of all recorded files."""
     recorded, passed, failed = fixtures(), Counter[str](), []
     worst: dict[str, dict[str, object]] = {}
     for fixture in recorded:
         found = compare(fixture)
-        beyond = too_far(found)
-        passed[fixture["kind"]] += not beyond
-        failed += [f"{fixture['file']}: {line}" for line in beyond]
+        failures = too_far(found)
+        passed[fixture["kind"]] += not failures
+        failed += [f"{fixture['file']}: {line}" for line in failures]
         for c in found:
             kind = f"{fixture['kind']}: {c.kind}"
             if kind not in worst or c.error > worst[kind]["error"]:  # type: ignore[operator]
@@ -59,7 +59,7 @@ def measure() -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", type=Path, help="file for the figures")
+    parser.add_argument("--write", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     if not fixtures():
         print("no recorded files: there is no folder shared/canton-0.1 beside the project", file=sys.stderr)

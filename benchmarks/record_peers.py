@@ -1,6 +1,6 @@
-"""Run other systems' recurrent layers on fixed small inputs and record their results and gradients.
+"""Record results and gradients of other systems' recurrent layers, on small fixed inputs.
 
-Every system wants an environment of its own, so the script runs once in each:
+Run it once in an environment of each system:
 
     python -m venv peers && peers/bin/pip install tensorflow-cpu flax
     peers/bin/python benchmarks/record_peers.py keras
@@ -10,9 +10,9 @@ Every system wants an environment of its own, so the script runs once in each:
     python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
     python benchmarks/record_peers.py rvm --source RobustVideoMatting     (of PeterL1n/RobustVideoMatting)
 
-It writes NAME.npz and adds to versions.json. An array is named case/what: x the input, h0 (and c0) the state
-it starts from, w0, w1, ... or a parameter's path the weights, y the outputs, hT (and cT) the state after,
-g_NAME the gradient of sum(y * probe) + sum(hT) by NAME. Sequences and channels lie as the system has them.
+It writes NAME.npz and updates versions.json. Arrays are named case/array: x the input, s0, s1, ... the first
+state, w0, w1, ... or w_PATH the weights, y the outputs, t0, t1, ... the last state, g_NAME the gradient of
+sum(y * probe) + sum(t) by NAME. Axes are in the system's order.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ RECORDED = Path(__file__).resolve().parents[1] / "tests" / "interop" / "recorded
 
 
 class Case:
-    """Fixed random numbers for one case, and the table its arrays go into."""
+    """Fixed random numbers of one case, and the table of its arrays."""
 
     def __init__(self, table: Arrays, name: str) -> None:
         self.table, self.name = table, name
         self.random = np.random.default_rng(sum(map(ord, name)))
 
-    def draw(self, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
+    def normal(self, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
         return (scale * self.random.standard_normal(shape)).astype(np.float32)
 
-    def keep(self, **arrays: Any) -> None:
+    def add(self, **arrays: Any) -> None:
         self.table.update({f"{self.name}/{key}": np.asarray(value) for key, value in arrays.items()})
 
 
 def keras(folder: Path, source: Path | None) -> dict[str, str]:
-    import tensorflow as tf  # noqa: I001  # its settings come first
+    import tensorflow as tf  # noqa: I001  # after its settings
     import keras
 
     layers, table = keras.layers, {}
@@ -59,19 +59,19 @@ def keras(folder: Path, source: Path | None) -> dict[str, str]:
     def record(name: str, layer: Any, shape: tuple[int, ...], state: list[tuple[int, ...]]) -> None:
         case = Case(table, name)
         layer.build((2, *shape))
-        layer.set_weights([case.draw(w.shape, 0.5) for w in layer.weights])
-        x = tf.Variable(case.draw((2, *shape)))
-        start = [tf.Variable(case.draw((2, *s), 0.5)) for s in state]
+        layer.set_weights([case.normal(w.shape, 0.5) for w in layer.weights])
+        x = tf.Variable(case.normal((2, *shape)))
+        start = [tf.Variable(case.normal((2, *s), 0.5)) for s in state]
         with tf.GradientTape() as tape:
             y, *after = layer(x, initial_state=start)
-            probe = case.draw(tuple(y.shape))
+            probe = case.normal(tuple(y.shape))
             loss = tf.reduce_sum(y * probe) + sum(tf.reduce_sum(a) for a in after)
         wanted = [x, *start, *[w.value for w in layer.trainable_weights]]
         grads = [g.numpy() for g in tape.gradient(loss, wanted)]
         names = ["x", *[f"s{k}" for k in range(len(start))], *[f"w{k}" for k in range(len(layer.weights))]]
-        case.keep(**{n: v.numpy() for n, v in zip(names, wanted, strict=True)})
-        case.keep(**{f"g_{n}": g for n, g in zip(names, grads, strict=True)})
-        case.keep(y=y, probe=probe, **{f"t{k}": a for k, a in enumerate(after)})
+        case.add(**{n: v.numpy() for n, v in zip(names, wanted, strict=True)})
+        case.add(**{f"g_{n}": g for n, g in zip(names, grads, strict=True)})
+        case.add(y=y, probe=probe, **{f"t{k}": a for k, a in enumerate(after)})
 
     for after in (True, False):
         for bias in (True, False):
@@ -93,16 +93,16 @@ def keras(folder: Path, source: Path | None) -> dict[str, str]:
     case = Case(table, "video_file")
     frames = keras.Input((None, 4, 5, 2))
     video = keras.Model(frames, two(3, 3, padding="same", return_sequences=True, name="watch")(frames))
-    video.set_weights([case.draw(w.shape, 0.5) for w in video.weights])
-    x = case.draw((1, 3, 4, 5, 2))
-    case.keep(x=x, y=video(x))
+    video.set_weights([case.normal(w.shape, 0.5) for w in video.weights])
+    x = case.normal((1, 3, 4, 5, 2))
+    case.add(x=x, y=video(x))
     video.save(folder / "video.keras")
     np.savez_compressed(folder / "keras.npz", **table)
     return {"keras": version("keras"), "tensorflow": tf.__version__}
 
 
 def _text_model(keras: Any, table: Arrays, path: Path) -> Any:
-    """A model of three recurrent layers, saved, and what it computes."""
+    """Save a model of three recurrent layers, and record its output."""
     layers, case = keras.layers, Case(table, "text_file")
     text = keras.Sequential(
         [
@@ -112,15 +112,15 @@ def _text_model(keras: Any, table: Arrays, path: Path) -> Any:
             layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="third"),
         ]
     )
-    text.set_weights([case.draw(w.shape, 0.5) for w in text.weights])
-    x = case.draw((2, 4, 3))
-    case.keep(x=x, y=text(x))
+    text.set_weights([case.normal(w.shape, 0.5) for w in text.weights])
+    x = case.normal((2, 4, 3))
+    case.add(x=x, y=text(x))
     text.save(path)
     return text
 
 
 def keras_30(folder: Path, source: Path | None) -> dict[str, str]:
-    """A file of Keras's first releases, which lacks the layers' names beside their numbers."""
+    """Record a file of Keras 3.0, which has no layer names beside the arrays."""
     import keras
 
     table: Arrays = {}
@@ -137,13 +137,13 @@ def flax(folder: Path, source: Path | None) -> dict[str, str]:
 
     def record(name: str, cell: Any, x_shape: tuple[int, ...], state: tuple[int, ...], states: int) -> None:
         case = Case(table, name)
-        x = case.draw((2, *x_shape))
-        start = tuple(case.draw((2, *state), 0.5) for _ in range(states))
+        x = case.normal((2, *x_shape))
+        start = tuple(case.normal((2, *state), 0.5) for _ in range(states))
         start = start if states > 1 else start[0]
         layer = linen.RNN(cell, return_carry=True)
         shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, initial_carry=start))["params"]
-        params = jax.tree.map(lambda leaf: case.draw(leaf.shape, 0.5), shapes)
-        probe = case.draw(jax.eval_shape(lambda: layer.apply({"params": params}, x))[1].shape)
+        params = jax.tree.map(lambda leaf: case.normal(leaf.shape, 0.5), shapes)
+        probe = case.normal(jax.eval_shape(lambda: layer.apply({"params": params}, x))[1].shape)
 
         def loss(params: Any, x: Any, start: Any) -> Any:
             after, y = layer.apply({"params": params}, x, initial_carry=start)
@@ -152,10 +152,10 @@ def flax(folder: Path, source: Path | None) -> dict[str, str]:
         grads, (after, y) = jax.grad(loss, (0, 1, 2), has_aux=True)(params, x, start)
         for prefix, tree in (("w_", params), ("g_w_", grads[0])):
             leaves = jax.tree_util.tree_leaves_with_path(tree)
-            case.keep(**{prefix + ".".join(key.key for key in path): leaf for path, leaf in leaves})
-        case.keep(x=x, y=y, probe=probe, g_x=grads[1])
+            case.add(**{prefix + ".".join(key.key for key in path): leaf for path, leaf in leaves})
+        case.add(x=x, y=y, probe=probe, g_x=grads[1])
         for k, (s, t, g) in enumerate(zip(*map(jax.tree.leaves, (start, after, grads[2])), strict=True)):
-            case.keep(**{f"s{k}": s, f"t{k}": t, f"g_s{k}": g})
+            case.add(**{f"s{k}": s, f"t{k}": t, f"g_s{k}": g})
 
     record("gru", linen.GRUCell(4), (3, 3), (4,), 1)
     record("lstm", linen.LSTMCell(4), (3, 3), (4,), 2)
@@ -172,26 +172,26 @@ def _torch_cell(table: Arrays, name: str, cell: Any, run: Callable[..., Any], c_
     case = Case(table, name)
     with torch.no_grad():
         for p in cell.parameters():
-            p.copy_(torch.from_numpy(case.draw(tuple(p.shape), 0.3)))
-    x = torch.from_numpy(case.draw((2, 3, c_in, 5, 6))).requires_grad_()
-    start = torch.from_numpy(case.draw((2, hidden, 5, 6))).requires_grad_()
+            p.copy_(torch.from_numpy(case.normal(tuple(p.shape), 0.3)))
+    x = torch.from_numpy(case.normal((2, 3, c_in, 5, 6))).requires_grad_()
+    start = torch.from_numpy(case.normal((2, hidden, 5, 6))).requires_grad_()
     ys = []
     h = start
     for x_t in x.unbind(1):
         h = run(cell, x_t, h)
         ys.append(h)
     y = torch.stack(ys, 1)
-    probe = torch.from_numpy(case.draw(tuple(y.shape)))
+    probe = torch.from_numpy(case.normal(tuple(y.shape)))
     ((y * probe).sum() + h.sum()).backward()
-    case.keep(**{f"w_{key}": p.detach() for key, p in cell.named_parameters()})
-    case.keep(**{f"g_w_{key}": p.grad for key, p in cell.named_parameters()})
-    case.keep(x=x.detach(), s0=start.detach(), g_x=x.grad, g_s0=start.grad)
-    case.keep(y=y.detach(), t0=h.detach(), probe=probe)
+    case.add(**{f"w_{key}": p.detach() for key, p in cell.named_parameters()})
+    case.add(**{f"g_w_{key}": p.grad for key, p in cell.named_parameters()})
+    case.add(x=x.detach(), s0=start.detach(), g_x=x.grad, g_s0=start.grad)
+    case.add(y=y.detach(), t0=h.detach(), probe=probe)
 
 
 def _checkout(source: Path | None, module: str) -> Any:
     if source is None:
-        raise SystemExit("give --source, the folder of a checkout")
+        raise SystemExit("--source must be the folder of a checkout")
     sys.path.insert(0, str(source))
     return import_module(module)
 

@@ -1,7 +1,7 @@
-"""What the 2017 library computed, beside what canton.classic computes: one file's errors.
+"""Compare canton.classic with recordings of the 2017 library.
 
-An error is the largest difference in an array against the largest number of the recorded one (at least
-1e-3). So measured, a float64 re-derivation of these files is 6e-7 off in outputs and 4e-6 in gradients.
+An error is the largest difference in an array, divided by the largest number of the recorded one (at least
+1e-3). The recordings differ from float64 by 6e-7 in outputs and 4e-6 in gradients.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Compared(NamedTuple):
     error: float
 
 
-# Against the largest number of the recorded array. The trained weights have 30 steps of Adam behind them,
-# which divides by the size of a gradient however small.
+# The largest allowed errors. Trained weights differ more, because Adam divides by small gradients.
 ALLOWED = {
     "output": 1e-5,
     "gradient": 1e-5,
@@ -41,30 +40,30 @@ ALLOWED = {
 
 
 def too_far(found: list[Compared]) -> list[str]:
-    """The comparisons that are beyond what is allowed."""
+    """Return a line for each comparison with an error above the allowed one."""
     return [f"{c.kind} {c.name}: error {c.error:.2g}" for c in found if not c.error <= ALLOWED[c.kind]]
 
 
 def fixtures() -> list[dict[str, Any]]:
-    """The manifest's list of recorded files; empty if the data is not here."""
+    """Return the manifest's list of recorded files; empty without the data."""
     found: list[dict[str, Any]] = manifest().get("fixtures", [])
     return found
 
 
 def manifest() -> dict[str, Any]:
-    """What the manifest says; nothing if the data is not here."""
+    """Return the manifest; empty without the data."""
     path = FOLDER / "manifest.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def arrays(file: str) -> dict[str, np.ndarray]:
-    """The plain arrays of a recorded file; nothing is unpickled."""
+    """Return the arrays of a recorded file, without unpickling."""
     with np.load(FOLDER / file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def error(actual: Any, expected: Any) -> float:
-    """The largest difference, against the largest number of `expected`."""
+    """Return the largest difference, divided by the largest number of `expected`."""
     a = actual.detach().double().numpy() if isinstance(actual, Tensor) else np.asarray(actual, np.float64)
     e = np.asarray(expected, np.float64)
     assert a.shape == e.shape, f"shape {a.shape}, recorded {e.shape}"
@@ -73,9 +72,9 @@ def error(actual: Any, expected: Any) -> float:
 
 
 def build(fixture: dict[str, Any]) -> Can:
-    """The Can of a layer's or recurrent layer's file, with its own start."""
+    """Return the Can of a layer's file, with random weights."""
     name, kwargs = fixture["class"], dict(fixture["kwargs"])
-    if name == "Can":  # the one recorded chain, which the manifest describes in words
+    if name == "Can":  # the only recorded chain
         can = Can()
         can.incan([Conv2D(2, 4, 3, std=2), Act("lrelu"), MaxPool2D(2, 2), Reshape([24]), Dense(24, 3)])
         can.chain()
@@ -95,7 +94,7 @@ def _step(state: Tensor, x: Tensor) -> Tensor:
 
 
 def fill(can: Can, values: dict[str, np.ndarray], prefix: str = "") -> None:
-    """Set weights to w0, w1, ... and variables to v0, v1, ...; there must be just as many."""
+    """Set weights to w0, w1, ... and variables to v0, v1, ...; their number must be the same."""
     for letter, tensors in (("w", can.get_weights()), ("v", can.traverse("variables"))):
         given = [k for k in values if k.startswith(prefix + letter) and k[len(prefix) + 1 :].isdigit()]
         assert len(given) == len(tensors), f"{len(tensors)} of {letter}, recorded {len(given)}"
@@ -107,7 +106,7 @@ def fill(can: Can, values: dict[str, np.ndarray], prefix: str = "") -> None:
 
 
 def compare_layer(fixture: dict[str, Any]) -> list[Compared]:
-    """Outputs, gradients and moving statistics of every run of a "layer" or "recurrent" file."""
+    """Compare outputs, gradients and moving statistics of a "layer" or "recurrent" file."""
     z, found = arrays(fixture["file"]), []
     for run in fixture["runs"]:
         can = build(fixture)
@@ -133,7 +132,7 @@ def compare_layer(fixture: dict[str, Any]) -> list[Compared]:
 
 
 def compare_objective(fixture: dict[str, Any]) -> list[Compared]:
-    """Output and gradients of an "objective" file."""
+    """Compare output and gradients of an "objective" file."""
     z = arrays(fixture["file"])
     leaves = {name: torch.from_numpy(z[name]) for name in ("pred", "gt") if name in z}
     for name in fixture["grads"]:

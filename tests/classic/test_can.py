@@ -1,4 +1,4 @@
-"""The Can: what it holds and in which order, what it prints, and that it is a torch module."""
+"""Can: its lists and their order, what it prints, and that it is a torch module."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def chained(*cans: nn.Module) -> Can:
     return can
 
 
-def test_incan_gives_nothing_back_and_add_gives_the_can() -> None:
+def test_incan_returns_none_and_add_returns_the_can() -> None:
     can, dense = Can(), Dense(2, 3)
     assert can.incan(dense) is None
     assert can.add(dense) is dense
     assert can.subcans == (dense, dense)
-    assert len(can.get_weights()) == 4, "a Can that was added twice counts twice"
-    assert len(list(can.parameters())) == 2, "for torch it is one"
+    assert len(can.get_weights()) == 4, "a Can that was added twice is listed twice"
+    assert len(list(can.parameters())) == 2, "for torch it is one module"
 
 
 def test_the_lists_of_a_tree() -> None:
@@ -58,30 +58,30 @@ def test_the_lists_of_a_tree() -> None:
     assert can.traverse("weights", lambda w: [w.dim(), w.numel()]) == [2, 6, 1, 3, 1, 3, 1, 3]
 
 
-def test_order_of_a_trees_weights_is_the_originals() -> None:
+def test_the_order_of_weights_is_the_originals() -> None:
     can = chained(ResConv(8, 8))
     names = [path.rpartition(".")[2] for path, _ in can._walk("weights")]
     assert names == ["W", "W", "W", *["beta", "gamma"] * 3]
     assert [p.rpartition(".")[2] for p, _ in can._walk("variables")] == ["moving_mean", "moving_variance"] * 3
 
 
-def test_what_is_made_is_torchs_too() -> None:
+def test_weights_are_parameters_and_buffers() -> None:
     can = Can()
     can.kernel = can.make_weight([3, 2])
-    nameless = can.make_bias([2])
-    can.seen = can.make_variable(np.zeros(2), name="v")
+    unnamed = can.make_bias([2])
+    can.variable = can.make_variable(np.zeros(2), name="v")
     assert dict(can.named_parameters()).keys() == {"kernel", "b:0"}
-    assert dict(can.named_buffers()).keys() == {"seen"}
+    assert dict(can.named_buffers()).keys() == {"variable"}
     assert can.weights[0] is can.kernel
-    assert can.weights[1] is nameless
-    assert can.seen.dtype == torch.float64
+    assert can.weights[1] is unnamed
+    assert can.variable.dtype == torch.float64
     can.double()
-    assert can.variables[0] is can.seen, "the lists follow what .to() puts in place"
-    can.seen.add_(1)
+    assert can.variables[0] is can.variable, "the lists have the tensors of .to()"
+    can.variable.add_(1)
     assert can.traverse("variables")[0].tolist() == [1, 1]
 
 
-def test_a_name_given_anew_loses_no_weight() -> None:
+def test_reassigning_an_attribute_keeps_its_weight() -> None:
     can = Can()
     can.W = first = can.make_weight([1])
     can.W = second = can.make_weight([2])
@@ -93,7 +93,7 @@ def test_a_name_given_anew_loses_no_weight() -> None:
     assert len(list(can.parameters())) == 6
 
 
-def test_the_start_of_a_weight() -> None:
+def test_the_initial_value_of_a_weight() -> None:
     can = Can()
     w = can.make_weight([200, 300], mean=3.0, stddev=0.5)
     assert abs(w.mean().item() - 3) < 0.01
@@ -120,12 +120,15 @@ def test_what_summary_prints(what: str, capsys: pytest.CaptureFixture[str]) -> N
     if not manifest():
         pytest.skip("no recorded files: there is no folder shared/canton-0.1 beside the project")
     behaviours = manifest()["behaviours"]
-    wanted = next(b["stdout"] for b in behaviours if b["what"].startswith("summary()") and what in b["what"])
-    (Text(bias=True) if what == "text model" else chained(Conv2D(3, 4, 3), BatchNorm(4))).summary()
-    assert capsys.readouterr().out == wanted
+    expected = next(
+        b["stdout"] for b in behaviours if b["what"].startswith("summary()") and what in b["what"]
+    )
+    can = Text(bias=True) if what == "text model" else chained(Conv2D(3, 4, 3), BatchNorm(4))
+    can.summary()
+    assert capsys.readouterr().out == expected
 
 
-def test_infer_turns_training_on_whatever_it_was() -> None:
+def test_infer_leaves_training_on() -> None:
     try:
         set_training_state(False)
         Dense(1, 1).infer(np.zeros((1, 1)))
@@ -137,7 +140,7 @@ def test_infer_turns_training_on_whatever_it_was() -> None:
         set_training_state(True)
 
 
-def test_infer_takes_arrays_and_gives_arrays() -> None:
+def test_infer_takes_and_returns_arrays() -> None:
     gru = GRU(2, 3)
     xs = np.random.default_rng(0).normal(size=(2, 4, 2))
     y = gru.infer(xs)
@@ -149,7 +152,7 @@ def test_infer_takes_arrays_and_gives_arrays() -> None:
     assert Dense(1, 1).bfloat16().infer(np.zeros((1, 1))).dtype == np.float32
 
 
-def test_old_habits_work() -> None:
+def test_subclasses_as_in_2017() -> None:
     class Twice(Can):
         def __init__(self) -> None:
             super().__init__()
@@ -170,7 +173,7 @@ def test_old_habits_work() -> None:
     assert chained(Reshape([2, 1]), Lambda(lambda i: i + 1))(x).shape == (3, 2, 1)
 
 
-def test_a_can_among_torchs_modules_and_torchs_modules_in_a_can(tmp_path: Any) -> None:
+def test_cans_and_torch_modules_can_be_mixed(tmp_path: Any) -> None:
     can = chained(Dense(2, 3), nn.Linear(3, 4), nn.BatchNorm1d(4))
     assert [tuple(w.shape) for w in can.get_weights()] == [(2, 3), (3,), (4, 3), (4,), (4,), (4,)]
     assert len(can.get_biases()) == 3
@@ -183,14 +186,14 @@ def test_a_can_among_torchs_modules_and_torchs_modules_in_a_can(tmp_path: Any) -
     other = chained(Dense(2, 3), nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     other.load_weights(tmp_path / "w")
     assert torch.equal(model[1](other(x)), y)
-    seen = []
-    can.register_forward_hook(lambda *args: seen.append(args))
+    calls = []
+    can.register_forward_hook(lambda *args: calls.append(args))
     model(x)
-    assert len(seen) == 1
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save", "state_dict"])
-def test_a_copy_has_weights_of_its_own(way: str) -> None:
+def test_a_copy_has_its_own_weights(way: str) -> None:
     model = chained(GRU(2, 3), LastDimDense(3, 1))
     x = torch.randn(2, 4, 2)
     y = model(x)
@@ -214,7 +217,7 @@ def test_a_copy_has_weights_of_its_own(way: str) -> None:
     assert all(a is b for a, b in zip(other.get_weights(), other.parameters(), strict=True))
 
 
-def test_a_can_moves_and_differentiates_as_a_module_does() -> None:
+def test_dtype_device_and_gradients() -> None:
     model = chained(Conv2D(2, 3, 3), BatchNorm(3)).double()
     x = torch.randn(2, 4, 4, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(model, x)

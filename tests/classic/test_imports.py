@@ -1,4 +1,4 @@
-"""What canton.classic exports, and what it says where its packages are missing."""
+"""The names of canton.classic, and the errors for missing packages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("package", ["numpy", "safetensors"])
-def test_a_missing_package_is_told_with_the_extra(package: str) -> None:
+def test_a_missing_package_names_the_extra(package: str) -> None:
     done = run(f"import sys; sys.modules['{package}'] = None\nimport canton.classic")
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert f"{package} is not installed: pip install 'canton-torch[classic]'" in last
 
 
-def test_the_star_gives_the_names_listed_and_no_others() -> None:
+def test_star_import_gives_the_listed_names() -> None:
     pytest.importorskip("numpy", reason="canton.classic needs numpy (canton-torch[classic])")
     pytest.importorskip("safetensors", reason="canton.classic needs safetensors (canton-torch[classic])")
     import canton.classic

@@ -1,4 +1,4 @@
-"""2017 weight files: read without running anything, and written so that the original loads them."""
+"""2017 weight files: read without executing anything, and written so that the original loads them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from canton.errors import UserError
 
 
 def objects(arrays: list[Any]) -> np.ndarray:
-    held = np.empty(len(arrays), dtype=object)
+    outer = np.empty(len(arrays), dtype=object)
     for index, array in enumerate(arrays):
-        held[index] = array
-    return held
+        outer[index] = array
+    return outer
 
 
 def some_arrays() -> list[np.ndarray]:
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     return [
-        chance.normal(size=(3, 4)).astype("f4"),
+        generator.normal(size=(3, 4)).astype("f4"),
         np.float32(0.5),
-        np.asfortranarray(chance.normal(size=(2, 3, 5))),
+        np.asfortranarray(generator.normal(size=(2, 3, 5))),
         np.arange(6, dtype=">i4").reshape(2, 3),
         np.array([np.nan, -0.0, np.inf, 1e-45], "f4"),
         np.zeros((0, 3), "f4"),
@@ -50,9 +50,8 @@ def equal_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_reads_what_numpy_pickles(protocol: int) -> None:
-    arrays = [
-        a for a in some_arrays() if a.size or protocol > 2
-    ]  # its empty bytes are a call of __builtin__.bytes
+    # protocol 2 writes empty bytes as a call of __builtin__.bytes
+    arrays = [a for a in some_arrays() if a.size or protocol > 2]
     read = load_arrays(pickle.dumps(objects(arrays), protocol=protocol), "it")
     assert len(read) == len(arrays)
     assert all(equal_bits(r, a) for r, a in zip(read, arrays, strict=True))
@@ -60,7 +59,7 @@ def test_reads_what_numpy_pickles(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_reads_an_npz_and_an_npy_of_numpys(save: Callable[..., None], tmp_path: Path) -> None:
+def test_reads_an_npz_and_an_npy_of_numpy(save: Callable[..., None], tmp_path: Path) -> None:
     arrays = some_arrays()
     save(tmp_path / "a.npz", w=objects(arrays))
     np.save(tmp_path / "a.npy", objects(arrays), allow_pickle=True)
@@ -69,7 +68,7 @@ def test_reads_an_npz_and_an_npy_of_numpys(save: Callable[..., None], tmp_path: 
         assert all(equal_bits(r, a) for r, a in zip(read, arrays, strict=True))
 
 
-def test_reads_the_plain_array_that_equal_shapes_became(tmp_path: Path) -> None:
+def test_reads_a_plain_array_of_equal_shapes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(18, dtype="f4").reshape(2, 3, 3))
     first, second = read_canton01(tmp_path / "a.npy")
     assert first.shape == (3, 3)
@@ -80,11 +79,11 @@ def test_numpy_reads_what_we_write(tmp_path: Path) -> None:
     arrays = some_arrays()
     write_canton01(tmp_path / "a.npz", [np.asarray(a) for a in arrays])
     with np.load(tmp_path / "a.npz", allow_pickle=True) as archive:
-        held = archive["w"]
-    assert held.shape == (len(arrays),)
-    assert held.dtype == object
-    assert all(equal_bits(r, a) for r, a in zip(held, arrays, strict=True))
-    assert b"numpy._core" not in dump_arrays([np.zeros(3)]), "NumPy 1 has no such module"
+        outer = archive["w"]
+    assert outer.shape == (len(arrays),)
+    assert outer.dtype == object
+    assert all(equal_bits(r, a) for r, a in zip(outer, arrays, strict=True))
+    assert b"numpy._core" not in dump_arrays([np.zeros(3)]), "NumPy 1 has no numpy._core"
 
 
 def models() -> list[Can]:
@@ -104,7 +103,7 @@ def bits(can: Can) -> list[bytes]:
     return [t.detach().flatten().view(torch.uint8).numpy().tobytes() for t in tensors]
 
 
-def disturb(can: Can) -> None:
+def randomise(can: Can) -> None:
     with torch.no_grad():
         for tensor in can.get_weights() + can.traverse("variables"):
             tensor.add_(torch.randn_like(tensor))
@@ -114,10 +113,10 @@ def disturb(can: Can) -> None:
 @pytest.mark.parametrize("index", range(7))
 def test_round_trips_change_no_bit(index: int, format: str, tmp_path: Path) -> None:
     can = models()[index]
-    disturb(can)
+    randomise(can)
     before = bits(can)
     assert can.save_weights(tmp_path / "w", format=format)
-    disturb(can)
+    randomise(can)
     assert bits(can) != before
     assert can.load_weights(tmp_path / "w")
     assert bits(can) == before
@@ -140,63 +139,61 @@ def test_old_file_to_ours_to_old_file_changes_no_bit(shared: Path, tmp_path: Pat
             assert all(equal_bits(r, a) for r, a in zip(archive["w"], arrays, strict=True))
 
 
-def test_a_wrong_number_of_weights_is_told(tmp_path: Path) -> None:
+def test_a_wrong_number_of_weights_is_refused(tmp_path: Path) -> None:
     for kind in ("canton-0.1", "safetensors"):
         Dense(3, 2).save_weights(tmp_path / "w", format=kind)
         can = Dense(3, 2, bias=False)
         before = bits(can)
-        sentence = r"number of weights \(variables\) from the file\(2\) differ from the model\(1\)"
-        with pytest.raises(
-            NameError, match=sentence + r".*weight 1: the file has .*2, the model wants nothing"
-        ):
+        beginning = r"number of weights \(variables\) from the file\(2\) differ from the model\(1\)"
+        with pytest.raises(NameError, match=beginning + ".*weight 1"):
             can.load_weights(tmp_path / "w")
         assert bits(can) == before
 
 
-def test_a_wrong_shape_is_told_and_nothing_is_set(tmp_path: Path) -> None:
+def test_a_wrong_shape_is_refused_and_nothing_is_set(tmp_path: Path) -> None:
     for kind in ("canton-0.1", "safetensors"):
         GRU(3, 2).save_weights(tmp_path / "w", format=kind)
         can = Can()
         can.add(GRU(2, 2))
         can.chain()
-        with pytest.raises(ValueError, match=r"the model wants 0\.unit\.wz\.W: 4x2|unit\.wz\.W: 4x2"):
+        with pytest.raises(ValueError, match=r"unit\.wz\.W"):
             can.load_weights(tmp_path / "w")
     GRU(3, 2).save_weights(tmp_path / "w", format="canton-0.1")
     can = GRU(2, 2)
     before = bits(can)
-    with pytest.raises(ValueError, match=r"weight 0: the file has 5x2, the model wants unit\.wz\.W: 4x2"):
+    with pytest.raises(ValueError, match=r"weight 0: .*5x2.* unit\.wz\.W: 4x2"):
         can.load_weights(tmp_path / "w")
     assert bits(can) == before
 
 
-def test_the_file_of_a_much_larger_model_is_told_as_well(tmp_path: Path) -> None:
+def test_the_file_of_a_much_larger_model_is_refused(tmp_path: Path) -> None:
     GRU(200, 200).save_weights(tmp_path / "w", format="canton-0.1")
-    with pytest.raises(NameError, match=r"weight 0: the file has 400x200, the model wants W: 3x2"):
+    with pytest.raises(NameError, match=r"weight 0: .*400x200.* W: 3x2"):
         Dense(3, 2).load_weights(tmp_path / "w")
     write_canton01(tmp_path / "zeros.npz", [np.zeros(10**7, "f4"), np.zeros(2, "f4")])
-    with pytest.raises(UserError, match=r"unpacks to more than the [\d,]+ bytes that it may have"):
+    with pytest.raises(UserError, match="unpacks to more"):
         Dense(3, 2).load_weights(tmp_path / "zeros.npz")
 
 
-def test_other_formats_and_missing_files_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"format is 'npz': it is 'safetensors' or 'canton-0\.1'"):
+def test_other_formats_and_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="format"):
         Dense(2, 2).save_weights(tmp_path / "w", format="npz")
     with pytest.raises(UserError, match="no such file"):
         Dense(2, 2).load_weights(tmp_path / "none.npz")
-    (tmp_path / "text").write_text("hello, this is no file of weights")
+    (tmp_path / "text").write_text("this is not a file of weights")
     with pytest.raises(UserError, match="not a safetensors file"):
         Dense(2, 2).load_weights(tmp_path / "text")
     with pytest.raises(ValueError, match="complex"):
         write_canton01(tmp_path / "w", [np.zeros(2, np.complex64)])
 
 
-def test_npz_without_w_is_told(tmp_path: Path) -> None:
+def test_npz_without_w_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", weights=np.zeros(3))
     with pytest.raises(UserError, match="no array w"):
         read_canton01(tmp_path / "a.npz")
 
 
-def test_files_cut_short_are_told(tmp_path: Path) -> None:
+def test_truncated_files_are_refused(tmp_path: Path) -> None:
     write_canton01(tmp_path / "a.npz", [np.arange(100.0)])
     np.save(tmp_path / "a.npy", objects([np.arange(100.0), np.zeros(2)]), allow_pickle=True)
     for name in ("a.npz", "a.npy"):

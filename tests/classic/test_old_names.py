@@ -1,4 +1,4 @@
-"""Every public name of the 2017 library is in canton.classic, or the page says where it went."""
+"""Every public name of the 2017 library is in canton.classic, or the page names its replacement."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-# What the modules of the published 0.1.22 define, and what the recorded files name of its later commits.
+# The names in the modules of 0.1.22, and those of later commits in the recorded files.
 NAMES = words("""
     Can Dense LayerNormDense TimeDistributedDense LastDimDense Expansion Lambda Reshape Act Drop
     Conv2D DepthwiseConv2D GroupConv2D ChannelShuffle ShuffleNet Up2D Deconv2D AvgPool2D MaxPool2D ResConv
@@ -36,30 +36,30 @@ METHODS = words("""
     get_updates set_function get_value_of save_weights load_weights infer summary
     subcans weights biases only_weights variables
 """)
-GONE = words("""
+REMOVED = words("""
     get_session set_session ph gvi set_variable get_variables_of_scope
     make_update updates inference variables_summary flatten castf32 eps
 """)
 
 
 def rows() -> dict[str, str]:
-    """What the page's table says of each old name."""
+    """The replacement of each old name, from the page's table."""
     table = re.findall(r"^\| (`.*?) \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
     return {name: now for old, now in table for name in re.findall(r"`([\w.]+)[^`]*`", old)}
 
 
-def test_every_name_is_there() -> None:
+def test_every_name_exists() -> None:
     assert not [name for name in NAMES if name not in classic.__all__]
     assert not [name for name in METHODS if not hasattr(Can(), name)]
 
 
-def test_the_page_says_where_each_name_went() -> None:
-    said = rows()
-    assert not [name for name in [*NAMES, *METHODS, *GONE] if name not in said]
-    same = {name for name, now in said.items() if now.startswith("the same")}
-    assert same <= {*NAMES, *METHODS}, "what stayed the same is there"
+def test_the_page_lists_every_name() -> None:
+    replacement_of = rows()
+    assert not [name for name in [*NAMES, *METHODS, *REMOVED] if name not in replacement_of]
+    same = {name for name, now in replacement_of.items() if now.startswith("the same")}
+    assert same <= {*NAMES, *METHODS}, "the same names exist"
     assert {*NAMES, *METHODS} - same <= {"get_updates"}
 
 
-def test_what_has_no_counterpart_is_not_there() -> None:
-    assert not [name for name in GONE if hasattr(classic, name) or hasattr(Can(), name)]
+def test_removed_names_do_not_exist() -> None:
+    assert not [name for name in REMOVED if hasattr(classic, name) or hasattr(Can(), name)]

@@ -1,8 +1,8 @@
 """The interface of the 2017 library, Canton 0.1.22, over PyTorch: ``from canton.classic import *``.
 
-The old names with the old meaning: images are (batch, height, width, channels), sequences (batch, time,
-...), weights lie as TensorFlow laid them. Where the original has a fault it is kept, so that old weights
-give old numbers, and said.
+Names and meanings are the old ones: images are (batch, height, width, channels), sequences (batch, time,
+...), weights have TensorFlow's layout. Faults of the original are kept and documented, so that old weights
+give old numbers.
 """
 
 from canton.errors import require

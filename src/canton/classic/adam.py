@@ -1,4 +1,4 @@
-"""TensorFlow 1's Adam, whose epsilon stands outside the correction of the bias."""
+"""TensorFlow 1's Adam."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor
 
 
 class TF1Adam(torch.optim.Optimizer):
-    """tf.train.AdamOptimizer: what the 2017 library's models were trained with.
+    """tf.train.AdamOptimizer, with which the 2017 library's models were trained.
 
-    Equations, t counted from 1::
+    Equations, with t from 1::
 
         m = beta1 m + (1 - beta1) g
         v = beta2 v + (1 - beta2) g^2
         p = p - lr sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(v) + epsilon)
 
-    torch.optim.Adam divides v by 1 - beta2^t before it adds epsilon: at first its epsilon weighs more.
+    torch.optim.Adam divides v by 1 - beta2^t before it adds epsilon.
     Source: Kingma & Ba 2015, arXiv:1412.6980, section 2, last paragraph ("epsilon hat").
 
     Args:
-        params: tensors, or groups of them.
+        params: tensors or parameter groups.
         lr: learning rate.
-        beta1, beta2: decay of m and of v, in [0, 1).
-        epsilon: keeps the quotient finite.
+        beta1, beta2: decay of m and v, in [0, 1).
+        epsilon: added to the denominator.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number is outside its range.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class TF1Adam(torch.optim.Optimizer):
     ) -> None:
         for name, value in (("beta1", beta1), ("beta2", beta2)):
             if not 0 <= value < 1:
-                raise ValueError(f"{name} is {value}: it is at least 0 and below 1")
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
         for name, value in (("lr", lr), ("epsilon", epsilon)):
             if value < 0:
-                raise ValueError(f"{name} is {value}: it is at least 0")
+                raise ValueError(f"{name} must be >= 0, got {value}")
         super().__init__(params, {"lr": lr, "beta1": beta1, "beta2": beta2, "epsilon": epsilon})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; returns what `closure` returns, if there is one."""
+        """Run one step and return what `closure` returns, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -57,10 +57,10 @@ class TF1Adam(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, p.grad, group)
+                    self._update(p, p.grad, group)
         return loss
 
-    def _move(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state["step"], state["m"], state["v"] = 0, torch.zeros_like(p), torch.zeros_like(p)

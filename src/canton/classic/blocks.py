@@ -1,4 +1,4 @@
-"""Blocks of several convolutions: ResConv, ShuffleNet, PermutedConv2D."""
+"""Blocks of convolutions: ResConv, ShuffleNet, PermutedConv2D."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from canton.classic.pointwise import Act
 
 
 class ResConv(Can):
-    """A residual block with a bottleneck: 1x1, 3x3, 1x1, each after BatchNorm and relu.
+    """A residual bottleneck block: 1x1, 3x3 and 1x1 convolutions, each after BatchNorm and relu.
 
     Args:
-        nip, nop: channels in and out; the bottleneck has max(nip, nop) / 4, rounded down.
+        nip, nop: channels in and out; the bottleneck has max(nip, nop) // 4.
         std: stride.
-        bn: not used; there always is BatchNorm.
+        bn: ignored; BatchNorm is always used.
     """
 
     def __init__(self, nip: int, nop: int, std: int = 1, bn: bool = True) -> None:
@@ -38,23 +38,23 @@ class ResConv(Can):
 
     def forward(self, i: Tensor) -> Tensor:
         y = torch.relu(self.bns[0](i))
-        beside: Tensor = i if self.direct_sum else self.convs[3](y)
+        shortcut: Tensor = i if self.direct_sum else self.convs[3](y)
         y = self.convs[0](y)
         y = self.convs[1](torch.relu(self.bns[1](y)))
         y = self.convs[2](torch.relu(self.bns[2](y)))
-        out: Tensor = beside + y
+        out: Tensor = shortcut + y
         return out
 
 
 class ShuffleNet(Can):
-    """Two grouped 3x3 convolutions around a depthwise one, beside the input; fewer channels between.
+    """A residual block of two grouped 3x3 convolutions around a depthwise one, with nip // 4 channels.
 
     Args:
-        nip, nop: channels in and out: nop = nip keeps the image's size, nop = 2 nip halves it.
-        num_groups: must divide nip / 4.
+        nip, nop: channels in and out. nop = nip keeps the image's size, nop = 2 * nip halves it.
+        num_groups: must divide nip // 4.
 
     Raises:
-        ValueError: nop is neither nip nor twice it.
+        ValueError: nop is neither nip nor 2 * nip.
         AssertionError: num_groups does not divide the channels.
     """
 
@@ -80,16 +80,16 @@ class ShuffleNet(Can):
 
 
 class PermutedConv2D(Can):
-    """A convolution of a few neighbouring channels, dealt out by chance and added to 0.707 input.
+    """A convolution of some neighbouring channels, distributed at random and added to 0.707 * input.
 
     Args:
         nip, nop: channels in and out, nop >= nip.
-        bottleneck_width: channels that are convolved, at most nip.
-        seed: of NumPy's old generator, which says which channels.
+        bottleneck_width: number of convolved channels, at most nip.
+        seed: of NumPy's RandomState, which chooses the channels.
         k, std, usebias, rate, padding: as for `Conv2D`.
 
     Raises:
-        AssertionError: not bottleneck_width <= nip <= nop.
+        AssertionError: bottleneck_width <= nip <= nop does not hold.
     """
 
     io_permtable: Tensor
@@ -110,26 +110,26 @@ class PermutedConv2D(Can):
         super().__init__()
         if not bottleneck_width <= nip <= nop:
             raise AssertionError(
-                f"bottleneck_width is {bottleneck_width}, nip {nip}, nop {nop}: each is at most the next"
+                f"bottleneck_width <= nip <= nop must hold, got {bottleneck_width}, {nip} and {nop}"
             )
         self.nip, self.nop, self.bnw, self.seed = nip, nop, bottleneck_width, seed
         self.num_output_padding = nop - nip
         self.conv = self.add(
             Conv2D(self.bnw, self.bnw, k, std, usebias=usebias, rate=rate, padding=padding, stddev=0.5)
         )
-        # The old generator, drawn from in the old order: it is what the trained weights stand on.
-        chance = np.random.RandomState(seed)
-        io_table = chance.randint(nip, size=nop - nip) if nop > nip else np.zeros(0, np.int64)
-        self.offset = int(chance.randint(nip - self.bnw + 1))
-        bo_table = chance.randint(self.bnw, size=nop)
+        # Trained weights depend on these numbers: the same generator, called in the same order.
+        random = np.random.RandomState(seed)
+        io_table = random.randint(nip, size=nop - nip) if nop > nip else np.zeros(0, np.int64)
+        self.offset = int(random.randint(nip - self.bnw + 1))
+        bo_table = random.randint(self.bnw, size=nop)
         self.register_buffer("io_permtable", torch.as_tensor(io_table, dtype=torch.int64), persistent=False)
         self.register_buffer("bo_permtable", torch.as_tensor(bo_table, dtype=torch.int64), persistent=False)
         self._pool = AvgPool2D(k, std)
         self._act = Act("lrelu")
 
     def forward(self, i: Tensor) -> Tensor:
-        beside = self._pool(i) if self.conv.std > 1 else i
-        beside = torch.cat([beside, beside[..., self.io_permtable]], dim=-1)
+        shortcut = self._pool(i) if self.conv.std > 1 else i
+        shortcut = torch.cat([shortcut, shortcut[..., self.io_permtable]], dim=-1)
         piece = self._act(self.conv(i[..., self.offset : self.offset + self.bnw]))
-        result: Tensor = piece[..., self.bo_permtable] + 0.707 * beside
+        result: Tensor = piece[..., self.bo_permtable] + 0.707 * shortcut
         return result

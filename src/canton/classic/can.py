@@ -1,4 +1,4 @@
-"""The Can: a container of weights and of other Cans, and what every layer of this interface is."""
+"""Can: the base class of all layers, a container of weights and of other Cans."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from canton.classic.training_state import set_training_state
 class Can(Registry):
     """A container of weights and of other Cans, and a torch.nn.Module.
 
-    Give it something to compute in one of three ways: override ``__call__`` (or torch's ``forward``), or
-    call `set_function`, or put Cans inside and call `chain`. Cans inside must be put in with `incan` or
-    `add`: only then do their weights count.
+    Define what it computes in one of three ways: override ``__call__`` (or torch's ``forward``), call
+    `set_function`, or add Cans and call `chain`. Add Cans with `incan` or `add`, so that their weights are
+    listed.
 
     Raises:
-        NameError: on a call, if it has nothing to compute.
+        NameError: on a call, if it does not define what to compute.
     """
 
     def make_weight(
@@ -34,14 +34,13 @@ class Can(Registry):
         stddev: float = 1e-2,
         initializer: Any = None,
     ) -> nn.Parameter:
-        """Make a trainable tensor: normal numbers, those beyond 2 `stddev` drawn again.
+        """Create a trainable tensor, from a normal distribution truncated at 2 `stddev`.
 
         Args:
             shape: its shape.
-            name: what it is called until an attribute holds it.
-            mean, stddev: of the normal distribution, before it is cut (which makes the true deviation 0.88
-                of it).
-            initializer: an array or tensor that is the first value, in place of drawn numbers.
+            name: its name until it is assigned to an attribute.
+            mean, stddev: of the distribution before truncation; the true deviation is 0.88 of it.
+            initializer: the initial value (array or tensor) instead of random numbers.
         """
         if initializer is None:
             value = torch.empty(tuple(shape))
@@ -52,40 +51,40 @@ class Can(Registry):
         else:
             value = torch.as_tensor(initializer).detach().clone()
         weight = nn.Parameter(value)
-        self._keep(weight, name, ("weights", "only_weights"))
+        self._register(weight, name, ("weights", "only_weights"))
         return weight
 
     def make_bias(self, shape: Iterable[int], name: str = "b", mean: float = 0.0) -> nn.Parameter:
-        """Make a trainable tensor filled with `mean`."""
+        """Create a trainable tensor filled with `mean`."""
         bias = nn.Parameter(torch.full(tuple(shape), float(mean)))
-        self._keep(bias, name, ("weights", "biases"))
+        self._register(bias, name, ("weights", "biases"))
         return bias
 
     def make_variable(self, nparray: Any, name: str = "v") -> Tensor:
-        """Make a tensor, from an array, that is saved with the weights but not trained."""
+        """Create a tensor from an array that is saved with the weights and not trained."""
         variable = torch.as_tensor(nparray).detach().clone()
-        self._keep(variable, name, ("variables",))
+        self._register(variable, name, ("variables",))
         return variable
 
     def incan(self, c: nn.Module | Iterable[nn.Module]) -> None:
-        """Put one Can inside, or several.
+        """Add one Can, or several.
 
         Raises:
-            TypeError: one of them is no module; `Lambda` makes a Can of a function.
+            TypeError: one of them is not a module; `Lambda` makes a Can of a function.
         """
         for can in [c] if isinstance(c, nn.Module) and not hasattr(c, "__iter__") else _all_of(c):
             if not isinstance(can, nn.Module):
-                raise TypeError(f"c holds {can!r}: incan takes Cans; Lambda makes one of a function")
-            self._keep_can(can)
+                raise TypeError(f"c must be Cans (Lambda makes one of a function), got {can!r}")
+            self._register_can(can)
 
     def add(self, c: Any) -> Any:
-        """`incan`, and return what was put inside."""
+        """Add one Can, or several, and return the argument."""
         self.incan(c)
         return c
 
     def chain(self) -> None:
-        """Compute by calling the Cans inside one after the other."""
-        self.set_function(self._call_in_turn)  # a bound method, which copy.deepcopy binds to the copy
+        """Compute by calling the added Cans one after the other."""
+        self.set_function(self._call_in_turn)  # copy.deepcopy binds the method to the copy
 
     def _call_in_turn(self, i: Any) -> Any:
         for can in self.subcans:
@@ -93,20 +92,20 @@ class Can(Registry):
         return i
 
     def set_function(self, func: Callable[..., Any]) -> None:
-        """Compute `func`."""
+        """Compute by calling `func`."""
         self.func = func
 
     def forward(self, i: Any, *args: Any, **kwargs: Any) -> Any:
-        """What the Can computes."""
+        """Compute the output."""
         if not hasattr(self, "func"):
             raise NameError("You didnt override __call__(), nor called set_function()/chain()")
         return self.func(i, *args, **kwargs)
 
     def traverse(self, target: str = "weights", f: Callable[[Any], Any] = lambda x: x) -> list[Any]:
-        """One list of f(x) for every x in the list `target` of this Can and of the Cans inside.
+        """Return f(x) for every x in the list `target` of this Can and of all Cans inside.
 
-        `target` is "weights", "biases", "only_weights", "variables", or any list of yours that every Can
-        inside has.
+        `target` is "weights", "biases", "only_weights", "variables", or another list that every Can inside
+        has.
         """
         found = [f(x) for x in getattr(self, target)]
         for can in self.subcans:
@@ -114,70 +113,74 @@ class Can(Registry):
         return list(_flat(found))
 
     def get_weights(self) -> list[Tensor]:
-        """All trainable tensors, biases too."""
+        """Return all trainable tensors, biases included."""
         return self.traverse("weights")
 
     def get_biases(self) -> list[Tensor]:
-        """All that `make_bias` made."""
+        """Return all tensors of `make_bias`."""
         return self.traverse("biases")
 
     def get_only_weights(self) -> list[Tensor]:
-        """All that `make_weight` made."""
+        """Return all tensors of `make_weight`."""
         return self.traverse("only_weights")
 
     def get_updates(self) -> list[Any]:
-        """Always empty: TensorFlow's update operations have no counterpart."""
+        """Return an empty list: PyTorch has no update operations."""
         return []
 
     def get_value_of(self, tensors: Iterable[Tensor]) -> list[Any]:
-        """The tensors as NumPy arrays."""
+        """Return the tensors as NumPy arrays."""
         return [as_array(tensor) for tensor in tensors]
 
     def save_weights(self, filename: str | PathLike[str], format: str = "safetensors") -> bool:
-        """Write all weights and variables to a file, in its place only when it is whole; True.
+        """Save all weights and variables to a file, and return True. An error leaves an earlier file.
 
         Args:
-            filename: where to.
+            filename: the file.
             format: "safetensors", or "canton-0.1" for a file that the 2017 library loads.
 
         Raises:
-            ValueError: another format.
+            ValueError: the format is unknown.
             UserError: the file cannot be written.
         """
         return save_can(self, filename, format)
 
     def load_weights(self, filename: str | PathLike[str]) -> bool:
-        """Read all weights and variables from a file that this library or the 2017 one wrote; True.
+        """Load all weights and variables from a file of this or of the 2017 library, and return True.
 
-        Nothing in the file is ever run. Either all weights are set or, on an error, none.
+        Nothing in the file is executed. An error sets no weight.
 
         Raises:
-            NameError: the file has another number of weights; the message says where the first difference is.
-            ValueError: a weight has another shape, or the file is damaged or holds anything but numbers.
+            NameError: the file has another number of weights; the message names the first difference.
+            ValueError: a weight has another shape, or the file is damaged or contains anything but numbers.
         """
         return load_can(self, filename)
 
     def infer(self, i: Any) -> Any:
-        """Compute with training off and without gradients; training is on afterwards, whatever it was before.
+        """Compute in inference mode and without gradients. Afterwards training is on, whatever it was before.
 
-        Arrays go in (or a list of them) and an array comes out; with tensors, a tensor.
+        Args:
+            i: an array or a list of arrays; or tensors.
+
+        Returns:
+            An array; a tensor if `i` has a tensor.
         """
-        several = isinstance(i, list)
-        given = i if several else [i]
+        is_list = isinstance(i, list)
+        inputs_given = i if is_list else [i]
         like = next((t for t in self.get_weights() if t.is_floating_point()), torch.empty(0))
-        inputs = [torch.as_tensor(x).to(like.device, like.dtype) for x in given]
+        inputs = [torch.as_tensor(x).to(like.device, like.dtype) for x in inputs_given]
         set_training_state(False)
         try:
             with torch.no_grad():
-                out = self(inputs if several else inputs[0])
+                out = self(inputs if is_list else inputs[0])
         finally:
             set_training_state(True)
-        if any(isinstance(x, Tensor) for x in given) or not isinstance(out, Tensor):
+        if any(isinstance(x, Tensor) for x in inputs_given) or not isinstance(out, Tensor):
             return out
         return as_array(out)
 
     def summary(self) -> None:
-        """Print every weight's and variable's shape, size and name."""
+        """Print shape, size and name of every weight and variable."""
         summarize(self)
 
 
@@ -186,7 +189,7 @@ def _all_of(c: Any) -> list[Any]:
 
 
 def _of_torch(module: nn.Module, target: str) -> list[Any]:
-    """The part of a torch module that is not a Can which answers to one of the old lists' names."""
+    """Return the tensors of a torch module, which is not a Can, for one of the lists' names."""
     biases = [p for name, p in module.named_parameters() if name.rpartition(".")[2].startswith("bias")]
     lists: dict[str, Callable[[], list[Any]]] = {
         "weights": lambda: list(module.parameters()),

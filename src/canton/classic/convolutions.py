@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from canton.classic.can import Can
-from canton.classic.same import before_and_after, check_padding, padded, to_nchw, to_nhwc
+from canton.classic.padding import check_padding, pad, pad_sizes, to_nchw, to_nhwc
 
 
 class Conv2D(Can):
@@ -20,14 +20,13 @@ class Conv2D(Can):
         k: pixels of the window, per axis.
         std: stride, in pixels.
         usebias: whether there is a b.
-        rate: pixels from one tap to the next; above 1 only with stride 1.
-        padding: "SAME" (output as large as the input, or a `std`-th, rounded up; the odd pixel goes after)
-            or "VALID".
-        stddev: W starts with the standard deviation sqrt(stddev / (nip * k * k)); 2 if None.
+        rate: dilation, in pixels; above 1 only with stride 1.
+        padding: "SAME" (the output has the input's size divided by `std`, rounded up) or "VALID".
+        stddev: W is initialised with the standard deviation sqrt(stddev / (nip * k * k)); 2 if None.
 
     Raises:
-        TypeError: both a rate and a stride above 1.
-        ValueError: padding is neither.
+        TypeError: rate and std are both above 1.
+        ValueError: padding is unknown.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Conv2D(Can):
     ) -> None:
         super().__init__()
         if rate > 1 and std > 1:
-            raise TypeError(f"rate is {rate} and std is {std}: only one of them may be above 1")
+            raise TypeError(f"rate or std must be 1, got rate={rate} and std={std}")
         self.nip, self.nop, self.k, self.std, self.rate = nip, nop, k, std, rate
         self.usebias, self.padding = usebias, check_padding(padding)
         self.W = self.make_weight(
@@ -56,22 +55,22 @@ class Conv2D(Can):
         return self._convolve(i, self.W.permute(3, 2, 0, 1), groups=1, usebias=self.usebias)
 
     def _convolve(self, i: Tensor, weight: Tensor, groups: int, usebias: bool) -> Tensor:
-        x = padded(to_nchw(i), (self.k - 1) * self.rate + 1, self.std, self.padding)
+        x = pad(to_nchw(i), (self.k - 1) * self.rate + 1, self.std, self.padding)
         bias = self.b if usebias else None
-        # Contiguous: for some sizes torch has no gradient for a weight that is a turned view.
+        # contiguous: torch has no gradient for a permuted weight of some sizes
         return to_nhwc(F.conv2d(x, weight.contiguous(), bias, self.std, 0, self.rate, groups))
 
 
 class DepthwiseConv2D(Conv2D):
-    """`nop` filters for every channel apart; output channel n * nop + m is filter m of channel n.
+    """A depthwise convolution with `nop` filters per channel; output n * nop + m is filter m of channel n.
 
-    As in the original, b has `nop` numbers and not nip * nop: with a bias, one of nip and nop must be 1.
+    As in the original, b has `nop` numbers instead of nip * nop. So nip or nop must be 1 with a bias.
 
     Args:
-        stddev: as for `Conv2D`, but W starts with sqrt(stddev) / k.
+        stddev: as for `Conv2D`, but the standard deviation is sqrt(stddev) / k.
 
     Raises:
-        ValueError: on a call, if b does not fit.
+        ValueError: on a call, if b has the wrong size.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class DepthwiseConv2D(Conv2D):
     def forward(self, i: Tensor) -> Tensor:
         if self.usebias and self.nop > 1 and self.nip > 1:
             raise ValueError(
-                f"the output has {self.nip * self.nop} channels, the bias {self.nop}: give usebias=False"
+                f"usebias must be False for nip and nop above 1, got nip={self.nip} and nop={self.nop}"
             )
         weight = self.W.permute(2, 3, 0, 1).reshape(self.nip * self.nop, 1, self.k, self.k)
         y = self._convolve(i, weight, groups=self.nip, usebias=False)
@@ -99,10 +98,10 @@ class DepthwiseConv2D(Conv2D):
 
 
 class GroupConv2D(Can):
-    """The channels in groups, each with a `Conv2D` of its own: output group g sees input group g.
+    """A grouped convolution: one `Conv2D` for each group of channels.
 
     Raises:
-        AssertionError: num_groups does not divide both nip and nop.
+        AssertionError: num_groups does not divide nip and nop.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class GroupConv2D(Can):
     ) -> None:
         super().__init__()
         if nip % num_groups or nop % num_groups:
-            raise AssertionError(f"num_groups is {num_groups}: it must divide nip, {nip}, and nop, {nop}")
+            raise AssertionError(f"num_groups must divide nip={nip} and nop={nop}, got {num_groups}")
         self.num_groups, self.nipg, self.nopg = num_groups, nip // num_groups, nop // num_groups
         self.groups = [
             Conv2D(self.nipg, self.nopg, k, std, usebias, rate, padding, stddev) for _ in range(num_groups)
@@ -134,9 +133,8 @@ class GroupConv2D(Can):
 class Deconv2D(Conv2D):
     """The transpose of `Conv2D`: (batch, height, width, nop) -> (batch, height * std, width * std, nip).
 
-    As in the original, the names are those of the convolution that it transposes: the input has `nop`
-    channels and the output `nip`; b is subtracted from the input; and padding is "SAME", and rate 1, whatever
-    was given.
+    As in the original, nip and nop are those of the transposed convolution: the input has `nop` channels and
+    the output `nip`. b is subtracted from the input. `padding` and `rate` are ignored: they are "SAME" and 1.
     """
 
     def forward(self, i: Tensor) -> Tensor:
@@ -144,10 +142,8 @@ class Deconv2D(Conv2D):
         full = F.conv_transpose2d(x, self.W.permute(3, 2, 0, 1).contiguous(), stride=self.std)
         for axis in (2, 3):
             size = x.shape[axis] * self.std
-            before, _ = before_and_after(size, self.k, self.std)
-            missing = (
-                before + size - full.shape[axis]
-            )  # a window smaller than the stride leaves the end empty
+            before, _ = pad_sizes(size, self.k, self.std)
+            missing = before + size - full.shape[axis]  # with a window smaller than the stride
             if missing > 0:
                 full = F.pad(full, (0, missing) if axis == 3 else (0, 0, 0, missing))
             full = full.narrow(axis, before, size)

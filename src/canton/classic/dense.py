@@ -1,4 +1,4 @@
-"""Matrices: Dense and its kin. The weight is (in, out), the input's last axis counts the channels."""
+"""Dense layers. The weight is (in, out); the input's last axis is the channels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ class Dense(Can):
     Args:
         num_inputs, num_outputs: channels.
         bias: whether there is a b.
-        mean: what b starts at (not W, whatever the name says); 0 if None.
-        stddev: W starts with the standard deviation sqrt(stddev / num_inputs); 2 (for a relu to come) if
-            None.
-        initializer: an array that W starts as.
+        mean: initial value of b (not of W); 0 if None.
+        stddev: W is initialised with the standard deviation sqrt(stddev / num_inputs); 2 if None.
+        initializer: initial value of W, an array.
     """
 
     def __init__(
@@ -34,8 +33,8 @@ class Dense(Can):
         initializer: Any = None,
     ) -> None:
         super().__init__()
-        spread = math.sqrt((2.0 if stddev is None else stddev) / num_inputs)
-        self.W = self.make_weight([num_inputs, num_outputs], stddev=spread, initializer=initializer)
+        deviation = math.sqrt((2.0 if stddev is None else stddev) / num_inputs)
+        self.W = self.make_weight([num_inputs, num_outputs], stddev=deviation, initializer=initializer)
         self.use_bias = bias
         if bias:
             self.b = self.make_bias([num_outputs], mean=mean or 0.0)
@@ -46,7 +45,7 @@ class Dense(Can):
 
 
 class LayerNormDense(Dense):
-    """`Dense` with its product normalised before the bias comes: LayerNorm(i @ W) + b."""
+    """`Dense` with layer normalisation before the bias: LayerNorm(i @ W) + b."""
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class LayerNormDense(Dense):
 
 
 class TimeDistributedDense(Dense):
-    """`Dense` at every moment: (batch, time, num_inputs) -> (batch, time, num_outputs)."""
+    """`Dense` at every time step: (batch, time, num_inputs) -> (batch, time, num_outputs)."""
 
     def forward(self, i: Tensor) -> Tensor:
         batch, time, _ = i.shape
@@ -81,14 +80,14 @@ class LastDimDense(Dense):
 
 
 class Expansion(Can):
-    """Every channel becomes `factor` channels: (batch, nip) -> (batch, nip * factor).
+    """Map every channel to `factor` channels: (batch, nip) -> (batch, nip * factor).
 
-    Channel n's copies lie side by side: output n * factor + k is i[n] * W[n, k] + b[n * factor + k].
+    Output n * factor + k is i[n] * W[n, k] + b[n * factor + k].
 
     Args:
         nip: channels of the input.
-        factor: copies of each.
-        stddev: of the start of W.
+        factor: number of outputs per channel.
+        stddev: standard deviation of W at initialisation.
     """
 
     def __init__(self, nip: int, factor: int, stddev: float = 1) -> None:

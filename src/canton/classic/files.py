@@ -1,4 +1,4 @@
-"""Saving a Can's weights and loading them, from safetensors files and from those of the 2017 library."""
+"""Save and load the weights of a Can, as safetensors or in the format of the 2017 library."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ KIND = "canton-classic"
 
 
 def save_can(can: Registry, filename: str | PathLike[str], format: str) -> bool:
-    """See `Can.save_weights`."""
+    """Implement `Can.save_weights`."""
     if format not in FORMATS:
-        raise ValueError(f"format is {format!r}: it is 'safetensors' or 'canton-0.1'")
+        raise ValueError(f"format must be 'safetensors' or 'canton-0.1', got {format!r}")
     entries = _entries(can)
     print(len(entries), "weights (and variables) obtained.")
     if format == "canton-0.1":
         write_canton01(Path(filename), [as_array(tensor) for _, tensor in entries])
     else:
-        # A clone each: safetensors refuses a weight that stands under two names.
+        # Clones, because safetensors refuses a weight with two names.
         write_tensors(Path(filename), {name: t.clone() for name, t in entries}, {}, format=KIND)
     print("successfully saved to", filename)
     return True
 
 
 def load_can(can: Registry, filename: str | PathLike[str]) -> bool:
-    """See `Can.load_weights`."""
+    """Implement `Can.load_weights`."""
     path = Path(filename)
     entries = _entries(can)
     try:
@@ -45,9 +45,9 @@ def load_can(can: Registry, filename: str | PathLike[str]) -> bool:
     except OSError as error:
         raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
     if start.startswith((b"PK", b"\x93NUMPY")):
-        # A Can of float32 may be given the float64 of an old .npy: twice its size, and room for headers.
-        room = sum(8 * tensor.numel() + 4096 for _, tensor in entries) + 65536
-        loaded = [(None, torch.from_numpy(array)) for array in read_canton01(path, max_bytes=room)]
+        # An old .npy may have float64 for float32, and there are headers.
+        max_bytes = sum(8 * tensor.numel() + 4096 for _, tensor in entries) + 65536
+        loaded = [(None, torch.from_numpy(array)) for array in read_canton01(path, max_bytes=max_bytes)]
         _check(entries, [(None, tensor) for _, tensor in loaded])
         values = [tensor for _, tensor in loaded]
     else:
@@ -63,32 +63,32 @@ def load_can(can: Registry, filename: str | PathLike[str]) -> bool:
 
 
 def as_array(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The tensor's numbers; NumPy has no bfloat16, whose numbers float32 holds as they are."""
+    """Return the tensor as an array. NumPy has no bfloat16, so that becomes float32."""
     tensor = tensor.detach().cpu()
     array: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 
 
 def _entries(can: Registry) -> list[tuple[str, Tensor]]:
-    """All weights of the tree, then all variables: the order of the 2017 files."""
+    """Return the names and tensors of all weights, then of all variables: the order of the 2017 files."""
     return [*can._walk("weights"), *can._walk("variables")]
 
 
 def _in_order(entries: list[tuple[str, Tensor]], tensors: dict[str, Tensor]) -> list[str]:
-    """The file's names: those of the model in its order, then what the model does not have."""
+    """Return the file's names: the model's in its order, then the others."""
     names = [name for name, _ in entries]
     return [*(name for name in names if name in tensors), *(name for name in tensors if name not in names)]
 
 
 def _check(entries: list[tuple[str, Tensor]], loaded: list[tuple[str | None, Tensor]]) -> None:
-    """The file's weights are the model's in number, in names where the file has names, and in shape."""
+    """Check that the file's weights have the model's number, shapes and, in safetensors, names."""
     for index in range(max(len(entries), len(loaded))):
-        path, wanted = entries[index] if index < len(entries) else ("", None)
+        path, expected = entries[index] if index < len(entries) else ("", None)
         name, found = loaded[index] if index < len(loaded) else (None, None)
-        if wanted is None or found is None or found.shape != wanted.shape or (name or path) != path:
+        if expected is None or found is None or found.shape != expected.shape or (name or path) != path:
             has = "nothing" if found is None else f"{name + ': ' if name else ''}{_shape(found)}"
-            wants = "nothing" if wanted is None else f"{path}: {_shape(wanted)}"
-            what = f"weight {index}: the file has {has}, the model wants {wants}"
+            expects = "nothing" if expected is None else f"{path}: {_shape(expected)}"
+            what = f"weight {index}: the file has {has}, the model expects {expects}"
             if len(entries) == len(loaded):
                 raise ValueError(what)
             raise NameError(
@@ -98,4 +98,4 @@ def _check(entries: list[tuple[str, Tensor]], loaded: list[tuple[str | None, Ten
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one number"
+    return "x".join(map(str, tensor.shape)) or "a scalar"

@@ -1,4 +1,4 @@
-"""A movable eye: Glimpse2D looks at an image through soft receptors, GRU_Glimpse2D moves it by its state."""
+"""Glimpse2D reads an image through Gaussian windows; GRU_Glimpse2D moves them by its state."""
 
 from __future__ import annotations
 
@@ -16,52 +16,56 @@ from canton.classic.scanning import rnn_gen
 
 
 class Glimpse2D(Can):
-    """Sums of images under Gaussian windows: [(B, H, W, C), offsets (B, 2)] -> (B, num_receptors, C).
+    """Weighted sums of images: [(B, H, W, C), offsets (B, 2)] -> (B, num_receptors, C).
 
-    A window's density at a pixel is exp(-distance^2 / var) / (pi var), var = softplus(stddevs)^2, where the
-    distance is from the window's mean, moved by the offset, and the middle of the image is (0, 0); the two
-    numbers of means and offsets are pixels down and pixels right. The windows start on a square grid.
+    The weight of a pixel in a window is exp(-distance^2 / var) / (pi var), var = softplus(stddevs)^2. The
+    distance is from the window's mean plus offset. Means and offsets are (down, right) in pixels, relative to
+    the image's centre. The windows are initialised on a square grid.
 
     Args:
         num_receptors: number of windows.
-        pixel_span: pixels that the grid is about as wide as.
+        pixel_span: approximate width of the grid, in pixels.
 
     Raises:
         NameError: num_receptors is below 1.
-        ZeroDivisionError: num_receptors is 1 (as in the original: a grid of one has no step).
+        ZeroDivisionError: num_receptors is 1, as in the original.
     """
 
     def __init__(self, num_receptors: int, pixel_span: float = 20) -> None:
         super().__init__()
         if num_receptors < 1:
-            raise NameError(f"num_receptors is {num_receptors}: num_receptors should be greater than 0")
+            raise NameError(f"num_receptors should be greater than 0, got {num_receptors}")
         self.num_receptors, self.pixel_span = num_receptors, pixel_span
         side = math.isqrt(num_receptors - 1) + 1
         step = 1 / (side - 1)
         cells = np.arange(num_receptors)
         grid = (np.stack([cells // side, cells % side], 1) / max(side - 1, 1)).astype(np.float32)
-        self.means = self._own((grid - np.float32(0.5)) * np.float32(pixel_span) * np.float32(0.8), "means")
-        wide = np.full((num_receptors, 1), pixel_span * 0.5 * step, np.float32)
-        self.stddevs = self._own(wide, "stddevs")
+        self.means = self._make_parameter(
+            (grid - np.float32(0.5)) * np.float32(pixel_span) * np.float32(0.8), "means"
+        )
+        deviations = np.full((num_receptors, 1), pixel_span * 0.5 * step, np.float32)
+        self.stddevs = self._make_parameter(deviations, "stddevs")
 
-    def _own(self, start: np.ndarray[tuple[int, ...], np.dtype[np.float32]], name: str) -> nn.Parameter:
-        """As in the original, neither among the biases nor among the `only_weights`."""
+    def _make_parameter(
+        self, start: np.ndarray[tuple[int, ...], np.dtype[np.float32]], name: str
+    ) -> nn.Parameter:
+        """Create a weight that, as in the original, is in neither `biases` nor `only_weights`."""
         weight = nn.Parameter(torch.from_numpy(start).to(torch.get_default_dtype()))
-        self._keep(weight, name, ("weights",))
+        self._register(weight, name, ("weights",))
         return weight
 
     def shifted_means_given_offsets(self, offsets: Tensor) -> Tensor:
-        """Where the windows are, (B, num_receptors, 2)."""
+        """Return the windows' means, (B, num_receptors, 2)."""
         return self.means[None] + offsets[:, None]
 
     def variances(self) -> Tensor:
-        """The windows' var, (num_receptors, 1)."""
+        """Return the windows' var, (num_receptors, 1)."""
         return F.softplus(self.stddevs) ** 2
 
     def forward(self, i: list[Tensor]) -> Tensor:
         images, offsets = i
         if offsets.dim() != 2 or offsets.shape[1] != 2:
-            raise ValueError(f"offsets have the shape {tuple(offsets.shape)}: they are (batch, 2)")
+            raise ValueError(f"offsets must be (batch, 2), got the shape {tuple(offsets.shape)}")
         means, inverse = self.shifted_means_given_offsets(offsets), 1 / self.variances()[None]
         height, width = images.shape[1:3]
         down = torch.arange(height, device=images.device, dtype=images.dtype) - (height - 1) / 2
@@ -72,12 +76,12 @@ class Glimpse2D(Can):
 
 
 class GRU_Glimpse2D_onepass(Can):
-    """One look and one step: [hidden (B, num_h), images (B, H, W, channels)] -> hidden (B, num_h).
+    """One glimpse and one GRU step: [hidden (B, num_h), images (B, H, W, channels)] -> hidden (B, num_h).
 
     Args:
-        num_h: channels of the hidden state, which says where to look.
-        num_receptors, pixel_span: as for `Glimpse2D`; the look moves by up to half a pixel_span each way.
-        channels: of the images.
+        num_h: channels of the hidden state, which gives the offset.
+        num_receptors, pixel_span: as for `Glimpse2D`; the offset is at most pixel_span / 2 per axis.
+        channels: channels of the images.
     """
 
     def __init__(self, num_h: int, num_receptors: int, channels: int, pixel_span: float = 20) -> None:
@@ -90,13 +94,13 @@ class GRU_Glimpse2D_onepass(Can):
         self.incan([self.glimpse2d, self.gru_onepass, self.hidden2offset])
 
     def get_offset(self, hidden: Tensor) -> Tensor:
-        """Where the state looks, (B, 2): pixels down and right of the middle."""
+        """Return the offset, (B, 2): pixels down and right of the centre."""
         return torch.tanh(self.hidden2offset(hidden)) * self.pixel_span / 2
 
     def forward(self, i: list[Tensor]) -> Tensor:
         hidden, images = i
-        seen = self.glimpse2d([images, self.get_offset(hidden)])
-        new: Tensor = self.gru_onepass([hidden, seen.flatten(1)])
+        glimpses = self.glimpse2d([images, self.get_offset(hidden)])
+        new: Tensor = self.gru_onepass([hidden, glimpses.flatten(1)])
         return new
 
 

@@ -1,4 +1,4 @@
-"""Pooling, enlarging and the channel shuffle, over images (batch, height, width, channels)."""
+"""Pooling, upsampling and ChannelShuffle, for images (batch, height, width, channels)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from canton.classic.can import Can
-from canton.classic.same import check_padding, padded, to_nchw, to_nhwc
+from canton.classic.padding import check_padding, pad, to_nchw, to_nhwc
 
 
 class AvgPool2D(Can):
-    """The mean over windows of k x k pixels, every `std` pixels; padding is left out of the mean.
+    """Average pooling over k x k pixels with stride `std`. Padding does not count.
 
     Raises:
         ValueError: padding is neither "SAME" nor "VALID".
@@ -23,21 +23,21 @@ class AvgPool2D(Can):
 
     def forward(self, i: Tensor) -> Tensor:
         x = to_nchw(i)
-        inside = padded(torch.ones_like(x[:1, :1]), self.k, self.std, self.padding)
-        total = F.avg_pool2d(padded(x, self.k, self.std, self.padding), self.k, self.std)
+        inside = pad(torch.ones_like(x[:1, :1]), self.k, self.std, self.padding)
+        total = F.avg_pool2d(pad(x, self.k, self.std, self.padding), self.k, self.std)
         return to_nhwc(total / F.avg_pool2d(inside, self.k, self.std))
 
 
 class MaxPool2D(AvgPool2D):
-    """The largest number in windows of k x k pixels, every `std` pixels; padding never is the largest."""
+    """Maximum pooling over k x k pixels with stride `std`. Padding does not count."""
 
     def forward(self, i: Tensor) -> Tensor:
-        x = padded(to_nchw(i), self.k, self.std, self.padding, value=float("-inf"))
+        x = pad(to_nchw(i), self.k, self.std, self.padding, value=float("-inf"))
         return to_nhwc(F.max_pool2d(x, self.k, self.std))
 
 
 class Up2D(Can):
-    """Every pixel `scale` times per axis."""
+    """Nearest-neighbour upsampling by `scale`."""
 
     def __init__(self, scale: int = 2) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Up2D(Can):
 
 
 class ChannelShuffle(Can):
-    """The identity: the original meant to deal the channels out across groups, and does not.
+    """The identity. The original was meant to shuffle channels across groups, and does not.
 
     Raises:
         AssertionError: num_groups does not divide nip.
@@ -57,8 +57,8 @@ class ChannelShuffle(Can):
     def __init__(self, nip: int, num_groups: int) -> None:
         super().__init__()
         if nip % num_groups:
-            raise AssertionError(f"num_groups is {num_groups}: it must divide nip, {nip}")
+            raise AssertionError(f"num_groups must divide nip={nip}, got {num_groups}")
         self.nip, self.num_groups, self.nipg = nip, num_groups, nip // num_groups
 
     def forward(self, i: Tensor) -> Tensor:
-        return i  # the original transposes, and then goes on with what it had before
+        return i  # the original discards its transposed tensor

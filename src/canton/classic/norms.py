@@ -1,4 +1,4 @@
-"""Normalisation: BatchNorm, LayerNorm, InstanceNorm. Channels lie on the last axis."""
+"""BatchNorm, LayerNorm and InstanceNorm. Channels are the last axis."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from canton.classic.training_state import in_training
 
 
 class BatchNorm(Can):
-    """Every channel to mean 0 and variance 1 over the batch, then times gamma plus beta.
+    """Batch normalisation per channel, then times gamma plus beta.
 
-    In training it uses the batch's own statistics and moves the moving ones; otherwise it uses the moving
-    ones.
+    Training uses the batch's statistics and updates the moving ones; inference uses the moving ones.
 
     Args:
         nip: channels.
@@ -35,7 +34,7 @@ class BatchNorm(Can):
             axes = tuple(range(x.dim() - 1))
             variance, mean = torch.var_mean(x, axes, correction=0)
             with torch.no_grad():
-                # As in the original: the decay is the wrong way round, one pass moves 99 % of the way.
+                # As in the original: the decay is 0.01 instead of 0.99.
                 self.moving_mean.mul_(0.01).add_(mean, alpha=0.99)
                 self.moving_variance.mul_(0.01).add_(variance, alpha=0.99)
         scale = torch.rsqrt(variance + self.epsilon) * self.gamma
@@ -43,10 +42,10 @@ class BatchNorm(Can):
 
 
 class LayerNorm(Can):
-    """The last axis to mean 0 and variance 1, then times alpha plus beta, which are one number each.
+    """Layer normalisation over the last axis, then times alpha plus beta, which are scalars.
 
     Args:
-        nop: channels; not used.
+        nop: ignored.
     """
 
     def __init__(self, nop: int | None = None) -> None:
@@ -56,13 +55,13 @@ class LayerNorm(Can):
 
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
-        # Chosen with `where` and not clamped, so that a constant row has no gradient through its variance.
+        # where instead of clamp, so that a constant row has no gradient through its variance
         floored = torch.where(variance > 1e-7, variance, variance.new_tensor(1e-7))
         return self.alpha * (x - mean) / torch.sqrt(floored) + self.beta
 
 
 class InstanceNorm(LayerNorm):
-    """Every channel of every image, (batch, height, width, channels), to mean 0 and variance 1."""
+    """Instance normalisation of images (batch, height, width, channels)."""
 
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(x, (1, 2), correction=0, keepdim=True)

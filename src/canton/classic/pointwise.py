@@ -14,7 +14,7 @@ from canton.classic.training_state import in_training
 
 
 class Lambda(Can):
-    """A function as a Can. (copy.deepcopy copies no weights that the function holds on to.)"""
+    """A function as a Can. copy.deepcopy does not copy weights that the function refers to."""
 
     def __init__(self, f: Callable[..., Any]) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Lambda(Can):
 
 
 class Reshape(Can):
-    """Everything but the batch axis to `shape`: (batch, ...) -> (batch, *shape)."""
+    """Reshape (batch, ...) to (batch, *shape)."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Reshape(Can):
 
 
 def _selu(i: Tensor) -> Tensor:
-    """torch's selu, but with TensorFlow's gradient at exactly 0, that from the right: 1.0507."""
+    """Compute selu with TensorFlow's gradient at 0, 1.0507; torch's is another."""
     alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
     return scale * torch.where(i >= 0, i, alpha * F.elu(i))
 
@@ -56,16 +56,16 @@ class Act(Can):
 
     Args:
         name: relu, tanh, sigmoid, softmax (last axis), elu, lrelu, softplus, selu, swish or relu6.
-        alpha: slope of lrelu below 0; the others do without.
+        alpha: slope of lrelu below 0.
 
     Raises:
-        KeyError: another name.
+        KeyError: the name is unknown.
     """
 
     def __init__(self, name: str, alpha: float = 0.2) -> None:
         super().__init__()
         if name != "lrelu" and name not in _NONLINEARITIES:
-            raise KeyError(f"name is {name!r}: it is one of lrelu, {', '.join(_NONLINEARITIES)}")
+            raise KeyError(f"name must be one of lrelu, {', '.join(_NONLINEARITIES)}, got {name!r}")
         self.name, self.alpha = name, alpha
 
     def forward(self, i: Tensor) -> Tensor:
@@ -73,20 +73,20 @@ class Act(Can):
 
 
 class Drop(Can):
-    """In training, set numbers to 0 and divide the others by `prob`, which is the probability to KEEP one.
+    """Dropout. `prob` is the probability to KEEP a number.
 
     Args:
-        prob: probability to keep, above 0 and at most 1.
-        switch: in place of the training state, something true or false, such as a tensor of one bool.
+        prob: probability to keep, in (0, 1].
+        switch: a bool, or a tensor of one bool, instead of the training state.
 
     Raises:
-        ValueError: prob is no such probability.
+        ValueError: prob is outside (0, 1].
     """
 
     def __init__(self, prob: float, switch: Any = None) -> None:
         super().__init__()
         if not 0 < prob <= 1:
-            raise ValueError(f"prob is {prob}: the probability to keep is above 0 and at most 1")
+            raise ValueError(f"prob must be in (0, 1], got {prob}")
         self.prob, self.switch = prob, switch
 
     def forward(self, i: Tensor) -> Tensor:

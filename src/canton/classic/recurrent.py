@@ -1,7 +1,7 @@
 """The one-pass cells, [hidden, input] -> hidden, and the layers that run them over time.
 
-As in the article: the reset comes before the map, z takes the new, hidden channels come first in [hidden,
-input].
+As in the article: reset before the map, z is the share of the new value, and [hidden, input] has hidden
+first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from canton import gates
-from canton.classic import faster
+from canton.classic import fast_path
 from canton.classic.can import Can
 from canton.classic.convolutions import Conv2D
 from canton.classic.dense import Dense, LayerNormDense
@@ -22,10 +22,13 @@ from canton.core.cell import Cell
 
 
 class GatedOnepass(OnePass):
-    """One step of the article's GRU over three maps of [hidden, input]: z = wz, r = wr, candidate = w.
+    """One step of the article's GRU over maps of [hidden, input]: wz for z, wr for r, w for the candidate.
 
-    Give ``maps`` in the order wz, wr, w; each takes num_in + num_h channels to num_h. A subclass may
-    instead call ``Can.__init__`` and set `wz`, `wr` and `w` itself, as 2017's did.
+    A subclass may call ``Can.__init__`` and set `wz`, `wr` and `w` itself.
+
+    Args:
+        num_in, num_h: channels of the input and of the hidden state.
+        maps: wz, wr and w, each from num_in + num_h to num_h channels.
     """
 
     def __init__(self, num_in: int, num_h: int, maps: tuple[Can, Can, Can]) -> None:
@@ -36,18 +39,16 @@ class GatedOnepass(OnePass):
 
     def forward(self, i: list[Tensor]) -> Tensor:
         hidden, inp = i
-        both = torch.cat([hidden, inp], dim=-1)
-        z, r = gates.gate(self.wz(both)), gates.gate(self.wr(both))
+        joined = torch.cat([hidden, inp], dim=-1)
+        z, r = gates.gate(self.wz(joined)), gates.gate(self.wr(joined))
         if z.shape != hidden.shape:
-            raise ValueError(
-                f"wz makes {tuple(z.shape)} of a state of shape {tuple(hidden.shape)}: it must keep the shape"
-            )
+            raise ValueError(f"wz must keep the state's shape {tuple(hidden.shape)}, got {tuple(z.shape)}")
         c = gates.candidate(self.w(torch.cat([hidden * r, inp], dim=-1)))
         return gates.lerp_gate(hidden, z, c)
 
     def cell(self) -> Cell | None:
-        plain = faster.is_plain(self, GatedOnepass.forward)
-        return faster.gru(self.wz, self.wr, self.w, self.num_h) if plain else None
+        unmodified = fast_path.is_unmodified(self, GatedOnepass.forward)
+        return fast_path.gru(self.wz, self.wr, self.w, self.num_h) if unmodified else None
 
 
 class GRU_onepass(GatedOnepass):
@@ -55,21 +56,21 @@ class GRU_onepass(GatedOnepass):
 
     Args:
         num_in, num_h: channels of the input and of the hidden state.
-        bias: False for the cell of 0.1.21 and before, whose weights also start larger.
+        bias: False for the cell of 0.1.21 and before, which also has larger initial weights.
     """
 
     def __init__(self, num_in: int, num_h: int, bias: bool = True) -> None:
-        c, spread = num_in + num_h, 1.0 if bias else 2.0
-        forget_less = Dense(c, num_h, bias, mean=-1.0, stddev=spread)
+        c, stddev = num_in + num_h, 1.0 if bias else 2.0
+        wz = Dense(c, num_h, bias, mean=-1.0, stddev=stddev)
         super().__init__(
             num_in,
             num_h,
-            (forget_less, Dense(c, num_h, bias, stddev=spread), Dense(c, num_h, bias, stddev=spread)),
+            (wz, Dense(c, num_h, bias, stddev=stddev), Dense(c, num_h, bias, stddev=stddev)),
         )
 
 
 class GRU_LN_onepass(GatedOnepass):
-    """`GRU_onepass` with the product of every gate normalised (`LayerNormDense`)."""
+    """`GRU_onepass` with layer normalisation of every gate (`LayerNormDense`)."""
 
     def __init__(self, num_in: int, num_h: int) -> None:
         c = num_in + num_h
@@ -84,7 +85,7 @@ class GRUConv2D_onepass(GatedOnepass):
     Args:
         num_in, num_h: channels of the input and of the hidden state.
         k, rate, stddev: as for `Conv2D`.
-        std, padding: as for `Conv2D`, but a step keeps the state's size only with stride 1 and "SAME".
+        std, padding: as for `Conv2D`; only stride 1 and "SAME" keep the state's size.
     """
 
     def __init__(
@@ -105,19 +106,21 @@ class GRUConv2D_onepass(GatedOnepass):
 
 
 class GRU2_onepass(OnePass):
-    """A GRU without reset gate whose update gate sees the hidden state alone.
+    """One step of a GRU without reset gate, with an update gate of the hidden state only.
 
     Args:
         num_in, num_h: channels of the input and of the hidden state.
-        double: each map is two, with num_h / 2 channels (rounded down) and lrelu between.
+        double: each map is two Dense layers with lrelu between, num_h // 2 channels wide.
     """
 
     def __init__(self, num_in: int, num_h: int, double: bool = False) -> None:
         super().__init__()
         self.num_in, self.num_h = num_in, num_h
-        self.w: Can = _two(num_in + num_h, num_h) if double else Dense(num_in + num_h, num_h, stddev=1.5)
-        self.wz: Can = _two(num_h, num_h) if double else Dense(num_h, num_h, stddev=1.0)
-        self.incan([self.wz, self.w])  # as in the original: wz's weights come first in the files
+        self.w: Can = (
+            _two_layers(num_in + num_h, num_h) if double else Dense(num_in + num_h, num_h, stddev=1.5)
+        )
+        self.wz: Can = _two_layers(num_h, num_h) if double else Dense(num_h, num_h, stddev=1.0)
+        self.incan([self.wz, self.w])  # the order of the 2017 files
 
     def forward(self, i: list[Tensor]) -> Tensor:
         hidden, inp = i
@@ -125,11 +128,11 @@ class GRU2_onepass(OnePass):
         return gates.lerp_gate(hidden, gates.gate(self.wz(hidden)), c)
 
     def cell(self) -> Cell | None:
-        plain = faster.is_plain(self, GRU2_onepass.forward)
-        return faster.gru2(self.wz, self.w, self.num_h) if plain else None
+        unmodified = fast_path.is_unmodified(self, GRU2_onepass.forward)
+        return fast_path.gru2(self.wz, self.w, self.num_h) if unmodified else None
 
 
-def _two(c_in: int, c_out: int) -> Can:
+def _two_layers(c_in: int, c_out: int) -> Can:
     can = Can()
     can.incan([Dense(c_in, c_out // 2, stddev=1.5), Act("lrelu"), Dense(c_out // 2, c_out, stddev=1.5)])
     can.chain()
@@ -137,7 +140,7 @@ def _two(c_in: int, c_out: int) -> Can:
 
 
 class RNN_onepass(OnePass):
-    """One step of the plain network: nonlinearity(w([hidden, input])).
+    """One step of a plain RNN: nonlinearity(w([hidden, input])).
 
     Args:
         num_in, num_h: channels of the input and of the hidden state.
@@ -164,7 +167,9 @@ class RNN_onepass(OnePass):
 
     def cell(self) -> Cell | None:
         return (
-            faster.rnn(self.w, self.rect, self.num_h) if faster.is_plain(self, RNN_onepass.forward) else None
+            fast_path.rnn(self.w, self.rect, self.num_h)
+            if fast_path.is_unmodified(self, RNN_onepass.forward)
+            else None
         )
 
 

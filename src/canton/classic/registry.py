@@ -1,8 +1,7 @@
-"""How a Can keeps what was made in it: in torch's tables, where `.to()` finds it, and in order.
+"""The ordered lists of a Can's weights, variables and Cans.
 
-A list of tensors would go stale when ``.to()`` puts others in their place. So the lists hold keys into
-torch's tables. What is made gets a key of its own, such as ``W:0`` or ``3``, until an attribute gives it a
-better name.
+``.to()`` replaces tensors, so the lists have keys of torch's own dictionaries instead of tensors. A new
+tensor has a generated key, such as ``W:0`` or ``3``, until it is assigned to an attribute.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ LISTS = ("weights", "biases", "only_weights", "variables")
 
 
 class Registry(nn.Module):
-    """Torch's module, with the old lists `weights`, `biases`, `only_weights`, `variables` and `subcans`."""
+    """A torch.nn.Module with the lists `weights`, `biases`, `only_weights`, `variables` and `subcans`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,37 +23,37 @@ class Registry(nn.Module):
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
-        """What `make_weight` and `make_bias` made here, in order; not what the Cans inside hold."""
-        return self._held("weights")
+        """The tensors of `make_weight` and `make_bias`, in order, without those of the Cans inside."""
+        return self._tensors("weights")
 
     @property
     def biases(self) -> tuple[Tensor, ...]:
-        """What `make_bias` made here."""
-        return self._held("biases")
+        """The tensors of `make_bias`."""
+        return self._tensors("biases")
 
     @property
     def only_weights(self) -> tuple[Tensor, ...]:
-        """What `make_weight` made here."""
-        return self._held("only_weights")
+        """The tensors of `make_weight`."""
+        return self._tensors("only_weights")
 
     @property
     def variables(self) -> tuple[Tensor, ...]:
-        """What `make_variable` made here: saved with the weights, not trained."""
-        return self._held("variables")
+        """The tensors of `make_variable`: saved with the weights, not trained."""
+        return self._tensors("variables")
 
     @property
     def subcans(self) -> tuple[nn.Module, ...]:
-        """The Cans directly inside, in the order in which they came; one added twice stands here twice."""
+        """The added Cans, in order. A Can that was added twice is listed twice."""
         found = [self._modules[key] for key in self._keys["subcans"]]
         return tuple(module for module in found if module is not None)
 
-    def _held(self, name: str) -> tuple[Tensor, ...]:
+    def _tensors(self, name: str) -> tuple[Tensor, ...]:
         table: dict[str, Any] = self._buffers if name == "variables" else self._parameters
         return tuple(table[key] for key in self._keys[name])
 
-    def _keep(self, tensor: Tensor, name: str, lists: tuple[str, ...]) -> None:
-        """Register a parameter or a buffer under a key of its own and list it."""
-        key = self._fresh(name)
+    def _register(self, tensor: Tensor, name: str, lists: tuple[str, ...]) -> None:
+        """Register a parameter or a buffer with a generated key, and add it to the lists."""
+        key = self._unused_key(name)
         if isinstance(tensor, nn.Parameter):
             self.register_parameter(key, tensor)
         else:
@@ -62,19 +61,19 @@ class Registry(nn.Module):
         for each in lists:
             self._keys[each].append(key)
 
-    def _keep_can(self, can: nn.Module) -> None:
+    def _register_can(self, can: nn.Module) -> None:
         keys = [key for key, module in self._modules.items() if module is can]
-        key = keys[0] if keys else self._fresh_can()
+        key = keys[0] if keys else self._unused_can_key()
         self._modules[key] = can
         self._keys["subcans"].append(key)
 
-    def _fresh(self, name: str) -> str:
+    def _unused_key(self, name: str) -> str:
         count = 0
         while f"{name}:{count}" in self._parameters or f"{name}:{count}" in self._buffers:
             count += 1
         return f"{name}:{count}"
 
-    def _fresh_can(self) -> str:
+    def _unused_can_key(self) -> str:
         count = len(self._keys["subcans"])
         while str(count) in self._modules:
             count += 1
@@ -86,12 +85,12 @@ class Registry(nn.Module):
         super().__setattr__(name, value)
 
     def _name(self, name: str, value: Tensor | nn.Module) -> None:
-        """If `value` has only a key of its own, give it the attribute's name, everywhere."""
+        """Replace the generated key of `value` by the attribute's name, in all lists."""
         tables: tuple[dict[str, Any], ...] = (self._parameters, self._buffers, self._modules)
         for table in tables:
-            for key in [k for k, held in table.items() if held is value and (":" in k or k.isdigit())]:
-                if name in table:  # another was made under this name: it stays, under a key of its own
-                    other = self._fresh(name) if table is not self._modules else self._fresh_can()
+            for key in [k for k, v in table.items() if v is value and (":" in k or k.isdigit())]:
+                if name in table:  # another tensor with this name gets a generated key again
+                    other = self._unused_key(name) if table is not self._modules else self._unused_can_key()
                     table[other] = table.pop(name)
                     self._rename(name, other)
                 table[name] = table.pop(key)
@@ -103,7 +102,7 @@ class Registry(nn.Module):
             keys[:] = [new if key == old else key for key in keys]
 
     def _walk(self, lists: str, path: str = "") -> Iterator[tuple[str, Tensor]]:
-        """Path and tensor of all `lists` ("weights" or "variables"), Cans inside included, in order."""
+        """Yield path and tensor of all `lists` ("weights" or "variables"), with the Cans inside, in order."""
         for key, tensor in zip(self._keys[lists], getattr(self, lists), strict=True):
             yield path + key, tensor
         for key, can in zip(self._keys["subcans"], self.subcans, strict=True):

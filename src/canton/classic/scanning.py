@@ -1,8 +1,4 @@
-"""A step over time: Scanner, BatchScanner, and rnn_gen, which makes a recurrent Can of a one-pass Can.
-
-The notices that the original printed while it built its graph are not printed: here there is no graph to
-build.
-"""
+"""Steps over time: Scanner, BatchScanner, and rnn_gen, which makes a recurrent Can of a one-pass Can."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from canton.classic import faster
+from canton.classic import fast_path
 from canton.classic.can import Can
 from canton.core.cell import Cell
 
@@ -22,7 +18,7 @@ StateShaper = Callable[[Tensor, int], Sequence[int]]
 
 
 def scan(f: Step, i: Tensor, state: Tensor) -> Tensor:
-    """All states, (time, *state), of state = f(state, i[t]).
+    """Return all states, (time, *state), of state = f(state, i[t]).
 
     Raises:
         ValueError: f returns a state of another shape.
@@ -31,9 +27,7 @@ def scan(f: Step, i: Tensor, state: Tensor) -> Tensor:
     for x in i:
         new = f(state, x)
         if new.shape != state.shape:
-            raise ValueError(
-                f"the step makes {tuple(new.shape)} of a state of shape {tuple(state.shape)}: it must keep it"
-            )
+            raise ValueError(f"f must keep the state's shape {tuple(state.shape)}, got {tuple(new.shape)}")
         states.append(state := new)
     return torch.stack(states) if states else state.new_zeros(0, *state.shape)
 
@@ -41,8 +35,8 @@ def scan(f: Step, i: Tensor, state: Tensor) -> Tensor:
 class Scanner(Can):
     """f over time: (time, ...) -> (time, *state), where f(state, input) is the next state.
 
-    Call it with ``starting_state``, or with ``inferred_state_shape`` for zeros of that shape; without
-    either the state starts as zeros like the first input.
+    The first state is ``starting_state``, or zeros of ``inferred_state_shape``, or zeros like the first
+    input.
     """
 
     def __init__(self, f: Step) -> None:
@@ -77,20 +71,19 @@ class BatchScanner(Scanner):
 
 
 class OnePass(Can):
-    """A Can of [hidden, input] that may know the cell of Canton's which computes the same by its weights."""
+    """A Can of [hidden, input] that a Canton cell may compute."""
 
     def cell(self) -> Cell | None:
-        """That cell, or None."""
+        """Return a cell with the same weights and result, or None."""
         return None
 
 
 class Recurrence(Can):
     """A one-pass Can over time: (batch, time, *space, channels) -> (batch, time, *space, num_h).
 
-    What `rnn_gen` makes is a subclass. Its arguments are those of the one-pass Can, kept as `unit`. Call it
-    with ``starting_state``, (batch, *space, num_h), to go on from a state (the last moment of what it
-    returned before); without, the state starts as zeros. ``state_shaper(i, num_h)`` says the state's shape
-    where the input's does not.
+    `rnn_gen` returns subclasses. Their arguments are those of the one-pass Can, which is the attribute
+    `unit`. The first state is ``starting_state``, (batch, *space, num_h), or zeros. ``state_shaper(i,
+    num_h)`` returns the state's shape if it is not the input's.
     """
 
     one_pass_class: Callable[..., Any]
@@ -98,7 +91,7 @@ class Recurrence(Can):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         self.unit = type(self).one_pass_class(*args, **kwargs)
-        self.bscan = BatchScanner(self._step)  # a bound method: a deep copy scans with its own unit
+        self.bscan = BatchScanner(self._step)  # copy.deepcopy binds the method to the copy
         self.incan([self.unit, self.bscan])
 
     def _step(self, state: Tensor, x: Tensor) -> Tensor:
@@ -117,27 +110,31 @@ class Recurrence(Can):
             shape = state_shaper(i, self.unit.num_h)
         state = i.new_zeros(tuple(shape)) if starting_state is None else starting_state
         cell = self._cell()
-        if cell is not None and faster.fits(cell, i, state):
-            return faster.run(cell, i, state)
+        if cell is not None and fast_path.can_run(cell, i, state):
+            return fast_path.run(cell, i, state)
         states: Tensor = self.bscan(i, state)
         return states
 
     def _cell(self) -> Cell | None:
-        """The cell that computes what `_step` does, for the kernels; None if there is none."""
+        """Return the cell that computes what `_step` does, or None."""
         unit = self.unit
         if not isinstance(unit, OnePass) or type(self)._step is not Recurrence._step:
             return None
-        return unit.cell() if faster.is_plain(self.bscan, BatchScanner.forward) else None
+        return unit.cell() if fast_path.is_unmodified(self.bscan, BatchScanner.forward) else None
 
 
 def rnn_gen(name: str, one_pass_class: Callable[..., Any]) -> type[Recurrence]:
-    """The class of recurrent Cans, called `name`, that run `one_pass_class` over time; see `Recurrence`.
+    """Return a class of recurrent Cans that run `one_pass_class` over time; see `Recurrence`.
 
-    `one_pass_class` makes Cans that turn [state, input] into the next state and know their state's
-    channels, `num_h`. Assign the class to its own name at the top of a module if its Cans are to be
-    pickled.
+    Args:
+        name: the class's name. Assign the class to this name in a module, so that its Cans can be pickled.
+        one_pass_class: makes Cans from [state, input] to the next state, with the attribute `num_h`.
     """
-    # As collections.namedtuple does: the class belongs to the module that asked for it.
-    home = sys._getframe(1).f_globals.get("__name__", __name__)
-    body = {"one_pass_class": staticmethod(one_pass_class), "__module__": home, "__doc__": Recurrence.__doc__}
+    # As in collections.namedtuple, the class belongs to the caller's module.
+    module = sys._getframe(1).f_globals.get("__name__", __name__)
+    body = {
+        "one_pass_class": staticmethod(one_pass_class),
+        "__module__": module,
+        "__doc__": Recurrence.__doc__,
+    }
     return type(name, (Recurrence,), body)

@@ -1,4 +1,4 @@
-"""The old global switch between training and inference, which Drop and BatchNorm look at."""
+"""The global switch between training and inference, for Drop and BatchNorm."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _training = True
 
 
 def set_training_state(state: bool = True) -> None:
-    """Turn training on or off for every Can of the process. ``can.eval()`` turns it off for one of them."""
+    """Turn training on or off for all Cans of the process. ``can.eval()`` turns it off for one."""
     global _training
     _training = state
 
 
 def get_training_state() -> bool:
-    """Whether training is on; it is, to begin with."""
+    """Return whether training is on. It is on at the start."""
     return _training
 
 
 def in_training(module: nn.Module) -> bool:
-    """Whether a layer trains: neither the old switch nor torch's own (``module.eval()``) says otherwise."""
+    """Return whether a layer is in training: both this switch and torch's ``module.training`` are on."""
     return _training and module.training

@@ -1,7 +1,7 @@
-"""Weight files of the 2017 library: read without running anything in them, and written so that it loads them.
+"""Weight files of the 2017 library: read without executing anything in them, and write them.
 
-0.1.22 writes an npz (a zip) with one array ``w`` of arrays, deflated; before, np.save wrote an npy: an
-array of arrays, or one plain array of floats where all weights had the same shape. The order is that of
+0.1.22 writes a compressed npz with one array ``w`` of arrays. Older versions write an npy with np.save: an
+array of arrays, or one plain array of floats if all weights have the same shape. The order is that of
 `Can.get_weights`, then the variables.
 """
 
@@ -22,7 +22,7 @@ from canton.classic.pickle_arrays import Array, dump_arrays, load_arrays, one_li
 from canton.errors import UserError
 from canton.io.atomic import atomic_write, os_error_reason
 
-# NumPy takes the header for Python: what it says may be wrong in any of Python's ways.
+# NumPy evaluates the header as a Python literal, which can fail in all these ways.
 _HEADER_ERRORS = (
     *(ValueError, SyntaxError, TypeError, OverflowError, KeyError, IndexError, AttributeError),
     *(RecursionError, MemoryError, tokenize.TokenError),
@@ -30,24 +30,23 @@ _HEADER_ERRORS = (
 
 
 def read_canton01(path: Path, *, max_bytes: int = 2**30) -> list[Array]:
-    """The arrays of a 2017 weight file, npz or npy, in order.
+    """Return the arrays of a 2017 weight file, npz or npy, in order.
 
     Args:
         path: the file.
-        max_bytes: how much it may unpack to; a zip of a few kilobytes can unpack to gigabytes. Eight times
-            the file's own size is allowed in any case: trained weights hardly shrink.
+        max_bytes: how much it may unpack to, at least 8 times the file's size. A zip of a few kilobytes can
+            unpack to gigabytes, trained weights hardly shrink.
 
     Raises:
-        UserError: it cannot be read, is damaged, too large, or holds anything but arrays of numbers.
-            Nothing was run.
+        UserError: the file cannot be read, is damaged, too large, or contains anything but arrays of numbers.
     """
     try:
-        room = max(max_bytes, 8 * path.stat().st_size)
+        limit = max(max_bytes, 8 * path.stat().st_size)
         with path.open("rb") as file:
             if file.read(2) == b"PK":
-                return _npz(path, room)
+                return _npz(path, limit)
             file.seek(0)
-            return _npy(_at_most(file, room, path), str(path))
+            return _npy(_at_most(file, limit, path), str(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {os_error_reason(error)}") from error
     except MemoryError as error:
@@ -58,12 +57,12 @@ def write_canton01(path: Path, arrays: list[Array]) -> None:
     """Write `arrays` as 0.1.22 does, for it and for ``np.load(path, allow_pickle=True)["w"]``.
 
     Raises:
-        UserError: it cannot be written; an earlier file at `path` is then untouched.
-        ValueError: an array holds something else than numbers.
+        UserError: the file cannot be written; an earlier file then stays.
+        ValueError: an array has another type than numbers.
     """
     for index, array in enumerate(arrays):
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"weight {index} holds {array.dtype}: a 2017 file holds numbers")
+            raise ValueError(f"weight {index} must have a type of numbers, got {array.dtype}")
     header = io.BytesIO()
     npy.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": (len(arrays),)})
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -74,7 +73,7 @@ def _npz(path: Path, max_bytes: int) -> list[Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             if "w.npy" not in archive.namelist():
-                raise UserError(f"{path} is no weight file of the 2017 library: it holds no array w")
+                raise UserError(f"{path} is not a weight file of the 2017 library: it has no array w")
             entry = archive.getinfo("w.npy")
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise UserError(f"{path} has a compression that the 2017 library does not write")
@@ -90,26 +89,26 @@ def _npz(path: Path, max_bytes: int) -> list[Array]:
 def _at_most(file: IO[bytes], max_bytes: int, path: Path) -> bytes:
     content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise UserError(f"{path} unpacks to more than the {max_bytes:,} bytes that it may have")
+        raise UserError(f"{path} unpacks to more than {max_bytes:,} bytes")
     return content
 
 
-def _npy(content: bytes, what: str) -> list[Array]:
+def _npy(content: bytes, source: str) -> list[Array]:
     file = io.BytesIO(content)
     try:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
     except _HEADER_ERRORS as error:
-        raise UserError(f"{what} is a damaged npy file: {one_line(error)}") from error
+        raise UserError(f"{source} is a damaged npy file: {one_line(error)}") from error
     rest = content[file.tell() :]
     if dtype.hasobject:
-        return load_arrays(rest, what)
+        return load_arrays(rest, source)
     if dtype.kind not in "biuf" or not shape or any(size < 0 for size in shape):
-        raise UserError(f"{what} holds one array of type {dtype} and shape {shape}: no weights")
+        raise UserError(f"{source} has an array of type {dtype} and shape {shape}, not weights")
     if math.prod(shape) * dtype.itemsize != len(rest):
-        raise UserError(f"{what} says shape {shape} and type {dtype}, and has {len(rest)} bytes")
+        raise UserError(f"{source} has the shape {shape} and type {dtype}, and {len(rest)} bytes")
     if math.prod(shape) == 0 and shape[0] > 0:
-        raise UserError(f"{what} says shape {shape}: that is no weight")
+        raise UserError(f"{source} has an empty array of shape {shape}")
     array = np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
     return list(array.astype(dtype.newbyteorder("="), order="C"))

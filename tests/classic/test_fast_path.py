@@ -1,4 +1,4 @@
-"""Recurrent Cans through the kernels: the numbers of stepping, for the library's own steps and no others."""
+"""Recurrent Cans with Canton's kernels compute what the one-pass Can computes step by step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from canton import classic
-from canton.classic import faster
+from canton.classic import fast_path
 from canton.classic.scanning import Recurrence
 from tolerances import assert_close
 
-STEPS = faster.WORTH_IT + 3
+STEPS = fast_path.MIN_STEPS + 3
 
-FASTER: dict[str, tuple[Callable[[], Recurrence], tuple[int, ...]]] = {
+CASES: dict[str, tuple[Callable[[], Recurrence], tuple[int, ...]]] = {
     "GRU": (lambda: classic.GRU(3, 5), (2, STEPS, 3)),
     "GRU without bias": (lambda: classic.GRU(3, 5, bias=False), (2, STEPS, 3)),
     "GRU2": (lambda: classic.GRU2(3, 5), (2, STEPS, 3)),
@@ -34,27 +34,27 @@ FASTER: dict[str, tuple[Callable[[], Recurrence], tuple[int, ...]]] = {
 
 
 class OwnStep(classic.GRU_onepass):
-    """A step of one's own: another function than the cell's."""
+    """A step that the cell does not compute."""
 
     def forward(self, i: list[Tensor]) -> Tensor:
         return -super().forward(i)
 
 
 class OwnCall(classic.GRU_onepass):
-    """The same, as in 2017."""
+    """The same, with the method name of 2017."""
 
     def __call__(self, i: list[Tensor]) -> Tensor:
         return -super().__call__(i)
 
 
 class OwnMap(classic.Dense):
-    """A map of one's own."""
+    """A map that the cell does not have."""
 
     def forward(self, i: Tensor) -> Tensor:
         return super().forward(i) + 1
 
 
-def of_own_map() -> Recurrence:
+def with_own_map() -> Recurrence:
     gru = classic.GRU(3, 5)
     gru.unit.wr = OwnMap(8, 5)
     return gru
@@ -66,18 +66,18 @@ def hooked() -> Recurrence:
     return gru
 
 
-def normed_weights() -> Recurrence:
+def with_weight_norm() -> Recurrence:
     gru = classic.GRU(3, 5)
     nn.utils.parametrizations.weight_norm(gru.unit.w, "W")
     return gru
 
 
-STEPPED: dict[str, Callable[[], Recurrence]] = {
+STEP_BY_STEP: dict[str, Callable[[], Recurrence]] = {
     "own step": lambda: classic.rnn_gen("A", OwnStep)(3, 5),
     "own call": lambda: classic.rnn_gen("A", OwnCall)(3, 5),
-    "own map": of_own_map,
+    "own map": with_own_map,
     "hook": hooked,
-    "normed weights": normed_weights,
+    "weight norm": with_weight_norm,
     "GRULN": lambda: classic.GRULN(3, 5),
     "GRU2 of doubles": lambda: classic.GRU2(3, 5, double=True),
     "RNN of sigmoid": lambda: classic.RNN(3, 5, nonlinearity=classic.Act("sigmoid")),
@@ -86,8 +86,8 @@ STEPPED: dict[str, Callable[[], Recurrence]] = {
 }
 
 
-def stepped(rnn: Recurrence, xs: Tensor, state: Tensor) -> Tensor:
-    """The definition: the one-pass Can, moment by moment."""
+def step_by_step(rnn: Recurrence, xs: Tensor, state: Tensor) -> Tensor:
+    """The definition: call the one-pass Can for each step."""
     return torch.stack([state := rnn.unit([state, x]) for x in xs.unbind(1)], 1)
 
 
@@ -95,36 +95,36 @@ def start(rnn: Recurrence, xs: Tensor) -> Tensor:
     return torch.randn(xs.shape[0], *xs.shape[2:-1], rnn.unit.num_h, dtype=xs.dtype).requires_grad_()
 
 
-@pytest.mark.parametrize("case", FASTER)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_numbers_and_gradients_of_stepping(case: str, dtype: torch.dtype) -> None:
-    make, shape = FASTER[case]
+def test_outputs_and_gradients(case: str, dtype: torch.dtype) -> None:
+    make, shape = CASES[case]
     rnn = make().to(dtype)
     xs = torch.randn(shape, dtype=dtype).requires_grad_()
     state = start(rnn, xs)
     assert (cell := rnn._cell()) is not None
-    assert faster.fits(cell, xs, state)
-    found, expected = rnn(xs, starting_state=state), stepped(rnn, xs, state)
+    assert fast_path.can_run(cell, xs, state)
+    found, expected = rnn(xs, starting_state=state), step_by_step(rnn, xs, state)
     assert_close(found, expected, "states")
     with torch.no_grad():
-        assert_close(rnn(xs, starting_state=state), expected, "states, no gradient asked")
+        assert_close(rnn(xs, starting_state=state), expected, "states, no gradients")
     leaves, probe = [xs, state, *rnn.get_weights()], torch.randn_like(expected)
     grads = (torch.autograd.grad((ys * probe).sum(), leaves) for ys in (found, expected))
     for index, (one, other) in enumerate(zip(*grads, strict=True)):
         assert_close(one, other, f"gradient {index}")
 
 
-@pytest.mark.parametrize("case", STEPPED)
-def test_what_no_cell_computes_is_stepped(case: str) -> None:
-    rnn = STEPPED[case]()
+@pytest.mark.parametrize("case", STEP_BY_STEP)
+def test_what_no_cell_computes_runs_step_by_step(case: str) -> None:
+    rnn = STEP_BY_STEP[case]()
     xs = torch.randn(2, STEPS, *((5, 6) if case == "even kernel" else ()), 3)
     state = start(rnn, xs)
     assert rnn._cell() is None
-    assert torch.equal(rnn(xs, starting_state=state), stepped(rnn, xs, state))
+    assert torch.equal(rnn(xs, starting_state=state), step_by_step(rnn, xs, state))
 
 
-def test_a_step_of_ones_own_with_the_librarys_forward_goes_through_the_kernels() -> None:
-    """As 2017's subclasses were: maps of their own making, the step inherited."""
+def test_a_subclass_with_other_maps_uses_the_kernels() -> None:
+    """As in 2017: the subclass makes the maps and inherits the step."""
 
     class Conv(classic.GRU_onepass):
         def __init__(self, num_in: int, num_h: int, **options: Any) -> None:
@@ -137,7 +137,7 @@ def test_a_step_of_ones_own_with_the_librarys_forward_goes_through_the_kernels()
     xs = torch.randn(1, STEPS, 4, 5, 2)
     state = start(rnn, xs)
     assert rnn._cell() is not None
-    assert_close(rnn(xs, starting_state=state), stepped(rnn, xs, state))
+    assert_close(rnn(xs, starting_state=state), step_by_step(rnn, xs, state))
 
 
 def test_a_gradient_of_a_gradient() -> None:
@@ -150,11 +150,11 @@ def test_a_gradient_of_a_gradient() -> None:
         return list(torch.autograd.grad(g.square().sum(), [xs, *weights]))
 
     state = torch.zeros(1, 2, dtype=torch.float64)
-    for one, other in zip(penalty(rnn(xs)), penalty(stepped(rnn, xs, state)), strict=True):
+    for one, other in zip(penalty(rnn(xs)), penalty(step_by_step(rnn, xs, state)), strict=True):
         assert_close(one, other)
 
 
-def test_weights_that_change_are_seen_and_a_copy_has_its_own() -> None:
+def test_changed_weights_are_used_and_a_copy_has_its_own() -> None:
     rnn, xs = classic.GRU(3, 5), torch.randn(2, STEPS, 3)
     first, other = rnn(xs), copy.deepcopy(rnn)
     with torch.no_grad():
@@ -168,22 +168,22 @@ def test_weights_that_change_are_seen_and_a_copy_has_its_own() -> None:
 
 @pytest.mark.parametrize("case", ["GRU", "GRUConv2D"])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16, torch.bfloat16])
-def test_an_input_of_another_dtype_is_stepped(case: str, dtype: torch.dtype) -> None:
-    """Concatenation with the state turns it into the state's."""
-    make, shape = FASTER[case]
+def test_an_input_of_another_dtype_runs_step_by_step(case: str, dtype: torch.dtype) -> None:
+    """Concatenation promotes it to the state's dtype."""
+    make, shape = CASES[case]
     rnn, xs = make(), torch.randint(0, 4, shape).to(dtype)
     state = start(rnn, xs.float())
-    assert torch.equal(rnn(xs, starting_state=state), stepped(rnn, xs, state))
+    assert torch.equal(rnn(xs, starting_state=state), step_by_step(rnn, xs, state))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float16])
-def test_a_state_of_another_dtype_is_stepped(dtype: torch.dtype) -> None:
+def test_a_state_of_another_dtype_runs_step_by_step(dtype: torch.dtype) -> None:
     rnn, xs = classic.GRU(3, 5), torch.randn(2, STEPS, 3)
     state = torch.randint(-1, 2, (2, 5)).to(dtype)
-    assert torch.equal(rnn(xs, starting_state=state), stepped(rnn, xs, state))
+    assert torch.equal(rnn(xs, starting_state=state), step_by_step(rnn, xs, state))
 
 
-def test_a_state_of_another_size_is_refused_as_ever() -> None:
+def test_a_state_of_another_size_is_refused() -> None:
     with pytest.raises(RuntimeError):
         classic.GRU(3, 5)(torch.randn(2, STEPS, 3), starting_state=torch.zeros(2, 4))
 
@@ -194,15 +194,15 @@ def test_transforms_and_the_meta_device() -> None:
     assert_close(torch.func.vmap(rnn)(xs), torch.stack([rnn(x) for x in xs]))
     tangent = torch.randn(2, STEPS, 3)
     _, found = torch.func.jvp(rnn, (xs[0],), (tangent,))
-    _, expected = torch.func.jvp(lambda x: stepped(rnn, x, torch.zeros(2, 5)), (xs[0],), (tangent,))
+    _, expected = torch.func.jvp(lambda x: step_by_step(rnn, x, torch.zeros(2, 5)), (xs[0],), (tangent,))
     assert_close(found, expected)
     assert rnn.to("meta")(xs[0].to("meta")).shape == (2, STEPS, 5)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit")
 @pytest.mark.parametrize("case", ["GRU", "GRUConv2D"])
-def test_where_torch_records_the_operations(case: str) -> None:
-    make, shape = FASTER[case]
+def test_trace_export_and_compile(case: str) -> None:
+    make, shape = CASES[case]
     rnn, xs = make(), torch.randn(shape)
     expected = rnn(xs).detach()
     traced = torch.jit.trace(rnn, (xs,), check_trace=False)

@@ -38,7 +38,7 @@ def main(model: str, file: str, *settings: str) -> None:
         "adapted_bits_per_byte": totals.adapted,
         "settings": {
             name: getattr(adapter, name)
-            for name in ("rate", "decay", "memory", "epsilon", "weight", "stretch")
+            for name in ("learning_rate", "decay", "averaging", "epsilon", "count_weight", "chunk_size")
         },
         "processor_seconds": time.process_time() - began,
         "machine": machine(),

@@ -27,7 +27,14 @@ TARGET = Path(__file__).parent / "results" / "text_cells.json"
 
 def plain(cell: str, hidden: int) -> Architecture:
     return Architecture(
-        cell=cell, hidden=hidden, contexts=(), counts=(), words=(), recent=(), recent_words=(), dropout=0.0
+        cell=cell,
+        hidden_size=hidden,
+        contexts=(),
+        ngram_orders=(),
+        ngram_words=(),
+        history_orders=(),
+        history_words=(),
+        dropout=0.0,
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from canton.text import Architecture, TrainConfig, train
 
 SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
-SMALL = Architecture(hidden=288, contexts=(), counts=(), words=())
+SMALL = Architecture(hidden_size=288, contexts=(), ngram_orders=(), ngram_words=())
 
 
 def main(minutes: str) -> None:

@@ -47,7 +47,7 @@ def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) ->
     read = torch.tensor(list(b"What is past is prologue: def __init__(self) is past is")).long()[:, None]
     with torch.no_grad():
         expected, _ = model(read)
-    past, *states = model.start(1)
+    past, *states = model.initial_state(1)
     fresh = {"past": past.long().numpy()} | {f"h_{k}": h.numpy() for k, h in enumerate(states)}
     pieces = [read[:30].numpy(), *(byte[None].numpy() for byte in read[30:])]
     found = stream(out, "bytes", pieces, fresh, "logits")

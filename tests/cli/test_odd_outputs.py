@@ -14,7 +14,7 @@ import pytest
 
 from cli.conftest import Canton
 
-TRAIN = ("--steps", "3", "--batch-size", "4", "--sequence-length", "16", "--hidden", "8", "--quiet")
+TRAIN = ("--steps", "3", "--batch-size", "4", "--sequence-length", "16", "--hidden-size", "8", "--quiet")
 ODD = "caf\udce9.txt"
 """As Python shows a name whose bytes are Latin-1."""
 

@@ -17,20 +17,36 @@ from cli.conftest import Canton
 
 def test_train_writes_a_model_and_says_how_good_it_is(canton: Canton, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
-    done = canton("text", "train", text, "--out", out, "--steps", "30", "--hidden", "8", "--layers", "2",
-                  "--cell", "lstm", "--batch-size", "4", "--sequence-length", "16", "--quiet")  # fmt: skip
+    done = canton("text", "train", text, "--out", out, "--steps", "30", "--hidden-size", "8",
+                  "--num-layers", "2", "--cell", "lstm",
+                  "--batch-size", "4", "--sequence-length", "16", "--quiet")  # fmt: skip
     assert done.status == 0, done.err
     assert "bits per byte on 700 held-out bytes, after 30 steps" in done.out
     assert done.err == ""
     assert "curve.png" in done.out
     shown = canton("info", out).out
-    for part in ('"cell": "lstm", "hidden": 8, "layers": 2', "finished", "held_out_bits_per_byte", "corpus"):
+    for part in (
+        '"cell": "lstm", "hidden_size": 8, "num_layers": 2',
+        "finished",
+        "held_out_bits_per_byte",
+        "corpus",
+    ):
         assert part in shown
 
 
 def test_without_a_terminal_progress_is_lines(canton: Canton, text: Path, tmp_path: Path) -> None:
     done = canton(
-        "text", "train", text, "--out", tmp_path / "m", "--steps", "30", "--hidden", "8", "--batch-size", "4"
+        "text",
+        "train",
+        text,
+        "--out",
+        tmp_path / "m",
+        "--steps",
+        "30",
+        "--hidden-size",
+        "8",
+        "--batch-size",
+        "4",
     )
     assert "bits/byte" in done.err
     assert "kB/s" in done.err
@@ -44,7 +60,7 @@ def test_the_articles_preset(canton: Canton, text: Path, tmp_path: Path) -> None
     )
     assert done.status == 0, done.err
     shown = canton("info", tmp_path / "m").out
-    assert '"hidden": 256, "layers": 1, "embedding": 0' in shown
+    assert '"hidden_size": 256, "num_layers": 1, "embedding_size": 0' in shown
     assert '"batch_size": 256, "sequence_length": 16' in shown
     assert "410,304" in shown or "parameters" in shown
 

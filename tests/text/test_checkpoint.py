@@ -20,7 +20,7 @@ from canton.training.checkpoint import Checkpoint
 
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not here (canton-torch[text])")
 
-TINY = Architecture(hidden=6, embedding=4, contexts=((2, 8),))
+TINY = Architecture(hidden_size=6, embedding_size=4, contexts=((2, 8),))
 HEADER = {"training": {"seed": 3}, "corpus": "ab", "held_out_bits_per_byte": 1.5, "held_out_bytes": 10}
 
 
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_earlier_file(file: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(UserError, match=r"cannot write .*model\.safetensors: file too large"):
-            save_model(file, ByteModel(Architecture(hidden=20, embedding=4, contexts=())), HEADER)
+            save_model(file, ByteModel(Architecture(hidden_size=20, embedding_size=4, contexts=())), HEADER)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert file.read_bytes() == before
@@ -206,5 +206,5 @@ def test_the_header_is_json_by_name(file: Path) -> None:
     content = file.read_bytes()
     table = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
     assert table["format"] == FORMAT
-    assert json.loads(table["architecture"])["hidden"] == 6
+    assert json.loads(table["architecture"])["hidden_size"] == 6
     assert set(table) == {"format", "checksum", "architecture", "version", *HEADER}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.text.corpus import Corpus, Lanes
+from canton.text.corpus import ContiguousBatches, Corpus
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_sparse_file_of_many_gigabytes_is_no_trouble(tmp_path: Path) -> None:
         file.write(b"here")
     corpus = Corpus([huge])
     assert corpus.read(1 << 35, (1 << 35) + 4).tobytes() == b"here"
-    batch = Lanes(corpus, batch=4, length=16)(123_456)
+    batch = ContiguousBatches(corpus, batch_size=4, sequence_length=16)(123_456)
     assert tuple(batch.window.shape) == (17, 4)
 
 
@@ -55,14 +55,14 @@ def test_without_files_it_is_the_documentation_inside_python() -> None:
     assert b"assert" in corpus.read(0, len(corpus)).tobytes()
 
 
-@pytest.mark.parametrize(("batch", "length"), [(1, 10), (4, 16), (7, 127), (9, 99)])
-def test_lanes_read_on_where_they_stopped(corpus: Corpus, batch: int, length: int) -> None:
-    lanes = Lanes(corpus, batch=batch, length=length, seed=3)
-    for step in range(3 * lanes.steps_a_round):
-        here, on = lanes(step), lanes(step + 1)
-        assert tuple(here.window.shape) == (length + 1, batch)
-        assert here.fresh == (step % lanes.steps_a_round == 0)
-        if not on.fresh:
+@pytest.mark.parametrize(("batch_size", "sequence_length"), [(1, 10), (4, 16), (7, 127), (9, 99)])
+def test_batches_read_on_where_they_stopped(corpus: Corpus, batch_size: int, sequence_length: int) -> None:
+    batches = ContiguousBatches(corpus, batch_size=batch_size, sequence_length=sequence_length, seed=3)
+    for step in range(3 * batches.steps_per_epoch):
+        here, on = batches(step), batches(step + 1)
+        assert tuple(here.window.shape) == (sequence_length + 1, batch_size)
+        assert here.state_reset == (step % batches.steps_per_epoch == 0)
+        if not on.state_reset:
             assert torch.equal(here.window[-1], on.window[0])
 
 
@@ -70,26 +70,29 @@ def test_a_round_reads_nearly_every_training_byte_and_no_other(tmp_path: Path) -
     file = tmp_path / "numbered"
     places = np.arange(1000)
     file.write_bytes((places // 4).astype(np.uint8).tobytes())  # four places share a number
-    lanes = Lanes(Corpus([file]), batch=3, length=11, seed=5)
+    batches = ContiguousBatches(Corpus([file]), batch_size=3, sequence_length=11, seed=5)
     for turn in range(4):
-        steps = range(turn * lanes.steps_a_round, (turn + 1) * lanes.steps_a_round)
-        seen = torch.cat([lanes(step).window for step in steps]).unique()
+        steps = range(turn * batches.steps_per_epoch, (turn + 1) * batches.steps_per_epoch)
+        seen = torch.cat([batches(step).window for step in steps]).unique()
         assert int(seen.max()) <= 899 // 4
         assert len(seen) >= 0.93 * 225
 
 
 def test_later_rounds_start_elsewhere(corpus: Corpus) -> None:
-    lanes = Lanes(corpus, batch=4, length=16, seed=3)
-    starts = {int(lanes(turn * lanes.steps_a_round).window[0, 0]) for turn in range(6)}
+    batches = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=3)
+    starts = {int(batches(turn * batches.steps_per_epoch).window[0, 0]) for turn in range(6)}
     assert len(starts) > 3
-    other = Lanes(corpus, batch=4, length=16, seed=4)
-    assert torch.equal(lanes(0).window, other(0).window)
-    assert not torch.equal(lanes(lanes.steps_a_round).window, other(lanes.steps_a_round).window)
+    other = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=4)
+    assert torch.equal(batches(0).window, other(0).window)
+    assert not torch.equal(batches(batches.steps_per_epoch).window, other(batches.steps_per_epoch).window)
 
 
-def test_processes_share_the_lanes_of_one(corpus: Corpus) -> None:
-    alone = Lanes(corpus, batch=6, length=16, seed=3)
-    shares = [Lanes(corpus, batch=6, length=16, seed=3, rank=rank, world=3) for rank in range(3)]
+def test_processes_share_the_batches_of_one(corpus: Corpus) -> None:
+    alone = ContiguousBatches(corpus, batch_size=6, sequence_length=16, seed=3)
+    shares = [
+        ContiguousBatches(corpus, batch_size=6, sequence_length=16, seed=3, rank=rank, world_size=3)
+        for rank in range(3)
+    ]
     for step in (0, 5, 30, 31):
         assert torch.equal(torch.cat([share(step).window for share in shares], dim=1), alone(step).window)
 
@@ -108,9 +111,9 @@ def test_bytes_that_will_not_do(tmp_path: Path, corpus: Corpus) -> None:
     one.write_bytes(b"x")
     with pytest.raises(UserError, match="train_fraction"):
         Corpus([one])
-    with pytest.raises(UserError, match="900 bytes, too few for 9 lanes of 100"):
-        Lanes(corpus, batch=9, length=100)
-    with pytest.raises(UserError, match="batch is 3: 2 processes"):
-        Lanes(corpus, batch=3, length=4, world=2)
-    with pytest.raises(UserError, match="length is 0"):
-        Lanes(corpus, batch=3, length=0)
+    with pytest.raises(UserError, match="sequence_length"):
+        ContiguousBatches(corpus, batch_size=9, sequence_length=100)
+    with pytest.raises(UserError, match="batch_size"):
+        ContiguousBatches(corpus, batch_size=3, sequence_length=4, world_size=2)
+    with pytest.raises(UserError, match="sequence_length"):
+        ContiguousBatches(corpus, batch_size=3, sequence_length=0)

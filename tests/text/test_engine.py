@@ -18,8 +18,8 @@ from canton.text.config import ARTICLE, Architecture
 from canton.text.engine import abi
 from canton.text.engine.engine import Engine, build_engine
 from canton.text.generate import read, write
-from canton.text.ngram.keys import LONGEST, MAX_WORDS, WORD_REACH, Run, hash_rows, numbers
-from canton.text.ngram.table import count
+from canton.text.ngram.keys import MAX_BYTES, MAX_WORDS, WORD_LOOKBACK, NgramKind, compute_keys, hash_rows
+from canton.text.ngram.table import count_ngrams
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ library: {cpu.why_not()}")
@@ -29,21 +29,40 @@ TEXT = np.frombuffer(("It's said, Hello wörld 42; Hello there. " * 30).encode()
 
 def network(hidden: int, **settings: Any) -> Architecture:
     """An architecture without n-grams, but for the `settings`."""
-    none: dict[str, Any] = {"contexts": (), "counts": (), "words": (), "recent": (), "recent_words": ()}
-    return Architecture(hidden=hidden, **(none | settings))
+    none: dict[str, Any] = {
+        "contexts": (),
+        "ngram_orders": (),
+        "ngram_words": (),
+        "history_orders": (),
+        "history_words": (),
+    }
+    return Architecture(hidden_size=hidden, **(none | settings))
 
 
 MODELS = {
     "article": ARTICLE.model,
-    "default": Architecture(hidden=40, memory=90),
-    "contexts": network(33, embedding=11, contexts=((2, 64), (4, 128))),
-    "stack": network(7, layers=3, embedding=5, head=13),
-    "plain-stack": network(17, layers=2, embedding=0, skip=False),
-    "no-skip": network(16, layers=2, skip=False, head=7),
+    "default": Architecture(hidden_size=40, history_size=90),
+    "contexts": network(33, embedding_size=11, contexts=((2, 64), (4, 128))),
+    "stack": network(7, num_layers=3, embedding_size=5, head_size=13),
+    "plain-stack": network(17, num_layers=2, embedding_size=0, skip=False),
+    "no-skip": network(16, num_layers=2, skip=False, head_size=7),
     "history": Architecture(
-        hidden=33, layers=2, contexts=((2, 512), (5, 1024)), recent=(1, 7), recent_words=(3,), memory=30
+        hidden_size=33,
+        num_layers=2,
+        contexts=((2, 512), (5, 1024)),
+        history_orders=(1, 7),
+        history_words=(3,),
+        history_size=30,
     ),
-    "counts": network(10, layers=2, skip=False, head=7, counts=(7, 2), words=(3, 0), recent_words=(0, 1)),
+    "counts": network(
+        10,
+        num_layers=2,
+        skip=False,
+        head_size=7,
+        ngram_orders=(7, 2),
+        ngram_words=(3, 0),
+        history_words=(0, 1),
+    ),
 }
 
 SAMPLING = [(1.0, 0, 1.0), (0.7, 20, 0.9), (1.3, 0, 0.8), (0.0, 0, 1.0)]
@@ -55,8 +74,8 @@ def model_of(name: str) -> ByteModel:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5).add_(torch.randn_like(parameter) * 0.02)
-    if model.architecture.runs:
-        model.counts = count(TEXT, model.architecture.runs, 300)
+    if model.architecture.ngram_kinds:
+        model.ngrams = count_ngrams(TEXT, model.architecture.ngram_kinds, 300)
     return model
 
 
@@ -142,7 +161,7 @@ def test_a_tensor_of_the_wrong_shape_is_named() -> None:
 
 
 def test_precision_is_checked() -> None:
-    model = ByteModel(Architecture(cell="lstm", hidden=8))
+    model = ByteModel(Architecture(cell="lstm", hidden_size=8))
     assert build_engine(model) is None
     with pytest.raises(UserError, match=r"int8.*lstm"):
         generate(model, 5, precision="int8")
@@ -151,29 +170,33 @@ def test_precision_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "run", [*(Run(n) for n in range(1, LONGEST + 1)), *(Run(n, words=True) for n in range(MAX_WORDS + 1))]
+    "run",
+    [
+        *(NgramKind(n) for n in range(1, MAX_BYTES + 1)),
+        *(NgramKind(n, words=True) for n in range(MAX_WORDS + 1)),
+    ],
 )
-def test_cpp_keys_are_pythons_keys(run: Run) -> None:
+def test_cpp_keys_are_pythons_keys(run: NgramKind) -> None:
     alphabet = np.frombuffer("aZ'9 .é\n".encode(), np.uint8)  # many word ends
     random = np.random.default_rng(1)
     for window in (random.choice(alphabet, 3000), random.integers(0, 256, 3000).astype(np.uint8)):
-        (expected,) = numbers(torch.from_numpy(window).long()[:, None], WORD_REACH, [run])
+        (expected,) = compute_keys(torch.from_numpy(window).long()[:, None], WORD_LOOKBACK, [run])
         assert np.array_equal(cpp_keys(window, abi.EngineKey(run.n, run.words)), expected[:, 0].numpy())
 
 
 @pytest.mark.parametrize(("n", "rows"), [(2, 4096), (5, 1000), (24, 7)])
 def test_cpp_hash_rows_are_pythons_rows(n: int, rows: int) -> None:
     window = np.random.default_rng(1).integers(0, 256, 3000).astype(np.uint8)
-    expected = hash_rows(torch.from_numpy(window).long()[:, None], n, rows)[WORD_REACH + 1 - n :, 0]
+    expected = hash_rows(torch.from_numpy(window).long()[:, None], n, rows)[WORD_LOOKBACK + 1 - n :, 0]
     assert np.array_equal(cpp_keys(window, abi.EngineKey(n, 0), rows), expected.numpy())
 
 
 def cpp_keys(window: np.ndarray, key: abi.EngineKey, rows: int = 0) -> np.ndarray:
-    out = np.empty(len(window) - WORD_REACH, np.int64)
+    out = np.empty(len(window) - WORD_LOOKBACK, np.int64)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     abi.library().canton_ngram_keys(
         pointer(window.ctypes.data),
-        number(WORD_REACH),
+        number(WORD_LOOKBACK),
         number(len(out)),
         ctypes.byref(key),
         number(rows),

@@ -14,7 +14,7 @@ from canton.errors import UserError
 from canton.text import Architecture, ByteModel, generate
 from canton.text.generate import draw
 
-SMALL = Architecture(hidden=12, layers=2, embedding=6, contexts=((2, 16),), dropout=0.5)
+SMALL = Architecture(hidden_size=12, num_layers=2, embedding_size=6, contexts=((2, 16),), dropout=0.5)
 
 
 @pytest.fixture

@@ -28,13 +28,13 @@ def model() -> ByteModel:
     torch.manual_seed(2)
     model = ByteModel(
         Architecture(
-            hidden=12,
-            embedding=6,
+            hidden_size=12,
+            embedding_size=6,
             contexts=((3, 16),),
-            counts=(),
-            words=(),
-            recent=(),
-            recent_words=(),
+            ngram_orders=(),
+            ngram_words=(),
+            history_orders=(),
+            history_words=(),
             dropout=0.5,
         )
     )
@@ -50,18 +50,20 @@ def definition(model: ByteModel, text: np.ndarray) -> np.ndarray:
     return -chance.log2().numpy()
 
 
-@pytest.mark.parametrize("stretch", [1, 7, 1024])
-def test_bits_are_what_the_definition_says(model: ByteModel, stretch: int) -> None:
-    got = list(surprisals(model, TEXT, alternatives=5, stretch=stretch))
+@pytest.mark.parametrize("chunk_size", [1, 7, 1024])
+def test_bits_are_what_the_definition_says(model: ByteModel, chunk_size: int) -> None:
+    got = list(surprisals(model, TEXT, alternatives=5, chunk_size=chunk_size))
     bits = np.concatenate([scored.bits for scored in got])
     assert np.abs(bits - definition(model, TEXT)).max() < 1e-4
     assert np.array_equal(np.concatenate([scored.text for scored in got]), TEXT)
     assert score(model, TEXT).bits_per_byte == pytest.approx(bits.mean(), abs=1e-5)
-    likeliest, chance = (np.concatenate([getattr(s, n) for s in got]) for n in ("likeliest", "chance"))
-    assert (np.diff(chance, axis=1) <= 0).all()
-    hit = likeliest == TEXT[:, None]
+    top_bytes, top = (
+        np.concatenate([getattr(s, n) for s in got]) for n in ("top_bytes", "top_probabilities")
+    )
+    assert (np.diff(top, axis=1) <= 0).all()
+    hit = top_bytes == TEXT[:, None]
     assert hit.any()
-    assert np.abs(-np.log2(chance[hit]) - bits[hit.any(1)]).max() < 1e-3
+    assert np.abs(-np.log2(top[hit]) - bits[hit.any(1)]).max() < 1e-3
 
 
 def test_one_lane_is_exact_and_many_are_near(model: ByteModel, tmp_path: Path) -> None:
@@ -69,23 +71,25 @@ def test_one_lane_is_exact_and_many_are_near(model: ByteModel, tmp_path: Path) -
     file.write_bytes(np.random.default_rng(0).choice(TEXT, 9000).tobytes())
     corpus = Corpus([file], train_fraction=0.2)
     whole = definition(model, corpus.read(0, 9000))
-    exact = bits_per_byte(model, corpus, 1800, 9000, lanes=1, run_up=1800)
+    exact = bits_per_byte(model, corpus, 1800, 9000, streams=1, run_up=1800)
     assert exact == pytest.approx(whole[1800:].mean(), abs=1e-5)
-    for lanes in (2, 7):
-        near = bits_per_byte(model, corpus, 1800, 9000, lanes=lanes, run_up=60)
+    for streams in (2, 7):
+        near = bits_per_byte(model, corpus, 1800, 9000, streams=streams, run_up=60)
         assert near == pytest.approx(exact, abs=1e-3)
-    assert bits_per_byte(model, corpus, 0, 100, lanes=1) == pytest.approx(whole[:100].mean(), abs=1e-5)
+    assert bits_per_byte(model, corpus, 0, 100, streams=1) == pytest.approx(whole[:100].mean(), abs=1e-5)
     model.train()
     bits_per_byte(model, corpus, 0, 100)
     assert model.training  # it was only borrowed
 
 
 def test_adapting_follows_its_equations(model: ByteModel) -> None:
-    rate, decay, memory, epsilon, stretch = 0.02, 0.3, 0.5, 1e-3, 11
-    adapter = Adapter(model, rate=rate, decay=decay, memory=memory, epsilon=epsilon, stretch=stretch)
+    rate, decay, averaging, epsilon, chunk_size = 0.02, 0.3, 0.5, 1e-3, 11
+    adapter = Adapter(
+        model, learning_rate=rate, decay=decay, averaging=averaging, epsilon=epsilon, chunk_size=chunk_size
+    )
     before = [p.detach().clone() for p in model.parameters()]
     got = np.concatenate(
-        [s.bits for s in surprisals(adapter.model, TEXT[:66], stretch=stretch, learn=adapter)]
+        [s.bits for s in surprisals(adapter.model, TEXT[:66], chunk_size=chunk_size, on_chunk=adapter)]
     )
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
 
@@ -96,15 +100,15 @@ def test_adapting_follows_its_equations(model: ByteModel) -> None:
     squares = {name: torch.zeros_like(p) for name, p in trained.items()}
     state, last, expected = None, 0x0A, []
     for k in range(6):
-        here = TEXT[k * stretch : (k + 1) * stretch].tolist()
+        here = TEXT[k * chunk_size : (k + 1) * chunk_size].tolist()
         logits, state = twin(torch.tensor([last, *here[:-1]])[:, None], state)
         state, last = tuple(t.detach() for t in state), here[-1]
         nats = torch.nn.functional.cross_entropy(logits[:, 0], torch.tensor(here), reduction="none")
         expected += (nats / math.log(2)).tolist()
         gradients = dict(zip(names, torch.autograd.grad(nats.mean(), list(twin.parameters())), strict=True))
         for name in names:
-            squares[name] = memory * squares[name] + (1 - memory) * gradients[name] ** 2
-        sizes = {name: torch.sqrt(squares[name] / (1 - memory ** (k + 1))) for name in names}
+            squares[name] = averaging * squares[name] + (1 - averaging) * gradients[name] ** 2
+        sizes = {name: torch.sqrt(squares[name] / (1 - averaging ** (k + 1))) for name in names}
         mean = torch.cat([size.flatten() for size in sizes.values()]).mean()
         with torch.no_grad():
             for name, p in twin.named_parameters():
@@ -115,14 +119,14 @@ def test_adapting_follows_its_equations(model: ByteModel) -> None:
 
 
 def test_adapting_helps_on_a_text_that_repeats_itself(model: ByteModel) -> None:
-    totals = score(model, TEXT, adapter=Adapter(model, rate=2e-2))
+    totals = score(model, TEXT, adapter=Adapter(model, learning_rate=2e-2))
     assert totals.adapted is not None
     assert totals.adapted < 0.7 * totals.bits_per_byte
 
 
 def test_a_byte_is_scored_before_it_is_learned_from(model: ByteModel) -> None:
-    adapter = Adapter(model, rate=0.1, stretch=50)
-    first = next(iter(surprisals(adapter.model, TEXT, stretch=50, learn=adapter)))
+    adapter = Adapter(model, learning_rate=0.1, chunk_size=50)
+    first = next(iter(surprisals(adapter.model, TEXT, chunk_size=50, on_chunk=adapter)))
     assert np.abs(first.bits - definition(model, TEXT[:50])).max() < 1e-4
 
 
@@ -155,17 +159,24 @@ def test_the_page_holds_the_text_and_none_of_it_is_markup(model: ByteModel) -> N
     assert arrays["text"] == TEXT.tobytes()
     bits = np.frombuffer(arrays["bits"], "<u2") / 256
     assert bits.mean() == pytest.approx(totals.bits_per_byte, abs=0.01)
-    assert len(arrays["likeliest"]) * 2 == len(arrays["chance"]) == 10 * len(TEXT)
+    assert len(arrays["top_bytes"]) * 2 == len(arrays["top_probabilities"]) == 10 * len(TEXT)
 
 
 def test_a_text_too_long_for_a_page_is_said(model: ByteModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("canton.text.html_report.MOST", 100)
-    with pytest.raises(UserError, match="100 bytes at most"):
+    monkeypatch.setattr("canton.text.html_report.MAX_BYTES", 100)
+    with pytest.raises(UserError, match="100 bytes"):
         score(model, TEXT, alternatives=5, sinks=[PageWriter(io.BytesIO(), name="x")])
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rate": -1.0}, {"rate": math.nan}, {"decay": 2.0}, {"memory": 1.0}, {"stretch": 0}]
+    "wrong",
+    [
+        {"learning_rate": -1.0},
+        {"learning_rate": math.nan},
+        {"decay": 2.0},
+        {"averaging": 1.0},
+        {"chunk_size": 0},
+    ],
 )
 def test_an_adapter_that_will_not_do(model: ByteModel, wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
@@ -173,5 +184,5 @@ def test_an_adapter_that_will_not_do(model: ByteModel, wrong: dict[str, float]) 
 
 
 def test_nothing_to_score(model: ByteModel) -> None:
-    with pytest.raises(UserError, match="empty"):
+    with pytest.raises(UserError, match="text"):
         score(model, TEXT[:0])

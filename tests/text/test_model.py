@@ -11,7 +11,15 @@ from canton.text.model import CELLS
 from tolerances import assert_close
 
 SHAPES = [
-    Architecture(cell=cell, hidden=10, layers=layers, embedding=6, contexts=contexts, head=head, dropout=0.3)
+    Architecture(
+        cell=cell,
+        hidden_size=10,
+        num_layers=layers,
+        embedding_size=6,
+        contexts=contexts,
+        head_size=head,
+        dropout=0.3,
+    )
     for cell in CELLS
     for layers, contexts, head in ((1, (), 0), (2, ((2, 8), (4, 16)), 5))
 ] + [ARTICLE.model]
@@ -32,7 +40,7 @@ def test_pieces_give_what_the_whole_gives(architecture: Architecture) -> None:
     assert_close(torch.cat(pieces), whole, "logits")
     for a, b in zip(state, last, strict=True):
         assert_close(a, b, "state")
-    again, _ = model(read, model.start(3))
+    again, _ = model(read, model.initial_state(3))
     assert_close(again, whole, "from the start state")
 
 
@@ -51,13 +59,13 @@ def test_the_future_does_not_change_the_past_and_rows_do_not_meet(architecture: 
 def test_a_context_is_the_bytes_that_end_here() -> None:
     """The same two bytes hit the same row wherever they stand."""
     a = Architecture(
-        hidden=4,
-        embedding=5,
+        hidden_size=4,
+        embedding_size=5,
         contexts=((2, 4096),),
-        counts=(),
-        words=(),
-        recent=(),
-        recent_words=(),
+        ngram_orders=(),
+        ngram_words=(),
+        history_orders=(),
+        history_words=(),
         dropout=0.0,
     )
     model = ByteModel(a).eval()
@@ -90,16 +98,23 @@ def test_the_articles_model_computes_what_the_article_says() -> None:
         r = torch.sigmoid(x[256:512] + zr_map[256:] @ h)
         c = torch.tanh(x[512:] + c_map @ (r * h))
         h = (1 - z) * h + z * c
-        middle = torch.nn.functional.elu(model.narrow.weight @ h + model.narrow.bias)
+        middle = torch.nn.functional.elu(model.head.weight @ h + model.head.bias)
         expected = model.logits.weight @ middle + model.logits.bias
         assert_close(model(read[: t + 1])[0][-1, 0], expected, f"step {t}")
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"cell": "gruu"}, {"hidden": 0}, {"layers": 0}, {"embedding": -1}, {"dropout": 1.0}, {"embedding": 0},
-     {"contexts": ((1, 5),)}],
-)  # fmt: skip
+    [
+        {"cell": "gruu"},
+        {"hidden_size": 0},
+        {"num_layers": 0},
+        {"embedding_size": -1},
+        {"dropout": 1.0},
+        {"embedding_size": 0},
+        {"contexts": ((1, 5),)},
+    ],
+)
 def test_an_architecture_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Architecture(**wrong)  # type: ignore[arg-type]
@@ -110,7 +125,12 @@ def test_an_architecture_survives_json() -> None:
 
     for architecture in SHAPES:
         assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
-    for spoilt in (None, {}, {**ARTICLE.model.to_json(), "x": 1}, {**ARTICLE.model.to_json(), "hidden": "9"},
-                   {**ARTICLE.model.to_json(), "contexts": 3}):  # fmt: skip
+    for spoilt in (
+        None,
+        {},
+        {**ARTICLE.model.to_json(), "x": 1},
+        {**ARTICLE.model.to_json(), "hidden_size": "9"},
+        {**ARTICLE.model.to_json(), "contexts": 3},
+    ):
         with pytest.raises(UserError):
             Architecture.from_json(spoilt)

@@ -9,85 +9,91 @@ import pytest
 import torch
 
 from canton.text.config import Architecture
-from canton.text.corpus import Corpus, Lanes
+from canton.text.corpus import ContiguousBatches, Corpus
 from canton.text.likelihood import surprisals
 from canton.text.model import ByteModel
-from canton.text.ngram.history import Recall, Reminded
-from canton.text.ngram.keys import WORD_REACH, Run, numbers
-from canton.text.types import SLOTS, Evidence
+from canton.text.ngram.history import NgramHistory, PrefetchedHistory
+from canton.text.ngram.keys import WORD_LOOKBACK, NgramKind, compute_keys
+from canton.text.types import MAX_FOLLOWERS, NgramStats
 
-RUNS = (Run(1), Run(3), Run(0, words=True), Run(1, words=True))
-RECALL = Recall(RUNS, memory=40, reach=WORD_REACH)
+RUNS = (NgramKind(1), NgramKind(3), NgramKind(0, words=True), NgramKind(1, words=True))
+HISTORY = NgramHistory(RUNS, size=40, lookback=WORD_LOOKBACK)
 
 
-def told(evidence: Evidence, place: int, k: int) -> list[int]:
+def told(evidence: NgramStats, place: int, k: int) -> list[int]:
     """The followers of one run, the latest first."""
     total = int(evidence.totals[place, k])
     ranks = evidence.counts[place, k].tolist()
-    assert ranks == [rank if rank <= total else 0 for rank in range(1, SLOTS + 1)]
+    assert ranks == [rank if rank <= total else 0 for rank in range(1, MAX_FOLLOWERS + 1)]
     return evidence.followers[place, k, :total].tolist()
 
 
 def searched(window: torch.Tensor, k: int, end: int, memory: int) -> list[int]:
     """What `told` should be for the run that ends at `end`, by going back byte by byte."""
-    keys = numbers(window[:, None].long(), WORD_REACH, RUNS)[k][:, 0].tolist()
-    places = range(end - 1, max(end - memory, WORD_REACH) - 1, -1)
-    same = [p for p in places if keys[p - WORD_REACH] == keys[end - WORD_REACH]]
-    return [int(window[p + 1]) for p in same][:SLOTS]
+    keys = compute_keys(window[:, None].long(), WORD_LOOKBACK, RUNS)[k][:, 0].tolist()
+    places = range(end - 1, max(end - memory, WORD_LOOKBACK) - 1, -1)
+    same = [p for p in places if keys[p - WORD_LOOKBACK] == keys[end - WORD_LOOKBACK]]
+    return [int(window[p + 1]) for p in same][:MAX_FOLLOWERS]
 
 
 @pytest.mark.parametrize("steps", [1, 7, 60])
 def test_the_latest_followers_within_memory(steps: int) -> None:
     torch.manual_seed(steps)
     letters = torch.tensor(list(b"aab T'"), dtype=torch.uint8)
-    window = letters[torch.randint(len(letters), (WORD_REACH + 40 + steps, 3))]
-    evidence = RECALL.look_up(window)
-    assert evidence.followers.shape == (steps * 3, len(RUNS), SLOTS)
+    window = letters[torch.randint(len(letters), (WORD_LOOKBACK + 40 + steps, 3))]
+    evidence = HISTORY.look_up(window)
+    assert evidence.followers.shape == (steps * 3, len(RUNS), MAX_FOLLOWERS)
     found = 0
     for lane in range(3):
         for t in range(steps):
             for k in range(len(RUNS)):
-                expected = searched(window[:, lane], k, WORD_REACH + 40 + t, 40)
+                expected = searched(window[:, lane], k, WORD_LOOKBACK + 40 + t, 40)
                 assert told(evidence, t * 3 + lane, k) == expected
                 found += len(expected)
     assert found
 
 
 @pytest.mark.parametrize("block", [7, 40, 1000])
-def test_lanes_are_told_what_stands_before_them(
+def test_batches_are_told_what_stands_before_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr("canton.text.ngram.history.BLOCK", block)
+    monkeypatch.setattr("canton.text.ngram.history.PREFETCH_BYTES", block)
     text = np.random.default_rng(0).choice(np.frombuffer(b"abc d", np.uint8), 600)
     (tmp_path / "text").write_bytes(text.tobytes())
-    lanes = Lanes(Corpus([tmp_path / "text"], train_fraction=0.5), batch=3, length=7)
-    reminded = Reminded(lanes, RECALL)
-    wanted = RECALL.reach + RECALL.memory
-    for step in [*range(lanes.steps_a_round), 1, 5]:  # going back, as a run that is resumed does
+    batches = ContiguousBatches(
+        Corpus([tmp_path / "text"], train_fraction=0.5), batch_size=3, sequence_length=7
+    )
+    reminded = PrefetchedHistory(batches, HISTORY)
+    wanted = HISTORY.lookback + HISTORY.size
+    for step in [*range(batches.steps_per_epoch), 1, 5]:  # going back, as a run that is resumed does
         batch = reminded(step)
-        assert batch.recent is not None
-        for lane, start in enumerate(lanes.starts(step)):
+        assert batch.history is not None
+        for lane, start in enumerate(batches.starts(step)):
             before = text[max(0, start - wanted) : start]
             here = np.concatenate([np.zeros(wanted - len(before), np.uint8), before, text[start : start + 7]])
-            alone = RECALL.look_up(torch.from_numpy(here)[:, None])
+            alone = HISTORY.look_up(torch.from_numpy(here)[:, None])
             for t in range(7):
                 for k in range(len(RUNS)):
-                    assert told(batch.recent, t * 3 + lane, k) == told(alone, t, k)
+                    assert told(batch.history, t * 3 + lane, k) == told(alone, t, k)
 
 
 def test_no_lane_finds_what_it_is_still_to_read(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(bytes(range(1, 255)))  # no byte comes twice
-    lanes = Lanes(Corpus([tmp_path / "text"], train_fraction=0.8), batch=1, length=10)
-    reminded = Reminded(lanes, Recall((Run(1),), memory=5000, reach=0))
-    for step in range(4 * lanes.steps_a_round):
-        recent = reminded(step).recent
+    batches = ContiguousBatches(
+        Corpus([tmp_path / "text"], train_fraction=0.8), batch_size=1, sequence_length=10
+    )
+    reminded = PrefetchedHistory(batches, NgramHistory((NgramKind(1),), size=5000, lookback=0))
+    for step in range(4 * batches.steps_per_epoch):
+        recent = reminded(step).history
         assert recent is not None
         assert not recent.totals.any()
 
 
 def test_reading_in_pieces_is_reading_at_once() -> None:
     torch.manual_seed(0)
-    model = ByteModel(Architecture(hidden=8, embedding=4, counts=(), words=(), memory=30)).eval()
+    model = ByteModel(
+        Architecture(hidden_size=8, embedding_size=4, ngram_orders=(), ngram_words=(), history_size=30)
+    ).eval()
     text = torch.tensor(list(b"the cat and the dog and the cat and the dog again" * 2))[:, None]
     whole, after = model(text)
     state, pieces = None, []
@@ -101,7 +107,7 @@ def test_reading_in_pieces_is_reading_at_once() -> None:
 
 def test_a_text_read_again_costs_less_before_any_training() -> None:
     torch.manual_seed(0)
-    model = ByteModel(Architecture(hidden=8, embedding=4, counts=(), words=()))
+    model = ByteModel(Architecture(hidden_size=8, embedding_size=4, ngram_orders=(), ngram_words=()))
     text = np.random.default_rng(0).integers(0, 256, 300).astype(np.uint8)
     (scored,) = surprisals(model, np.concatenate([text, text]))
     assert scored.bits[300:].mean() < scored.bits[:300].mean() - 1

@@ -10,7 +10,7 @@ import torch
 
 from canton.text.config import ARTICLE, Architecture
 from canton.text.model import ByteModel
-from canton.text.ngram.table import count
+from canton.text.ngram.table import count_ngrams
 from canton.text.onnx.model import export_model
 from tolerances import assert_close
 
@@ -21,25 +21,47 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton
 
 ARCHITECTURES = {
     "article": ARTICLE.model,
-    "usual": Architecture(hidden=12, layers=2, embedding=8, contexts=((2, 64), (3, 128)), memory=60),
+    "usual": Architecture(
+        hidden_size=12, num_layers=2, embedding_size=8, contexts=((2, 64), (3, 128)), history_size=60
+    ),
     "lstm": Architecture(
-        cell="lstm", hidden=12, layers=2, embedding=8, head=6, contexts=((4, 512),), words=(), memory=5
+        cell="lstm",
+        hidden_size=12,
+        num_layers=2,
+        embedding_size=8,
+        head_size=6,
+        contexts=((4, 512),),
+        ngram_words=(),
+        history_size=5,
     ),
     "words": Architecture(
-        hidden=12, embedding=8, contexts=(), counts=(), words=(0, 3), recent=(), memory=300
+        hidden_size=12,
+        embedding_size=8,
+        contexts=(),
+        ngram_orders=(),
+        ngram_words=(0, 3),
+        history_orders=(),
+        history_size=300,
     ),
     "recent": Architecture(
-        hidden=12, embedding=8, contexts=(), counts=(), words=(), recent=(7, 1), recent_words=(), memory=30
+        hidden_size=12,
+        embedding_size=8,
+        contexts=(),
+        ngram_orders=(),
+        ngram_words=(),
+        history_orders=(7, 1),
+        history_words=(),
+        history_size=30,
     ),
     "mgu": Architecture(
         cell="mgu",
-        hidden=12,
-        embedding=8,
+        hidden_size=12,
+        embedding_size=8,
         contexts=(),
-        counts=(),
-        words=(),
-        recent=(),
-        recent_words=(),
+        ngram_orders=(),
+        ngram_words=(),
+        history_orders=(),
+        history_words=(),
         skip=False,
     ),
 }
@@ -50,16 +72,16 @@ def test_onnxruntime_computes_the_model(name: str, tmp_path: Path) -> None:
     model = ByteModel(ARCHITECTURES[name]).eval()
     with torch.no_grad():
         for p in model.parameters():
-            p.normal_(std=model.architecture.hidden**-0.5)
-    if model.architecture.runs:
-        model.counts = count(TEXT, model.architecture.runs, 500)
+            p.normal_(std=model.architecture.hidden_size**-0.5)
+    if model.architecture.ngram_kinds:
+        model.ngrams = count_ngrams(TEXT, model.architecture.ngram_kinds, 500)
     export_model(model, tmp_path / "model.onnx")
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()][1:]
-    state = model.start(2)
-    state = state if model.carried else state[1:]
+    state = model.initial_state(2)
+    state = state if model.past_size else state[1:]
     feed = dict(zip(names, (s.long() if not s.is_floating_point() else s for s in state), strict=True))
-    if model.carried:  # the graph's inputs and the model's state are in one order: past, then each layer's
+    if model.past_size:  # the graph's inputs and the model's state are in one order: past, then each layer's
         assert names[0] == "past"
     feed = {key: value.numpy() for key, value in feed.items()}
     carried = None
@@ -75,7 +97,7 @@ def test_onnxruntime_computes_the_model(name: str, tmp_path: Path) -> None:
         found = dict(zip(outputs, session.run(None, {"bytes": read.numpy(), **feed}), strict=True))
         assert_close(torch.from_numpy(found["logits"]), expected, f"logits of {steps}")
         feed = {key: found[f"{key}_after"] for key in names}
-        if model.carried:
+        if model.past_size:
             assert torch.equal(torch.from_numpy(feed["past"]), carried[0].long())
 
 

@@ -24,7 +24,9 @@ from canton.text import Architecture, ByteModel, Progress, TrainConfig, Trained,
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
 pytest.importorskip("safetensors", reason="safetensors is not here (canton-torch[text])")
 
-TINY = Architecture(cell="gru", hidden=16, layers=2, embedding=8, contexts=((2, 64),), dropout=0.1)
+TINY = Architecture(
+    cell="gru", hidden_size=16, num_layers=2, embedding_size=8, contexts=((2, 64),), dropout=0.1
+)
 CONFIG = TrainConfig(model=TINY, batch_size=4, sequence_length=8, seed=3, steps=40)
 
 
@@ -93,7 +95,9 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "mgu", "rnn"])
 def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Path, cell: str) -> None:
-    a = Architecture(cell=cell, hidden=8, layers=2, embedding=8, contexts=((2, 64),), dropout=0.1)
+    a = Architecture(
+        cell=cell, hidden_size=8, num_layers=2, embedding_size=8, contexts=((2, 64),), dropout=0.1
+    )
     whole = go(tmp_path / "whole", text, model=a)
 
     def interrupt(now: Progress) -> None:
@@ -147,8 +151,8 @@ def test_the_callers_random_state_is_left_alone(tmp_path: Path, text: Path) -> N
 
 
 KILLED = [
-    "--batch-size", "4", "--sequence-length", "8", "--hidden", "16", "--layers", "2", "--dropout", "0.1",
-    "--preset", "article", "--steps", "400", "--seed", "3", "--quiet",
+    "--batch-size", "4", "--sequence-length", "8", "--hidden-size", "16", "--num-layers", "2",
+    "--dropout", "0.1", "--preset", "article", "--steps", "400", "--seed", "3", "--quiet",
 ]  # fmt: skip
 
 
@@ -187,7 +191,7 @@ import torch
 from canton.text import Architecture, TrainConfig, train
 torch.set_num_threads(1)
 losses = []
-a = Architecture(hidden=16, embedding=8, contexts=((2, 64),), dropout=0.0)
+a = Architecture(hidden_size=16, embedding_size=8, contexts=((2, 64),), dropout=0.0)
 processes = int(sys.argv[3])
 config = TrainConfig(model=a, batch_size=4, sequence_length=8, steps=25, processes=processes, eval_count=0)
 train(config, out=Path(sys.argv[2]), files=[Path(sys.argv[1])],

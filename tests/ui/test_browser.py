@@ -37,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from canton.ui.app import serve
 
     folder = tmp_path_factory.mktemp("models")
-    small = Architecture(hidden=24, embedding=12, contexts=(), counts=(), words=())
+    small = Architecture(hidden_size=24, embedding_size=12, contexts=(), ngram_orders=(), ngram_words=())
     train(TrainConfig(model=small, steps=20), out=folder / "small.safetensors")
     with serve(folder, port=0) as url:
         yield url

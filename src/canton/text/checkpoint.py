@@ -1,4 +1,4 @@
-"""A byte model as one file."""
+"""Model files of byte models."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from torch import Tensor
 
 from canton.text.config import Architecture
 from canton.text.model import ByteModel
-from canton.text.ngram.table import packed, unpacked
+from canton.text.ngram.table import pack_tables, unpack_tables
 from canton.training import model_file
 from canton.training.checkpoint import Checkpoint
 
-FORMAT = "canton-text-1"
+FORMAT = "canton-text-2"
 
 ModelFile = model_file.ModelFile[ByteModel]
-"""header: architecture (as `Architecture`'s fields), training (the settings), corpus (SHA-256 of what it
-learned from), held_out_bits_per_byte (None before the first scoring), held_out_bytes, curve
-(`canton.training.curve.Curve`, in bits per byte), version (of Canton), and, for an unfinished
-run, step and seconds."""
+"""A byte model's file. Its header has:
+
+- architecture, training: see `TrainConfig.to_header`;
+- corpus, corpus_files: SHA-256 of the text and names of its files (paths while the run is unfinished);
+- held_out_bits_per_byte, held_out_bytes: the score on the held-out part, None before the run is finished;
+- curve: see `canton.training.curve.Curve`, in bits per byte;
+- steps_done, training_seconds: of a finished run;
+- step, seconds: of an unfinished run;
+- version: of Canton.
+"""
 
 
 def save_model(
     path: Path, model: ByteModel, header: dict[str, Any], checkpoint: Checkpoint | None = None
 ) -> None:
     """Write a byte model; see `canton.training.model_file.write_model`."""
-    beside = {} if model.counts is None else packed(model.counts)
+    tables = {} if model.ngrams is None else pack_tables(model.ngrams)
     model_file.write_model(
-        path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT, extra=beside
+        path, model, model.architecture.to_json(), header, checkpoint, format=FORMAT, extra=tables
     )
 
 
@@ -39,11 +45,15 @@ def load_model(path: Path) -> ModelFile:
     )
 
 
-def _attach(model: ByteModel, beside: dict[str, Tensor]) -> None:
-    if beside:
-        model.counts = unpacked(model.architecture.runs, beside)
+def _attach(model: ByteModel, tables: dict[str, Tensor]) -> None:
+    if tables:
+        model.ngrams = unpack_tables(model.architecture.ngram_kinds, tables)
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises: UserError if the file at `path` is no byte model."""
+    """Check that a model may be written to `path`.
+
+    Raises:
+        UserError: the file there is not a byte model, or is an unfinished run.
+    """
     model_file.check_replaceable(path, format=FORMAT, kind="text model")

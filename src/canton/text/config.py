@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from canton.errors import UserError
-from canton.text.ngram.keys import LONGEST, MAX_WORDS, Run
+from canton.text.ngram.keys import MAX_BYTES, MAX_WORDS, NgramKind
 from canton.training.settings import check_settings, documented, from_json, setting, to_json
 
 
@@ -22,32 +22,32 @@ class Architecture:
     cell: Literal["gru", "lstm", "mgu", "rnn"] = setting(
         "gru", "Recurrent cell. The GRU resets before the map, as in the article."
     )
-    hidden: int = setting(256, "Channels of each recurrent layer's state.", ge=1)
-    layers: int = setting(1, "Number of recurrent layers.", ge=1)
-    embedding: int = setting(
+    hidden_size: int = setting(256, "Channels of each recurrent layer's state.", ge=1)
+    num_layers: int = setting(1, "Number of recurrent layers.", ge=1)
+    embedding_size: int = setting(
         128, "Channels of a byte's embedding. 0: the first layer reads one-hot bytes.", ge=0
     )
     contexts: tuple[tuple[int, int], ...] = setting(
         ((2, 4096),),
-        "Pairs (n, rows): the embedding of the last n bytes, in a hashed table of `rows` rows, is added to "
-        "the byte's own (Joulin et al. 2016, arXiv:1607.01759).",
+        "Pairs (n, rows): the last n bytes have an embedding too, a row of a hashed table of `rows` rows, "
+        "which is added to the byte's (Joulin et al. 2016, arXiv:1607.01759).",
         option=False,
     )
-    counts: tuple[int, ...] = setting(
-        (2, 3, 4, 5, 6), "For each n, a table of which bytes follow each run of n bytes.", option=False
+    ngram_orders: tuple[int, ...] = setting(
+        (2, 3, 4, 5, 6), "For each n, a table counts which bytes follow each n bytes.", option=False
     )
-    words: tuple[int, ...] = setting(
-        (0, 1, 2), "For each n, a table of what follows the current word and the n before it.", option=False
+    ngram_words: tuple[int, ...] = setting(
+        (0, 1, 2), "For each n, a table counts what follows the current word and the n before.", option=False
     )
-    rows: int = setting(1 << 18, "Rows of each n-gram table. The most frequent n-grams are kept.", ge=1)
-    recent: tuple[int, ...] = setting(
-        (2, 3, 4, 6), "For each n, the last n bytes are searched for in the history.", option=False
+    ngram_rows: int = setting(1 << 18, "Rows of each n-gram table. The most frequent n-grams are kept.", ge=1)
+    history_orders: tuple[int, ...] = setting(
+        (2, 3, 4, 6), "For each n, the history is searched for the last n bytes.", option=False
     )
-    recent_words: tuple[int, ...] = setting(
-        (0, 1), "For each n, so are the current word and the n before it.", option=False
+    history_words: tuple[int, ...] = setting(
+        (0, 1), "For each n, the history is searched for the current word and the n before.", option=False
     )
-    memory: int = setting(1 << 14, "Bytes of history that are searched. The state carries them.", ge=1)
-    head: int = setting(0, "Channels of a hidden layer (ELU) before the logits. 0: none.", ge=0)
+    history_size: int = setting(1 << 14, "Bytes of history. The model's state carries them.", ge=1)
+    head_size: int = setting(0, "Channels of a hidden layer (ELU) before the logits. 0: none.", ge=0)
     skip: bool = setting(
         True, "Normalise the embedding (LayerNorm) and feed it to every layer and to the output."
     )
@@ -59,28 +59,36 @@ class Architecture:
     def __post_init__(self) -> None:
         check_settings(self)
         for name, low, high in (
-            ("counts", 1, LONGEST),
-            ("words", 0, MAX_WORDS),
-            ("recent", 1, LONGEST),
-            ("recent_words", 0, MAX_WORDS),
+            ("ngram_orders", 1, MAX_BYTES),
+            ("ngram_words", 0, MAX_WORDS),
+            ("history_orders", 1, MAX_BYTES),
+            ("history_words", 0, MAX_WORDS),
         ):
             value = getattr(self, name)
             if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
                 raise UserError(f"{name} must be different integers from {low} to {high}, got {value}")
         if any(n < 2 or rows < 1 for n, rows in self.contexts):
             raise UserError(f"contexts must be pairs (n >= 2, rows >= 1), got {self.contexts}")
-        if not self.embedding and (self.contexts or self.skip):
-            raise UserError("embedding must be >= 1 with contexts or skip, got 0")
+        if not self.embedding_size and (self.contexts or self.skip):
+            raise UserError("embedding_size must be >= 1 with contexts or skip, got 0")
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def ngram_kinds(self) -> tuple[NgramKind, ...]:
         """The kinds of n-gram that have a table."""
-        return (*(Run(n) for n in self.counts), *(Run(n, words=True) for n in self.words))
+        return _kinds(self.ngram_orders, self.ngram_words)
 
     @property
-    def recent_runs(self) -> tuple[Run, ...]:
-        """The kinds of n-gram that are searched for in the history."""
-        return (*(Run(n) for n in self.recent), *(Run(n, words=True) for n in self.recent_words))
+    def history_kinds(self) -> tuple[NgramKind, ...]:
+        """The kinds of n-gram that the history is searched for."""
+        return _kinds(self.history_orders, self.history_words)
+
+    def without_ngrams(self) -> Architecture:
+        """Return this architecture without n-gram tables."""
+        return replace(self, ngram_orders=(), ngram_words=())
+
+    def without_history(self) -> Architecture:
+        """Return this architecture without the history."""
+        return replace(self, history_orders=(), history_words=())
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -159,26 +167,21 @@ class TrainConfig:
             UserError: the fields are not those of this version of Canton, or are out of range.
         """
         training = header.get("training")
-        return from_json(cls, isinstance(training, dict) and training | {"model": header.get("architecture")})
+        table = training | {"model": header.get("architecture")} if isinstance(training, dict) else None
+        return from_json(cls, table)
+
+
+def _kinds(orders: tuple[int, ...], words: tuple[int, ...]) -> tuple[NgramKind, ...]:
+    return (*(NgramKind(n) for n in orders), *(NgramKind(n, words=True) for n in words))
 
 
 ARTICLE = TrainConfig(
-    model=Architecture(
-        embedding=0,
-        contexts=(),
-        counts=(),
-        words=(),
-        recent=(),
-        recent_words=(),
-        head=64,
-        skip=False,
-        bias=False,
-        dropout=0.0,
-    ),
+    model=Architecture(embedding_size=0, contexts=(), head_size=64, skip=False, bias=False, dropout=0.0)
+    .without_ngrams()
+    .without_history(),
     batch_size=256,
     sequence_length=16,
     learning_rate=1e-3,
     weight_decay=0.0,
 )
-"""The model of the 2017 article (a GRU of 256 without bias on one-hot bytes, dense 64, ELU, dense 256), with
-its batch size, sequence length and learning rate."""
+"""The 2017 article's model and settings: a GRU of 256 on one-hot bytes, dense 64, ELU, dense 256."""

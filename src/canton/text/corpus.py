@@ -1,8 +1,4 @@
-"""Bytes to learn from: files of any size, one after the other, cut into lanes that are read side by side.
-
-With B lanes the training part is cut into B stretches; at every step each lane reads on where it stopped, so
-the recurrent state goes with it. When the lanes are through, they start anew, somewhere else.
-"""
+"""Text to train on: files of any size as one sequence of bytes, cut into contiguous batches."""
 
 from __future__ import annotations
 
@@ -19,44 +15,44 @@ from torch import Tensor
 
 from canton.errors import UserError
 from canton.io.atomic import os_error_reason
-from canton.text.types import Evidence
+from canton.text.types import NgramStats
 
 Bytes = npt.NDArray[np.uint8]
 
-FOLDS = 8
-"""Into how many stretches the counted part is cut, see `canton.text.ngram.table`."""
+NUM_FOLDS = 8
+"""Folds of the text that the n-gram tables count, see `canton.text.ngram.table`."""
 
-COUNTED_MOST = 1 << 23
-"""No more than this many bytes of the training part are counted, the first ones."""
+MAX_COUNTED = 1 << 23
+"""At most this many bytes, from the start of the training part, are counted for the n-gram tables."""
 
 BUILT_IN = "the language documentation in this Python (pydoc_data.topics)"
 
 
 class Batch(NamedTuple):
-    """One step's bytes, (T + 1, B) whole numbers, the last row being known only as an answer.
+    """The bytes of one step.
 
-    `fresh`: the lanes have moved, so that the carried state no longer belongs to them. `folds`: (T, B), which
-    of the `FOLDS` stretches of the counted part each answer lies in; `FOLDS` or more behind it. `recent`:
-    what followed earlier in the text, if somebody looked (`canton.text.ngram.history.Reminded`).
+    Attributes:
+        window: uint8 (T + 1, B); the last row is a target only.
+        state_reset: whether the streams have moved, so that the carried state does not belong to them.
+        folds: (T, B), the fold of the counted text that each target is in; `NUM_FOLDS` or more: in none.
+        history: statistics of the history, if `PrefetchedHistory` added them.
     """
 
     window: Tensor
-    fresh: bool
+    state_reset: bool
     folds: Tensor
-    recent: Evidence | None = None
+    history: NgramStats | None = None
 
 
 class Corpus:
-    """The bytes of some files, one after the other. They are mapped, not read, so any size will do.
-
-    The first `train_fraction` of the bytes is for training, the rest is held out.
+    """The bytes of some files, one after the other. The files are memory-mapped, so they may be of any size.
 
     Args:
-        files: paths; none for the text that lies in every Python, `BUILT_IN`.
-        train_fraction: fraction of the bytes to train on, in (0, 1).
+        files: paths; none for `BUILT_IN`.
+        train_fraction: fraction of the bytes to train on, in (0, 1). The rest is held out.
 
-    Raises: UserError if a file is missing, closed to us, a directory or empty, or a part is
-    empty.
+    Raises:
+        UserError: a file is missing, unreadable, a directory or empty, or a part has no bytes.
     """
 
     def __init__(self, files: Sequence[Path] = (), *, train_fraction: float = 0.9) -> None:
@@ -73,7 +69,7 @@ class Corpus:
         return int(self._ends[-1])
 
     def read(self, start: int, stop: int) -> Bytes:
-        """Bytes `start` to `stop` (not included), across the files' borders."""
+        """Return the bytes from `start` to `stop`, not included."""
         pieces = []
         for end, part in zip(self._ends.tolist(), self._parts, strict=True):
             begin = end - len(part)
@@ -82,7 +78,7 @@ class Corpus:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.zeros(0, np.uint8)])
 
     def digest(self) -> str:
-        """SHA-256 of all the bytes, in hexadecimal."""
+        """Return the SHA-256 of all bytes, in hexadecimal."""
         digest = hashlib.sha256()
         for part in self._parts:
             for start in range(0, len(part), 1 << 24):
@@ -90,70 +86,85 @@ class Corpus:
         return digest.hexdigest()
 
 
-class Lanes:
-    """The training part of a corpus as batches, each a function of the step's number alone (and the seed).
+class ContiguousBatches:
+    """The training part of a corpus as batches in which each row continues the same row of the batch before.
 
-    Lane b starts b lanes into the part; on later rounds all start points move by one random number, and
-    reading goes round from the part's end to its beginning, so that no byte is always first or last.
+    The part is cut into `batch_size` streams of equal length. A batch is a function of the step's number and
+    the seed. After each epoch all streams start at other places: they move by one random offset and wrap
+    around at the part's end.
 
     Args:
-        batch: how many lanes, over all processes.
-        length: how many bytes each lane reads at a step.
-        rank, world: which of how many processes this is; each takes its share of the lanes.
+        corpus: the text.
+        batch_size: number of streams, over all processes.
+        sequence_length: bytes of each stream per step.
+        seed: of the offsets.
+        rank, world_size: this process and their number; each reads its share of the streams.
 
-    Raises: UserError if the part is too short for a single step, or the lanes cannot be shared evenly.
+    Raises:
+        UserError: the part is too short for one step, or `batch_size` is not a multiple of `world_size`.
     """
 
     def __init__(
-        self, corpus: Corpus, *, batch: int, length: int, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        corpus: Corpus,
+        *,
+        batch_size: int,
+        sequence_length: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        for name, value in (("batch", batch), ("length", length)):
+        for name, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
             if value < 1:
-                raise UserError(f"{name} is {value}: it is a whole number of at least 1")
-        if batch % world:
-            raise UserError(f"batch is {batch}: {world} processes cannot share it evenly")
-        self.lane = corpus.split // batch
-        if self.lane < length + 1:
+                raise UserError(f"{name} must be >= 1, got {value}")
+        if batch_size % world_size:
             raise UserError(
-                f"the training part has {corpus.split} bytes, too few for {batch} lanes of {length} + 1: "
-                f"give more text, or a smaller batch or length"
+                f"batch_size must be a multiple of the number of processes ({world_size}), got {batch_size}"
             )
-        self.corpus, self.length, self.seed = corpus, length, seed
-        self.mine = range(rank * batch // world, (rank + 1) * batch // world)
-        self.steps_a_round = (self.lane - 1) // length
+        self.stream_size = corpus.split // batch_size
+        if self.stream_size < sequence_length + 1:
+            raise UserError(
+                f"the training part has {corpus.split} bytes, too few for batch_size {batch_size} and "
+                f"sequence_length {sequence_length}: give more text, or reduce one of them"
+            )
+        self.corpus, self.sequence_length, self.seed = corpus, sequence_length, seed
+        self.streams = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+        self.steps_per_epoch = (self.stream_size - 1) // sequence_length
 
     def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
         starts = self.starts(step)
-        columns = [self.read(start, self.length + 1) for start in starts]
-        fresh = self.place(step)[1] == 0
-        return Batch(torch.from_numpy(np.stack(columns, axis=1)), fresh, self._folds(starts))
+        columns = [self.read(start, self.sequence_length + 1) for start in starts]
+        state_reset = self.position(step)[1] == 0
+        return Batch(torch.from_numpy(np.stack(columns, axis=1)), state_reset, self._folds(starts))
 
-    def place(self, step: int) -> tuple[int, int]:
-        """Which round this step is in, and how many bytes each lane has read in it."""
-        turn, within = divmod(step, self.steps_a_round)
-        return turn, within * self.length
+    def position(self, step: int) -> tuple[int, int]:
+        """Return the epoch of a step, and the bytes of each stream that were read in it before."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch, within * self.sequence_length
 
     def starts(self, step: int) -> list[int]:
-        """Where in the corpus each lane reads on at this step."""
-        turn, offset = self.place(step)
-        shift = int(np.random.default_rng([self.seed, turn]).integers(self.corpus.split)) if turn else 0
-        return [(lane * self.lane + shift + offset) % self.corpus.split for lane in self.mine]
+        """Return where in the corpus each stream is read at this step."""
+        epoch, offset = self.position(step)
+        shift = int(np.random.default_rng([self.seed, epoch]).integers(self.corpus.split)) if epoch else 0
+        return [(k * self.stream_size + shift + offset) % self.corpus.split for k in self.streams]
 
     def read(self, start: int, size: int) -> Bytes:
-        """`size` bytes of the training part from `start` on, going round at its end."""
+        """Return `size` bytes of the training part from `start` on; they wrap around at its end."""
         head = self.corpus.read(start, min(start + size, self.corpus.split))
         missing = size - len(head)
         return np.concatenate([head, self.corpus.read(0, missing)]) if missing else head
 
     def _folds(self, starts: list[int]) -> Tensor:
-        places = torch.tensor(starts) + torch.arange(1, self.length + 1)[:, None]
-        return places % self.corpus.split * FOLDS // min(self.corpus.split, COUNTED_MOST)
+        places = torch.tensor(starts) + torch.arange(1, self.sequence_length + 1)[:, None]
+        return places % self.corpus.split * NUM_FOLDS // min(self.corpus.split, MAX_COUNTED)
 
 
 def map_file(file: Path) -> Bytes:
-    """The bytes of a file, mapped, not read; `-` is what standard input holds.
+    """Return the memory-mapped bytes of a file; `-`: the bytes of standard input.
 
-    Raises: UserError if it is missing, closed to us, a directory or empty.
+    Raises:
+        UserError: the file is missing, unreadable, a directory or empty.
     """
     if str(file) == "-":
         return np.frombuffer(sys.stdin.buffer.read(), np.uint8)
@@ -162,7 +173,7 @@ def map_file(file: Path) -> Bytes:
             raise UserError(f"cannot read {file}: it is a directory")
         with file.open("rb") as opened:
             if not opened.read(1):
-                raise UserError(f"{file} is empty (or no ordinary file): there is nothing to read")
+                raise UserError(f"cannot read {file}: it is empty or not a regular file")
         return np.memmap(file, np.uint8, mode="r")
     except OSError as error:
         raise UserError(f"cannot read {file}: {os_error_reason(error)}") from error

@@ -1,15 +1,13 @@
-"""Learning while reading: dynamic evaluation (Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432).
+"""Dynamic evaluation (Krause, Kahembwe, Murray & Renals 2018, arXiv:1709.07432): training while scoring.
 
-After each stretch is scored, every weight w takes a step down its gradient g, and another back to where it
-was trained to, w0::
+After each chunk is scored, every weight w moves against its gradient g and towards its trained value w0::
 
     w <- w - rate * g / (sqrt(m) + epsilon) + decay * n * (w0 - w),    n = sqrt(m) / mean(sqrt(m))
 
-where m is the mean of the squared gradients, and decay * n is kept to at most 1. The paper takes m once from
-the training text; a model file has no training text beside it, so here m is the running mean over what was
-read.
+where m is the mean of the squared gradients, and decay * n is at most 1. The paper computes m once on the
+training text. A model file has no training text, so here m is the running mean over the text that is scored.
 
-A model with counts (`canton.text.ngram.table`) also counts on, in a copy of its tables.
+The n-gram tables (`canton.text.ngram.table`) of the adapted model also count the text.
 """
 
 from __future__ import annotations
@@ -22,66 +20,73 @@ from torch import Tensor
 from canton.errors import UserError
 from canton.text.model import ByteModel
 
-RATE, DECAY, WEIGHT = 1e-3, 3e-4, 1  # of a dozen settings the best on training text held out
+LEARNING_RATE, DECAY, COUNT_WEIGHT = 1e-3, 3e-4, 1  # the best of a dozen on held-out training text
 
 
 class Adapter:
-    """Changes a copy of `model` by each stretch's loss; give `self.model` to `surprisals`, and `self` as
-    `learn`.
+    """Adapt a copy of a model to a text. Pass `self.model` to `surprisals`, and `self` as `on_chunk`.
 
     Args:
-        rate: how far a stretch moves a weight whose gradient is as large as usual.
-        decay: how strongly a weight is drawn back to its trained value.
-        memory: the share of the past that the running mean of squared gradients keeps.
-        epsilon: keeps a weight that is seldom used from leaping when it is.
-        weight: how many times what is read counts beside what was counted before; 0 counts nothing.
-        stretch: bytes scored, and then learned from, at a time.
+        model: the trained model.
+        learning_rate: step of a weight whose gradient is as large as its running mean, 0 to 10.
+        decay: strength of the pull back to the trained weights, 0 to 1.
+        averaging: fraction of the running mean of squared gradients that a chunk keeps, 0 to 0.9999.
+        epsilon: limits the step of a weight whose gradients were nearly zero.
+        count_weight: how often a byte of the text counts in the n-gram tables; 0: not at all.
+        chunk_size: bytes that are scored, and then trained on, at a time.
 
-    Raises: UserError for a value out of range.
+    Raises:
+        UserError: a value is out of range.
     """
 
     def __init__(
         self,
         model: ByteModel,
         *,
-        rate: float = RATE,
+        learning_rate: float = LEARNING_RATE,
         decay: float = DECAY,
-        memory: float = 0.99,
+        averaging: float = 0.99,
         epsilon: float = 1e-3,
-        weight: int = WEIGHT,
-        stretch: int = 64,
+        count_weight: int = COUNT_WEIGHT,
+        chunk_size: int = 64,
     ) -> None:
-        for name, value, most in (("rate", rate, 10.0), ("decay", decay, 1.0), ("memory", memory, 0.9999)):
+        for name, value, most in (
+            ("learning_rate", learning_rate, 10.0),
+            ("decay", decay, 1.0),
+            ("averaging", averaging, 0.9999),
+        ):
             if not 0 <= value <= most:
-                raise UserError(f"{name} is {value}: it lies in [0, {most:g}]")
-        for name, value, least in (("stretch", stretch, 1), ("weight", weight, 0)):
+                raise UserError(f"{name} must be in [0, {most:g}], got {value}")
+        for name, value, least in (("chunk_size", chunk_size, 1), ("count_weight", count_weight, 0)):
             if value < least:
-                raise UserError(f"{name} is {value}: it is a whole number of at least {least}")
-        self.stretch, self.weight = stretch, weight
+                raise UserError(f"{name} must be >= {least}, got {value}")
+        self.chunk_size, self.count_weight = chunk_size, count_weight
+        self.learning_rate, self.decay = learning_rate, decay
+        self.averaging, self.epsilon = averaging, epsilon
         self.model = copy.deepcopy(model)
         self.weights = list(self.model.parameters())
         self.trained = [weight.detach().clone() for weight in self.weights]
         self.squares = [torch.zeros_like(weight) for weight in self.weights]
-        self.rate, self.decay, self.memory, self.epsilon = rate, decay, memory, epsilon
-        self.stretches = 0
-        self.past = torch.zeros(self.model.reach, 1, dtype=torch.long)
+        self.chunks = 0
+        self.past = torch.zeros(self.model.lookback, 1, dtype=torch.long)
 
-    def __call__(self, loss: Tensor, read: Tensor, answers: Tensor) -> None:
-        if self.model.counts is not None and self.weight:
-            window = torch.cat([self.past, read.long()[:, None]])
-            self.past = window[len(read) :]
-            self.model.counts.add(window, self.model.reach, answers, weight=self.weight)
+    def __call__(self, loss: Tensor, inputs: Tensor, targets: Tensor) -> None:
+        """Train on a chunk; see `canton.text.likelihood.OnChunk`."""
+        if self.model.ngrams is not None and self.count_weight:
+            window = torch.cat([self.past, inputs.long()[:, None]])
+            self.past = window[len(inputs) :]
+            self.model.ngrams.update(window, self.model.lookback, targets, weight=self.count_weight)
         gradients = torch.autograd.grad(loss, self.weights, allow_unused=True, materialize_grads=True)
-        self.stretches += 1
-        known = 1 - self.memory**self.stretches  # how much of the running mean, which began at zero, is real
+        self.chunks += 1
+        correction = 1 - self.averaging**self.chunks  # the running mean starts at zero
         with torch.no_grad():
-            torch._foreach_mul_(self.squares, self.memory)
-            torch._foreach_addcmul_(self.squares, gradients, gradients, 1 - self.memory)
-            sizes = [(square / known).sqrt_() for square in self.squares]
-            usual = sum(float(size.sum()) for size in sizes) / sum(size.numel() for size in sizes)
+            torch._foreach_mul_(self.squares, self.averaging)
+            torch._foreach_addcmul_(self.squares, gradients, gradients, 1 - self.averaging)
+            sizes = [(square / correction).sqrt_() for square in self.squares]
+            mean = sum(float(size.sum()) for size in sizes) / sum(size.numel() for size in sizes)
             for weight, start, size, gradient in zip(
                 self.weights, self.trained, sizes, gradients, strict=True
             ):
-                pull = (size * (self.decay / max(usual, 1e-20))).clamp_(max=1.0)
+                pull = (size * (self.decay / max(mean, 1e-20))).clamp_(max=1.0)
                 weight.add_(pull.mul_(start - weight))
-                weight.addcdiv_(gradient, size.add_(self.epsilon), value=-self.rate)
+                weight.addcdiv_(gradient, size.add_(self.epsilon), value=-self.learning_rate)

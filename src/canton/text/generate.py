@@ -13,7 +13,7 @@ import torch
 from canton.errors import UserError
 from canton.text import utf8
 from canton.text.engine.engine import Engine, build_engine
-from canton.text.likelihood import BEFORE
+from canton.text.likelihood import START_BYTE
 from canton.text.model import ByteModel, State
 
 Floats = npt.NDArray[np.floating]
@@ -95,7 +95,7 @@ def _stream(
     utf8_state: int | None,
 ) -> Iterator[bytes]:
     model.eval()
-    logits, state = read(model, bytes([BEFORE]) + prompt)
+    logits, state = read(model, bytes([START_BYTE]) + prompt)
     generator = np.random.default_rng(seed)
     written = b""
     while len(written) < length:

@@ -1,4 +1,4 @@
-"""How many bits each byte of a text costs under a model, given all bytes before it."""
+"""Surprisal: the bits that each byte of a text costs under a model, given all bytes before it."""
 
 from __future__ import annotations
 
@@ -14,106 +14,118 @@ from torch import Tensor, nn
 from canton.text.corpus import Bytes, Corpus
 from canton.text.model import ByteModel, State
 
-BEFORE = 0x0A
-"""A text is read as if a line had just ended: its first byte, too, is guessed from something."""
+START_BYTE = 0x0A
+"""The byte that is read before a text (a newline), so that the first byte too has a prediction."""
 
-TURN = 1024
-"""Bytes of each lane that are read in one go."""
+CHUNK = 1024
+"""Bytes of each stream that are scored at a time."""
 
-Learn = Callable[[Tensor, Tensor, Tensor], None]
-"""Is handed, once a stretch is scored, its loss in nats a byte, the bytes that were read (T,) and those that
-came (T,), and may change the model by them.
-"""
+OnChunk = Callable[[Tensor, Tensor, Tensor], None]
+"""Called after a chunk is scored with its loss in nats per byte, its inputs (T,) and its targets (T,). It may
+train the model on them."""
 
 
 class Scored(NamedTuple):
-    """A stretch of a text, byte by byte.
+    """The scores of a part of a text.
 
-    text (n,) the bytes; bits (n,) what each costs; likeliest (n, k) the k bytes that seemed likeliest in its
-    place, best first; chance (n, k) their probabilities.
+    Attributes:
+        text: (n,) bytes.
+        bits: (n,) surprisal of each.
+        top_bytes: (n, k) the k likeliest bytes at each position, the likeliest first.
+        top_probabilities: (n, k) their probabilities.
     """
 
     text: Bytes
     bits: npt.NDArray[np.float32]
-    likeliest: Bytes
-    chance: npt.NDArray[np.float32]
+    top_bytes: Bytes
+    top_probabilities: npt.NDArray[np.float32]
 
 
 def surprisals(
-    model: ByteModel, text: Bytes, *, alternatives: int = 0, stretch: int = TURN, learn: Learn | None = None
+    model: ByteModel,
+    text: Bytes,
+    *,
+    alternatives: int = 0,
+    chunk_size: int = CHUNK,
+    on_chunk: OnChunk | None = None,
 ) -> Iterator[Scored]:
-    """Score `text` from its first byte to its last, a stretch at a time, so that it may be of any size.
+    """Score a text of any size from its first byte to its last, chunk by chunk.
 
     Args:
-        alternatives: how many likeliest bytes to tell at each place.
-        stretch: bytes a turn. Without `learn` it changes nothing but speed.
-        learn: see `Learn`; a byte is always scored before it is learned from.
+        model: the model; it is set to evaluation mode.
+        text: the bytes.
+        alternatives: number of likeliest bytes to return at each position.
+        chunk_size: bytes of a chunk. Without `on_chunk` it affects only the speed.
+        on_chunk: see `OnChunk`. A byte is scored before the model trains on it.
     """
     model.eval()
     device = model.logits.weight.device
     state: State | None = None
-    last = np.array([BEFORE], np.uint8)
-    for start in range(0, len(text), stretch):
-        here = np.array(text[start : start + stretch])  # a copy: a map is read-only, torch wants more
-        read = torch.from_numpy(np.concatenate([last, here[:-1]])).to(device)
-        with torch.set_grad_enabled(learn is not None):
-            logits, state = model(read[:, None], state)
+    last = np.array([START_BYTE], np.uint8)
+    for start in range(0, len(text), chunk_size):
+        here = np.array(text[start : start + chunk_size])  # copied: torch cannot use read-only memory
+        inputs = torch.from_numpy(np.concatenate([last, here[:-1]])).to(device)
+        with torch.set_grad_enabled(on_chunk is not None):
+            logits, state = model(inputs[:, None], state)
             state = tuple(tensor.detach() for tensor in state)
             nats = _nats(logits[:, 0], torch.from_numpy(here).to(device))
-        chance, likeliest = logits.detach()[:, 0].float().softmax(-1).topk(alternatives)
+        probabilities, top_bytes = logits.detach()[:, 0].float().softmax(-1).topk(alternatives)
         yield Scored(
             here,
             (nats.detach() / math.log(2)).cpu().numpy(),
-            likeliest.to(torch.uint8).cpu().numpy(),
-            chance.cpu().numpy(),
+            top_bytes.to(torch.uint8).cpu().numpy(),
+            probabilities.cpu().numpy(),
         )
-        if learn is not None:
-            learn(nats.mean(), read, torch.from_numpy(here))
+        if on_chunk is not None:
+            on_chunk(nats.mean(), inputs, torch.from_numpy(here))
         last = here[-1:]
 
 
 def bits_per_byte(
-    model: ByteModel, corpus: Corpus, start: int, stop: int, *, lanes: int = 16, run_up: int | None = None
+    model: ByteModel, corpus: Corpus, start: int, stop: int, *, streams: int = 16, run_up: int | None = None
 ) -> float:
-    """Bits per byte of the corpus from `start` to `stop`, every byte scored once, the state carried along.
+    """Return the mean surprisal of the corpus from `start` to `stop`, with the state carried along.
 
-    For speed the stretch is read in `lanes` lanes side by side; each starts `run_up` bytes early, and these
-    are not counted; left out, 512 or as many as the model looks back at. One lane is the exact figure, which
-    more of them approach from above.
+    Args:
+        model: the model.
+        corpus: the text.
+        start, stop: the range; every byte of it is scored once.
+        streams: parts of the range that are scored in parallel. 1 is exact; more are faster, and slightly
+            higher.
+        run_up: bytes before each part that are read but not scored. None: 512, or as many as the model's
+            state carries.
     """
-    run_up = max(512, model.carried) if run_up is None else run_up
+    run_up = max(512, model.past_size) if run_up is None else run_up
     training = model.training
     model.eval()
-    lanes = max(1, min(lanes, (stop - start) // (2 * run_up)))
-    size = -(-(stop - start) // lanes)
-    begins = [start + lane * size for lane in range(lanes)]
+    streams = max(1, min(streams, (stop - start) // (2 * run_up)))
+    size = -(-(stop - start) // streams)
+    begins = [start + stream * size for stream in range(streams)]
     device = model.logits.weight.device
     bits, state = 0.0, None
-    # at time t a lane reads byte begin - 1 - lead + t and guesses the one after it
+    # at time t a stream reads byte begin - 1 + t and predicts the one after it
     lead = min(run_up, max(start - 1, 0))
     with torch.no_grad():
-        for first in range(-lead, size, TURN):
-            last = min(first + TURN, size)
-            window = np.stack([_stretch(corpus, b + first - 1, b + last, stop) for b in begins], axis=1)
-            given = torch.from_numpy(window).to(device)
-            logits, state = model(given[:-1], state)
-            nats = _nats(logits.flatten(0, 1), given[1:].flatten()).view(last - first, lanes)
-            place = torch.arange(first, last)[:, None]
-            counted = (place >= 0) & (place + torch.tensor(begins) < stop)
-            bits += float(nats.cpu()[counted].double().sum()) / math.log(2)
+        for first in range(-lead, size, CHUNK):
+            last = min(first + CHUNK, size)
+            columns = [_read(corpus, begin + first - 1, begin + last, stop) for begin in begins]
+            window = torch.from_numpy(np.stack(columns, axis=1)).to(device)
+            logits, state = model(window[:-1], state)
+            nats = _nats(logits.flatten(0, 1), window[1:].flatten()).view(last - first, streams)
+            time = torch.arange(first, last)[:, None]
+            scored = (time >= 0) & (time + torch.tensor(begins) < stop)
+            bits += float(nats.cpu()[scored].double().sum()) / math.log(2)
     model.train(training)
     return bits / (stop - start)
 
 
-def _nats(logits: Tensor, answers: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits.float(), answers.long(), reduction="none")
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits.float(), targets.long(), reduction="none")
 
 
-def _stretch(corpus: Corpus, start: int, stop: int, end: int) -> Bytes:
-    """Bytes `start` to `stop`; what lies before the corpus is `BEFORE`, what lies behind `end` is not looked
-    at.
-    """
+def _read(corpus: Corpus, start: int, stop: int, end: int) -> Bytes:
+    """Return bytes `start` to `stop`: `START_BYTE` before the corpus, zeros from `end` on."""
     real = corpus.read(max(start, 0), min(stop, end))
-    before = np.full(max(-start, 0), BEFORE, np.uint8)
+    before = np.full(max(-start, 0), START_BYTE, np.uint8)
     after = np.zeros(stop - start - len(before) - len(real), np.uint8)
     return np.concatenate([before, real, after])

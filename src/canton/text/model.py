@@ -1,4 +1,4 @@
-"""The byte model: bytes -> embedding -> gated layers with normalisation and skips -> head -> 256 logits."""
+"""The byte model: bytes -> embedding -> recurrent layers -> 256 logits, with n-gram statistics added."""
 
 from __future__ import annotations
 
@@ -13,111 +13,116 @@ from canton.cells.mgu import MGU
 from canton.cells.rnn import RNN
 from canton.core.recurrent import Recurrent
 from canton.text.config import Architecture
-from canton.text.ngram.history import Recall
+from canton.text.ngram.history import NgramHistory
 from canton.text.ngram.keys import hash_rows
-from canton.text.ngram.mixer import Votes, counted, latest
-from canton.text.ngram.table import Counts
-from canton.text.types import Evidence
+from canton.text.ngram.mixer import NgramMixer, initial_count_scores, initial_rank_scores
+from canton.text.ngram.table import NgramTables
+from canton.text.types import NgramStats
 
 State = tuple[Tensor, ...]
-"""What a byte model carries: the bytes it still looks back at (n, B), then each layer's state (1, B, H)."""
+"""The state of a byte model: the past bytes (P, B) that it still reads, then each layer's state (1, B, H)."""
 
 CELLS: dict[str, Callable[[int, int, bool], Recurrent]] = {
-    "gru": lambda c_in, hidden, bias: GRU(c_in, hidden, bias=bias),
-    "lstm": lambda c_in, hidden, bias: LSTM(c_in, hidden, bias=bias),
-    "mgu": lambda c_in, hidden, bias: MGU(c_in, hidden, bias=bias),
-    "rnn": lambda c_in, hidden, bias: RNN(c_in, hidden, bias=bias),
+    "gru": lambda input_size, hidden_size, bias: GRU(input_size, hidden_size, bias=bias),
+    "lstm": lambda input_size, hidden_size, bias: LSTM(input_size, hidden_size, bias=bias),
+    "mgu": lambda input_size, hidden_size, bias: MGU(input_size, hidden_size, bias=bias),
+    "rnn": lambda input_size, hidden_size, bias: RNN(input_size, hidden_size, bias=bias),
 }
 
 
 class ByteModel(nn.Module):
-    """Guesses the next byte. State goes in and comes out; nothing is kept in the module.
+    """Predict the next byte. State goes in and comes out; the module keeps none.
 
-    counts: what the training part said, see `canton.text.ngram.table`; None before it was counted, and the
-    network then guesses alone.
+    Shapes: bytes (T, B) of any integer type; logits (T, B, 256); state: see `State`.
 
-    Shapes: bytes (T, B) whole numbers of any integer type; logits (T, B, 256); state: see `State`.
+    Attributes:
+        ngrams: tables of the training text; None before they are counted. They add nothing then.
+        lookback: bytes before the current one that the embedding and the n-gram keys depend on.
+        past_size: bytes that the state carries: `lookback` and the history.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = self.architecture = architecture
-        width = a.embedding or 256
-        self.embedding = nn.Embedding(256, a.embedding) if a.embedding else None
-        self.contexts = nn.ModuleList(nn.Embedding(rows, a.embedding) for _, rows in a.contexts)
+        self.embedding = nn.Embedding(256, a.embedding_size) if a.embedding_size else None
+        self.contexts = nn.ModuleList(nn.Embedding(rows, a.embedding_size) for _, rows in a.contexts)
         for table in self.contexts:
             nn.init.zeros_(table.weight)  # type: ignore[arg-type]
-        self.norm = nn.LayerNorm(a.embedding) if a.skip else None
-        below = a.hidden + (a.embedding if a.skip else 0)
+        self.norm = nn.LayerNorm(a.embedding_size) if a.skip else None
+        above = a.hidden_size + (a.embedding_size if a.skip else 0)
         self.layers = nn.ModuleList(
-            CELLS[a.cell](below if k else width, a.hidden, a.bias) for k in range(a.layers)
+            CELLS[a.cell](above if k else a.embedding_size or 256, a.hidden_size, a.bias)
+            for k in range(a.num_layers)
         )
-        seen = a.layers * a.hidden + a.embedding if a.skip else a.hidden
-        self.narrow = nn.Linear(seen, a.head) if a.head else None
-        self.logits = nn.Linear(a.head or seen, 256)
+        features = a.num_layers * a.hidden_size + a.embedding_size if a.skip else a.hidden_size
+        self.head = nn.Linear(features, a.head_size) if a.head_size else None
+        self.logits = nn.Linear(a.head_size or features, 256)
         nn.init.zeros_(self.logits.bias)
         self.dropout = nn.Dropout(a.dropout)
-        self.counts: Counts | None = None
-        self.votes = Votes(len(a.runs), seen, counted()) if a.runs else None
-        runs = a.runs + a.recent_runs
-        self.reach = max([n - 1 for n, _ in a.contexts] + [run.reach for run in runs], default=0)
-        self.recall = Recall(a.recent_runs, a.memory, self.reach) if a.recent_runs else None
-        self.reminders = Votes(len(a.recent_runs), seen, latest()) if a.recent_runs else None
-        self.carried = self.reach + (a.memory if a.recent_runs else 0)
+        tables, searched = a.ngram_kinds, a.history_kinds
+        kinds = tables + searched
+        self.lookback = max([n - 1 for n, _ in a.contexts] + [kind.lookback for kind in kinds], default=0)
+        self.past_size = self.lookback + (a.history_size if searched else 0)
+        self.ngrams: NgramTables | None = None
+        self.ngram_mixer = NgramMixer(len(tables), features, initial_count_scores()) if tables else None
+        self.history = NgramHistory(searched, a.history_size, self.lookback) if searched else None
+        self.history_mixer = NgramMixer(len(searched), features, initial_rank_scores()) if searched else None
 
-    def start(self, batch: int) -> State:
-        """The state before any byte was read."""
-        like = self.logits.weight
-        past = torch.zeros(self.carried, batch, dtype=torch.uint8, device=like.device)
-        kept = 2 if self.architecture.cell == "lstm" else 1
-        hidden = like.new_zeros(1, batch, self.architecture.hidden)
-        return (past, *([hidden] * kept * self.architecture.layers))
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state before the first byte."""
+        weight, a = self.logits.weight, self.architecture
+        past = torch.zeros(self.past_size, batch_size, dtype=torch.uint8, device=weight.device)
+        states = a.num_layers * (2 if a.cell == "lstm" else 1)
+        return (past, *([weight.new_zeros(1, batch_size, a.hidden_size)] * states))
 
     def forward(
         self,
-        read: Tensor,
+        text: Tensor,
         state: State | None = None,
         folds: Tensor | None = None,
-        recent: Evidence | None = None,
+        history: NgramStats | None = None,
     ) -> tuple[Tensor, State]:
-        """Logits for the byte after each of `read` (T, B), and the state after the last.
+        """Return the logits of the byte after each of `text` (T, B), and the state after the last.
 
-        folds: for reading the text that was counted, see `Counts.look_up`. recent: what followed earlier, if
-        it is known; else it is looked up in the state.
+        Args:
+            text: bytes (T, B).
+            state: the state before them; None: the initial state.
+            folds: for the text that was counted, see `NgramTables.look_up`.
+            history: statistics of the history, if they are known; None: search the state.
         """
-        past, *hidden = self.start(read.shape[1]) if state is None else state
-        window = torch.cat([past, read.to(past.dtype)])
-        near = window[self.carried - self.reach :].long()
-        xs, x = self._embed(near), None
-        kept = len(hidden) // len(self.layers)
+        past, *hidden = self.initial_state(text.shape[1]) if state is None else state
+        window = torch.cat([past, text.to(past.dtype)])
+        near = window[self.past_size - self.lookback :].long()
+        skip = self.architecture.skip
+        embedded, x = self._embed(near), None
+        size = len(hidden) // len(self.layers)  # tensors of a layer's state
         after: list[Tensor] = []
-        heard: list[Tensor] = []
+        outputs: list[Tensor] = []
         for k, layer in enumerate(self.layers):
-            given = tuple(hidden[k * kept : (k + 1) * kept])
-            below = xs if x is None else torch.cat([x, xs], -1) if self.architecture.skip else x
-            ys, final = layer(below, given[0] if kept == 1 else given)
-            after += [final] if kept == 1 else list(final)
+            before = tuple(hidden[k * size : (k + 1) * size])
+            xs = embedded if x is None else torch.cat([x, embedded], -1) if skip else x
+            ys, final = layer(xs, before[0] if size == 1 else before)
+            after += [final] if size == 1 else list(final)
             x = self.dropout(ys)
-            heard.append(x)
-        seen = torch.cat([*heard, xs], -1) if self.architecture.skip else heard[-1]
-        logits = self.logits(seen if self.narrow is None else nn.functional.elu(self.narrow(seen)))
-        if self.votes is not None and self.counts is not None:
-            logits = self.votes(logits, self.counts.look_up(near, self.reach, folds), seen)
-        if self.reminders is not None and self.recall is not None:
-            logits = self.reminders(logits, self.recall.look_up(window) if recent is None else recent, seen)
-        return logits, (window[len(read) :], *after)
+            outputs.append(x)
+        features = torch.cat([*outputs, embedded], -1) if skip else outputs[-1]
+        logits = self.logits(features if self.head is None else nn.functional.elu(self.head(features)))
+        if self.ngram_mixer is not None and self.ngrams is not None:
+            logits = self.ngram_mixer(logits, self.ngrams.look_up(near, self.lookback, folds), features)
+        if self.history_mixer is not None and self.history is not None:
+            stats = self.history.look_up(window) if history is None else history
+            logits = self.history_mixer(logits, stats, features)
+        return logits, (window[len(text) :], *after)
 
     def _embed(self, window: Tensor) -> Tensor:
-        """(reach + T, B) bytes to (T, B, embedding), or to the T bytes themselves if there is no
-        embedding.
-        """
-        read = window[self.reach :]
+        """Return (T, B, embedding_size) for bytes (lookback + T, B), or the T bytes without an embedding."""
+        text = window[self.lookback :]
         if self.embedding is None:
-            return read
-        xs = self.embedding(read)
+            return text
+        xs = self.embedding(text)
         for (n, rows), table in zip(self.architecture.contexts, self.contexts, strict=True):
-            xs = xs + table(hash_rows(window[self.reach - n + 1 :], n, rows))
+            xs = xs + table(hash_rows(window[self.lookback - n + 1 :], n, rows))
         if self.norm is not None:
             xs = self.norm(xs)
-        out: Tensor = self.dropout(xs)
-        return out
+        embedded: Tensor = self.dropout(xs)
+        return embedded

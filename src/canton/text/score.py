@@ -1,6 +1,4 @@
-"""Scoring a text: its bits per byte, as it is or with a model that learns while it reads, and every byte's
-share.
-"""
+"""Scoring a text, as the model is or with dynamic evaluation, and the scores as JSON."""
 
 from __future__ import annotations
 
@@ -11,18 +9,20 @@ from typing import IO, NamedTuple
 from canton.errors import UserError
 from canton.text.corpus import Bytes
 from canton.text.dynamic_eval import Adapter
-from canton.text.likelihood import Scored, surprisals
+from canton.text.likelihood import CHUNK, Scored, surprisals
 from canton.text.model import ByteModel
 
 Sink = Callable[[Scored, Scored | None], None]
-"""Is handed each stretch as it is scored: by the model as it is, and by the one that learns, if there is
-one.
-"""
+"""Receives each chunk with the model's scores and, with dynamic evaluation, the adapted model's."""
 
 
 class Totals(NamedTuple):
-    """How many bytes, and what one of them costs in the mean; adapted: with a model that learned, else
-    None.
+    """The mean scores of a text.
+
+    Attributes:
+        bytes: length of the text.
+        bits_per_byte: by the model as it is.
+        adapted: bits per byte with dynamic evaluation, None without.
     """
 
     bytes: int
@@ -36,30 +36,35 @@ def score(
     *,
     adapter: Adapter | None = None,
     alternatives: int = 0,
-    stretch: int | None = None,
+    chunk_size: int | None = None,
     sinks: Sequence[Sink] = (),
 ) -> Totals:
-    """Score `text` in one pass from its first byte to its last.
+    """Score a text in one pass.
 
     Args:
-        adapter: made from `model`; it learns from each stretch once the stretch is scored.
-        alternatives: how many likeliest bytes `sinks` are told at each place.
-        stretch: bytes a turn; left out, 1024, or the adapter's own.
-        sinks: each is handed every stretch.
+        model: the model.
+        text: the bytes.
+        adapter: made from `model`; scores the text with dynamic evaluation too.
+        alternatives: number of likeliest bytes that the sinks receive at each position.
+        chunk_size: bytes of a chunk. None: 1024, or the adapter's.
+        sinks: each receives every chunk.
 
-    Raises: UserError if there is nothing to score.
+    Raises:
+        UserError: the text is empty.
     """
     if not len(text):
-        raise UserError("there is nothing to score: the text is empty")
-    if stretch is None:
-        stretch = 1024 if adapter is None else adapter.stretch
-    plain = surprisals(model, text, alternatives=alternatives, stretch=stretch)
-    learned = None
+        raise UserError("text must have at least 1 byte, got an empty text")
+    if chunk_size is None:
+        chunk_size = CHUNK if adapter is None else adapter.chunk_size
+    plain = surprisals(model, text, alternatives=alternatives, chunk_size=chunk_size)
+    adapting = None
     if adapter is not None:
-        learned = surprisals(adapter.model, text, alternatives=alternatives, stretch=stretch, learn=adapter)
+        adapting = surprisals(
+            adapter.model, text, alternatives=alternatives, chunk_size=chunk_size, on_chunk=adapter
+        )
     bits = adapted_bits = 0.0
     for scored in plain:
-        adapted = None if learned is None else next(learned)
+        adapted = None if adapting is None else next(adapting)
         bits += float(scored.bits.sum(dtype="float64"))
         adapted_bits += 0.0 if adapted is None else float(adapted.bits.sum(dtype="float64"))
         for sink in sinks:
@@ -68,9 +73,9 @@ def score(
 
 
 class JSONWriter:
-    """A sink that writes JSON: `rows` of [byte, bits] or [byte, bits, adapted bits], then the totals.
+    """Sink that writes JSON: `rows` of [byte, bits] or [byte, bits, adapted bits], then the totals.
 
-    Give the file to `begin` by making it, every stretch to it, and the totals to `end`.
+    The constructor writes the start of the file and `end` its end.
     """
 
     def __init__(self, file: IO[bytes], *, name: str) -> None:
@@ -78,6 +83,7 @@ class JSONWriter:
         file.write(b'{"file": ' + json.dumps(name).encode() + b', "rows": [')
 
     def __call__(self, scored: Scored, adapted: Scored | None) -> None:
+        """Write a chunk."""
         columns = [scored.text.tolist(), [round(float(b), 4) for b in scored.bits]]
         if adapted is not None:
             columns.append([round(float(b), 4) for b in adapted.bits])
@@ -86,7 +92,7 @@ class JSONWriter:
         self.first = False
 
     def end(self, totals: Totals) -> None:
-        """Write the totals and close the table."""
+        """Write the totals."""
         table = {
             "bytes": totals.bytes,
             "bits_per_byte": totals.bits_per_byte,

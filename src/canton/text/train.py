@@ -14,11 +14,11 @@ from canton.errors import UserError, require
 from canton.io.atomic import check_writable
 from canton.text.checkpoint import ModelFile, check_replaceable, load_model, save_model
 from canton.text.config import Architecture, TrainConfig
-from canton.text.corpus import BUILT_IN, COUNTED_MOST, Batch, Corpus, Lanes
+from canton.text.corpus import BUILT_IN, MAX_COUNTED, Batch, ContiguousBatches, Corpus
 from canton.text.likelihood import bits_per_byte
 from canton.text.model import ByteModel, State
-from canton.text.ngram.history import Reminded
-from canton.text.ngram.table import Counts, count
+from canton.text.ngram.history import PrefetchedHistory
+from canton.text.ngram.table import NgramTables, count_ngrams
 from canton.text.progress import Progress, ProgressMonitor
 from canton.training.curve import Curve
 from canton.training.fabric import make_fabric
@@ -92,7 +92,8 @@ def train(
     config = config or TrainConfig()
     corpus = Corpus([Path(path) for path in paths], train_fraction=config.train_fraction)
     size, length = config.batch_size, config.sequence_length
-    Lanes(corpus, batch=size, length=length, world=config.processes)  # raises an error before any launch
+    # raises an error before any process is launched
+    ContiguousBatches(corpus, batch_size=size, sequence_length=length, world_size=config.processes)
     fabric = make_fabric(
         accelerator=config.device,
         processes=config.processes,
@@ -100,13 +101,13 @@ def train(
         log_dir=log_dir,
     )
     fabric.launch()
-    lanes = Lanes(
+    batches = ContiguousBatches(
         corpus,
-        batch=size,
-        length=length,
+        batch_size=size,
+        sequence_length=length,
         seed=config.seed,
         rank=fabric.global_rank,
-        world=fabric.world_size,
+        world_size=fabric.world_size,
     )
     digest = corpus.digest()
     if saved is None:
@@ -119,7 +120,7 @@ def train(
             raise UserError(f"the files differ from those that the run in {out} was started on")
         model, curve = saved.model, Curve.from_json(saved.header["curve"])
     started = clock()
-    model.counts = _counted(model.architecture, corpus)
+    model.ngrams = _count_ngrams(config.model, corpus)
     header: dict[str, Any] = {
         "training": config.to_header()["training"],
         "corpus": digest,
@@ -130,12 +131,12 @@ def train(
     checkpoint = None if saved is None else saved.checkpoint
     report = fit(
         model,
-        optimiser(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay),
-        lanes if model.recall is None else Reminded(lanes, model.recall),
+        make_optimizer(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay),
+        batches if model.history is None else PrefetchedHistory(batches, model.history),
         next_byte_loss,
         fabric=fabric,
         steps=config.steps,
-        minutes=_left(config.budget_minutes, clock() - started),
+        minutes=_remaining(config.budget_minutes, clock() - started),
         warmup=config.warmup,
         grad_clip=config.grad_clip,
         seed=config.seed,
@@ -150,8 +151,8 @@ def train(
     )
     if not fabric.is_global_zero:
         return None
-    if model.counts is not None:
-        model.counts.shares = None  # the training part is not read again
+    if model.ngrams is not None:
+        model.ngrams.fold_counts = None  # the training part is not read again
     if report.stopped:
         return Trained(model, None, 0, report, False, curve)
     end = min(len(corpus), corpus.split + MAX_HELD_OUT)
@@ -189,28 +190,31 @@ def _load_run(out: Path, config: TrainConfig | None, paths: Sequence[str]) -> Mo
     return saved
 
 
-def _counted(a: Architecture, corpus: Corpus) -> Counts | None:
-    return count(corpus.read(0, min(corpus.split, COUNTED_MOST)), a.runs, a.rows) if a.runs else None
+def _count_ngrams(architecture: Architecture, corpus: Corpus) -> NgramTables | None:
+    kinds = architecture.ngram_kinds
+    text = corpus.read(0, min(corpus.split, MAX_COUNTED))
+    return count_ngrams(text, kinds, architecture.ngram_rows) if kinds else None
 
 
-def _left(minutes: float | None, seconds: float) -> float | None:
-    """What counting, which took `seconds`, leaves of the budget; a little for the layers in any case."""
+def _remaining(minutes: float | None, seconds: float) -> float | None:
+    """Return the budget less the `seconds` spent on counting, but at least a tenth of it."""
     return None if minutes is None else max(minutes - seconds / 60, 0.1 * minutes)
 
 
-def optimiser(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101); only the weights of maps decay, not tables, biases
-    or norms.
+def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Return AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) for a byte model.
+
+    Only the matrices of layers decay, not embeddings, biases or norms.
     """
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    maps = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
+    matrices = [p for p in model.parameters() if p.ndim > 1 and id(p) not in tables]
     rest = [p for p in model.parameters() if p.ndim <= 1 or id(p) in tables]
-    groups = [{"params": maps, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def next_byte_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
-    """Cross-entropy of the next byte, in nats a byte, and the state after the batch."""
+    """Return the cross-entropy of the next byte, in nats per byte, and the state after the batch."""
     window = batch.window.long()
-    logits, after = model(window[:-1], None if batch.fresh else state, batch.folds, batch.recent)
+    logits, after = model(window[:-1], None if batch.state_reset else state, batch.folds, batch.history)
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten()), after

@@ -1,4 +1,4 @@
-"""What is known of the bytes that may come: who followed before, and how often, or how long ago."""
+"""The statistics that n-gram tables and the history give to the mixer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-SLOTS = 8
-"""So many followers are told of each run."""
+MAX_FOLLOWERS = 8
+"""Followers that are kept for each n-gram."""
 
 
-class Evidence(NamedTuple):
-    """What K tables know of N places, zeros where a table does not know the run.
+class NgramStats(NamedTuple):
+    """What K tables know at N positions; zeros where a table does not hold the n-gram.
 
-    followers uint8, counts int32 (N, K, SLOTS): which bytes followed, and how often
-    (`canton.text.ngram.table`),
-    or as which from the last (`canton.text.ngram.history`); totals int32 (N, K): how often the run was.
+    Attributes:
+        followers: uint8 (N, K, MAX_FOLLOWERS), bytes that followed.
+        counts: int32 (N, K, MAX_FOLLOWERS), how often each did (`ngram.table`), or its rank from the latest,
+            1 first (`ngram.history`).
+        totals: int32 (N, K), how often the n-gram occurred.
     """
 
     followers: Tensor

@@ -1,8 +1,10 @@
-"""Which byte may come next in well-formed UTF-8: a finite automaton of eight states.
+"""A finite automaton of eight states for well-formed UTF-8.
 
-A state says what the character under way still needs. Besides "one, two or three more", four lead bytes
-narrow the range of the byte after them, which keeps out overlong forms (E0, F0), surrogates (ED) and what
-lies beyond U+10FFFF (F4). Source: The Unicode Standard 16.0, table 3-7, "Well-Formed UTF-8 Byte Sequences".
+A state says what the current character still needs: one, two or three more bytes, or a byte of a narrower
+range after four of the lead bytes. The narrower ranges exclude overlong forms (E0, F0), surrogates (ED) and
+characters beyond U+10FFFF (F4).
+
+Source: The Unicode Standard 16.0, table 3-7, "Well-Formed UTF-8 Byte Sequences".
 """
 
 from __future__ import annotations
@@ -34,34 +36,33 @@ _RULES = [  # state, first byte, last byte, state after
 ]
 
 NEXT = np.full((8, 256), -1, np.int8)
-"""State and byte to state; -1 where the byte would break UTF-8."""
+"""(state, byte) to the next state; -1: the byte is not well-formed UTF-8."""
 
 for _state, _first, _last, _after in _RULES:
     NEXT[_state, _first : _last + 1] = _after
 
 NEEDS = np.array([0, 1, 2, 3, 2, 2, 3, 3])
-"""How many bytes each state needs until the character is whole."""
+"""Bytes that each state needs to complete the character."""
 
-FITS = np.stack([(NEXT >= 0) & (NEEDS[NEXT] <= room) for room in range(4)])  # NEEDS[-1] is not looked at
-"""By room - 1 (at most 3), state and byte: whether the byte leaves room for the rest of its character."""
+FITS = np.stack([(NEXT >= 0) & (NEEDS[NEXT] <= room) for room in range(4)])  # NEEDS[-1] is masked
+"""(min(bytes left - 1, 3), state, byte) to whether the byte's character fits in the bytes left."""
 
 
-def allowed(state: int, room: int) -> np.ndarray:
-    """(256,) booleans: the bytes that may come next when `room` more bytes will be written, this one
-    included.
+def allowed(state: int, remaining: int) -> np.ndarray:
+    """Return the bytes that may come next, (256,) bool, if `remaining` bytes are left, this one included.
 
-    A character that would not be whole within `room` is not begun, so whoever follows this ends between
-    characters. Where nothing fits (a character was already under way, and `room` is too small), what
-    continues it is allowed.
+    A character that does not fit in `remaining` is not allowed, so the text ends with a whole character. If
+    no byte fits (the current character needs more than `remaining`), any byte that continues it is allowed.
     """
-    fits: np.ndarray = FITS[min(room - 1, 3), state]
+    fits: np.ndarray = FITS[min(remaining - 1, 3), state]
     return fits if fits.any() else NEXT[state] >= 0
 
 
 def advance(state: int, text: bytes) -> int:
-    """The state after `text`.
+    """Return the state after `text`.
 
-    Raises: UserError naming the first byte that breaks UTF-8.
+    Raises:
+        UserError: names the first byte that is not well-formed UTF-8.
     """
     for place, byte in enumerate(text):
         state = int(NEXT[state, byte])

@@ -15,42 +15,54 @@ def score(
         list[str],
         typer.Argument(
             metavar="[MODEL] FILE",
-            help="The text to score, any bytes, - for standard input; before it, if you like, a model file: "
-            "left out, the one shipped reads.",
+            help="Text to score, -: standard input. Before it a model file (default: the pretrained model).",
         ),
     ],
-    html: Annotated[Path | None, typer.Option(help="Write a page: hover for a byte's alternatives.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write every byte's bits; - for standard output.")] = None,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Also let the model learn while it reads.")] = False,
-    rate: Annotated[float | None, typer.Option(help="--adapt: how fast it learns.")] = None,
-    decay: Annotated[float | None, typer.Option(help="--adapt: how strongly it is drawn back.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page of the surprisals.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the bits of every byte as JSON; -: to standard output.")
+    ] = None,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Also score with dynamic evaluation: train while scoring.")
+    ] = False,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="With --adapt: learning rate (default: 0.001).")
+    ] = None,
+    decay: Annotated[
+        float | None, typer.Option(help="With --adapt: pull back to the trained weights (default: 0.0003).")
+    ] = None,
     colour: Annotated[
-        bool | None, typer.Option("--colour/--no-colour", help="Show the text coloured (in a terminal: yes).")
+        bool | None,
+        typer.Option(
+            "--colour/--no-colour", help="Print the text coloured by surprisal (default: in a terminal)."
+        ),
     ] = None,
 ) -> None:
-    """Score FILE in bits per byte, and show the surprise of every byte."""
+    """Print the bits per byte of FILE, and the surprisal of every byte."""
     from canton.cli.console.ansi_heat import Painter, legend
     from canton.cli.models import TEXT, model_and_input, open_model
     from canton.cli.outputs import check_outputs
     from canton.errors import UserError
     from canton.io.atomic import atomic_write
     from canton.text import Adapter, load_model, map_file
-    from canton.text.dynamic_eval import DECAY, RATE
+    from canton.text.dynamic_eval import DECAY, LEARNING_RATE
     from canton.text.html_report import ALTERNATIVES, PageWriter
     from canton.text.score import JSONWriter, Sink
     from canton.text.score import score as score_text
 
-    if not adapt and (rate is not None or decay is not None):
-        raise UserError("--rate and --decay belong to --adapt")
+    if not adapt and (learning_rate is not None or decay is not None):
+        raise UserError("--learning-rate and --decay need --adapt")
     model, file = model_and_input(what, plural="texts", command="score")
     inputs = [file, *([str(model)] if model else [])]
     check_outputs({"html": html, "json": json}, inputs=inputs)
-    reader = open_model(model, TEXT, load_model).model
+    network = open_model(model, TEXT, load_model).model
     text = map_file(Path(file))
     adapter = None
     if adapt:
         adapter = Adapter(
-            reader, rate=RATE if rate is None else rate, decay=DECAY if decay is None else decay
+            network,
+            learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+            decay=DECAY if decay is None else decay,
         )
     painted = sys.stdout.isatty() and str(json) != "-" if colour is None else colour
     writers: list[JSONWriter | PageWriter] = []
@@ -65,7 +77,7 @@ def score(
             typer.echo(legend())
         sinks: list[Sink] = [*writers, *([painter] if painter else [])]
         totals = score_text(
-            reader, text, adapter=adapter, alternatives=ALTERNATIVES if html else 0, sinks=sinks
+            network, text, adapter=adapter, alternatives=ALTERNATIVES if html else 0, sinks=sinks
         )
         if painter is not None:
             painter.end()
@@ -74,4 +86,4 @@ def score(
     to_error = str(json) == "-"
     typer.echo(f"{totals.bits_per_byte:.4f} bits per byte on {totals.bytes:,} bytes", err=to_error)
     if totals.adapted is not None:
-        typer.echo(f"{totals.adapted:.4f} bits per byte when it learns while it reads", err=to_error)
+        typer.echo(f"{totals.adapted:.4f} bits per byte with dynamic evaluation", err=to_error)

@@ -68,9 +68,9 @@ def train(
         config = ARTICLE if preset else TrainConfig()
     config = given.apply(config)
     if not ngrams:
-        config = replace(config, model=replace(config.model, counts=(), words=()))
+        config = replace(config, model=config.model.without_ngrams())
     if not history:
-        config = replace(config, model=replace(config.model, recent=(), recent_words=()))
+        config = replace(config, model=config.model.without_history())
     with TrainingBar(quiet=quiet) as bar:
         trained = train_model(
             config,

@@ -10,7 +10,7 @@ from canton.errors import UserError
 from canton.kernels.cpu import abi
 from canton.kernels.cpu.abi_check import constant_mismatch, structure_mismatch
 from canton.text.ngram import keys
-from canton.text.types import SLOTS
+from canton.text.types import MAX_FOLLOWERS
 
 MAX_LAYERS = MAX_CONTEXTS = 8
 MAX_TABLES = 12
@@ -82,10 +82,10 @@ class EngineCall(ctypes.Structure):
 STRUCTURES = (EngineLayer, EngineKey, EngineTable, EngineMixer, EngineModel, EngineCall)
 
 CONSTANTS = {
-    "SLOTS": SLOTS,
-    "WORD_REACH": keys.WORD_REACH,
+    "SLOTS": MAX_FOLLOWERS,
+    "WORD_REACH": keys.WORD_LOOKBACK,
     "MAX_WORDS": keys.MAX_WORDS,
-    "LONGEST": keys.LONGEST,
+    "LONGEST": keys.MAX_BYTES,
     "HASH_SHIFT_1": keys.HASH_SHIFTS[0],
     "HASH_SHIFT_2": keys.HASH_SHIFTS[1],
     "HASH_MASK": keys.HASH_MASK,

@@ -28,10 +28,10 @@ from canton.text.engine.abi import (
     load,
 )
 from canton.text.model import ByteModel, State
-from canton.text.ngram.keys import Run
-from canton.text.ngram.mixer import COUNT_STEPS, TOTAL_STEPS, Votes
-from canton.text.ngram.table import Table
-from canton.text.types import SLOTS
+from canton.text.ngram.keys import NgramKind
+from canton.text.ngram.mixer import COUNT_EDGES, TOTAL_EDGES, NgramMixer
+from canton.text.ngram.table import NgramTable
+from canton.text.types import MAX_FOLLOWERS
 
 PRECISIONS = ("float32", "int8")
 MAX_MEMORY = 1 << 24
@@ -67,11 +67,11 @@ def unsupported_reason(model: ByteModel) -> str | None:
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return f"weights must be float32 on the CPU, got {weight.dtype} on {weight.device}"
     sizes = {
-        "layers": (architecture.layers, MAX_LAYERS),
+        "num_layers": (architecture.num_layers, MAX_LAYERS),
         "contexts": (len(architecture.contexts), MAX_CONTEXTS),
-        "counts and words": (len(architecture.runs), MAX_TABLES),
-        "recent and recent_words": (len(architecture.recent_runs), MAX_TABLES),
-        "memory": (architecture.memory, MAX_MEMORY),
+        "ngram_orders and ngram_words": (len(architecture.ngram_kinds), MAX_TABLES),
+        "history_orders and history_words": (len(architecture.history_kinds), MAX_TABLES),
+        "history_size": (architecture.history_size, MAX_MEMORY),
     }
     for name, (size, most) in sizes.items():
         if size > most:
@@ -97,8 +97,8 @@ class Engine:
             raise UserError(reason)
         self._tensors: list[Tensor] = []
         architecture = model.architecture
-        self._hidden = [architecture.hidden] * architecture.layers
-        self._carried = model.carried
+        self._hidden = [architecture.hidden_size] * architecture.num_layers
+        self._carried = model.past_size
         packed = self._pack(model)
         packed.int8 = precision == "int8"
         self._handle = library().canton_engine_open(ctypes.byref(packed))
@@ -176,8 +176,8 @@ class Engine:
 
     def _pack(self, model: ByteModel) -> EngineModel:
         """Copy the model's tensors and return their addresses."""
-        a, E, H = model.architecture, model.architecture.embedding, model.architecture.hidden
-        packed = EngineModel(layers=a.layers, embedding=E, contexts=len(a.contexts), skip=a.skip)
+        a, E, H = model.architecture, model.architecture.embedding_size, model.architecture.hidden_size
+        packed = EngineModel(layers=a.num_layers, embedding=E, contexts=len(a.contexts), skip=a.skip)
         if model.embedding is not None:
             packed.embed = self._copy("embedding", model.embedding.weight, 256, E)
         for k, ((n, rows), table) in enumerate(zip(a.contexts, model.contexts, strict=True)):
@@ -190,29 +190,29 @@ class Engine:
         for k, layer in enumerate(model.layers):
             assert isinstance(layer, Recurrent)
             packed.layer[k] = self._layer(layer, (H + E if a.skip else H) if k else E, H, bias=a.bias)
-        width = head_width = a.layers * H + E if a.skip else H
-        if model.narrow is not None:
-            packed.narrow_width = width = a.head
-            packed.narrow = self._copy("narrow", model.narrow.weight, width, head_width)
-            packed.narrow_bias = self._copy("narrow", model.narrow.bias, width)
+        width = head_width = a.num_layers * H + E if a.skip else H
+        if model.head is not None:
+            packed.narrow_width = width = a.head_size
+            packed.narrow = self._copy("narrow", model.head.weight, width, head_width)
+            packed.narrow_bias = self._copy("narrow", model.head.bias, width)
         packed.logits = self._copy("logits", model.logits.weight, 256, width)
         packed.logits_bias = self._copy("logits", model.logits.bias, 256)
-        packed.reach, packed.memory = model.reach, model.carried - model.reach
-        packed.count_edges_size, packed.total_edges_size = len(COUNT_STEPS), len(TOTAL_STEPS)
+        packed.reach, packed.memory = model.lookback, model.past_size - model.lookback
+        packed.count_edges_size, packed.total_edges_size = len(COUNT_EDGES), len(TOTAL_EDGES)
         packed.count_edges = self._copy(
-            "edges", torch.tensor(COUNT_STEPS), len(COUNT_STEPS), dtype=torch.int32
+            "edges", torch.tensor(COUNT_EDGES), len(COUNT_EDGES), dtype=torch.int32
         )
         packed.total_edges = self._copy(
-            "edges", torch.tensor(TOTAL_STEPS), len(TOTAL_STEPS), dtype=torch.int32
+            "edges", torch.tensor(TOTAL_EDGES), len(TOTAL_EDGES), dtype=torch.int32
         )
-        if model.counts is not None and model.votes is not None:
-            packed.counts_mixer = self._mixer(model.votes, len(a.runs), head_width)
-            for k, (run, counted) in enumerate(zip(a.runs, model.counts.tables, strict=True)):
-                packed.table[k] = self._table(run, counted)
-        if model.reminders is not None:
-            packed.history_mixer = self._mixer(model.reminders, len(a.recent_runs), head_width)
-            for k, run in enumerate(a.recent_runs):
-                packed.history_key[k] = EngineKey(run.n, run.words)
+        if model.ngrams is not None and model.ngram_mixer is not None:
+            packed.counts_mixer = self._mixer(model.ngram_mixer, len(a.ngram_kinds), head_width)
+            for k, (kind, counted) in enumerate(zip(a.ngram_kinds, model.ngrams.tables, strict=True)):
+                packed.table[k] = self._table(kind, counted)
+        if model.history_mixer is not None:
+            packed.history_mixer = self._mixer(model.history_mixer, len(a.history_kinds), head_width)
+            for k, kind in enumerate(a.history_kinds):
+                packed.history_key[k] = EngineKey(kind.n, kind.words)
         return packed
 
     def _layer(self, layer: Recurrent, below: int, H: int, *, bias: bool) -> EngineLayer:
@@ -232,22 +232,22 @@ class Engine:
         packed.candidate = self._copy("candidate", candidate, H, H)
         return packed
 
-    def _table(self, run: Run, table: Table) -> EngineTable:
+    def _table(self, kind: NgramKind, table: NgramTable) -> EngineTable:
         rows = len(table.keys)
         return EngineTable(
-            EngineKey(run.n, run.words),
+            EngineKey(kind.n, kind.words),
             rows,
             self._copy("keys", table.keys, rows, dtype=torch.int64),
-            self._copy("followers", table.followers, rows, SLOTS, dtype=torch.uint8),
-            self._copy("counts", table.counts, rows, SLOTS, dtype=torch.int32),
+            self._copy("followers", table.followers, rows, MAX_FOLLOWERS, dtype=torch.uint8),
+            self._copy("counts", table.counts, rows, MAX_FOLLOWERS, dtype=torch.int32),
             self._copy("totals", table.totals, rows, dtype=torch.int32),
         )
 
-    def _mixer(self, mixer: Votes, tables: int, head_width: int) -> EngineMixer:
-        rows = tables * (tables + 1) * (len(TOTAL_STEPS) + 1) * (len(COUNT_STEPS) + 1)
+    def _mixer(self, mixer: NgramMixer, tables: int, head_width: int) -> EngineMixer:
+        rows = tables * (tables + 1) * (len(TOTAL_EDGES) + 1) * (len(COUNT_EDGES) + 1)
         return EngineMixer(
             tables,
-            self._copy("mixer", mixer.vote.weight, rows, 1),
+            self._copy("mixer", mixer.scores.weight, rows, 1),
             self._copy("gate", mixer.gate.weight, tables, head_width),
             self._copy("gate", mixer.gate.bias, tables),
         )

@@ -1,6 +1,6 @@
-"""Which table row a place in a text belongs to: the last n bytes, or the last words, as one whole number.
+"""N-gram keys: the last n bytes, or the last words, at a position of a text as one integer.
 
-All numbers stay within 0 .. 2**63 - 1, so that NumPy, torch, ONNX and C++ agree on them.
+All integers stay in [0, 2**63), so that NumPy, torch, ONNX and C++ agree on them.
 """
 
 from __future__ import annotations
@@ -11,40 +11,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LONGEST = 7
-"""A run of up to so many bytes is a number below 2**56, and no two runs share one."""
+MAX_BYTES = 7
+"""The most bytes of an n-gram. Their key is the bytes themselves, below 2**56."""
 
-WORD_REACH = 23
-"""Words are looked for in the last byte and this many before it; of what reaches further back the end counts.
-"""
+WORD_LOOKBACK = 23
+"""Words are read from the last byte and this many before it. A longer word is cut at its start."""
 
 HASH_MASK = 0xFFFFFFFF
 HASH_PRIME = 0x01000193  # FNV-1's, for 32 bits
 HASH_MULTIPLIER = 0x2C1B3C6D
 HASH_SHIFTS = (15, 13)
-"""The 32-bit hash. engine/ngram.h has the same numbers and is checked against them."""
+"""The 32-bit hash. The engine's C++ has the same numbers and is checked against them."""
 
 MAX_WORDS = 3
-"""The most words before the one under way that a key covers."""
+"""The most words before the current one that a key covers."""
 
 
-class Run(NamedTuple):
-    """What a place is known by: its last `n` bytes or, with `words`, the word under way and `n` before it."""
+class NgramKind(NamedTuple):
+    """What a key covers: the last `n` bytes or, with `words`, the current word and the `n` before it."""
 
     n: int
     words: bool = False
 
     @property
-    def reach(self) -> int:
-        """How many bytes before the last it looks at."""
-        return WORD_REACH if self.words else self.n - 1
+    def lookback(self) -> int:
+        """Bytes before the last one that the key depends on."""
+        return WORD_LOOKBACK if self.words else self.n - 1
 
 
-def numbers(window: Tensor, reach: int, runs: Sequence[Run]) -> list[Tensor]:
-    """The numbers of the runs that end at each byte from `reach` on: int64 (reach + T, B) to (T, B) each."""
-    most = max((run.n for run in runs if run.words), default=None)
-    words = None if most is None else _words(window, reach, most)
-    return [_joined(words, run.n) if run.words and words else _bytes(window, reach, run.n) for run in runs]
+def compute_keys(window: Tensor, lookback: int, kinds: Sequence[NgramKind]) -> list[Tensor]:
+    """Return the keys of each kind at every byte from `lookback` on: int64 (lookback + T, B) to (T, B)."""
+    most = max((kind.n for kind in kinds if kind.words), default=None)
+    words = None if most is None else _words(window, lookback, most)
+    return [
+        _word_key(words, kind.n) if kind.words and words else _byte_key(window, lookback, kind.n)
+        for kind in kinds
+    ]
 
 
 def finalize_hash(value: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ def finalize_hash(value: Tensor) -> Tensor:
 
 
 def hash_rows(window: Tensor, n: int, rows: int) -> Tensor:
-    """Return the table row, in [0, rows), of every run of `n` bytes in `window`: (T + n - 1, B) to (T, B)."""
+    """Return the table row, in [0, rows), of every `n` bytes in `window`: (T + n - 1, B) to (T, B)."""
     steps = len(window) - n + 1
     value = torch.zeros_like(window[:steps])
     for k in range(n):
@@ -63,43 +65,44 @@ def hash_rows(window: Tensor, n: int, rows: int) -> Tensor:
     return finalize_hash(value) % rows
 
 
-def _bytes(window: Tensor, reach: int, n: int) -> Tensor:
-    steps = len(window) - reach
-    value = torch.zeros_like(window[:steps])
-    for k in range(reach - n + 1, reach + 1):
-        value = (value << 8) | window[k : k + steps]
-    return value
+def _byte_key(window: Tensor, lookback: int, n: int) -> Tensor:
+    steps = len(window) - lookback
+    key = torch.zeros_like(window[:steps])
+    for k in range(lookback - n + 1, lookback + 1):
+        key = (key << 8) | window[k : k + steps]
+    return key
 
 
 class _Words(NamedTuple):
-    """Numbers of the word under way (0: none), of the byte that ended the last one, if so, and of the words
-    before.
+    """Hashes of the current word (0: none) and of the words before it.
+
+    `end` is 1 + the byte that ended the last word, or 0 within a word.
     """
 
-    under_way: Tensor
+    current: Tensor
     end: Tensor
     before: list[Tensor]
 
 
-def _words(window: Tensor, reach: int, most: int) -> _Words:
-    """A word is a run of ASCII letters (case aside), digits, apostrophes and all bytes from 128 on."""
-    steps = len(window) - reach
-    small = torch.where((window >= 65) & (window <= 90), window + 32, window)
-    inside = (small >= 97) & (small <= 122) | (small >= 128) | (small >= 48) & (small <= 57) | (small == 39)
+def _words(window: Tensor, lookback: int, most: int) -> _Words:
+    """Hash the words. A word is ASCII letters (case ignored), digits, apostrophes and bytes >= 128."""
+    steps = len(window) - lookback
+    lower = torch.where((window >= 65) & (window <= 90), window + 32, window)
+    inside = (lower >= 97) & (lower <= 122) | (lower >= 128) | (lower >= 48) & (lower <= 57) | (lower == 39)
     none = torch.zeros_like(window[:steps])
-    under_way, before = none, [none] * most
-    for k in range(reach - WORD_REACH, reach + 1):
+    current, before = none, [none] * most
+    for k in range(lookback - WORD_LOOKBACK, lookback + 1):
         here = inside[k : k + steps]
-        ended = ~here & (under_way != 0)
+        ended = ~here & (current != 0)
         for j in range(most - 1, -1, -1):
-            before[j] = torch.where(ended, before[j - 1] if j else under_way, before[j])
-        under_way = torch.where(here, (under_way * HASH_PRIME + small[k : k + steps] + 1) & HASH_MASK, none)
-    last = slice(reach, reach + steps)
-    return _Words(under_way, torch.where(inside[last], none, window[last] + 1), before)
+            before[j] = torch.where(ended, before[j - 1] if j else current, before[j])
+        current = torch.where(here, (current * HASH_PRIME + lower[k : k + steps] + 1) & HASH_MASK, none)
+    last = slice(lookback, lookback + steps)
+    return _Words(current, torch.where(inside[last], none, window[last] + 1), before)
 
 
-def _joined(words: _Words, n: int) -> Tensor:
-    value = words.under_way
+def _word_key(words: _Words, n: int) -> Tensor:
+    key = words.current
     for part in (words.end, *words.before[:n]):
-        value = (finalize_hash(value) * HASH_PRIME + part) & HASH_MASK
-    return finalize_hash(value)
+        key = (finalize_hash(key) * HASH_PRIME + part) & HASH_MASK
+    return finalize_hash(key)

@@ -1,17 +1,17 @@
-"""What evidence is worth: a byte that was seen to follow gets a learned number added to its logit.
+"""Mixing of n-gram statistics into the network's logits.
 
-For the bytes b that table k saw follow the run at hand, n(k) times in all, b itself c(k, b) times::
+Table k knows that the current n-gram occurred n(k) times and that byte b followed it c(k, b) times. Then::
 
-    logit(b) = network(b) + sum over k of  gate(k) * vote[k, found, step(n(k)), step(c(k, b))]
-    gate     = 2 sigmoid(W seen + a)
+    logit(b) = network(b) + sum over k of  gate(k) * score[k, known, bucket(n(k)), bucket(c(k, b))]
+    gate     = 2 sigmoid(W features + a)
 
-`found` is how many tables know the run: a short run says less where a longer one speaks. step() puts numbers
-that differ little into one cell. So smoothing and discounting, which n-gram models take from theory (Chen &
-Goodman 1999), are learned; and the network learns what the counts leave open. A sum of what many counts say,
-weighed by what is at hand, is PAQ's logistic mixing (Mahoney 2005), over bytes in place of bits.
+`known` is the number of tables that hold the current n-gram: a short n-gram counts less where a longer one
+is known. bucket() maps similar numbers to one row. The scores thus learn the smoothing and discounting that
+n-gram models set by hand (Chen & Goodman 1999). A gated sum of many models' statistics is the logistic mixing
+of PAQ (Mahoney 2005), here over bytes instead of bits.
 
-Of what was read just now (`canton.text.ngram.history`) c is the rank: 1 for the latest follower. A byte that
-followed several times then gets several votes.
+For the history (`canton.text.ngram.history`) c is a rank, 1 for the latest follower. A byte that followed
+several times then gets several scores.
 """
 
 from __future__ import annotations
@@ -19,56 +19,64 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from canton.text.types import Evidence
+from canton.text.types import NgramStats
 
-COUNT_STEPS = (1, 2, 3, 4, 5, 7, 10, 16, 32, 64, 128)
-TOTAL_STEPS = (1, 2, 3, 4, 5, 7, 10, 16, 32, 64, 128, 256, 1024)
-_COUNT_STEPS = torch.tensor(COUNT_STEPS, dtype=torch.int32)
-_TOTAL_STEPS = torch.tensor(TOTAL_STEPS, dtype=torch.int32)
+COUNT_EDGES = (1, 2, 3, 4, 5, 7, 10, 16, 32, 64, 128)
+TOTAL_EDGES = (1, 2, 3, 4, 5, 7, 10, 16, 32, 64, 128, 256, 1024)
+"""Lower edges of the buckets."""
+_COUNT_EDGES = torch.tensor(COUNT_EDGES, dtype=torch.int32)
+_TOTAL_EDGES = torch.tensor(TOTAL_EDGES, dtype=torch.int32)
 
 
-def counted() -> Tensor:
-    """What a count is worth before training, (totals, counts): the more the better, and of few the better."""
-    counts, totals = torch.tensor([0.0, *COUNT_STEPS]), torch.tensor([1.0, *TOTAL_STEPS])
+def initial_count_scores() -> Tensor:
+    """Return the scores of counts before training, (totals, counts): they rise with count / sqrt(total)."""
+    counts, totals = torch.tensor([0.0, *COUNT_EDGES]), torch.tensor([1.0, *TOTAL_EDGES])
     return torch.log1p(6 * counts / totals[:, None].sqrt())
 
 
-def latest() -> Tensor:
-    """What a rank is worth before training, (totals, ranks): the later the better."""
-    ranks = torch.tensor([1.0, *COUNT_STEPS])
-    return (0.5 / ranks).expand(len(TOTAL_STEPS) + 1, -1)
+def initial_rank_scores() -> Tensor:
+    """Return the scores of ranks before training, (totals, ranks): the latest follower has the largest."""
+    ranks = torch.tensor([1.0, *COUNT_EDGES])
+    return (0.5 / ranks).expand(len(TOTAL_EDGES) + 1, -1)
 
 
-class Votes(nn.Module):
-    """Adds what `tables` tables say to logits.
+class NgramMixer(nn.Module):
+    """Add the scores of `tables` tables to logits.
 
     Args:
-        seen: how many channels the gate sees.
-        start: what a count, or rank, is worth before training: `counted()` or `latest()`.
+        tables: number of tables.
+        features: channels that the gate reads.
+        scores: scores before training, `initial_count_scores()` or `initial_rank_scores()`.
     """
 
-    def __init__(self, tables: int, seen: int, start: Tensor) -> None:
+    def __init__(self, tables: int, features: int, scores: Tensor) -> None:
         super().__init__()
         self.tables = tables
         strength = torch.full((tables, tables + 1), 0.15)
-        strength[torch.arange(tables), torch.arange(tables) + 1] = 0.8  # the longest run that is known
-        self.vote = nn.Embedding(strength.numel() * start.numel(), 1)
+        strength[torch.arange(tables), torch.arange(tables) + 1] = 0.8  # the longest n-gram that is known
+        self.scores = nn.Embedding(strength.numel() * scores.numel(), 1)
         with torch.no_grad():
-            self.vote.weight.copy_((strength[:, :, None, None] * start).reshape(-1, 1))
-        self.gate = nn.Linear(seen, tables)
+            self.scores.weight.copy_((strength[:, :, None, None] * scores).reshape(-1, 1))
+        self.gate = nn.Linear(features, tables)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
-    def forward(self, logits: Tensor, evidence: Evidence, seen: Tensor) -> Tensor:
-        """Logits (T, B, 256) and what the head saw, (T, B, seen), to logits."""
-        followers, counts, totals = evidence
-        found = (totals > 0).sum(1, keepdim=True)
-        cell = torch.arange(self.tables) * (self.tables + 1) + found
-        cell = cell * (len(TOTAL_STEPS) + 1) + torch.bucketize(totals, _TOTAL_STEPS, right=True)
-        cell = cell[..., None] * (len(COUNT_STEPS) + 1) + torch.bucketize(counts, _COUNT_STEPS, right=True)
+    def forward(self, logits: Tensor, stats: NgramStats, features: Tensor) -> Tensor:
+        """Return the logits (T, B, 256) with the scores added.
+
+        Args:
+            logits: (T, B, 256).
+            stats: of the T * B positions.
+            features: (T, B, features), what the output layer reads.
+        """
+        followers, counts, totals = stats
+        known = (totals > 0).sum(1, keepdim=True)
+        row = torch.arange(self.tables) * (self.tables + 1) + known
+        row = row * (len(TOTAL_EDGES) + 1) + torch.bucketize(totals, _TOTAL_EDGES, right=True)
+        row = row[..., None] * (len(COUNT_EDGES) + 1) + torch.bucketize(counts, _COUNT_EDGES, right=True)
         device = logits.device
-        votes = self.vote(cell.to(device))[..., 0] * (counts > 0).to(device)
-        gates = 2 * torch.sigmoid(self.gate(seen)).flatten(0, 1)
-        added = (votes * gates[..., None]).flatten(1)
+        scores = self.scores(row.to(device))[..., 0] * (counts > 0).to(device)
+        gates = 2 * torch.sigmoid(self.gate(features)).flatten(0, 1)
+        added = (scores * gates[..., None]).flatten(1)
         total = logits.flatten(0, 1).to(added.dtype)
         return total.scatter_add(1, followers.flatten(1).long().to(device), added).view_as(logits)

@@ -1,13 +1,12 @@
-"""What followed each run of bytes, and of words, counted once, before training.
+"""N-gram tables: which bytes followed each n-gram of the training text, counted before training.
 
-For every run that the training part holds, a row: which bytes came after it, and how often. The model reads
-these counts beside its own state (`canton.text.ngram.mixer`), so that its layers need not learn by heart
-what can be looked up.
+The mixer (`canton.text.ngram.mixer`) adds these counts to the network's logits, so the network need not store
+them.
 
-A model in training would find in the counts the very byte it is to guess. So the text is cut into `FOLDS`
-stretches, every row knows how much of it each stretch gave, and whoever reads in a stretch sees the counts of
-the others: as a text that was not counted will see them all. (To leave out the one byte alone would not do:
-a text repeats itself nearby, and long runs would seem surer than they are.)
+The tables hold the answers to the training text itself. So the text is cut into `NUM_FOLDS` folds, each row
+stores how much every fold contributed, and a model that trains in a fold gets the counts of the other folds.
+It is not enough to leave out only the byte itself: a text repeats itself nearby, so the counts of long
+n-grams would still be too high.
 """
 
 from __future__ import annotations
@@ -20,19 +19,22 @@ import torch
 from torch import Tensor
 
 from canton.errors import UserError
-from canton.text.corpus import FOLDS, Bytes
-from canton.text.ngram.keys import Run, numbers
-from canton.text.types import SLOTS, Evidence
+from canton.text.corpus import NUM_FOLDS, Bytes
+from canton.text.ngram.keys import NgramKind, compute_keys
+from canton.text.types import MAX_FOLLOWERS, NgramStats
 
-PIECE = 1 << 18
-"""Bytes whose runs are numbered at a time, so that a large text needs no large memory."""
+CHUNK = 1 << 18
+"""Bytes whose keys are computed at a time, to limit memory."""
 
 
-class Table(NamedTuple):
-    """The rows of one kind of run, sorted by `keys` (R,), `canton.text.ngram.keys.numbers`.
+class NgramTable(NamedTuple):
+    """The counts of one kind of n-gram, R rows in ascending order of `keys`.
 
-    followers uint8, counts int32 (R, SLOTS), the most frequent first; totals int32 (R,), those that found no
-    slot among them.
+    Attributes:
+        keys: int64 (R,), see `canton.text.ngram.keys`.
+        followers: uint8 (R, MAX_FOLLOWERS), the most frequent first.
+        counts: int32 (R, MAX_FOLLOWERS).
+        totals: int32 (R,), including followers beyond the first `MAX_FOLLOWERS`.
     """
 
     keys: Tensor
@@ -41,99 +43,116 @@ class Table(NamedTuple):
     totals: Tensor
 
 
-class Shares(NamedTuple):
-    """How much of a `Table` each fold gave: counts (R, FOLDS, SLOTS), totals (R, FOLDS)."""
+class FoldCounts(NamedTuple):
+    """What each fold added to an `NgramTable`.
+
+    Attributes:
+        counts: int32 (R, NUM_FOLDS, MAX_FOLLOWERS).
+        totals: int32 (R, NUM_FOLDS).
+    """
 
     counts: Tensor
     totals: Tensor
 
 
-class Counts:
-    """A table for each of `runs`. Make one by `count`.
+class NgramTables:
+    """One table for each kind of n-gram; made by `count_ngrams`.
 
-    shares: for reading the very text that was counted; None when that is over.
+    Args:
+        kinds: the kinds of n-gram.
+        tables: a table for each.
+        fold_counts: needed to read the text that was counted; None after training.
     """
 
     def __init__(
-        self, runs: Sequence[Run], tables: Sequence[Table], shares: Sequence[Shares] | None = None
+        self,
+        kinds: Sequence[NgramKind],
+        tables: Sequence[NgramTable],
+        fold_counts: Sequence[FoldCounts] | None = None,
     ) -> None:
-        self.runs, self.tables, self.shares = tuple(runs), list(tables), shares
-        self.fresh: list[dict[int, dict[int, int]]] = [{} for _ in self.runs]
+        self.kinds, self.tables, self.fold_counts = tuple(kinds), list(tables), fold_counts
+        self.updates: list[dict[int, dict[int, int]]] = [{} for _ in self.kinds]
 
-    def look_up(self, window: Tensor, reach: int, folds: Tensor | None = None) -> Evidence:
-        """What followed the runs that end at each byte of `window` from `reach` on: (reach + T, B) to N = T *
-        B.
+    def look_up(self, window: Tensor, lookback: int, folds: Tensor | None = None) -> NgramStats:
+        """Return the statistics at N = T * B positions, the bytes of `window` from `lookback` on.
 
-        folds: (T, B), the fold each place's answer lies in, whose counts are left out; from `FOLDS` on, none.
+        Args:
+            window: int64 bytes (lookback + T, B).
+            lookback: bytes before the first position.
+            folds: (T, B), the fold whose counts are left out; `NUM_FOLDS` or more: none.
         """
         found = []
-        for k, (keys, table) in enumerate(zip(self._keys(window, reach), self.tables, strict=True)):
+        for k, (keys, table) in enumerate(zip(self._keys(window, lookback), self.tables, strict=True)):
             row, known = _find(table, keys)
             counts, totals = table.counts[row], table.totals[row]
-            if folds is not None and self.shares is not None:
+            if folds is not None and self.fold_counts is not None:
                 fold = folds.flatten().cpu()
-                inside, fold = fold < FOLDS, fold.clamp(max=FOLDS - 1)
-                counts = counts - self.shares[k].counts[row, fold] * inside[:, None]
-                totals = totals - self.shares[k].totals[row, fold] * inside
-            evidence = Evidence(table.followers[row], counts * known[:, None], totals * known)
-            found.append(self._freshened(k, keys, evidence) if self.fresh[k] else evidence)
-        return Evidence(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
+                inside, fold = fold < NUM_FOLDS, fold.clamp(max=NUM_FOLDS - 1)
+                counts = counts - self.fold_counts[k].counts[row, fold] * inside[:, None]
+                totals = totals - self.fold_counts[k].totals[row, fold] * inside
+            stats = NgramStats(table.followers[row], counts * known[:, None], totals * known)
+            found.append(self._updated(k, keys, stats) if self.updates[k] else stats)
+        return NgramStats(*(torch.stack(parts, 1) for parts in zip(*found, strict=True)))
 
-    def add(self, window: Tensor, reach: int, answers: Tensor, *, weight: int = 1) -> None:
-        """Count on: after the run that ends at each byte of `window` (reach + T, 1) came that of `answers`
-        (T,).
+    def update(self, window: Tensor, lookback: int, targets: Tensor, *, weight: int = 1) -> None:
+        """Count more text: `targets` (T,) are the bytes after those of `window`, (lookback + T, 1).
 
-        weight: how many times each of these counts.
+        Args:
+            window: int64 bytes.
+            lookback: bytes before the first position.
+            targets: the bytes that followed.
+            weight: how often each of them counts.
         """
-        followers = answers.tolist()
-        for k, (keys, table) in enumerate(zip(self._keys(window, reach), self.tables, strict=True)):
+        followers = targets.tolist()
+        for k, (keys, table) in enumerate(zip(self._keys(window, lookback), self.tables, strict=True)):
             row, known = _find(table, keys)
-            fresh = self.fresh[k]
-            for key, at, old, follower in zip(
+            updates = self.updates[k]
+            for key, at, in_table, follower in zip(
                 keys.tolist(), row.tolist(), known.tolist(), followers, strict=True
             ):
-                if key not in fresh:
-                    fresh[key] = _unpacked(table, at) if old else {}
-                fresh[key][follower] = fresh[key].get(follower, 0) + weight
+                if key not in updates:
+                    updates[key] = _row_counts(table, at) if in_table else {}
+                updates[key][follower] = updates[key].get(follower, 0) + weight
 
-    def _keys(self, window: Tensor, reach: int) -> list[Tensor]:
-        return [number.flatten() for number in numbers(window.cpu(), reach, self.runs)]
+    def _keys(self, window: Tensor, lookback: int) -> list[Tensor]:
+        return [keys.flatten() for keys in compute_keys(window.cpu(), lookback, self.kinds)]
 
-    def _freshened(self, k: int, keys: Tensor, evidence: Evidence) -> Evidence:
-        followers, counts, totals = (part.clone() for part in evidence)
+    def _updated(self, k: int, keys: Tensor, stats: NgramStats) -> NgramStats:
+        followers, counts, totals = (part.clone() for part in stats)
         for place, key in enumerate(keys.tolist()):
-            row = self.fresh[k].get(key)
+            row = self.updates[k].get(key)
             if row is not None:
-                best = sorted((pair for pair in row.items() if pair[0] >= 0), key=lambda pair: -pair[1])[
-                    :SLOTS
-                ]
-                best += [(0, 0)] * (SLOTS - len(best))
+                pairs = [pair for pair in row.items() if pair[0] >= 0]
+                best = sorted(pairs, key=lambda pair: -pair[1])[:MAX_FOLLOWERS]
+                best += [(0, 0)] * (MAX_FOLLOWERS - len(best))
                 followers[place] = torch.tensor([follower for follower, _ in best], dtype=torch.uint8)
-                counts[place] = torch.tensor([times for _, times in best], dtype=torch.int32)
+                counts[place] = torch.tensor([count for _, count in best], dtype=torch.int32)
                 totals[place] = sum(row.values())
-        return Evidence(followers, counts, totals)
+        return NgramStats(followers, counts, totals)
 
 
-def count(text: Bytes, runs: Sequence[Run], rows: int) -> Counts:
-    """Count what follows each of `runs` in `text`, with shares; keep the `rows` most frequent."""
-    answers = text[1:].astype(np.int64)
-    fold = np.arange(1, len(text)) * FOLDS // len(text)
-    reach = max(run.reach for run in runs)
-    padded = torch.from_numpy(np.concatenate([np.zeros(reach, np.uint8), text[:-1]]))
-    pieces = [
-        numbers(padded[start : start + PIECE + reach].long()[:, None], reach, runs)
-        for start in range(0, len(answers), PIECE)
+def count_ngrams(text: Bytes, kinds: Sequence[NgramKind], rows: int) -> NgramTables:
+    """Count what follows each n-gram of `text`, by folds; keep the `rows` most frequent of each kind."""
+    targets = text[1:].astype(np.int64)
+    fold = np.arange(1, len(text)) * NUM_FOLDS // len(text)
+    lookback = max(kind.lookback for kind in kinds)
+    padded = torch.from_numpy(np.concatenate([np.zeros(lookback, np.uint8), text[:-1]]))
+    chunks = [
+        compute_keys(padded[start : start + CHUNK + lookback].long()[:, None], lookback, kinds)
+        for start in range(0, len(targets), CHUNK)
     ]
-    tables, shares = [], []
-    for parts in zip(*pieces, strict=True):
-        table, share = _count(torch.cat(parts)[:, 0].numpy(), answers, fold, rows)
+    tables, fold_counts = [], []
+    for parts in zip(*chunks, strict=True):
+        table, counts = _count(torch.cat(parts)[:, 0].numpy(), targets, fold, rows)
         tables.append(table)
-        shares.append(share)
-    return Counts(runs, tables, shares)
+        fold_counts.append(counts)
+    return NgramTables(kinds, tables, fold_counts)
 
 
-def _count(numbers: np.ndarray, answers: np.ndarray, fold: np.ndarray, rows: int) -> tuple[Table, Shares]:
-    keys, row = np.unique(numbers, return_inverse=True)
+def _count(
+    keys_at: np.ndarray, targets: np.ndarray, fold: np.ndarray, rows: int
+) -> tuple[NgramTable, FoldCounts]:
+    keys, row = np.unique(keys_at, return_inverse=True)
     totals = np.bincount(row, minlength=len(keys))
     if len(keys) > rows:
         kept = np.sort(np.argsort(-totals, kind="stable")[:rows])
@@ -141,68 +160,72 @@ def _count(numbers: np.ndarray, answers: np.ndarray, fold: np.ndarray, rows: int
         place[kept] = np.arange(rows)
         here = place[row] >= 0
         keys, totals = keys[kept], totals[kept]
-        row, answers, fold = place[row[here]], answers[here], fold[here]
-    pairs, pair, times = np.unique(row << 8 | answers, return_inverse=True, return_counts=True)
+        row, targets, fold = place[row[here]], targets[here], fold[here]
+    pairs, pair, times = np.unique(row << 8 | targets, return_inverse=True, return_counts=True)
     owner = pairs >> 8
     order = np.lexsort((-times, owner))
     rank = np.empty(len(pairs), np.int64)
     rank[order] = np.arange(len(pairs)) - np.searchsorted(owner[order], owner[order])
-    slotted = rank < SLOTS
-    followers = np.zeros((len(keys), SLOTS), np.uint8)
-    counts = np.zeros((len(keys), SLOTS), np.int32)
-    followers[owner[slotted], rank[slotted]] = pairs[slotted] & 255
-    counts[owner[slotted], rank[slotted]] = times[slotted]
-    seen = slotted[pair]
-    place = (row[seen] * FOLDS + fold[seen]) * SLOTS + rank[pair[seen]]
-    parts = np.bincount(place, minlength=len(keys) * FOLDS * SLOTS).astype(np.int32)
-    part_totals = np.bincount(row * FOLDS + fold, minlength=len(keys) * FOLDS).astype(np.int32)
-    table = Table(*map(torch.from_numpy, (keys, followers, counts, totals.astype(np.int32))))
-    return table, Shares(
-        torch.from_numpy(parts).view(-1, FOLDS, SLOTS), torch.from_numpy(part_totals).view(-1, FOLDS)
+    stored = rank < MAX_FOLLOWERS
+    followers = np.zeros((len(keys), MAX_FOLLOWERS), np.uint8)
+    counts = np.zeros((len(keys), MAX_FOLLOWERS), np.int32)
+    followers[owner[stored], rank[stored]] = pairs[stored] & 255
+    counts[owner[stored], rank[stored]] = times[stored]
+    valid = stored[pair]
+    place = (row[valid] * NUM_FOLDS + fold[valid]) * MAX_FOLLOWERS + rank[pair[valid]]
+    parts = np.bincount(place, minlength=len(keys) * NUM_FOLDS * MAX_FOLLOWERS).astype(np.int32)
+    part_totals = np.bincount(row * NUM_FOLDS + fold, minlength=len(keys) * NUM_FOLDS).astype(np.int32)
+    table = NgramTable(*map(torch.from_numpy, (keys, followers, counts, totals.astype(np.int32))))
+    return table, FoldCounts(
+        torch.from_numpy(parts).view(-1, NUM_FOLDS, MAX_FOLLOWERS),
+        torch.from_numpy(part_totals).view(-1, NUM_FOLDS),
     )
 
 
-def _find(table: Table, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The row of each key, and whether it is there."""
+def _find(table: NgramTable, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the row of each key, and whether the table holds it."""
     row = torch.searchsorted(table.keys, keys).clamp_(max=len(table.keys) - 1)
     return row, table.keys[row] == keys
 
 
-def _unpacked(table: Table, row: int) -> dict[int, int]:
-    """A row as {follower: count}; what the slots had no room for is the count of -1."""
+def _row_counts(table: NgramTable, row: int) -> dict[int, int]:
+    """Return a row as {follower: count}; -1 has the count of all followers that are not stored."""
     pairs = zip(table.followers[row].tolist(), table.counts[row].tolist(), strict=True)
-    known = {follower: times for follower, times in pairs if times}
+    known = {follower: count for follower, count in pairs if count}
     return {**known, -1: int(table.totals[row]) - sum(known.values())}
 
 
-def packed(counts: Counts) -> dict[str, Tensor]:
-    """The tables as tensors for a file; a count above 255 says no more than 255 (see `votes.COUNT_STEPS`)."""
+def pack_tables(ngrams: NgramTables) -> dict[str, Tensor]:
+    """Return the tables as tensors for a file; counts are cut at 255, far beyond the mixer's last bucket."""
     return {
         f"{k}.{name}": tensor.clamp(max=255).to(torch.uint8) if name == "counts" else tensor
-        for k, table in enumerate(counts.tables)
+        for k, table in enumerate(ngrams.tables)
         for name, tensor in table._asdict().items()
     }
 
 
-def unpacked(runs: Sequence[Run], tensors: dict[str, Tensor]) -> Counts:
-    """What `packed` packed.
+def unpack_tables(kinds: Sequence[NgramKind], tensors: dict[str, Tensor]) -> NgramTables:
+    """Return the tables that `pack_tables` packed.
 
-    Raises: UserError if these are no tables of `runs`.
+    Raises:
+        UserError: the tensors are not tables of these kinds.
     """
-    kinds = {"keys": torch.int64, "followers": torch.uint8, "counts": torch.uint8, "totals": torch.int32}
-    if set(tensors) != {f"{k}.{name}" for k in range(len(runs)) for name in kinds}:
-        raise UserError("the tables of counts in it are not those of its architecture")
+    dtypes = {"keys": torch.int64, "followers": torch.uint8, "counts": torch.uint8, "totals": torch.int32}
+    if set(tensors) != {f"{k}.{name}" for k in range(len(kinds)) for name in dtypes}:
+        raise UserError("the n-gram tables do not match the architecture")
     tables = []
-    for k in range(len(runs)):
-        parts = {name: tensors[f"{k}.{name}"] for name in kinds}
+    for k in range(len(kinds)):
+        parts = {name: tensors[f"{k}.{name}"] for name in dtypes}
         rows = parts["keys"].numel()
-        for name, kind in kinds.items():
-            wanted = (rows, SLOTS) if name in ("followers", "counts") else (rows,)
-            if not rows or parts[name].dtype != kind or tuple(parts[name].shape) != wanted:
+        for name, dtype in dtypes.items():
+            shape = (rows, MAX_FOLLOWERS) if name in ("followers", "counts") else (rows,)
+            found = parts[name]
+            if not rows or found.dtype != dtype or tuple(found.shape) != shape:
                 raise UserError(
-                    f"the {name} of table {k} in it are {tuple(parts[name].shape)} {parts[name].dtype}"
+                    f"{name} of n-gram table {k} must be {shape} {dtype}, "
+                    f"got {tuple(found.shape)} {found.dtype}"
                 )
         if not bool((parts["keys"][1:] > parts["keys"][:-1]).all()):
-            raise UserError(f"the keys of table {k} of counts in it are not in order")
-        tables.append(Table(parts["keys"], parts["followers"], parts["counts"].int(), parts["totals"]))
-    return Counts(runs, tables)
+            raise UserError(f"keys of n-gram table {k} must be in ascending order")
+        tables.append(NgramTable(parts["keys"], parts["followers"], parts["counts"].int(), parts["totals"]))
+    return NgramTables(kinds, tables)

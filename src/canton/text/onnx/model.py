@@ -1,4 +1,4 @@
-"""A byte model as an ONNX file: bytes and the state in, logits and the state after out."""
+"""Export of a byte model to ONNX."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from canton.interop.onnx.graph import Graph, save_model
 from canton.text.model import ByteModel
 from canton.text.ngram.keys import HASH_MASK, HASH_PRIME
 from canton.text.onnx import ngram
-from canton.text.onnx.ngram import finalize_hash, number, piece
+from canton.text.onnx.ngram import crop, finalize_hash, integer
 
 
 def export_model(model: ByteModel, path: str | Path | None = None) -> Any:
-    """The model as an onnx.ModelProto; also written to `path` if given.
+    """Return a byte model as an onnx.ModelProto, and write it to `path` if given.
 
-    Inputs: bytes, int64 (T, B), and the state of `ByteModel.start`: past, int64 (n, B), if the model
-    looks back, and h_0, h_1, ... (1, B, hidden), for an LSTM c_0, c_1, ... as well. Outputs: logits (T, B,
-    256), and the state under the same names with _after. Time and batch are free; one byte at a time is T =
-    1.
+    Inputs: `bytes`, int64 (T, B), and the state of `ByteModel.initial_state`: `past`, int64 (P, B), if the
+    state carries bytes, and `h_0`, `h_1`, ... (1, B, H), with `c_0`, `c_1`, ... for an LSTM. Outputs:
+    `logits` (T, B, 256), and the next state under the same names with the suffix `_after`. T and B are
+    dynamic; T = 1 is one byte at a time.
 
     Raises:
-        UserError: the package onnx is not installed; which extra brings it.
+        UserError: the package onnx is not installed.
     """
     graph, a = Graph(), model.architecture
-    window = read = graph.input("bytes", ("time", "batch"), torch.int64)
-    if model.carried:
-        past = graph.input("past", (model.carried, "batch"), torch.int64)
-        window = graph.op("Concat", [past, read], {"axis": 0})
-    near = piece(graph, window, model.carried - model.reach, 0)
-    xs, x, heard = _embed(graph, model, read, near), "", []
+    window = text = graph.input("bytes", ("time", "batch"), torch.int64)
+    if model.past_size:
+        past = graph.input("past", (model.past_size, "batch"), torch.int64)
+        window = graph.op("Concat", [past, text], {"axis": 0})
+    near = crop(graph, window, model.past_size - model.lookback, 0)
+    xs, x, outputs = _embed(graph, model, text, near), "", []
     names = ("h", "c") if a.cell == "lstm" else ("h",)
     for k, layer in enumerate(model.layers):
         assert isinstance(layer, Recurrent)
-        shape = (1, "batch", a.hidden)
+        shape = (1, "batch", a.hidden_size)
         states = [graph.input(f"{name}_{k}", shape) for name in names]
         below = xs if not x else graph.op("Concat", [x, xs], {"axis": -1}) if a.skip else x
-        x, after = export.add_layer(graph, layer, below, states, not k and not a.embedding)
+        x, after = export.add_layer(graph, layer, below, states, not k and not a.embedding_size)
         for name, value in zip(names, after, strict=True):
             graph.output(value, f"{name}_{k}_after", shape)
-        heard.append(x)
-    seen = graph.op("Concat", [*heard, xs], {"axis": -1}) if a.skip else x
-    narrow = seen if model.narrow is None else graph.op("Elu", [_linear(graph, model.narrow, seen)])
-    logits = _linear(graph, model.logits, narrow)
-    if model.votes is not None and model.counts is not None:
-        keys = ngram.numbers(graph, near, model.reach, model.counts.runs)
-        evidence = ngram.counted(graph, keys, model.counts.tables)
-        logits = ngram.voted(graph, model.votes, logits, evidence, seen)
-    if model.reminders is not None and model.recall is not None:
-        evidence = ngram.recalled(graph, window, model.recall)
-        logits = ngram.voted(graph, model.reminders, logits, evidence, seen)
+        outputs.append(x)
+    features = graph.op("Concat", [*outputs, xs], {"axis": -1}) if a.skip else x
+    head = features if model.head is None else graph.op("Elu", [_linear(graph, model.head, features)])
+    logits = _linear(graph, model.logits, head)
+    if model.ngram_mixer is not None and model.ngrams is not None:
+        keys = ngram.compute_keys(graph, near, model.lookback, model.ngrams.kinds)
+        stats = ngram.look_up_tables(graph, keys, model.ngrams.tables)
+        logits = ngram.mix(graph, model.ngram_mixer, logits, stats, features)
+    if model.history_mixer is not None and model.history is not None:
+        stats = ngram.search_history(graph, window, model.history)
+        logits = ngram.mix(graph, model.history_mixer, logits, stats, features)
     graph.output(logits, "logits", ("time", "batch", 256))
-    if model.carried:
-        past = piece(graph, window, -model.carried, 0)
-        graph.output(past, "past_after", (model.carried, "batch"), torch.int64)
+    if model.past_size:
+        past = crop(graph, window, -model.past_size, 0)
+        graph.output(past, "past_after", (model.past_size, "batch"), torch.int64)
     return save_model(graph.model("canton-text"), path)
 
 
@@ -67,14 +67,14 @@ def _linear(graph: Graph, linear: nn.Linear, x: str) -> str:
     return graph.op("Add", [product, graph.constant(linear.bias)])
 
 
-def _embed(graph: Graph, model: ByteModel, read: str, window: str) -> str:
-    """`ByteModel._embed`."""
+def _embed(graph: Graph, model: ByteModel, text: str, window: str) -> str:
+    """Add `ByteModel._embed` to the graph."""
     if model.embedding is None:
-        return read
-    xs = graph.op("Gather", [graph.constant(model.embedding.weight), read])
+        return text
+    xs = graph.op("Gather", [graph.constant(model.embedding.weight), text])
     for (n, rows), table in zip(model.architecture.contexts, model.contexts, strict=True):
         assert isinstance(table, nn.Embedding)
-        row = _hash_rows(graph, window, model.reach - n + 1, n, rows)
+        row = _hash_rows(graph, window, model.lookback - n + 1, n, rows)
         xs = graph.op("Add", [xs, graph.op("Gather", [graph.constant(table.weight), row])])
     if model.norm is not None:
         gain, shift = graph.constant(model.norm.weight), graph.constant(model.norm.bias)
@@ -83,10 +83,10 @@ def _embed(graph: Graph, model: ByteModel, read: str, window: str) -> str:
 
 
 def _hash_rows(graph: Graph, window: str, first: int, n: int, rows: int) -> str:
-    """`canton.text.ngram.keys.hash_rows` of the window from `first` on."""
-    value, word = number(graph, 0), number(graph, HASH_MASK + 1)
+    """Add `canton.text.ngram.keys.hash_rows` of the window from `first` on to the graph."""
+    value, word = integer(graph, 0), integer(graph, HASH_MASK + 1)
     for k in range(n):
-        byte = piece(graph, window, first + k, n - 1 - k)
-        grown = graph.op("Add", [graph.op("Mul", [value, number(graph, HASH_PRIME)]), byte])
-        value = graph.op("Mod", [graph.op("Add", [grown, number(graph, 1)]), word])
-    return graph.op("Mod", [finalize_hash(graph, value), number(graph, rows)])
+        byte = crop(graph, window, first + k, n - 1 - k)
+        grown = graph.op("Add", [graph.op("Mul", [value, integer(graph, HASH_PRIME)]), byte])
+        value = graph.op("Mod", [graph.op("Add", [grown, integer(graph, 1)]), word])
+    return graph.op("Mod", [finalize_hash(graph, value), integer(graph, rows)])

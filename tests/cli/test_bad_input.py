@@ -98,7 +98,7 @@ def test_a_model_file_that_was_spoilt(canton: Canton, model: Path, text: Path, t
     for file, complaint in (
         (half, "damaged"),
         (changed, "changed after it was written"),
-        (text, "safetensors"),
+        (text, "not a"),
     ):
         for words in (("text", "generate", file), ("text", "score", file, text), ("info", file)):
             assert complaint in canton.complains(*words)

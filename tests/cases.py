@@ -45,6 +45,10 @@ CELLS: dict[str, MakeCell] = {
 }
 
 
+STATE_RANGES: dict[type[Cell], tuple[tuple[float, float], ...]] = {}
+"""The states that a cell may start from: a range for each tensor, (-1, 1) for cells not listed."""
+
+
 class Place(NamedTuple):
     """A map and the shape of its space."""
 
@@ -130,9 +134,19 @@ def inputs(place: Place, *, steps: int = STEPS, batch: int = BATCH) -> Tensor:
 
 
 def state_of(rnn: Recurrent, place: Place, *, batch: int = BATCH) -> tuple[Tensor, ...]:
-    """Return a random state in (-1, 1), always as a tuple."""
+    """Return a random state, always as a tuple."""
     lead = (len(rnn.cells), batch)
-    return tuple(torch.rand(*lead, n, *place.space, dtype=torch.float64) * 2 - 1 for n in rnn.state_sizes)
+    shapes = [(*lead, n, *place.space) for n in rnn.state_sizes]
+    return random_state(rnn.cells[0], shapes)
+
+
+def random_state(cell: Cell, shapes: list[tuple[int, ...]]) -> tuple[Tensor, ...]:
+    """Return a random state with one tensor of each shape, uniform in the cell's `STATE_RANGES`."""
+    ranges = STATE_RANGES.get(type(cell), ((-1.0, 1.0),) * len(shapes))
+    return tuple(
+        torch.empty(shape, dtype=torch.float64).uniform_(*limits)
+        for shape, limits in zip(shapes, ranges, strict=True)
+    )
 
 
 def given(state: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ from canton import Cell
 from canton.core.packing import mask_padding
 from canton.core.recurrent import loop
 from canton.kernels import Result, Run
-from cases import C_IN, CELLS, MAPS, Place, shake_
+from cases import C_IN, CELLS, MAPS, Place, random_state, shake_
 
 STEPS, BATCH = 6, 3
 
@@ -57,7 +57,8 @@ def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Run:
     fresh = cell.zero_state(gx[0], gx.dtype)
     state = fresh
     if "state" in options:
-        state, fresh = (tuple((torch.rand_like(s) * 2 - 1).requires_grad_() for s in fresh) for _ in range(2))
+        shapes = [tuple(s.shape) for s in fresh]
+        state, fresh = (tuple(s.requires_grad_() for s in random_state(cell, shapes)) for _ in range(2))
     lengths = torch.tensor([STEPS, 0, 2]) if "lengths" in options else None
     reset = torch.rand(STEPS, BATCH) < 0.4 if "reset" in options else None
     if reset is not None and lengths is not None:

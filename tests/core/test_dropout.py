@@ -131,10 +131,8 @@ def test_a_learned_initial_state_has_gradients(cell: str, kernel: str) -> None:
     rnn(xs)[0].square().sum().backward()
     grads = [p.grad for p in rnn.initial]
     assert all(g is not None and g.any() for g in grads)
-    spread = tuple(
-        torch.stack([p[a:b].view(1, -1, 1).expand(3, -1, 6) for p in rnn.initial])
-        for a, b in zip([0, rnn.state_sizes[0]], [rnn.state_sizes[0], None], strict=False)
-    )[: len(rnn.state_sizes)]
+    columns = zip(*(p.split(rnn.state_sizes) for p in rnn.initial), strict=True)
+    spread = tuple(torch.stack([p.view(1, -1, 1).expand(3, -1, 6) for p in parts]) for parts in columns)
     given = spread[0] if len(spread) == 1 else spread
     assert_close(rnn(xs, given)[0], rnn(xs)[0], "outputs")
     zeros = tuple(torch.zeros_like(s) for s in spread)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from canton import Cell, GRUCell, LSTMCell, MGUCell, MinGRUCell, Recurrent, RNNCell
+from canton import Cell, GRUCell, LSTMCell, MGUCell, MinGRUCell, Recurrent, RNNCell, SLSTMCell
 from canton import maps as m
 from canton.maps import Map
 
@@ -41,11 +41,15 @@ CELLS: dict[str, MakeCell] = {
     "lstm-norm": lambda c, a: LSTMCell(c, HIDDEN, map=a, layer_norm=True),
     "lstm-peephole": lambda c, a: LSTMCell(c, HIDDEN, peephole=True, map=a),
     "lstm-proj": lambda c, a: LSTMCell(c, HIDDEN, proj_size=PROJ, map=a),
+    "slstm": lambda c, a: SLSTMCell(c, HIDDEN, map=a),
+    "slstm-norm": lambda c, a: SLSTMCell(c, HIDDEN, map=a, layer_norm=True),
     "lstm-all": lambda c, a: LSTMCell(c, HIDDEN, proj_size=PROJ, peephole=True, map=a, layer_norm=True),
 }
 
 
-STATE_RANGES: dict[type[Cell], tuple[tuple[float, float], ...]] = {}
+STATE_RANGES: dict[type[Cell], tuple[tuple[float, float], ...]] = {
+    SLSTMCell: ((-1.0, 1.0), (-1.0, 1.0), (1.0, 2.0), (-1.0, 1.0)),  # n > 0
+}
 """The states that a cell may start from: a range for each tensor, (-1, 1) for cells not listed."""
 
 

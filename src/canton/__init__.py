@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from canton.cells.mgu import MGU, MGUCell
     from canton.cells.min_gru import MinGRU, MinGRUCell
     from canton.cells.rnn import RNN, RNNCell
+    from canton.cells.slstm import SLSTM, SLSTMCell
     from canton.core.cell import Cell
     from canton.core.recurrent import Recurrent, detach
 
@@ -35,6 +36,7 @@ __all__ = [
     "LSTM",
     "MGU",
     "RNN",
+    "SLSTM",
     "Cell",
     "ConvGRU1d",
     "ConvGRU2d",
@@ -52,6 +54,7 @@ __all__ = [
     "MinGRUCell",
     "RNNCell",
     "Recurrent",
+    "SLSTMCell",
     "detach",
     "gates",
     "maps",
@@ -65,6 +68,7 @@ _MODULES = {
     "cells.mgu": ("MGU", "MGUCell"),
     "cells.min_gru": ("MinGRU", "MinGRUCell"),
     "cells.rnn": ("RNN", "RNNCell"),
+    "cells.slstm": ("SLSTM", "SLSTMCell"),
     "cells.conv": tuple(name for name in __all__ if name.startswith("Conv")),
 }
 

@@ -9,6 +9,8 @@ Run it once in an environment of each system:
     KERAS_BACKEND=jax old/bin/python benchmarks/record_peers.py keras_30
     python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
     python benchmarks/record_peers.py rvm --source RobustVideoMatting     (of PeterL1n/RobustVideoMatting)
+    python -m venv xlstm && xlstm/bin/pip install torch numpy && xlstm/bin/pip install --no-deps xlstm==2.0.6
+    xlstm/bin/python benchmarks/record_peers.py xlstm --out tests/cells/recorded
 
 It writes NAME.npz and updates versions.json. Arrays are named case/array: x the input, s0, s1, ... the first
 state, w0, w1, ... or w_PATH the weights, y the outputs, t0, t1, ... the last state, g_NAME the gradient of
@@ -25,6 +27,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +216,42 @@ def rvm(folder: Path, source: Path | None) -> dict[str, str]:
     return {"RobustVideoMatting": "model/decoder.py at 0feebf4af3a6d53e57871ffca74d0062587da227"}
 
 
-SYSTEMS = {"keras": keras, "keras_30": keras_30, "flax": flax, "raft": raft, "rvm": rvm}
+def xlstm(folder: Path, source: Path | None) -> dict[str, str]:
+    """The vanilla sLSTM of the package `xlstm`, one head, from a zero and from another state."""
+    import torch
+
+    # the file alone: the package imports more than its vanilla sLSTM needs
+    root = source or Path(str(find_spec("xlstm").submodule_search_locations[0]))  # type: ignore[union-attr,index]
+    spec = spec_from_file_location(
+        "vanilla",
+        root / "blocks" / "slstm" / "src" / "vanilla" / "__init__.py",
+        submodule_search_locations=[str(root / "blocks" / "slstm" / "src" / "vanilla")],
+    )
+    vanilla = sys.modules["vanilla"] = module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(vanilla)  # type: ignore[union-attr]
+    table: Arrays = {}
+    for name in ("zero", "other"):
+        case = Case(table, name)
+        shapes = {"x": (7, 3, 4), "w": (20, 4), "r": (1, 20, 5), "b": (20,)}
+        leaves = {key: torch.tensor(case.draw(shape)).requires_grad_() for key, shape in shapes.items()}
+        start = torch.zeros(4, 3, 5) if name == "zero" else torch.tensor(np.abs(case.draw((4, 3, 5))) + 0.1)
+        states, _, _ = vanilla.slstm_forward(
+            leaves["x"] @ leaves["w"].t(),
+            start,
+            leaves["r"],
+            leaves["b"],
+            vanilla.slstm_pointwise_function_registry["slstm"],
+        )
+        probe = torch.tensor(case.draw(tuple(states[0, 1:].shape)))
+        ((states[0, 1:] * probe).sum() + states[:, -1].sum()).backward()
+        case.keep(start=start, states=states.detach(), probe=probe)
+        case.keep(**{key: leaf.detach() for key, leaf in leaves.items()})
+        case.keep(**{f"g_{key}": leaf.grad for key, leaf in leaves.items()})
+    np.savez_compressed(folder / "xlstm.npz", **table)
+    return {"xlstm": version("xlstm"), "torch": torch.__version__}
+
+
+SYSTEMS = {"keras": keras, "keras_30": keras_30, "flax": flax, "raft": raft, "rvm": rvm, "xlstm": xlstm}
 
 
 def main(argv: list[str] | None = None) -> None:

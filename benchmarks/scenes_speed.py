@@ -1,10 +1,9 @@
-"""How many frames of made scenes a second one core makes, everything included: 8 frames of 128 x 128 a scene.
+"""Speed of synthetic scenes: frames generated per second and core, for scenes of 8 frames of 128 x 128 px.
 
-python benchmarks/scenes_speed.py
+    python benchmarks/scenes_speed.py
 
-"cold" are the first scenes of a process, which also make the backgrounds and shapes that later ones share;
-"warm" are the same kinds once those are there. Processor time counts, so that a neighbour on the core does
-not.
+"cold" is the first scenes of a process, which also generate the shared backgrounds and shapes. "warm" is the
+later ones. Measured in processor time.
 """
 
 from __future__ import annotations

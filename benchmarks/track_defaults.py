@@ -1,12 +1,11 @@
-"""The default network of `canton track` beside others: a thing or two changed, each taught for as many
-processor minutes, in bfloat16, and measured on the validation clips.
+"""Variants of the default network of `canton track`, trained for the same time and scored on the val split.
 
     python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
 
-MINUTES: see track_runs.py. average_precision: of points, over all clips (birds, airplanes and helicopters are
-traps), as they are and made hard. box_f1: on the clips of drones as they are, at the threshold chosen there.
-ms_a_frame: of 320 x 256, watched one by one on one thread, the median of 30. --only: these of the networks.
+Trains in bfloat16; for MINUTES see track_runs.py. average_precision: of points, over all clips, clean and
+degraded; birds, airplanes and helicopters are distractors. box_f1: on the clean drone clips, at the threshold
+chosen there. ms_a_frame: median of 30 frames of 320 x 256, one by one on one thread. --only: these variants.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ DEFAULT = Architecture()
 
 
 def stem_of(share: float) -> Architecture:
-    """The default with so many channels in its stem for each of its own."""
+    """Return the default network with this multiple of the stem's channels."""
     return replace(DEFAULT, stem=tuple((round(c * share / 4) * 4, k, halve) for c, k, halve in DEFAULT.stem))
 
 

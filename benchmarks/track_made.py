@@ -1,13 +1,12 @@
-"""Made scenes of one kind: the same network with and without memory, trained alike, frame by frame.
+"""One kind of synthetic scene: the same network with and without memory, scored frame by frame.
 
     python benchmarks/track_made.py KIND MINUTES OUT.json [--early N] [--footage DIR]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N] [--accelerator cuda]
 
-KIND is article, camouflage, thermal or mixed; MINUTES (see track_runs.py) are for each of the two; --early N
-gives the early memory of both N channels. The figures are of 200 scenes that
-training never saw, F1 and recall at each frame from the first (t0), at the threshold whose F0.5 is best there
-over all frames. With --footage the models, which never saw a filmed clip, are measured on the infrared test
-clips too.
+KIND is article, camouflage, thermal or mixed. Each network trains for MINUTES (see track_runs.py). --early N
+sets the channels of the early ConvGRU of both. Writes F1 and recall of 200 held-out scenes at each frame from
+the first (t0), at the threshold with the best F0.5 over all frames. With --footage the models, which were not
+trained on real footage, are scored on the infrared test clips too.
 """
 
 from __future__ import annotations

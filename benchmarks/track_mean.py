@@ -1,7 +1,8 @@
-"""The mean of the weights of several tracking models that grew from one, with a threshold and figures of its
-own; of one model, with those of one kind of footage.
+"""Mean of the weights of several models that were fine-tuned from one, with its own threshold and scores.
 
     python benchmarks/track_mean.py FOOTAGE OUT MODEL [MODEL ...] [--modality IR]
+
+With one model and --modality: its threshold and scores on footage of that modality.
 
 Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482.
 """
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None = None) -> None:
-    """Write the mean of `models` to `out`, measured on the clips held out."""
+    """Write the mean of `models` to `out`, with its scores on the held-out clips."""
     held = [load_model(path) for path in models]
     for path, one in zip(models, held, strict=True):
         if one.model.architecture != held[0].model.architecture:
@@ -50,9 +51,9 @@ def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None =
     config = TrainConfig.from_header(last)
     clips = open_source(replace(config, footage=footage, modality=modality)).held_out()
     figures = measure(model, clips, target_class=config.target_class)
-    told = {"mean_of": [path.name for path in models], "measured_on": modality or "all"}
+    origin = {"mean_of": [path.name for path in models], "measured_on": modality or "all"}
     kept = {name: last[name] for name in ("training", "curve", "steps_done", "seconds")}
-    save_model(out, model, {**kept, **told, **figures})
+    save_model(out, model, {**kept, **origin, **figures})
     print(f"{out}: {figures['held_out']}")
 
 

@@ -1,12 +1,11 @@
-"""`canton track` on annotated footage: trained for a budget of minutes (see track_runs.py), then measured on
-the test clips (see track_rows.py).
+"""Train `canton track` on footage for a number of minutes and score it on the test split.
 
     python benchmarks/track_quality.py FOOTAGE MINUTES OUT [--modality IR] [--no-recurrent]
         [--single-frame-steps N] [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
         [--accelerator cuda]
 
-On a processor convolutions are in bfloat16. Writes the model to OUT and the figures beside it, OUT with .json
-for an ending.
+For MINUTES see track_runs.py, for the scores track_rows.py. On a CPU convolutions are in bfloat16. Writes the
+model to OUT and the scores to OUT with the suffix .json.
 """
 
 from __future__ import annotations

@@ -218,9 +218,9 @@ def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "track.onnx"
     assert canton("track", "export", trained, "--out", out).status == 0
     assert [i.name for i in onnx.load(out).graph.input] == ["frames", "early_0", "h_0"]
-    told = canton("info", trained).out
-    assert "recall_by_frame" in told
-    assert "threshold" in told
+    printed = canton("info", trained).out
+    assert "recall_by_frame" in printed
+    assert "threshold" in printed
 
 
 @pytest.fixture(scope="session")

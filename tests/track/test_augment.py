@@ -45,7 +45,7 @@ def test_every_box_keeps_its_class() -> None:
     for k in range(20):
         draw = np.random.default_rng(k)
         window = sample_window([film], draw, target_class="drone", steps=3, size=48, hard=0.0)
-        tall = [max(named, key=lambda thing: thing.box.height).class_name for named in window.boxes]
+        tall = [max(named, key=lambda label: label.box.height).class_name for named in window.boxes]
         first, second, third = (float(picture.mean()) for picture in window.frames)
         assert abs(third - first) > 5
         fast = abs(second - first) > 13.5
@@ -57,7 +57,7 @@ def test_every_box_keeps_its_class() -> None:
         steps=3,
         size=48,
     )
-    tallest = [max(named, key=lambda thing: thing.box.height) for named in still.boxes]
+    tallest = [max(named, key=lambda label: label.box.height) for named in still.boxes]
     assert [one.class_name for one in tallest] == ["bird"] * 3
 
 

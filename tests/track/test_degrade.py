@@ -10,9 +10,9 @@ from canton.track.data.degrade import NOISE, degrade, reduce_contrast
 BOX = Box(20, 16, 8, 6)
 
 
-def picture(sky: np.ndarray, thing: float) -> np.ndarray:
+def picture(sky: np.ndarray, contrast: float) -> np.ndarray:
     made = sky.astype(np.float32).copy()
-    made[16:22, 20:28] += thing
+    made[16:22, 20:28] += contrast
     return made
 
 

@@ -198,10 +198,10 @@ def test_resizing_keeps_at_least_one_row(tmp_path: Path) -> None:
 def test_incomplete_cache_entries_are_decoded_again(tmp_path: Path) -> None:
     clips = [Clip("A", write_video(tmp_path / "A.mp4", [plain(k) for k in range(5)]), "", "", "", {})]
     first = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
-    (told,) = (tmp_path / "kept").glob("*.problem.txt")
-    told.unlink()
+    (problem_file,) = (tmp_path / "kept").glob("*.problem.txt")
+    problem_file.unlink()
     (again,) = cache_frames(clips, fps=10.0, width=WIDTH, folder=tmp_path / "kept")
-    assert told.read_bytes() == b""
+    assert problem_file.read_bytes() == b""
     assert again.problem is None
     assert np.array_equal(again.frames, first[0].frames)
 

@@ -1,4 +1,4 @@
-"""Builds the native kernels when the package is installed; without a compiler, goes on without them.
+"""Build the C++ kernels when the package is installed; without a compiler, install without them.
 
 Also runs by hand, for work in the source tree: ``python hatch_build.py``.
 """

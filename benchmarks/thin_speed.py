@@ -2,9 +2,10 @@
 
     python benchmarks/thin_speed.py [--out FILE]
 
-frames: one frame at a time without gradients: along the lines of the picture (thin.h) beside the way that
-vectors run across channels, which a run with lengths takes, and beside the readable loop of torch's
-convolutions. windows: four frames of four rows forward and back, across channels beside the ways in torch.
+frames: one frame at a time without gradients: along the lines of the picture (gru_planar.h) beside the way
+    that vectors run across channels, which a run with lengths takes, and beside the reference loop of torch's
+    convolutions. windows: four frames of four rows forward and back, across channels beside the ways in
+    torch.
 
 Interleaved, medians of 15, in processor time. The input half is done before: the steps are what is timed.
 """

@@ -1,4 +1,4 @@
-"""The native convolution against torch's in float64, in every instruction set this machine has."""
+"""The C++ convolution against torch's in float64, in every instruction set this machine has."""
 
 from __future__ import annotations
 

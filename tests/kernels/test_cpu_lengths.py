@@ -1,4 +1,4 @@
-"""Lengths and restarts in the native GRU and LSTM against the readable loop, in every instruction set."""
+"""Lengths and restarts in the C++ GRU and LSTM against the reference loop, in every instruction set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native LSTM against the readable loop, in every instruction set this machine has."""
+"""The C++ LSTM against the reference loop, in every instruction set this machine has."""
 
 from __future__ import annotations
 

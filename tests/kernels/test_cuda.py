@@ -1,4 +1,4 @@
-"""The kernels of a GPU against the readable loop in float64 on the processor.
+"""The kernels of a GPU against the reference loop in float64 on the CPU.
 
 Every case runs three times with new numbers: directly, recorded, and played back.
 """
@@ -121,7 +121,7 @@ def test_bfloat16(place: str) -> None:
 
 
 def stack(kernel: str) -> tuple[Recurrent, Recurrent]:
-    """Two layers of one shape, on the processor in float64 and on the GPU in float32."""
+    """Two layers of one shape, on the CPU in float64 and on the GPU in float32."""
     truth = Recurrent([canton.GRUCell(6, 6, reset="after") for _ in range(2)], kernel="loop").double()
     shake_(truth)
     there = copy.deepcopy(truth).to("cuda", torch.float32)

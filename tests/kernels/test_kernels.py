@@ -1,4 +1,4 @@
-"""Kernels against the readable loop: outputs, final states and every gradient, by name."""
+"""Kernels against the reference loop: outputs, final states and every gradient, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two hundred configurations drawn at random, every kernel that can run them against the readable loop."""
+"""Two hundred configurations drawn at random, every kernel that can run them against the reference loop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def configurations(draw: st.DrawFn, cell: str) -> Drawn:
     groups = draw(st.sampled_from((1, 1, 1, 2))) if axes else 1
     kernel_size = tuple(draw(st.integers(1, 5 if axes < 3 else 3)) for _ in range(axes))
     if axes == 2 and draw(st.booleans()):
-        kernel_size = draw(st.sampled_from(((3, 3), (5, 5))))  # which have a native way of their own
+        kernel_size = draw(st.sampled_from(((3, 3), (5, 5))))  # which run as Winograd tiles
     dilation = draw(st.sampled_from((1, 1, 2)))
     circular = axes > 0 and draw(st.booleans())
     smallest = [

@@ -1,4 +1,4 @@
-"""The Triton kernels against the readable loop in float64, in Triton's interpreter, and on a GPU.
+"""The Triton kernels against the reference loop in float64, in Triton's interpreter, and on a GPU.
 
 The interpreter is chosen when Triton is imported, so that it runs in a process of its own. Without a GPU the
 programs still go through the GPU's compiler.

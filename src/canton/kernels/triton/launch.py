@@ -1,4 +1,4 @@
-"""How the Triton programs of the dense GRU are laid over a GPU. Needs Triton; see `triton_gru`."""
+"""Launches of the Triton programs of the dense GRU. Needs Triton; see `canton.kernels.triton.gru`."""
 
 # mypy: ignore-errors
 # A program is called through an index and with constants that only Triton's compiler knows.
@@ -17,8 +17,8 @@ SLABS = {
     (32, 32): {"float32": ("ieee", 4, 64), "tf32": ("tf32", 1, 64), "bfloat16": ("ieee", 1, 128)},
     (64, 32): {"float32": ("ieee", 1, 64), "tf32": ("tf32", 1, 64), "bfloat16": ("ieee", 1, 128)},
 }
-"""For each (rows, columns) of a program's block: how numbers are multiplied, how many slabs lie side by side,
-and how deep each is at most. Small blocks come first.
+"""For each (rows, columns) of a program's block: the precision of products, the number of slabs side by side,
+and their depth at most. Small blocks come first.
 
 Compiled for a Hopper GPU they fit 8 warps' registers, but for up to some 230 words in the largest. "tf32x3"
 is float32 by three products on the tensor cores, as exact as one: on an H200 it took 0.85 to 1 times as long
@@ -27,7 +27,7 @@ for the smallest block, and 1.6 times for the largest.
 
 
 def plan(batch: int, hidden: int, processors: int) -> tuple[int, int, int, int]:
-    """Rows and columns of a program's block, groups of programs, members of a group.
+    """Return rows and columns of a program's block, groups of programs, and members of a group.
 
     The smallest block with which every program has one block and a multiprocessor of its own; if even the
     largest is too small for that, groups go on to further rows and members to further columns.
@@ -41,12 +41,12 @@ def plan(batch: int, hidden: int, processors: int) -> tuple[int, int, int, int]:
 
 
 def processors_of(device: torch.device) -> int:
-    """Multiprocessors of the GPU; in the interpreter those of an H100."""
+    """Return the multiprocessors of the GPU; in the interpreter those of an H100."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
 def _packed(gates, candidate, cols: int, *, transposed: bool):
-    """Weights (k, n) of z, r and c as (3, blocks, k, `cols`): a block lies in one piece; zeros fill it."""
+    """Return the weights (k, n) of z, r and c as (3, blocks, k, `cols`), padded with zeros."""
     hidden = candidate.shape[0]
     weights = torch.cat((gates.detach(), candidate.detach())).view(3, hidden, hidden)
     if transposed:
@@ -77,7 +77,7 @@ def _launch(program, before, gates, candidate, after, steps: int, batch: int, hi
 
 
 def forward(gx, h0, gates, candidate):
-    """The states (T + 1, B, H), the first one first, and what the backward pass needs.
+    """Return the states (T + 1, B, H), from the initial one on, and what the backward pass needs.
 
     That is z and r (T, B, 2H), c and r * h (T, B, H): with the states 5H numbers a row and step.
     """
@@ -91,7 +91,7 @@ def forward(gx, h0, gates, candidate):
 
 
 def backward(d_ys, gates, candidate, states, zr, c):
-    """Gradients of gx (T, B, 3H) and of the initial state (B, H)."""
+    """Return the gradients of gx (T, B, 3H) and of the initial state (B, H)."""
     steps, batch, hidden = c.shape
     d_gx = c.new_empty(steps, batch, 3 * hidden)
     d_h = torch.zeros(batch, hidden, dtype=torch.float32, device=c.device)

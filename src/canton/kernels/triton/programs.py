@@ -1,4 +1,4 @@
-"""The Triton programs of the dense reset-before GRU. Needs Triton; see `triton_gru`, `triton_launches`."""
+"""The Triton programs of the dense reset-before GRU. Needs Triton; see `gru` and `launch`."""
 
 # mypy: ignore-errors
 # Triton's language is not Python's: a compiler of its own reads it, where annotations mean other things.

@@ -1,13 +1,13 @@
-// Which part of the batch a thread computes at a step, where it lies in Python's arrays, and what starts afresh before.
+// Which part of the batch a thread computes at a step, where it lies in Python's arrays, and which rows restart.
 //
-// A unit is a row of a dense batch, else an image. With lengths the units stand in a padded in the order of their
-// lengths, the longest first: those that a step still computes lie side by side, and the others cost nothing.
+// A unit is a row of a dense batch, else an image. With lengths the units are sorted in the padded image, the longest first:
+// those that a step still computes are neighbours, and the others cost nothing.
 #pragma once
 #include "padded_image.h"
 
 namespace {
 
-// The rows in Python's arrays of pixels that are neighbours in a padded.
+// The rows in Python's arrays of pixels that are neighbours in a padded image.
 struct RowIndex {
     const int64_t* order;  // null: they are neighbours there as well, from `first` on
     int64_t first;
@@ -19,7 +19,7 @@ class BatchPartition {
     const bool dense;
     const int64_t lines;  // of a unit
     Workspace workspace;
-    const int64_t* order = nullptr;  // the unit at each place of the padded; a thread knows its own only
+    const int64_t* order = nullptr;  // the unit at each position of the padded image; a thread knows its own only
     int64_t first = 0, last = 0, end = 0;  // the thread's units; those before `end` are computed
 
 public:
@@ -28,19 +28,19 @@ public:
     BatchPartition(const RecurrentRun& run_, const ThreadTeam& team)
         : run(run_), dense(run_.dense()), lines(dense ? 1 : run_.depth * run_.height), own(partition(run_, team)) {
         if (!run.order) return;
-        const bool needs_barrier = team.barrier && !dense;  // then images are shared, and everybody has all of them
+        const bool needs_barrier = team.barrier && !dense;  // then threads share images, and each knows all of them
         const int64_t count = dense ? run.width : run.images, each = count / team.count;
         first = needs_barrier ? 0 : dense ? own.x0 : own.line0 / lines;
         last = needs_barrier ? count : dense ? own.x1 : own.line1 / lines;
         int64_t* mine = reinterpret_cast<int64_t*>(workspace.floats(2 * (last - first))) - first;
-        for (int64_t i = first; i < last; ++i) {  // dealt like cards, so that no thread has all the long ones
+        for (int64_t i = first; i < last; ++i) {  // dealt in turn, so that no thread has all the long ones
             const int64_t j = i - first, left = each * team.count + first - each * team.index;
             mine[i] = run.order[needs_barrier ? i : j < each ? j * team.count + team.index : left];
         }
         order = mine, end = last;
     }
 
-    // What is computed at step t.
+    // The range that is computed at step t.
     Range at(int64_t t) {
         if (!order) return own;
         while (end < last && run.lengths[order[end]] > t) ++end;
@@ -56,7 +56,7 @@ public:
         return {nullptr, there * run.width + x};
     }
 
-    // Zeros for what `range`, a step's, leaves out; `floats` a pixel.
+    // Write zeros for the pixels of the thread that are not in `range`; `floats` a pixel.
     void clear(float* to, int64_t floats, const Range& range) const {
         if (!order) return;
         for (int64_t x = range.x1; x < own.x1; ++x) memset(to + order[x] * floats, 0, size_t(floats) * 4);
@@ -64,7 +64,7 @@ public:
             memset(to + rows_at(line, 0).first * floats, 0, size_t(run.width * floats) * 4);
     }
 
-    // Calls visit(row, line, x) for every pixel of the range whose unit starts afresh before step t.
+    // Call visit(row, line, x) for every pixel of the range whose unit restarts before step t.
     template <class Visit>
     void for_each_restart(int64_t t, const Range& range, Visit visit) const {
         if (!run.reset) return;
@@ -76,7 +76,7 @@ public:
         }
     }
 
-    // Where `from` starts afresh at step t its gradient so far is the fresh state's.
+    // Where a row restarts before step t, move its gradient from the state to the restart state.
     void move_restart_gradient(int64_t t, const Range& range, float* from, float* fresh) const {
         for_each_restart(t, range, [&](int64_t row, int64_t, int64_t) {
             for (int64_t i = row * run.hidden; i < (row + 1) * run.hidden; ++i) fresh[i] += from[i], from[i] = 0;

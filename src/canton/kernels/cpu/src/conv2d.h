@@ -1,11 +1,11 @@
-// One convolution of many images, its gradient for them, and for its weight: two axes, any odd or even kernel, stride 1.
+// One two-dimensional convolution of many images with stride 1, or the gradient of its input.
 #pragma once
 #include "thread_pool.h"
 #include "winograd.h"
 
 namespace {
 
-// A band of lines of one image: what a thread works on at a time, so that it stays in its cache.
+// Lines of one image that a thread works on at a time, so that they stay in its cache.
 constexpr int64_t BAND = 8;
 
 struct Convolution {
@@ -44,7 +44,7 @@ struct Convolution {
         }
     }
 
-    // Fills a padded with the lines of an image that a band sees, zeros or the other side around it.
+    // Fill a padded image with the lines that a band reads, and its border with zeros or the opposite side.
     static void fetch(const ConvolutionRun& run, const PaddedImage& padded, int64_t image, int64_t top) {
         const int64_t lines = BAND + run.kernel[0] - 1, wide = run.out_width + run.kernel[1] - 1;
         for (int64_t i = 0; i < lines; ++i) {
@@ -76,7 +76,7 @@ struct Convolution {
     }
 };
 
-// Divides the bands of all images among the threads.
+// Divide the bands of all images among the threads.
 template <class Work>
 void in_bands(const ConvolutionRun& run, int64_t bands, Work& work) {
     RecurrentRun units{};

@@ -1,11 +1,11 @@
-// The gradient of a convolution's weight over many images, by the same tiles as winograd.h: with the input and the
-// outputs' gradients at all positions, the gradient there is one product over all tiles, and comes back once at the end.
+// The gradient of a convolution's weight over many images, by Winograd tiles. Input and output gradients are transformed, one
+// product over all tiles gives the transformed gradient, and it is transformed back once at the end.
 #pragma once
 #include "conv2d.h"
 
 namespace {
 
-// From `SIDE` neighbouring gradients to the P points: `gather` transposed.
+// From `SIDE` neighbouring gradients to the P points: the transpose of output_transform.
 template <int P>
 INLINE void gradient_transform(const V* d, V* out) {
     const V even = d[0] + d[2], odd = d[1] + d[3];
@@ -107,7 +107,7 @@ struct ConvolutionWeights {
                     if (filled == GROUP) multiply();
                 }
             multiply();
-            if (unit % 2 == 1 || unit + 1 == end) flush(sums, total + team.index * size);  // long sums lose digits
+            if (unit % 2 == 1 || unit + 1 == end) flush(sums, total + team.index * size);  // long float32 sums lose precision
         }
     }
 
@@ -155,7 +155,7 @@ struct ConvolutionWeights {
         memset(sums, 0, size_t(size) * 4);
     }
 
-    // Back from the positions to the kernel's pixels.
+    // Transform the gradient back to the kernel's pixels.
     void finish() const {
         const int64_t k = run.kernel[0];
         const int points = tiles.points;

@@ -1,16 +1,15 @@
-// The product inside every step: rows of numbers times a weight that was packed once for the whole sequence.
+// The product inside every step: rows of numbers times a weight that is packed once for the whole sequence.
 //
-// A row is a run of `segments` pieces of `length` floats, piece s at offset[s] from the row's start: a dense map
-// has one piece; a convolution over channels-last pixels has one for each line of its kernel, and neighbouring
-// rows overlap. So one kernel supports both. Every output is summed in the same order however the rows are cut into
-// tiles: a row's result does not depend on its batch, nor on the number of threads.
+// A row has `segments` pieces of `length` floats; piece s starts offset[s] floats after the row. A dense map has one piece. A
+// convolution over channels-last pixels has one for each line of its kernel, and neighbouring rows overlap. Every output is
+// summed in the same order for any number of rows, so a row's result depends neither on its batch nor on the threads.
 #pragma once
 #include "simd.h"
 
 namespace {
 
-// Lines of the cache that will be wanted prefetch. A tile asks for one with every k: asked for all at once, they would queue
-// up before the numbers that the tile itself needs.
+// Cache lines that are needed soon. A micro-kernel prefetches one with every k; all at once they would delay the numbers that
+// it needs itself.
 struct PrefetchQueue {
     static constexpr int MAX_PIECES = 4;  // two vectors of the result, a panel and the end
     struct Piece {
@@ -31,7 +30,7 @@ struct PackedMatrix {
     const int64_t* offset;  // of each segment, in floats
     int64_t segments, length;
     int64_t vectors;  // columns / W, every gate rounded up to whole vectors
-    const PrefetchQueue* prefetch = nullptr;  // what a tile of two vectors fetches on the way
+    const PrefetchQueue* prefetch = nullptr;  // what a micro-kernel of two vectors prefetches
     int64_t depth() const { return segments * length; }
 };
 
@@ -48,7 +47,7 @@ constexpr int KERNEL_ROWS = 6;  // 12 + 2 + 1 of 16
 constexpr int KERNEL_ROWS = 6;
 #endif
 
-// The product of M rows and N vectors of columns. GCC keeps `sum` in registers only when every loop is unrolled.
+// The micro-kernel: M rows times N vectors of columns. GCC keeps `sum` in registers only when every loop is unrolled.
 // A row's floats are neighbours, rows `stride` apart; ACROSS, the floats of all rows at one depth are neighbours.
 template <int M, int N, bool ACROSS>
 __attribute__((noinline)) void micro_kernel(const float* a, int64_t stride, const PackedMatrix& w, const float* b,
@@ -96,7 +95,7 @@ __attribute__((noinline)) void micro_kernel(const float* a, int64_t stride, cons
 
 typedef void (*MicroKernel)(const float*, int64_t, const PackedMatrix&, const float*, float*);
 
-// Few rows take more columns at once, so that enough sums are under way to hide the adder's delay.
+// Few rows take more columns at once, so that there are enough sums to hide the latency of the addition.
 constexpr int columns_for(int64_t rows) {
     return rows == 1 ? 8 : rows == 2 ? 4 : rows == 3 && CANTON_WIDTH == 16 ? 4 : 2;
 }
@@ -125,8 +124,8 @@ MicroKernel micro_kernel_for(int rows, int columns) {
 }
 
 // Calls tail(vector, line, x, rows, sums, stride) for every finished block of `rows` pixels and W columns.
-// start(line) is where the line's pixel 0 lies; pixels are `stride` floats apart, or neighbours as `tile` has it.
-// ahead(vector, line, x, rows) comes before a block is multiplied: it may say in w.prefetch what to fetch meanwhile.
+// start(line) is where the line's pixel 0 lies; pixels are `stride` floats apart, or neighbours if ACROSS.
+// ahead(vector, line, x, rows) is called before a block is multiplied; it may fill w.prefetch.
 template <bool ACROSS = false, class Start, class Tail, class Ahead>
 void product(const PackedMatrix& w, const Range& range, int64_t stride, Start start, Tail tail, Ahead ahead) {
     alignas(64) float sums[KERNEL_ROWS * 4 * W];

@@ -43,7 +43,7 @@ struct PaddedImage {
         plane = (height + before[1] + after[1] + more) * pitch;
         image = (depth + before[0] + after[0]) * plane;
         inside = before[0] * plane + before[1] * pitch + before[2] * stride;
-        if (!filled) return;  // its shape is all that is asked for
+        if (!filled) return;  // only the shape is needed
         data = workspace.floats(run.images * image);
         memset(data, 0, size_t(run.images * image) * 4);
     }
@@ -54,7 +54,7 @@ struct PaddedImage {
     }
     float* pixel(int64_t line, int64_t x) const { return window(line) + inside + x * stride; }
 
-    // Copies the far sides into the border of the images that hold these lines.
+    // Copy the opposite sides into the border of the images that hold these lines.
     void wrap(int64_t line0, int64_t line1) const {
         const int64_t per = height * depth;
         for (int64_t b = line0 / per; b < (line1 + per - 1) / per; ++b) {
@@ -93,12 +93,12 @@ Range partition(const RecurrentRun& run, const ThreadTeam& team) {
     return {first(team.index), first(team.index + 1), 0, run.width};
 }
 
-// The two orders in which a weight (out, in, *kernel) is read: forwards, and transposed for the gradient.
+// A packed weight (out, in, *kernel), as it is or transposed for the gradient.
 struct DirectProduct {
     PackedMatrix packed;
     int64_t offset[MAX_KERNEL_PIXELS];
 
-    // `gates` groups of `each` columns; `channels` numbers a pixel; `padded` holds the rows it will be applied to.
+    // `gates` groups of `each` columns; `channels` numbers a pixel; `padded` is the image it is applied to.
     void fill(const RecurrentRun& run, const float* weight, int64_t gates, int64_t each, int64_t channels, bool transposed,
               const PaddedImage& padded, Workspace& workspace) {
         const int64_t taps = run.kernel[0] * run.kernel[1] * run.kernel[2];

@@ -38,9 +38,9 @@ typedef float Unaligned __attribute__((vector_size(4 * CANTON_WIDTH), aligned(4)
 
 INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
-INLINE V all(float x) { return x - V{}; }  // "+" would have to turn -0 into 0 and cost an addition
+INLINE V all(float x) { return x - V{}; }  // with "+" the compiler could not drop the addition, because -0 + 0 is 0
 
-// The first n floats, n at least 0; what is beyond them in a vector is 0, and neither read nor written.
+// The first n floats, n >= 0; the others in the vector are 0 and are neither read nor written.
 #if CANTON_WIDTH == 16
 INLINE __mmask16 mask(int n) { return __mmask16(n >= W ? 0xffff : (1 << n) - 1); }
 INLINE V load(const float* p, int n) { return V(_mm512_maskz_loadu_ps(mask(n), p)); }
@@ -51,7 +51,7 @@ INLINE __m256i mask(int n) {
 }
 INLINE V load(const float* p, int n) { return __builtin_expect(n >= W, 1) ? load(p) : V(_mm256_maskload_ps(p, mask(n))); }
 INLINE void store(float* p, V v, int n) {
-    if (__builtin_expect(n >= W, 1)) return store(p, v);  // AMD's first cores with AVX2 take long over a mask
+    if (__builtin_expect(n >= W, 1)) return store(p, v);  // masked stores are slow on AMD's first cores with AVX2
     _mm256_maskstore_ps(p, mask(n), __m256(v));
 }
 #else
@@ -67,8 +67,8 @@ INLINE void store(float* p, V v, int n) {
 }
 #endif
 
-// exp by 2^k times a polynomial (Cephes expf), 1 ulp; a NaN comes out as a NaN because comparisons let it pass
-// and the power of two is multiplied, not added to the exponent.
+// exp as 2^k times a polynomial (Cephes expf), 1 ulp. A NaN stays a NaN: comparisons let it pass, and the power of two is
+// multiplied, not added to the exponent.
 INLINE V exponential(V x) {
     x = x > all(88.0f) ? all(88.0f) : x;
     x = x < all(-87.3f) ? all(-87.3f) : x;
@@ -86,7 +86,7 @@ INLINE V exponential(V x) {
     p = p * (r * r) + (r + 1.0f);
     I bits;
     memcpy(&bits, &t, sizeof bits);
-    bits = (bits << 23) + 0x3f800000;  // the whole number sits in the low bits of t
+    bits = (bits << 23) + 0x3f800000;  // the integer is in the low bits of t
     V scale;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;

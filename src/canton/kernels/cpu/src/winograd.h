@@ -1,10 +1,10 @@
-// A square convolution of 3 or 5 pixels by way of products of polynomials: for 4 x 4 pixels 36 multiplications instead of
-// 144, or 64 instead of 400 (Winograd 1980; Lavin & Gray 2015, arXiv:1509.09308). The six points 0, 1, -1, 2, -1/2 and
-// infinity are those of Barabasz et al. 2018 (arXiv:1803.10986): with them the error in float32 is two to three times that
-// of the plain sum, not ten times. With eight, -2 and 1/2 besides, it is six times that of the plain sum.
+// Winograd convolution with kernels of 3 x 3 and 5 x 5: for 4 x 4 outputs 36 multiplications instead of 144, or 64 instead of
+// 400 (Winograd 1980; Lavin & Gray 2015, arXiv:1509.09308). The six points 0, 1, -1, 2, -1/2 and infinity are those of
+// Barabasz et al. 2018 (arXiv:1803.10986): the error in float32 is two to three times that of the plain sum, not ten times.
+// With eight points (-2 and 1/2 besides) it is six times that of the plain sum.
 //
-// Tiles are counted from an image's corner and never from a thread's first line: the bits do not depend on the number
-// of threads. A number that is not finite spreads over its tile.
+// Tiles are counted from the image's corner, so that the bits do not depend on the number of threads. A number that is not
+// finite spreads over its tile.
 #pragma once
 #include "padded_image.h"
 #include "weight_cache.h"
@@ -19,7 +19,7 @@ constexpr int TILES = KERNEL_ROWS;
 constexpr int TILES = 2 * KERNEL_ROWS;
 #endif
 
-// The values of a polynomial with these P coefficients' dual at the P points.
+// The input transform of P numbers.
 template <int P>
 INLINE void input_transform(const V* d, V* out) {
     if constexpr (P == 6) {
@@ -42,7 +42,7 @@ INLINE void input_transform(const V* d, V* out) {
     out[7] = (d[7] - d[1]) + 5.25f * (d[3] - d[5]);
 }
 
-// From the products at the P points to `SIDE` neighbouring outputs.
+// The output transform: from the products at the P points to `SIDE` neighbouring outputs.
 template <int P>
 INLINE void output_transform(const V* d, V* out) {
     const V sum = d[1] + d[2], difference = d[1] - d[2];
@@ -63,7 +63,7 @@ INLINE void output_transform(const V* d, V* out) {
 struct Winograd {
     PackedMatrix packed;  // of one position; the others follow
     int64_t zero = 0, position, channels, lanes;
-    int points = 0, positions = 0;  // of a side, and of a tile; 0 where this way is not taken
+    int points = 0, positions = 0;  // of a side, and of a tile; 0 where Winograd is not used
     float* scratch;
     int64_t per_thread, columns_at, products_at, lines_at;
     PackedWeight* packed_weight = nullptr;
@@ -95,13 +95,13 @@ struct Winograd {
         scratch = workspace.floats(per_thread * run.threads);
     }
 
-    // How the tiles of run's images lie, if they are to be used.
+    // Set the sizes of the tiles, or points = 0 where Winograd is not used.
     void measure(const RecurrentRun& run, int64_t channels_) {
         points = run.winograd() ? SIDE + int(run.kernel[1]) - 1 : 0, positions = points * points;
         channels = channels_, lanes = (channels + W - 1) / W * W;
     }
 
-    // Row i, column j: what a kernel's pixel j is worth at point i of `count`.
+    // The filter transform: row i, column j is the factor of the kernel's pixel j at point i of `count`.
     static void filter_transform(int64_t k, int count, double (&at)[MAX_POINTS][5]) {
         const double* point = count == 6 ? SIX : EIGHT;
         for (int i = 0; i < count - 1; ++i) {
@@ -113,7 +113,7 @@ struct Winograd {
         for (int64_t j = 0; j < k; ++j) at[count - 1][j] = j == k - 1;
     }
 
-    // The weight's values at all positions, each laid out as `tile` wants it; `data` holds zeros.
+    // The weight's values at all positions, each packed for the micro-kernel; `data` holds zeros.
     void pack(const float* weight, int64_t gates, int64_t each, int64_t k, bool transposed, float* data) const {
         const int64_t taps = k * k, per_gate = (each + W - 1) / W;
         double at[MAX_POINTS][5];
@@ -213,8 +213,8 @@ struct Winograd {
         }
     }
 
-    // The input at all positions, `apart` tiles each, of `count` tiles side by side: down the columns once, for neighbours
-    // share them, then along the rows.
+    // Transform the input of `count` tiles side by side, `apart` tiles a position: first down the columns, which neighbours
+    // share, then along the rows.
     template <int P>
     void transform_inputs(const PaddedImage& padded, const float* corner, int count, int apart, float* space, float* columns) const {
         for (int64_t c = 0; c < channels; c += W) {
@@ -237,7 +237,7 @@ struct Winograd {
     }
 };
 
-// The product of a step's map, the shorter way.
+// The product of a step's map, by Winograd or directly, whichever is quicker.
 struct MapProduct {
     DirectProduct plain;
     Winograd tiled;
@@ -259,7 +259,7 @@ struct MapProduct {
         far.prefetch = &prefetch;
         product(far, own, padded.stride, start, tail, [&](int64_t v, int64_t, int64_t x, int rows) {
             if (v % 2 == 0 && v + 1 < w.vectors) return;
-            const int64_t after = v / 2 * 2 + 2, count = own.x1 - own.x0;  // the next panel, a part with every tile
+            const int64_t after = v / 2 * 2 + 2, count = own.x1 - own.x0;  // the next panel, a part with every block
             const int64_t size = after < w.vectors ? w.depth() * (after + 1 < w.vectors ? 2 * W : W) / 16 : 0;
             const int64_t from = size * (x - own.x0) / count, end = size * (x - own.x0 + rows) / count;
             prefetch.add(w.data + after * w.depth() * W + from * 16, 16, end - from);

@@ -6,7 +6,7 @@
 namespace {
 
 class PlanarGRU {
-    static constexpr int64_t GROUP = 4, CHUNK = 2 * W;  // channels, and pixels of a line, that are summed at a time
+    static constexpr int64_t GROUP = 4, CHUNK = 2 * W;  // channels, and pixels of a line, summed at a time
 
     // Planes of an image, one a channel, with zeros around and behind each line up to a whole chunk.
     struct Planes {
@@ -21,7 +21,7 @@ class PlanarGRU {
             data = workspace.floats(run.images * channels * plane);
             memset(data, 0, size_t(run.images * channels * plane) * 4);
         }
-        // Of the window around pixel (line, x), the first number; lines are counted over images.
+        // The first number of the window around pixel (line, x); lines are counted over images.
         INLINE float* window(int64_t channel, int64_t line, int64_t x) const {
             return data + (line / height * channels + channel) * plane + line % height * pitch + x;
         }
@@ -46,7 +46,7 @@ class PlanarGRU {
         return data;
     }
 
-    // Calls visit(channel, x, sums, n) for a line's convolution, W pixels at a time, of which n lie within it.
+    // Call visit(channel, x, sums, n) for a line's convolution, W pixels at a time, of which n lie within it.
     template <class Visit>
     INLINE void convolve(const RecurrentRun& run, const Planes& from, const float* weight, int64_t out, int64_t line, Visit visit) const {
         for (int64_t x = 0; x < run.width; x += CHUNK) {

@@ -1,4 +1,4 @@
-// One step of a dense GRU for a few rows: the weights are read once, as they lie. Packing them would take longer
+// One step of a dense GRU for a few rows. The weights are read once, unpacked. Packing them would take longer
 // than the step.
 #pragma once
 #include "padded_image.h"
@@ -8,7 +8,7 @@ namespace {
 struct SingleStepGRU {
     static constexpr int64_t MAX_ROWS = 4;
 
-    // A run without gradients, so short that packing would not pay.
+    // Whether a run has no gradients and is so short that packing would take longer.
     static bool supports(const RecurrentRun& run) {
         if (run.saved || run.order || run.reset) return false;
         return run.dense() && run.steps == 1 && run.images * run.depth * run.height == 1 && run.width <= MAX_ROWS;

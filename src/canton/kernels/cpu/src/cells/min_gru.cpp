@@ -13,7 +13,7 @@ struct MinGRU {
         return a >= all(0.0f) ? a + 0.5f : low;
     }
 
-    // Calls visit(row, column, n) for a thread's own numbers of a step; n of them, W at most.
+    // Call visit(row, column, n) for the thread's numbers of a step, n <= W at a time.
     template <class Visit>
     static INLINE void each(const RecurrentRun& run, const ThreadTeam& team, Visit visit) {
         const int64_t H = run.hidden, end = run.width * (team.index + 1) / team.count;

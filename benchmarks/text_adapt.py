@@ -1,10 +1,10 @@
-"""Held-out bits per byte as a model is, and as it learns while it reads: `canton text score --adapt`.
+"""Measure held-out bits per byte with and without dynamic evaluation (`canton text score --adapt`).
 
     python benchmarks/text_adapt.py MODEL FILE [NAME=VALUE ...]
 
-MODEL was trained on the first 90% of FILE (benchmarks/text_quality.py --models), the rest is scored in one
-pass, byte after byte. The settings of `canton.text.Adapter` may be given; its own were chosen on training
-text alone. Figures go to benchmarks/results/text_adapt.json.
+MODEL is trained on the first 90% of FILE (benchmarks/text_quality.py --models). The rest is scored in one
+pass. NAME=VALUE are settings of `canton.text.Adapter`; its defaults were chosen on training text only.
+Results: benchmarks/results/text_adapt.json.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(model: str, file: str, *settings: str) -> None:
         "versions": {"canton": canton.__version__, "torch": torch.__version__},
     }
     target.write_text(json.dumps(table, indent=1) + "\n")
-    print(f"{totals.bits_per_byte:.4f} bits per byte, {totals.adapted:.4f} learning while it reads")
+    print(f"{totals.bits_per_byte:.4f} bits per byte, {totals.adapted:.4f} with dynamic evaluation")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The article's model, batch, length and rate: its bits per byte, and a thousand bytes it writes.
+"""Train the article's model with its settings; measure bits per byte and generate a thousand bytes.
 
     python benchmarks/text_article.py FILE MINUTES
 
-Processor minutes, one thread. The figures go to benchmarks/results/text_article.json, with the text.
+MINUTES is processor time on one thread. Results: benchmarks/results/text_article.json.
 """
 
 from __future__ import annotations

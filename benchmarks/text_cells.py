@@ -1,11 +1,10 @@
-"""GRU, LSTM, MGU and RNN as byte models with equally many weights: bits per byte after equal processor time.
+"""Compare GRU, LSTM, MGU and RNN as byte models of equal size after equal processor time.
 
     python benchmarks/text_cells.py FILE MINUTES RATE [CELL ...]
 
-Nothing is looked up (no counts, no contexts), one layer, no dropout: the cells speak for themselves. The
-width of each is the one whose model comes nearest to the weights of a GRU of 256. Cells differ in the rate
-that suits them, so run this for several; what each came to at each RATE, and in how many steps, is added to
-benchmarks/results/text_cells.json.
+The models have one layer, no n-grams, no history, no contexts and no dropout. Each cell's hidden size gives
+nearly as many weights as a GRU of 256. The best learning rate differs between cells, so run several.
+Results: benchmarks/results/text_cells.json.
 """
 
 from __future__ import annotations

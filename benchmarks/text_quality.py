@@ -1,10 +1,10 @@
-"""Held-out bits per byte after a budget of processor minutes on one thread, `canton text`'s default model.
+"""Measure the held-out bits per byte of the default model after a budget of processor time.
 
     python benchmarks/text_quality.py MINUTES FILE [FILE ...] [--models FOLDER]
 
-The first 90% of each FILE is for training, every byte of the rest is scored with the state carried along. The
-minutes are the processor's, and include the counting. Figures go to benchmarks/results/text_quality.json, one
-for each file and budget; with --models the trained models are kept, for text_adapt.py.
+The model trains on the first 90% of each FILE and is scored on the rest. MINUTES is processor time on one
+thread, with the counting of n-grams. --models keeps the trained models, for text_adapt.py.
+Results: benchmarks/results/text_quality.json.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def main() -> None:
             done = train(TrainConfig(minutes=given.minutes), out=out, files=[file], clock=time.process_time)
         assert done is not None
         print(f"{file.name}, {given.minutes:g} minutes: {done.held_out:.4f} bits per byte", flush=True)
-        note(f"{file.name}, {given.minutes:g} minutes", done)
+        add_result(f"{file.name}, {given.minutes:g} minutes", done)
 
 
-def note(name: str, done: Trained) -> None:
+def add_result(name: str, done: Trained) -> None:
     """Add a figure to the results."""
     table = json.loads(TARGET.read_text()) if TARGET.exists() else {}
     table[name] = {

@@ -1,10 +1,10 @@
-"""Train the byte model that ships with Canton: `canton text generate` without a model writes with it.
+"""Train the pretrained text model, which `canton text generate` uses without a model.
 
     python benchmarks/text_shipped.py MINUTES
 
-It learns from the language documentation inside every Python, and has neither tables of counts nor of pairs
-of bytes, so that its file is small. Processor minutes, one thread. The model goes to
-src/canton/text/models/text.safetensors, the figure into its header.
+It trains on the language documentation inside every Python. It has no n-gram tables and no contexts, so its
+file is small. MINUTES is processor time on one thread. The model goes to
+src/canton/text/models/text.safetensors.
 """
 
 from __future__ import annotations

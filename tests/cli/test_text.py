@@ -15,7 +15,7 @@ from canton.cli.models import PRETRAINED
 from cli.conftest import Canton
 
 
-def test_train_writes_a_model_and_says_how_good_it_is(canton: Canton, text: Path, tmp_path: Path) -> None:
+def test_train_writes_a_model_and_prints_its_score(canton: Canton, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     done = canton("text", "train", text, "--out", out, "--steps", "30", "--hidden-size", "8",
                   "--num-layers", "2", "--cell", "lstm",
@@ -65,7 +65,7 @@ def test_the_articles_preset(canton: Canton, text: Path, tmp_path: Path) -> None
     assert "410,304" in shown or "parameters" in shown
 
 
-def test_generate_writes_the_bytes_asked_for(canton: Canton, model: Path) -> None:
+def test_generate_prints_the_given_number_of_bytes(canton: Canton, model: Path) -> None:
     done = canton("text", "generate", model, "--bytes", "200", "--seed", "1")
     assert done.status == 0
     assert len(done.out.encode()) == 200
@@ -82,7 +82,7 @@ def test_generate_continues_a_prompt(canton: Canton, model: Path, monkeypatch: p
     assert canton(*words, "--prompt", "-").out == given.out
 
 
-def test_generate_without_a_model_takes_the_one_shipped(
+def test_generate_without_a_model_uses_the_pretrained_one(
     canton: Canton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = canton("text", "generate", "--bytes", "40", "--seed", "1")
@@ -92,7 +92,7 @@ def test_generate_without_a_model_takes_the_one_shipped(
     assert "pretrained" in canton.complains("text", "generate")
 
 
-def test_generate_stops_and_counts(canton: Canton, model: Path) -> None:
+def test_generate_stop_and_count(canton: Canton, model: Path) -> None:
     done = canton("text", "generate", model, "--temperature", "0", "--stop", "logue")
     assert done.out.endswith("logue")
     assert done.out.count("logue") == 1
@@ -102,7 +102,7 @@ def test_generate_stops_and_counts(canton: Canton, model: Path) -> None:
     assert done.out.endswith(third.out + "\n")
 
 
-def test_score_says_bits_per_byte(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+def test_score_prints_bits_per_byte(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
     done = canton("text", "score", model, text)
     assert done.status == 0
     bits = float(done.out.split()[0])
@@ -115,9 +115,7 @@ def test_score_says_bits_per_byte(canton: Canton, model: Path, text: Path, tmp_p
     assert float(adapted.split()[0]) < 0.8 * float(plain.split()[0])
 
 
-def test_score_without_a_model_reads_with_the_shipped_one(
-    canton: Canton, model: Path, tmp_path: Path
-) -> None:
+def test_score_without_a_model_uses_the_pretrained_one(canton: Canton, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "plain"
     file.write_text("The value that is given to a function when it is called is known as an argument of it.")
     bits = [float(canton("text", "score", *words, file).out.split()[0]) for words in ((), (model,))]
@@ -125,7 +123,7 @@ def test_score_without_a_model_reads_with_the_shipped_one(
     assert "got 3 texts" in canton.complains("text", "score", model, file, file)
 
 
-def test_score_paints(canton: Canton, model: Path, tmp_path: Path) -> None:
+def test_score_colours_the_text(canton: Canton, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "odd"
     file.write_bytes("What is past: XQ ä漢\n".encode() + b"\xff\x1b[2J\x07")
     done = canton("text", "score", model, file, "--colour")
@@ -156,14 +154,14 @@ def test_score_writes_no_page_to_standard_output(canton: Canton, model: Path, te
     assert "--html" in canton.complains("text", "score", model, text, "--html", "-")
 
 
-def test_info_without_a_model_says_what_is_here(canton: Canton) -> None:
+def test_info_without_a_model_describes_the_installation(canton: Canton) -> None:
     done = canton("info")
     assert done.status == 0
     assert "torch" in done.out
     assert "kernels" in done.out
 
 
-def test_info_tells_the_figures_of_the_models_shipped(
+def test_info_prints_the_scores_of_the_pretrained_models(
     canton: Canton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = {line[:24].strip(): line[25:] for line in canton("info").out.splitlines()}
@@ -176,8 +174,8 @@ def test_info_tells_the_figures_of_the_models_shipped(
     assert "not installed" in canton("info").out
 
 
-def test_help_waits_for_nothing() -> None:
-    """benchmarks/startup.py measures how long it takes; here: none of what is slow to import is imported."""
+def test_help_imports_nothing_slow() -> None:
+    """benchmarks/startup.py measures the time."""
     code = "import sys; from canton.cli import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *shown, modules = done.stdout.splitlines()
@@ -187,7 +185,7 @@ def test_help_waits_for_nothing() -> None:
     assert not slow & set(modules.split())
 
 
-def test_a_reader_who_leaves_is_no_error(model: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(model: Path) -> None:
     words = [sys.executable, "-m", "canton", "text", "generate", str(model), "--bytes", "100000"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ})
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The model's file: what goes in comes out, what was spoilt is found, and a failed write spoils nothing."""
+"""Model files: round trip, detection of damage, and writes that fail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+def test_a_loaded_model_equals_the_saved_one(tmp_path: Path) -> None:
     model = ByteModel(TINY)
     path = tmp_path / "m.safetensors"
     save_model(path, model, HEADER, Checkpoint({"carried.0": torch.arange(3)}, step=7, seconds=2.5))
@@ -52,7 +52,7 @@ def test_the_file_is_plain_safetensors(file: Path) -> None:
     assert set(tensors) == {f"model.{name}" for name in ByteModel(TINY).state_dict()}
 
 
-def test_a_file_cut_anywhere_is_found(file: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_raises(file: Path, tmp_path: Path) -> None:
     whole, cut = file.read_bytes(), tmp_path / "cut.safetensors"
     for length in [*range(64), *range(64, len(whole), 97), len(whole) - 1]:
         cut.write_bytes(whole[:length])
@@ -60,7 +60,7 @@ def test_a_file_cut_anywhere_is_found(file: Path, tmp_path: Path) -> None:
             load_model(cut)
 
 
-def test_a_byte_changed_anywhere_is_found(file: Path, tmp_path: Path) -> None:
+def test_a_changed_byte_raises(file: Path, tmp_path: Path) -> None:
     whole, spoilt = file.read_bytes(), tmp_path / "spoilt.safetensors"
     for place in [*range(0, 700, 7), *range(700, len(whole), 61), len(whole) - 1]:
         changed = bytearray(whole)
@@ -140,7 +140,9 @@ def header_of(table: bytes) -> Callable[[Path], None]:
         (lambda path: None, "no such file"),
     ],
 )
-def test_a_file_that_is_no_model(tmp_path: Path, make: Callable[[Path], None], complaint: str) -> None:
+def test_a_file_that_is_not_a_model_raises(
+    tmp_path: Path, make: Callable[[Path], None], complaint: str
+) -> None:
     path = tmp_path / "thing"
     make(path)
     with pytest.raises(UserError, match=complaint) as caught:
@@ -149,14 +151,14 @@ def test_a_file_that_is_no_model(tmp_path: Path, make: Callable[[Path], None], c
     assert "\n" not in str(caught.value)
 
 
-def test_brackets_in_brackets_in_a_header_are_told(tmp_path: Path) -> None:
+def test_deeply_nested_brackets_in_a_header_raise(tmp_path: Path) -> None:
     path = tmp_path / "thing"
     header_of(json.dumps({"__metadata__": {"format": FORMAT, "a": "[" * 10**5}}).encode())(path)
     with pytest.raises(UserError, match="a header that Canton did not write"):
         read_header(path)
 
 
-def test_a_full_disk_leaves_the_earlier_file(file: Path) -> None:
+def test_a_full_disk_keeps_the_old_file(file: Path) -> None:
     before = file.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
@@ -169,7 +171,7 @@ def test_a_full_disk_leaves_the_earlier_file(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_an_error_while_writing_leaves_the_earlier_file(file: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file(file: Path) -> None:
     before = file.read_bytes()
 
     def half() -> None:
@@ -183,8 +185,8 @@ def test_an_error_while_writing_leaves_the_earlier_file(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
-    """What it points to is replaced, in its own folder; so is what two links in a row point to."""
+def test_a_symbolic_link_is_kept(file: Path, tmp_path: Path) -> None:
+    """The target of one link, and of two in a row, is replaced in its own folder."""
     (tmp_path / "links").mkdir()
     link, second = tmp_path / "links" / "link", tmp_path / "second"
     link.symlink_to(Path("..") / file.name)

@@ -1,4 +1,4 @@
-"""Bytes in, batches out: every lane reads on where it stopped, and the held-out part is never read."""
+"""Corpora and contiguous batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from canton.text.corpus import ContiguousBatches, Corpus
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    """1000 bytes in three files; the byte at place p of the whole is p modulo 251."""
+    """1000 bytes in three files; the byte at position p is p modulo 251."""
     whole = (np.arange(1000) % 251).astype(np.uint8)
     files = []
     for k, (start, stop) in enumerate(((0, 7), (7, 600), (600, 1000))):
@@ -31,13 +31,13 @@ def test_files_are_read_as_one(corpus: Corpus) -> None:
         assert np.array_equal(corpus.read(start, stop), whole[start:stop])
 
 
-def test_the_digest_is_that_of_all_bytes(corpus: Corpus) -> None:
+def test_the_digest_covers_all_bytes(corpus: Corpus) -> None:
     import hashlib
 
     assert corpus.digest() == hashlib.sha256((np.arange(1000) % 251).astype(np.uint8).tobytes()).hexdigest()
 
 
-def test_a_sparse_file_of_many_gigabytes_is_no_trouble(tmp_path: Path) -> None:
+def test_a_sparse_file_of_many_gigabytes_is_read(tmp_path: Path) -> None:
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
         file.truncate(1 << 36)
@@ -56,7 +56,7 @@ def test_without_files_it_is_the_documentation_inside_python() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "sequence_length"), [(1, 10), (4, 16), (7, 127), (9, 99)])
-def test_batches_read_on_where_they_stopped(corpus: Corpus, batch_size: int, sequence_length: int) -> None:
+def test_batches_are_contiguous(corpus: Corpus, batch_size: int, sequence_length: int) -> None:
     batches = ContiguousBatches(corpus, batch_size=batch_size, sequence_length=sequence_length, seed=3)
     for step in range(3 * batches.steps_per_epoch):
         here, on = batches(step), batches(step + 1)
@@ -66,7 +66,7 @@ def test_batches_read_on_where_they_stopped(corpus: Corpus, batch_size: int, seq
             assert torch.equal(here.window[-1], on.window[0])
 
 
-def test_a_round_reads_nearly_every_training_byte_and_no_other(tmp_path: Path) -> None:
+def test_an_epoch_reads_nearly_all_training_bytes_and_no_others(tmp_path: Path) -> None:
     file = tmp_path / "numbered"
     places = np.arange(1000)
     file.write_bytes((places // 4).astype(np.uint8).tobytes())  # four places share a number
@@ -78,7 +78,7 @@ def test_a_round_reads_nearly_every_training_byte_and_no_other(tmp_path: Path) -
         assert len(seen) >= 0.93 * 225
 
 
-def test_later_rounds_start_elsewhere(corpus: Corpus) -> None:
+def test_later_epochs_start_at_other_offsets(corpus: Corpus) -> None:
     batches = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=3)
     starts = {int(batches(turn * batches.steps_per_epoch).window[0, 0]) for turn in range(6)}
     assert len(starts) > 3
@@ -87,7 +87,7 @@ def test_later_rounds_start_elsewhere(corpus: Corpus) -> None:
     assert not torch.equal(batches(batches.steps_per_epoch).window, other(batches.steps_per_epoch).window)
 
 
-def test_processes_share_the_batches_of_one(corpus: Corpus) -> None:
+def test_processes_split_the_batch(corpus: Corpus) -> None:
     alone = ContiguousBatches(corpus, batch_size=6, sequence_length=16, seed=3)
     shares = [
         ContiguousBatches(corpus, batch_size=6, sequence_length=16, seed=3, rank=rank, world_size=3)
@@ -97,7 +97,7 @@ def test_processes_share_the_batches_of_one(corpus: Corpus) -> None:
         assert torch.equal(torch.cat([share(step).window for share in shares], dim=1), alone(step).window)
 
 
-def test_bytes_that_will_not_do(tmp_path: Path, corpus: Corpus) -> None:
+def test_invalid_files_and_sizes_raise(tmp_path: Path, corpus: Corpus) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     for files, complaint in (

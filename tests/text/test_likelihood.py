@@ -1,4 +1,4 @@
-"""Scores against the definition: the model's probability of each byte, given all before it."""
+"""Surprisal against its definition, dynamic evaluation, JSON and the HTML page."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def definition(model: ByteModel, text: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 1024])
-def test_bits_are_what_the_definition_says(model: ByteModel, chunk_size: int) -> None:
+def test_bits_equal_the_definition(model: ByteModel, chunk_size: int) -> None:
     got = list(surprisals(model, TEXT, alternatives=5, chunk_size=chunk_size))
     bits = np.concatenate([scored.bits for scored in got])
     assert np.abs(bits - definition(model, TEXT)).max() < 1e-4
@@ -66,7 +66,7 @@ def test_bits_are_what_the_definition_says(model: ByteModel, chunk_size: int) ->
     assert np.abs(-np.log2(top[hit]) - bits[hit.any(1)]).max() < 1e-3
 
 
-def test_one_lane_is_exact_and_many_are_near(model: ByteModel, tmp_path: Path) -> None:
+def test_one_stream_is_exact_and_many_are_close(model: ByteModel, tmp_path: Path) -> None:
     file = tmp_path / "text"
     file.write_bytes(np.random.default_rng(0).choice(TEXT, 9000).tobytes())
     corpus = Corpus([file], train_fraction=0.2)
@@ -79,10 +79,10 @@ def test_one_lane_is_exact_and_many_are_near(model: ByteModel, tmp_path: Path) -
     assert bits_per_byte(model, corpus, 0, 100, streams=1) == pytest.approx(whole[:100].mean(), abs=1e-5)
     model.train()
     bits_per_byte(model, corpus, 0, 100)
-    assert model.training  # it was only borrowed
+    assert model.training  # the mode is restored
 
 
-def test_adapting_follows_its_equations(model: ByteModel) -> None:
+def test_dynamic_evaluation_follows_its_equations(model: ByteModel) -> None:
     rate, decay, averaging, epsilon, chunk_size = 0.02, 0.3, 0.5, 1e-3, 11
     adapter = Adapter(
         model, learning_rate=rate, decay=decay, averaging=averaging, epsilon=epsilon, chunk_size=chunk_size
@@ -115,22 +115,22 @@ def test_adapting_follows_its_equations(model: ByteModel) -> None:
                 back = torch.clamp(decay * sizes[name] / mean, max=1.0) * (trained[name] - p)
                 p += back - rate * gradients[name] / (sizes[name] + epsilon)
     assert np.abs(got - np.array(expected)).max() < 2e-3
-    assert np.abs(got - definition(model, TEXT[:66])).max() > 0.1  # it did learn something
+    assert np.abs(got - definition(model, TEXT[:66])).max() > 0.1  # it has trained
 
 
-def test_adapting_helps_on_a_text_that_repeats_itself(model: ByteModel) -> None:
+def test_dynamic_evaluation_helps_on_a_repetitive_text(model: ByteModel) -> None:
     totals = score(model, TEXT, adapter=Adapter(model, learning_rate=2e-2))
     assert totals.adapted is not None
     assert totals.adapted < 0.7 * totals.bits_per_byte
 
 
-def test_a_byte_is_scored_before_it_is_learned_from(model: ByteModel) -> None:
+def test_a_byte_is_scored_before_the_model_trains_on_it(model: ByteModel) -> None:
     adapter = Adapter(model, learning_rate=0.1, chunk_size=50)
     first = next(iter(surprisals(adapter.model, TEXT, chunk_size=50, on_chunk=adapter)))
     assert np.abs(first.bits - definition(model, TEXT[:50])).max() < 1e-4
 
 
-def test_json_is_json(model: ByteModel) -> None:
+def test_json_output_is_valid(model: ByteModel) -> None:
     file = io.BytesIO()
     writer = JSONWriter(file, name='a"b')
     writer.end(score(model, TEXT, adapter=Adapter(model), sinks=[writer]))
@@ -143,7 +143,7 @@ def test_json_is_json(model: ByteModel) -> None:
     )
 
 
-def test_the_page_holds_the_text_and_none_of_it_is_markup(model: ByteModel) -> None:
+def test_the_page_holds_the_text_without_markup(model: ByteModel) -> None:
     file = io.BytesIO()
     writer = PageWriter(file, name="<script>alert(1)</script>")
     totals = score(model, TEXT, alternatives=5, sinks=[writer])
@@ -162,7 +162,7 @@ def test_the_page_holds_the_text_and_none_of_it_is_markup(model: ByteModel) -> N
     assert len(arrays["top_bytes"]) * 2 == len(arrays["top_probabilities"]) == 10 * len(TEXT)
 
 
-def test_a_text_too_long_for_a_page_is_said(model: ByteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_too_long_for_a_page_raises(model: ByteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("canton.text.html_report.MAX_BYTES", 100)
     with pytest.raises(UserError, match="100 bytes"):
         score(model, TEXT, alternatives=5, sinks=[PageWriter(io.BytesIO(), name="x")])
@@ -178,11 +178,11 @@ def test_a_text_too_long_for_a_page_is_said(model: ByteModel, monkeypatch: pytes
         {"chunk_size": 0},
     ],
 )
-def test_an_adapter_that_will_not_do(model: ByteModel, wrong: dict[str, float]) -> None:
+def test_invalid_adapter_settings_raise(model: ByteModel, wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Adapter(model, **wrong)  # type: ignore[arg-type]
 
 
-def test_nothing_to_score(model: ByteModel) -> None:
+def test_an_empty_text_raises(model: ByteModel) -> None:
     with pytest.raises(UserError, match="text"):
         score(model, TEXT[:0])

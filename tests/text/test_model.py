@@ -1,4 +1,4 @@
-"""The byte model: state in, state out, for every cell; and the article's one, weight by weight."""
+"""The byte model with every cell, and the article's model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("architecture", SHAPES, ids=str)
-def test_pieces_give_what_the_whole_gives(architecture: Architecture) -> None:
+def test_chunks_equal_one_run(architecture: Architecture) -> None:
     model = ByteModel(architecture).eval()
     torch.nn.init.normal_(model.logits.bias)
     for table in model.contexts:
@@ -45,7 +45,7 @@ def test_pieces_give_what_the_whole_gives(architecture: Architecture) -> None:
 
 
 @pytest.mark.parametrize("architecture", SHAPES[:4], ids=str)
-def test_the_future_does_not_change_the_past_and_rows_do_not_meet(architecture: Architecture) -> None:
+def test_the_model_is_causal_and_rows_are_independent(architecture: Architecture) -> None:
     model = ByteModel(architecture).eval()
     read = torch.randint(0, 256, (9, 2))
     other = read.clone()
@@ -56,8 +56,8 @@ def test_the_future_does_not_change_the_past_and_rows_do_not_meet(architecture: 
     assert not torch.equal(a[5:, 0], b[5:, 0])
 
 
-def test_a_context_is_the_bytes_that_end_here() -> None:
-    """The same two bytes hit the same row wherever they stand."""
+def test_a_context_depends_on_its_bytes_only() -> None:
+    """The same two bytes have the same embedding at every position."""
     a = Architecture(
         hidden_size=4,
         embedding_size=5,
@@ -78,7 +78,7 @@ def test_a_context_is_the_bytes_that_end_here() -> None:
     assert not torch.allclose(xs[7], xs[1])  # 2 1, 7 1
 
 
-def test_the_articles_model_is_seven_weights() -> None:
+def test_the_articles_model_has_seven_weights() -> None:
     model = ByteModel(ARTICLE.model)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     assert sorted(shapes.values()) == sorted(
@@ -86,7 +86,7 @@ def test_the_articles_model_is_seven_weights() -> None:
     ), shapes  # z and r share one array here, the input's weights another: 3 x (256 + 256) x 256 in all
 
 
-def test_the_articles_model_computes_what_the_article_says() -> None:
+def test_the_articles_model_follows_the_articles_equations() -> None:
     model = ByteModel(ARTICLE.model).double().eval()
     read = torch.randint(0, 256, (6, 1))
     cell = model.layers[0].cells[0]
@@ -115,12 +115,12 @@ def test_the_articles_model_computes_what_the_article_says() -> None:
         {"contexts": ((1, 5),)},
     ],
 )
-def test_an_architecture_that_cannot_be(wrong: dict[str, object]) -> None:
+def test_an_invalid_architecture_raises(wrong: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         Architecture(**wrong)  # type: ignore[arg-type]
 
 
-def test_an_architecture_survives_json() -> None:
+def test_json_gives_the_architecture_back() -> None:
     import json
 
     for architecture in SHAPES:

@@ -1,4 +1,4 @@
-"""What is told of the text just read is what stands there."""
+"""The history against a search byte by byte."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from canton.text.ngram.history import NgramHistory, PrefetchedHistory
 from canton.text.ngram.keys import WORD_LOOKBACK, NgramKind, compute_keys
 from canton.text.types import MAX_FOLLOWERS, NgramStats
 
-RUNS = (NgramKind(1), NgramKind(3), NgramKind(0, words=True), NgramKind(1, words=True))
-HISTORY = NgramHistory(RUNS, size=40, lookback=WORD_LOOKBACK)
+KINDS = (NgramKind(1), NgramKind(3), NgramKind(0, words=True), NgramKind(1, words=True))
+HISTORY = NgramHistory(KINDS, size=40, lookback=WORD_LOOKBACK)
 
 
-def told(evidence: NgramStats, place: int, k: int) -> list[int]:
-    """The followers of one run, the latest first."""
+def found_followers(evidence: NgramStats, place: int, k: int) -> list[int]:
+    """Return the followers of one n-gram, the latest first."""
     total = int(evidence.totals[place, k])
     ranks = evidence.counts[place, k].tolist()
     assert ranks == [rank if rank <= total else 0 for rank in range(1, MAX_FOLLOWERS + 1)]
@@ -29,32 +29,32 @@ def told(evidence: NgramStats, place: int, k: int) -> list[int]:
 
 
 def searched(window: torch.Tensor, k: int, end: int, memory: int) -> list[int]:
-    """What `told` should be for the run that ends at `end`, by going back byte by byte."""
-    keys = compute_keys(window[:, None].long(), WORD_LOOKBACK, RUNS)[k][:, 0].tolist()
+    """Return the expected followers of the n-gram that ends at `end`, by a search byte by byte."""
+    keys = compute_keys(window[:, None].long(), WORD_LOOKBACK, KINDS)[k][:, 0].tolist()
     places = range(end - 1, max(end - memory, WORD_LOOKBACK) - 1, -1)
     same = [p for p in places if keys[p - WORD_LOOKBACK] == keys[end - WORD_LOOKBACK]]
     return [int(window[p + 1]) for p in same][:MAX_FOLLOWERS]
 
 
 @pytest.mark.parametrize("steps", [1, 7, 60])
-def test_the_latest_followers_within_memory(steps: int) -> None:
+def test_the_latest_followers_are_found(steps: int) -> None:
     torch.manual_seed(steps)
     letters = torch.tensor(list(b"aab T'"), dtype=torch.uint8)
     window = letters[torch.randint(len(letters), (WORD_LOOKBACK + 40 + steps, 3))]
     evidence = HISTORY.look_up(window)
-    assert evidence.followers.shape == (steps * 3, len(RUNS), MAX_FOLLOWERS)
+    assert evidence.followers.shape == (steps * 3, len(KINDS), MAX_FOLLOWERS)
     found = 0
     for lane in range(3):
         for t in range(steps):
-            for k in range(len(RUNS)):
+            for k in range(len(KINDS)):
                 expected = searched(window[:, lane], k, WORD_LOOKBACK + 40 + t, 40)
-                assert told(evidence, t * 3 + lane, k) == expected
+                assert found_followers(evidence, t * 3 + lane, k) == expected
                 found += len(expected)
     assert found
 
 
 @pytest.mark.parametrize("block", [7, 40, 1000])
-def test_batches_are_told_what_stands_before_them(
+def test_prefetched_history_equals_a_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr("canton.text.ngram.history.PREFETCH_BYTES", block)
@@ -63,33 +63,33 @@ def test_batches_are_told_what_stands_before_them(
     batches = ContiguousBatches(
         Corpus([tmp_path / "text"], train_fraction=0.5), batch_size=3, sequence_length=7
     )
-    reminded = PrefetchedHistory(batches, HISTORY)
+    prefetched = PrefetchedHistory(batches, HISTORY)
     wanted = HISTORY.lookback + HISTORY.size
-    for step in [*range(batches.steps_per_epoch), 1, 5]:  # going back, as a run that is resumed does
-        batch = reminded(step)
+    for step in [*range(batches.steps_per_epoch), 1, 5]:  # backwards, as in a resumed run
+        batch = prefetched(step)
         assert batch.history is not None
         for lane, start in enumerate(batches.starts(step)):
             before = text[max(0, start - wanted) : start]
             here = np.concatenate([np.zeros(wanted - len(before), np.uint8), before, text[start : start + 7]])
             alone = HISTORY.look_up(torch.from_numpy(here)[:, None])
             for t in range(7):
-                for k in range(len(RUNS)):
-                    assert told(batch.history, t * 3 + lane, k) == told(alone, t, k)
+                for k in range(len(KINDS)):
+                    assert found_followers(batch.history, t * 3 + lane, k) == found_followers(alone, t, k)
 
 
-def test_no_lane_finds_what_it_is_still_to_read(tmp_path: Path) -> None:
+def test_a_stream_does_not_find_its_own_future(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(bytes(range(1, 255)))  # no byte comes twice
     batches = ContiguousBatches(
         Corpus([tmp_path / "text"], train_fraction=0.8), batch_size=1, sequence_length=10
     )
-    reminded = PrefetchedHistory(batches, NgramHistory((NgramKind(1),), size=5000, lookback=0))
+    prefetched = PrefetchedHistory(batches, NgramHistory((NgramKind(1),), size=5000, lookback=0))
     for step in range(4 * batches.steps_per_epoch):
-        recent = reminded(step).history
+        recent = prefetched(step).history
         assert recent is not None
         assert not recent.totals.any()
 
 
-def test_reading_in_pieces_is_reading_at_once() -> None:
+def test_chunks_equal_one_run() -> None:
     torch.manual_seed(0)
     model = ByteModel(
         Architecture(hidden_size=8, embedding_size=4, ngram_orders=(), ngram_words=(), history_size=30)
@@ -105,7 +105,7 @@ def test_reading_in_pieces_is_reading_at_once() -> None:
     torch.testing.assert_close(state[0], after[0])
 
 
-def test_a_text_read_again_costs_less_before_any_training() -> None:
+def test_a_repeated_text_costs_less_without_training() -> None:
     torch.manual_seed(0)
     model = ByteModel(Architecture(hidden_size=8, embedding_size=4, ngram_orders=(), ngram_words=()))
     text = np.random.default_rng(0).integers(0, 256, 300).astype(np.uint8)

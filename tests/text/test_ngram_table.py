@@ -1,4 +1,4 @@
-"""NgramTables against their definition, by dictionaries; votes against their equation."""
+"""N-gram tables against dictionaries; the mixer against its equation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from canton.text.ngram.mixer import COUNT_EDGES, TOTAL_EDGES, NgramMixer, initia
 from canton.text.ngram.table import MAX_FOLLOWERS, NgramStats, NgramTables, count_ngrams
 from tolerances import assert_close
 
-RUNS = (
+KINDS = (
     NgramKind(1),
     NgramKind(3),
     NgramKind(7),
@@ -27,7 +27,7 @@ RUNS = (
     NgramKind(1, words=True),
     NgramKind(3, words=True),
 )
-REACH = WORD_LOOKBACK
+LOOKBACK = WORD_LOOKBACK
 TEXT = np.frombuffer(
     ("A cat's tale: a Cat, a tale; ä tale. The cat \x00 told 2 tales! " * 9).encode(), np.uint8
 )
@@ -35,8 +35,8 @@ TEXT = np.concatenate([TEXT, np.random.default_rng(0).choice(np.frombuffer(b"ab 
 
 
 def identity(text: bytes, end: int, run: NgramKind) -> object:
-    """What makes two places the same for `run`; nothing but zeros comes before a text."""
-    window = (bytes(REACH) + text[: end + 1])[-REACH - 1 :]
+    """Return what two positions with the same key have in common; zeros come before a text."""
+    window = (bytes(LOOKBACK) + text[: end + 1])[-LOOKBACK - 1 :]
     if not run.words:
         return window[-run.n :]
     words = re.split(rb"[^a-z0-9'\x80-\xff]+", re.sub(rb"[A-Z]", lambda found: found[0].lower(), window))
@@ -53,66 +53,66 @@ def dictionary(text: bytes, run: NgramKind, places: list[int]) -> dict[object, C
 
 
 def window_of(text: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate([np.zeros(REACH, np.uint8), text])).long()[:, None]
+    return torch.from_numpy(np.concatenate([np.zeros(LOOKBACK, np.uint8), text])).long()[:, None]
 
 
-def check(evidence: NgramStats, k: int, places: list[Counter[int]]) -> None:
+def check(stats: NgramStats, k: int, places: list[Counter[int]]) -> None:
     for at, expected in enumerate(places):
-        assert evidence.totals[at, k] == expected.total(), (k, at)
-        pairs = zip(evidence.followers[at, k].tolist(), evidence.counts[at, k].tolist(), strict=True)
+        assert stats.totals[at, k] == expected.total(), (k, at)
+        pairs = zip(stats.followers[at, k].tolist(), stats.counts[at, k].tolist(), strict=True)
         got = {follower: times for follower, times in pairs if times}
         assert all(expected[follower] == times for follower, times in got.items()), (k, at)
         assert sorted(got.values()) == sorted(expected.values())[-MAX_FOLLOWERS:], (k, at)
 
 
-def test_counts_are_what_dictionaries_count() -> None:
+def test_counts_equal_dictionaries() -> None:
     text = TEXT.tobytes()
-    evidence = count_ngrams(TEXT, RUNS, 10**6).look_up(window_of(TEXT), REACH)
-    for k, run in enumerate(RUNS):
+    stats = count_ngrams(TEXT, KINDS, 10**6).look_up(window_of(TEXT), LOOKBACK)
+    for k, run in enumerate(KINDS):
         table = dictionary(text, run, list(range(1, len(text))))
-        check(evidence, k, [table[identity(text, end, run)] for end in range(len(text))])
+        check(stats, k, [table[identity(text, end, run)] for end in range(len(text))])
 
 
-def test_a_fold_sees_what_the_others_gave() -> None:
+def test_a_fold_gets_the_counts_of_the_others() -> None:
     text, size = TEXT.tobytes(), len(TEXT)
     folds = torch.arange(1, size + 1) * NUM_FOLDS // size
-    counts = count_ngrams(TEXT, RUNS, 10**6)
-    evidence = counts.look_up(window_of(TEXT), REACH, folds[:, None])
-    for k, run in enumerate(RUNS):
+    counts = count_ngrams(TEXT, KINDS, 10**6)
+    stats = counts.look_up(window_of(TEXT), LOOKBACK, folds[:, None])
+    for k, run in enumerate(KINDS):
         tables = [
             dictionary(text, run, [p for p in range(1, size) if p * NUM_FOLDS // size != fold])
             for fold in range(NUM_FOLDS + 1)
         ]
         for end in range(size):
             expected = tables[int(folds[end])][identity(text, end, run)]
-            assert evidence.totals[end, k] == expected.total()
-            pairs = zip(evidence.followers[end, k].tolist(), evidence.counts[end, k].tolist(), strict=True)
+            assert stats.totals[end, k] == expected.total()
+            pairs = zip(stats.followers[end, k].tolist(), stats.counts[end, k].tolist(), strict=True)
             assert all(expected[follower] == times for follower, times in pairs if times)
 
 
-def test_the_most_frequent_runs_are_kept() -> None:
+def test_the_most_frequent_ngrams_are_kept() -> None:
     table = count_ngrams(TEXT, (NgramKind(3),), 10).tables[0]
     expected = dictionary(TEXT.tobytes(), NgramKind(3), list(range(1, len(TEXT))))
     assert sorted(table.totals.tolist()) == sorted(row.total() for row in expected.values())[-10:]
 
 
-def test_counting_on_is_counting_both() -> None:
+def test_an_update_equals_counting_both_texts() -> None:
     first, second = TEXT[:500], TEXT[500:800]
     together = TEXT[:800].tobytes()
-    counts = count_ngrams(first, RUNS, 10**6)
+    counts = count_ngrams(first, KINDS, 10**6)
     window = window_of(TEXT[:800])
-    counts.update(window[499 : 499 + REACH + 300], REACH, torch.from_numpy(second.copy()))
-    evidence = counts.look_up(window, REACH)
-    for k, run in enumerate(RUNS):
+    counts.update(window[499 : 499 + LOOKBACK + 300], LOOKBACK, torch.from_numpy(second.copy()))
+    stats = counts.look_up(window, LOOKBACK)
+    for k, run in enumerate(KINDS):
         table = dictionary(together, run, list(range(1, 800)))
-        check(evidence, k, [table[identity(together, end, run)] for end in range(800)])
+        check(stats, k, [table[identity(together, end, run)] for end in range(800)])
 
 
-def test_votes_are_what_their_equation_says() -> None:
+def test_the_mixer_follows_its_equation() -> None:
     torch.manual_seed(0)
-    votes = NgramMixer(2, 5, initial_count_scores()).double()
-    torch.nn.init.normal_(votes.scores.weight)
-    torch.nn.init.normal_(votes.gate.weight)
+    mixer = NgramMixer(2, 5, initial_count_scores()).double()
+    torch.nn.init.normal_(mixer.scores.weight)
+    torch.nn.init.normal_(mixer.gate.weight)
     followers = torch.randint(0, 256, (3, 2, MAX_FOLLOWERS)).to(torch.uint8)
     followers[:, :, 1] = (followers[:, :, 0].int() + 1) % 256
     counts = torch.zeros(3, 2, MAX_FOLLOWERS, dtype=torch.int32)
@@ -120,13 +120,13 @@ def test_votes_are_what_their_equation_says() -> None:
     counts[1, 0, 0], counts[1, 1, 0] = 5, 1
     totals = torch.tensor([[2000, 8], [6, 1], [0, 0]], dtype=torch.int32)
     logits, seen = torch.randn(3, 1, 256).double(), torch.randn(3, 1, 5).double()
-    got = votes(logits, NgramStats(followers, counts, totals), seen)
-    table = votes.scores.weight.view(2, 3, len(TOTAL_EDGES) + 1, len(COUNT_EDGES) + 1)
+    got = mixer(logits, NgramStats(followers, counts, totals), seen)
+    table = mixer.scores.weight.view(2, 3, len(TOTAL_EDGES) + 1, len(COUNT_EDGES) + 1)
     for place in range(3):
         expected = logits[place, 0].clone()
         found = int((totals[place] > 0).sum())
         for k in range(2):
-            gate = 2 / (1 + math.exp(-(votes.gate.weight[k] @ seen[place, 0] + votes.gate.bias[k]).item()))
+            gate = 2 / (1 + math.exp(-(mixer.gate.weight[k] @ seen[place, 0] + mixer.gate.bias[k]).item()))
             for slot in range(MAX_FOLLOWERS):
                 c, n = int(counts[place, k, slot]), int(totals[place, k])
                 if c:
@@ -135,7 +135,7 @@ def test_votes_are_what_their_equation_says() -> None:
         assert_close(got[place, 0], expected, f"place {place}")
 
 
-def model_with_counts() -> ByteModel:
+def model_with_tables() -> ByteModel:
     torch.manual_seed(0)
     a = Architecture(
         hidden_size=8, embedding_size=4, contexts=(), ngram_orders=(1, 3), ngram_words=(1,), head_size=5
@@ -146,8 +146,8 @@ def model_with_counts() -> ByteModel:
     return model
 
 
-def test_counts_help_and_survive_the_file(tmp_path: Path) -> None:
-    model = model_with_counts()
+def test_tables_help_and_are_saved(tmp_path: Path) -> None:
+    model = model_with_tables()
     model.ngrams.tables[0].counts[0, 0] = 300  # type: ignore[union-attr]
     save_model(tmp_path / "m", model, {})
     again = load_model(tmp_path / "m").model
@@ -158,8 +158,8 @@ def test_counts_help_and_survive_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["shape", "kind", "order", "missing"])
-def test_tables_that_do_not_fit_are_refused(tmp_path: Path, spoil: str) -> None:
-    model = model_with_counts()
+def test_tables_that_do_not_match_raise(tmp_path: Path, spoil: str) -> None:
+    model = model_with_tables()
     assert isinstance(model.ngrams, NgramTables)
     table = model.ngrams.tables[1]
     if spoil == "missing":
@@ -175,8 +175,8 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path, spoil: str) -> None:
         load_model(tmp_path / "m")
 
 
-def test_an_adapter_counts_on_and_the_model_does_not() -> None:
-    model = model_with_counts()
+def test_an_adapter_updates_its_own_tables_only() -> None:
+    model = model_with_tables()
     new = np.frombuffer(b"zebra quartz! " * 20, np.uint8)
     before = score(model, new).bits_per_byte
 

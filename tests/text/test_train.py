@@ -1,4 +1,4 @@
-"""Training from end to end: it learns, it can be stopped and killed, and processes share the work."""
+"""Training from end to end: progress, interruption, resuming and several processes."""
 
 from __future__ import annotations
 
@@ -66,12 +66,14 @@ def same(a: ByteModel, b: ByteModel) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
-    seen: list[Progress] = []
-    trained = go(tmp_path / "m", text, steps=300, learning_rate=2e-2, on_progress=seen.append, eval_count=4)
+def test_it_learns_and_writes_its_file(tmp_path: Path, text: Path) -> None:
+    reports: list[Progress] = []
+    trained = go(
+        tmp_path / "m", text, steps=300, learning_rate=2e-2, on_progress=reports.append, eval_count=4
+    )
     assert trained.finished
     assert trained.held_out is not None
-    assert trained.held_out < 2.5 < 2.7 < seen[0].bits_per_byte
+    assert trained.held_out < 2.5 < 2.7 < reports[0].bits_per_byte
     held = load_model(tmp_path / "m")
     assert same(held.model, trained.model)
     assert held.checkpoint is None
@@ -82,19 +84,19 @@ def test_it_learns_and_its_file_says_so(tmp_path: Path, text: Path) -> None:
     import hashlib
 
     assert held.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
-    assert [step for step, *_ in trained.curve.points] == [now.step for now in seen][
+    assert [step for step, *_ in trained.curve.points] == [now.step for now in reports][
         : len(trained.curve.points)
     ]
     assert held.header["curve"] == trained.curve.to_json()
     assert trained.curve.held_out[-1] == (300, trained.held_out)
-    assert [now.sample is not None for now in seen].count(True) == 3
-    assert [now.held_out is not None for now in seen].count(True) == 3
-    assert all(a.fraction <= b.fraction for a, b in pairwise(seen))
-    assert abs(seen[-1].seconds_left) < 1e-6
+    assert [now.sample is not None for now in reports].count(True) == 3
+    assert [now.held_out is not None for now in reports].count(True) == 3
+    assert all(a.fraction <= b.fraction for a, b in pairwise(reports))
+    assert abs(reports[-1].seconds_left) < 1e-6
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "mgu", "rnn"])
-def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Path, cell: str) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path: Path, text: Path, cell: str) -> None:
     a = Architecture(
         cell=cell, hidden_size=8, num_layers=2, embedding_size=8, contexts=((2, 64),), dropout=0.1
     )
@@ -107,16 +109,16 @@ def test_every_cell_is_the_same_run_when_it_was_stopped(tmp_path: Path, text: Pa
     part = go(tmp_path / "part", text, model=a, on_progress=interrupt, eval_count=0)
     assert not part.finished
     assert read_header(tmp_path / "part")["step"] == part.report.step
-    assert load_model(tmp_path / "part").model.architecture == a  # what is saved can be used
+    assert load_model(tmp_path / "part").model.architecture == a  # a checkpoint is a usable model
     rest = go(tmp_path / "part", text, resume=True)
     kept = part.curve.to_json()["points"]
-    assert rest.curve.to_json()["points"][: len(kept)] == kept  # the picture begins where the run began
+    assert rest.curve.to_json()["points"][: len(kept)] == kept  # the curve covers the whole run
     assert rest.curve.points[-1][0] == whole.curve.points[-1][0] == 40
     assert same(rest.model, whole.model)
     assert rest.held_out == whole.held_out
 
 
-def test_ctrl_c_while_it_is_measured_keeps_the_run(
+def test_ctrl_c_during_the_final_score_keeps_the_run(
     tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = go(tmp_path / "whole", text)
@@ -134,7 +136,7 @@ def test_ctrl_c_while_it_is_measured_keeps_the_run(
     assert rest.held_out == whole.held_out
 
 
-def test_looking_and_saving_change_nothing(tmp_path: Path, text: Path) -> None:
+def test_evaluating_and_saving_change_nothing(tmp_path: Path, text: Path) -> None:
     plain = go(tmp_path / "a", text)
     busy = go(tmp_path / "b", text, on_progress=lambda now: None, eval_count=10, save_seconds=0.0)
     assert same(plain.model, busy.model)
@@ -144,7 +146,7 @@ def test_another_seed_is_another_run(tmp_path: Path, text: Path) -> None:
     assert not same(go(tmp_path / "a", text).model, go(tmp_path / "b", text, seed=4).model)
 
 
-def test_the_callers_random_state_is_left_alone(tmp_path: Path, text: Path) -> None:
+def test_the_callers_random_state_is_kept(tmp_path: Path, text: Path) -> None:
     before = torch.random.get_rng_state()
     go(tmp_path / "a", text)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -232,7 +234,7 @@ def test_tensorboard_gets_the_curves(tmp_path: Path, text: Path) -> None:
     assert len(events.Scalars("bits_per_byte")) == 40
 
 
-def test_what_cannot_be_resumed(tmp_path: Path, text: Path) -> None:
+def test_runs_that_cannot_be_resumed_raise(tmp_path: Path, text: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         go(tmp_path / "none", text, resume=True)
     go(tmp_path / "done", text)
@@ -265,20 +267,18 @@ def test_what_cannot_be_resumed(tmp_path: Path, text: Path) -> None:
      {"batch_size": 0}, {"batch_size": "4"}, {"sequence_length": 10**6}, {"minutes": 1.0},
      {"steps": 0}, {"steps": None, "minutes": -1.0}],
 )  # fmt: skip
-def test_a_setting_that_will_not_do_writes_nothing(
-    tmp_path: Path, text: Path, wrong: dict[str, object]
-) -> None:
+def test_an_invalid_setting_writes_nothing(tmp_path: Path, text: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(UserError):
         go(tmp_path / "m", text, **wrong)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_budget_is_said_as_it_was_given(tmp_path: Path, text: Path) -> None:
+def test_an_invalid_time_names_minutes(tmp_path: Path, text: Path) -> None:
     with pytest.raises(UserError, match="minutes"):
         go(tmp_path / "m", text, steps=None, minutes=-1.0)
 
 
-def test_a_file_that_is_no_model_is_not_overwritten(tmp_path: Path, text: Path) -> None:
+def test_a_file_that_is_not_a_model_is_not_overwritten(tmp_path: Path, text: Path) -> None:
     precious = tmp_path / "thesis.txt"
     precious.write_text("chapter one")
     with pytest.raises(UserError, match="refusing to overwrite"):

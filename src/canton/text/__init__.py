@@ -1,4 +1,4 @@
-"""Bytes: a corpus, a model that guesses the next one, and what can be done with it.
+"""Byte-level language models: train, generate and score.
 
 from pathlib import Path
 from canton.text import TrainConfig, generate, load_model, train

@@ -1,4 +1,4 @@
-"""Writing: one byte after the other, drawn from what the model expects next."""
+"""Generating text: each byte is sampled from the model's prediction."""
 
 from __future__ import annotations
 
@@ -32,21 +32,24 @@ def generate(
     only_utf8: bool = True,
     precision: str = "float32",
 ) -> Iterator[bytes]:
-    """Continue `prompt` by at most `length` bytes, given out as they are drawn. The prompt is not given out.
+    """Continue `prompt` by up to `length` bytes. Yield them as they are sampled, without the prompt.
 
     Args:
-        temperature: the logits are divided by it; 0 always takes the likeliest byte.
-        top_k: draw from the k likeliest bytes only; 0 for all.
-        top_p: draw from the fewest likeliest bytes that together have this probability (Holtzman et al. 2019,
-            arXiv:1904.09751).
-        seed: the same seed gives the same text.
-        stop: end once this has been written; empty for never.
-        only_utf8: never draw a byte that would break UTF-8, nor begin a character that `length` has no room
-        for, so
-            that the text is whole characters to its end. Such bytes are masked before the draw.
-        precision: "float32", or "int8": see `canton.text.engine.engine.build_engine`.
+        model: the model.
+        length: bytes to generate.
+        prompt: text to continue.
+        temperature: divides the logits; 0 takes the likeliest byte.
+        top_k: sample from this many likeliest bytes; 0 for all.
+        top_p: sample from the fewest likeliest bytes that together have this probability (Holtzman et al.
+            2019, arXiv:1904.09751).
+        seed: random seed.
+        stop: stop after this text; empty for never.
+        only_utf8: mask bytes that are not well-formed UTF-8 and characters that do not fit in `length`, so
+            that the text is whole characters.
+        precision: "float32" or "int8", see `canton.text.engine.engine.build_engine`.
 
-    Raises: UserError for a value out of range, or, with `only_utf8`, a prompt that is not UTF-8.
+    Raises:
+        UserError: a value is out of range or, with `only_utf8`, the prompt is not UTF-8.
     """
     check_sampling(length=length, temperature=temperature, top_k=top_k, top_p=top_p)
     utf8_state = utf8.START
@@ -54,7 +57,7 @@ def generate(
         try:
             utf8_state = utf8.advance(utf8_state, prompt)
         except UserError as error:
-            raise UserError(f"the prompt is not UTF-8: {error}; --no-utf8 takes any bytes") from error
+            raise UserError(f"prompt must be UTF-8: {error}; or allow any bytes with --no-utf8") from error
     engine = build_engine(model, precision=precision)
     return _stream(
         model,
@@ -71,15 +74,19 @@ def generate(
 
 
 def check_sampling(*, length: int, temperature: float, top_k: int, top_p: float) -> None:
-    """Raises: UserError for a value out of range."""
+    """Check the arguments of `generate`.
+
+    Raises:
+        UserError: a value is out of range.
+    """
     if length < 0:
-        raise UserError(f"the number of bytes is {length}: it is at least 0")
+        raise UserError(f"length must be >= 0, got {length}")
     if not 0 <= temperature < math.inf:
-        raise UserError(f"temperature is {temperature}: it is a number of at least 0")
+        raise UserError(f"temperature must be finite and >= 0, got {temperature}")
     if not 0 <= top_k <= 256:
-        raise UserError(f"top-k is {top_k}: it is 0 (all bytes) to 256")
+        raise UserError(f"top_k must be 0 (all bytes) to 256, got {top_k}")
     if not 0 < top_p <= 1:
-        raise UserError(f"top-p is {top_p}: it is above 0 and at most 1")
+        raise UserError(f"top_p must be > 0 and <= 1, got {top_p}")
 
 
 def _stream(
@@ -99,7 +106,7 @@ def _stream(
     generator = np.random.default_rng(seed)
     written = b""
     while len(written) < length:
-        block = min(32 if engine is None else 256, length - len(written))  # some milliseconds of either
+        block = min(32 if engine is None else 256, length - len(written))  # a few milliseconds of work
         once = partial(write, model) if engine is None else engine.generate
         text, logits, state, utf8_state = once(
             logits,
@@ -121,10 +128,10 @@ def _stream(
 
 @torch.no_grad()
 def read(model: ByteModel, text: bytes, state: State | None = None) -> tuple[Floats, State]:
-    """Read `text` (one byte at least): the (256,) logits for the byte after it, and the state."""
+    """Run the model on `text`, at least one byte; return the (256,) logits of the next byte and the state."""
     device = model.logits.weight.device
-    given = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)[:, None]
-    for piece in given.split(4096):
+    inputs = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)[:, None]
+    for piece in inputs.split(4096):
         logits, state = model(piece, state)
     assert state is not None
     return logits[-1, 0].float().cpu().numpy(), state
@@ -151,7 +158,8 @@ def write(
         utf8_state: state of the UTF-8 automaton; None allows any byte.
         remaining: bytes up to the end of the text, see `utf8.allowed`.
 
-    Returns: the bytes, and logits, state and utf8_state for the next call.
+    Returns:
+        the bytes, and logits, state and utf8_state for the next call.
     """
     text = bytearray()
     for k, uniform in enumerate(uniforms):
@@ -173,10 +181,14 @@ def draw(
     top_p: float = 1.0,
     allowed: npt.NDArray[np.bool_] | None = None,
 ) -> int:
-    """The byte on which `uniform`, in [0, 1), falls when the (256,) `logits` are turned into probabilities.
+    """Sample a byte by inverting the cumulative distribution of the logits at `uniform`.
 
-    `allowed` masks first, then temperature, top-k and top-p narrow what is left; see `generate`. The bytes
-    lie side by side in [0, 1) in their own order; once top-k or top-p has sorted them, the likeliest first.
+    Args:
+        logits: (256,).
+        uniform: a number in [0, 1).
+        temperature, top_k, top_p: see `generate`. With top-k or top-p the distribution is sorted, the
+            likeliest byte first; else it is in the order of the bytes.
+        allowed: (256,) the bytes that may be sampled; applied first. None: all.
     """
     scores = logits.astype(np.float64)
     if allowed is not None:
@@ -186,11 +198,10 @@ def draw(
     order = np.argsort(-scores, kind="stable") if top_k or top_p < 1 else np.arange(256)
     if top_k:
         order = order[:top_k]
-    chance = np.exp((scores[order] - scores.max()) / temperature)
-    ends = chance.cumsum()
+    weights = np.exp((scores[order] - scores.max()) / temperature)
+    ends = weights.cumsum()
     if top_p < 1:
         ends = ends[: int(np.searchsorted(ends, top_p * ends[-1])) + 1]
     place = int(np.searchsorted(ends, uniform * ends[-1], side="right"))
-    return int(
-        order[min(place, int(np.searchsorted(ends, ends[-1])))]
-    )  # rounding never leaves a byte of chance 0
+    last = int(np.searchsorted(ends, ends[-1]))  # the last byte of a probability above 0, despite rounding
+    return int(order[min(place, last)])

@@ -1,4 +1,4 @@
-"""The minGRU scanned over time against the loop, and what the scan costs."""
+"""The associative scan of the minGRU against the loop, and its cost."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def stepwise(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("width", [1, 3, 3000])
 @pytest.mark.parametrize("steps", [1, 2, 7, 8, 9, 16, 31, 100, 257])
-def test_the_recurrence(steps: int, width: int) -> None:
+def test_recurrence(steps: int, width: int) -> None:
     a, b, h = torch.rand(steps, width), torch.randn(steps, width), torch.randn(width)
     assert_close(recurrence(a, b, h), stepwise(a.double(), b.double(), h.double()))
 
 
-def test_extremes() -> None:
-    """Where the product of all a vanishes, or nothing is ever forgotten, the numbers hold too."""
+def test_products_that_vanish_or_never_decay() -> None:
+    """The results stay exact if the product of all a vanishes, and if a is 1."""
     for a_value in (0.0, 1e-30, 1 - 2**-24, 1.0):
         a, b = torch.full((3000, 2), a_value), torch.randn(3000, 2)
         assert_close(
@@ -44,7 +44,7 @@ def test_extremes() -> None:
 @pytest.mark.parametrize("options", ["plain", "lengths", "reset", "both", "zoneout"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("steps", "hidden"), [(1, 4), (37, 5), (12, 700)])
-def test_the_layer(steps: int, hidden: int, dtype: torch.dtype, options: str) -> None:
+def test_layer_equals_the_loop(steps: int, hidden: int, dtype: torch.dtype, options: str) -> None:
     layer = MinGRU(
         3, hidden, bidirectional=True, zoneout=0.3 * (options == "zoneout"), learn_initial_state=True
     )
@@ -70,14 +70,14 @@ def test_gradients_of_gradients() -> None:
     assert torch.autograd.gradgradcheck(lambda x: layer(x)[0], xs)
 
 
-def test_the_same_bits_twice() -> None:
+def test_runs_are_reproducible() -> None:
     layer, xs = MinGRU(3, 4, kernel="associative_scan"), torch.randn(33, 2, 3)
     first, second = results(layer, xs), results(layer, xs)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 class Cost(TorchDispatchMode):
-    """Counts operations and the numbers they give."""
+    """Counts operations and their output elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def test_work_grows_with_the_steps_and_depth_with_their_logarithm() -> None:
 @pytest.mark.parametrize(
     ("steps", "batch", "hidden", "space"), [(1, 1, 1, ()), (7, 5, 33, ()), (3, 2, 3, (5, 3))]
 )
-def test_native(steps: int, batch: int, hidden: int, space: tuple[int, ...], instructions: str) -> None:
+def test_cpp(steps: int, batch: int, hidden: int, space: tuple[int, ...], instructions: str) -> None:
     best = cpu.instruction_set()
     if cpu.INSTRUCTION_SETS.index(instructions) > cpu.INSTRUCTION_SETS.index(best):
         pytest.skip(f"this processor has no {instructions}")
@@ -127,7 +127,7 @@ def test_native(steps: int, batch: int, hidden: int, space: tuple[int, ...], ins
 
 
 @pytest.mark.parametrize("kernel", ["associative_scan", *(["cpp"] if cpu.available() else [])])
-def test_a_bad_number_is_not_hidden(kernel: str) -> None:
+def test_nan_and_inf_propagate(kernel: str) -> None:
     layer, xs = MinGRU(3, 4), torch.randn(9, 2, 3)
     xs[4, 1, 2] = float("nan")
     layer.kernel = kernel

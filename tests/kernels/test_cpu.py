@@ -1,4 +1,4 @@
-"""The C++ kernels against a loop that can be read, in every instruction set this machine has."""
+"""The C++ kernels against a plain loop, in every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {c
 
 
 def apply(product: Product, h: Tensor, weight: Tensor) -> Tensor:
-    """What a product means, by torch's own functions."""
+    """Return the product, by torch's functions."""
     if isinstance(product, Dense):
         return h @ weight.t()
     totals = [d * (k - 1) for d, k in zip(product.dilation, weight.shape[2:], strict=True)]
@@ -27,7 +27,7 @@ def apply(product: Product, h: Tensor, weight: Tensor) -> Tensor:
 
 
 def readable(spec: GRUBeforeSpec, run: Run) -> Result:
-    """The equations, one step after the other."""
+    """Run the equations step by step."""
     (h,), ys = run.state, []
     for gx in run.gx.unbind(0):
         x_z, x_r, x_c = gx.chunk(3, 1)
@@ -60,7 +60,7 @@ def run_of(products: tuple[Product, Product], steps: int, batch: int, space: tup
 
 
 def results(run: Run, execute: Callable[[Run], Result], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The outputs and every gradient of a loss that weighs each number of them."""
+    """Return the outputs and every gradient of a weighted sum of them."""
     generator = torch.Generator().manual_seed(5)
     gates, candidate = run.spec.products()
     leaves = [
@@ -123,7 +123,7 @@ def test_convolutions(instructions: str, name: str, batch: int) -> None:
 
 
 @pytest.mark.parametrize(("hidden", "space"), [(33, ()), (6, (5, 9)), (8, (11, 9))])
-def test_two_threads_give_the_same_bits(hidden: int, space: tuple[int, ...]) -> None:
+def test_threads_do_not_change_the_bits(hidden: int, space: tuple[int, ...]) -> None:
     products = conv(hidden, (3, 3), (1, 1), False) if space else dense(hidden)
     for batch in (1, 2, 17):
         run = run_of(products, 7, batch, space)
@@ -164,7 +164,7 @@ def test_channels_last_input_is_read_in_place() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_bad_number_is_not_hidden(instructions: str, bad: float) -> None:
+def test_nan_and_inf_propagate(instructions: str, bad: float) -> None:
     run = run_of(dense(7), 3, 3)
     run.gx[1, 1, 15] = bad
     ys, _ = cpp_run(run)
@@ -172,7 +172,7 @@ def test_a_bad_number_is_not_hidden(instructions: str, bad: float) -> None:
     torch.testing.assert_close(ys, expected, equal_nan=True, rtol=1e-5, atol=1e-6)
 
 
-def test_the_curves_are_exact(instructions: str) -> None:
+def test_sigmoid_and_tanh_are_exact(instructions: str) -> None:
     x = torch.cat([torch.linspace(-30, 30, 20001), torch.logspace(-8, 1, 2000), -torch.logspace(-8, 1, 2000)])
     zero = torch.zeros(1, 1)
     spec = GRUBeforeSpec(Dense(zero.repeat(2, 1)), Dense(zero))

@@ -1,4 +1,4 @@
-"""The C++ convolution against torch's in float64, in every instruction set this machine has."""
+"""The C++ convolution against torch's in float64, in every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gradients(module: nn.Conv2d, x: Tensor, native_way: bool) -> dict[str, Tenso
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("padding", "mode"), [("same", "zeros"), ("same", "circular"), (0, "zeros")])
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_it_is_torchs(
+def test_convolution_equals_torch(
     instructions: str, kernel: int, padding: str | int, mode: str, size: tuple[int, ...]
 ) -> None:
     images, c_in, c_out, *space = size
@@ -48,7 +48,7 @@ def test_it_is_torchs(
             assert_close(found[name], value, name)
 
 
-def test_two_threads_give_the_same_bits() -> None:
+def test_threads_do_not_change_the_bits() -> None:
     for images in (1, 3):
         module, x = nn.Conv2d(8, 16, 5, padding="same"), torch.randn(images, 8, 19, 21)
         alone = gradients(module, x, True)
@@ -73,7 +73,7 @@ def test_gradients_of_gradients() -> None:
         assert_close(mine, theirs, name)
 
 
-def test_a_bad_number_is_not_hidden(instructions: str) -> None:
+def test_nan_and_inf_propagate(instructions: str) -> None:
     for bad in (float("nan"), float("inf")):
         module, x = nn.Conv2d(8, 3, 3, padding="same"), torch.randn(2, 8, 12, 12)
         x[0, 3, 5, 5] = bad
@@ -83,7 +83,7 @@ def test_a_bad_number_is_not_hidden(instructions: str) -> None:
         assert y[0, :, 8:].isfinite().all()  # four pixels away at most: its tile
 
 
-def test_what_it_cannot_run_torch_runs() -> None:
+def test_torch_runs_unsupported_convolutions() -> None:
     module, x = nn.Conv2d(8, 3, 3, padding="same"), torch.randn(2, 8, 5, 5)
     assert "float32" in str(conv2d.unsupported_reason(module.double(), x.double()))
     module.float()
@@ -100,7 +100,7 @@ def test_what_it_cannot_run_torch_runs() -> None:
     assert seen
 
 
-def test_a_layer_takes_it_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
     real = conv2d.convolution
     monkeypatch.setattr(conv2d, "convolution", lambda module, x: ran.append(1) or real(module, x))

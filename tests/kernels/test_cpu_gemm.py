@@ -21,7 +21,7 @@ SHAPES = [(1, 1, 1), (2, 3, 5), (14, 32, 64), (15, 33, 65), (113, 31, 1025), (64
 
 @pytest.mark.parametrize(("rows", "columns", "depth"), SHAPES)
 @pytest.mark.parametrize("turned", ["neither", "a", "b", "both"])
-def test_the_product(
+def test_product_equals_torch(
     instructions: str,
     rows: int,
     columns: int,
@@ -43,7 +43,7 @@ def test_strided_matrices(instructions: str) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_threads_do_not_change_a_bit(turned: bool) -> None:
+def test_threads_do_not_change_the_bits(turned: bool) -> None:
     a, b = torch.randn(1030, 1029), torch.randn(1029, 77)
     a = a.t().contiguous().t() if turned else a
     alone, again = gemm.multiply(a, b), gemm.multiply(a, b)
@@ -61,8 +61,8 @@ def test_the_threads_do_not_change_a_bit(turned: bool) -> None:
     not Path("/proc/self/task").is_dir() or len(os.sched_getaffinity(0)) < 2,
     reason="no Linux, or one processor",
 )
-def test_threads_may_run_where_they_might_before() -> None:
-    """One that was woken on the first one's processor leaves it, and may come back."""
+def test_thread_affinity_is_restored() -> None:
+    """A thread may leave a processor and return to it: its affinity mask is unchanged."""
     a, b, allowed = torch.randn(300, 300), torch.randn(300, 300), os.sched_getaffinity(0)
     usual = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -94,8 +94,8 @@ def test_rounding() -> None:
     assert (gemm.multiply(a, b) - expected).abs().max() / expected.abs().max() < 1e-6
 
 
-def test_rows_of_large_products_do_not_see_each_other() -> None:
-    """Forward and backward: neither in a last bit, nor through a number that is not finite."""
+def test_rows_of_large_products_are_independent() -> None:
+    """A NaN in one row changes no bit of another, forward or backward."""
     module, x = nn.Linear(512, 1536), torch.randn(1203, 512)
     assert gemm.is_quicker(1203, 1536, 512)
     changed = x.clone()
@@ -121,7 +121,7 @@ def gradients(module: nn.Linear, x: Tensor, weigh: Tensor, fast: bool) -> dict[s
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_dense_map(bias: bool) -> None:
+def test_dense_map_equals_torch(bias: bool) -> None:
     module, x, weigh = nn.Linear(129, 200, bias=bias), torch.randn(257, 129), torch.randn(257, 200)
     assert linear.unsupported_reason(module, x) is None
     found = gradients(module, x, weigh, fast=True)
@@ -129,7 +129,7 @@ def test_the_dense_map(bias: bool) -> None:
         assert_close(found[name], value, name)
 
 
-def test_a_gradient_of_a_gradient() -> None:
+def test_gradients_of_gradients() -> None:
     module, x = nn.Linear(129, 200), torch.randn(257, 129).requires_grad_()
 
     def twice(y: Tensor) -> Tensor:
@@ -148,11 +148,11 @@ def test_a_gradient_of_a_gradient() -> None:
         (nn.Bilinear(129, 1, 200), torch.randn(257, 129), "no nn.Linear"),
     ],
 )
-def test_what_it_refuses(module: nn.Module, x: Tensor, reason: str) -> None:
+def test_unsupported_reason(module: nn.Module, x: Tensor, reason: str) -> None:
     assert reason in (linear.unsupported_reason(module, x) or "")
 
 
-def test_hooks_and_transforms_see_torchs_product() -> None:
+def test_hooks_and_transforms_use_torch() -> None:
     module, x, seen = nn.Linear(129, 200), torch.randn(257, 129), []
     handle = module.register_forward_hook(lambda *_: seen.append(1))
     kernels.apply(module, x)
@@ -162,7 +162,7 @@ def test_hooks_and_transforms_see_torchs_product() -> None:
     assert_close(tangent, (x.double() @ module.weight.detach().double().t()))
 
 
-def test_a_bias_may_lie_anywhere() -> None:
+def test_bias_may_be_unaligned() -> None:
     a, b = torch.randn(300, 160), torch.randn(160, 200)
     spread, same = torch.arange(400.0)[::2], torch.full((1,), 3.0).expand(200)
     for bias in (spread, same):

@@ -50,7 +50,7 @@ def wide(run: Run) -> Run:
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("hidden", [1, 2, 4, 5, 8])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_it_is_the_same_gru(instructions: str, batch: int, hidden: int, name: str) -> None:
+def test_planar_gru_equals_the_equations(instructions: str, batch: int, hidden: int, name: str) -> None:
     case = CASES[name]
     run = run_of(conv(hidden, case.kernel, case.dilation, False), 4, batch, case.space)
     tiled = hidden == 8 and name in (
@@ -69,7 +69,7 @@ def test_it_is_the_same_gru(instructions: str, batch: int, hidden: int, name: st
     assert_close(final, last, "final")
 
 
-def test_a_row_starts_afresh_where_it_is_told(instructions: str) -> None:
+def test_reset_restarts_rows(instructions: str) -> None:
     run = run_of(conv(2, (3, 3), (1, 1), False), 5, 2, (4, 21))
     fresh = (torch.randn_like(run.state[0]),)
     reset = torch.tensor([[0, 1], [0, 0], [1, 0], [1, 1], [0, 0]], dtype=torch.bool)
@@ -85,7 +85,7 @@ def test_a_row_starts_afresh_where_it_is_told(instructions: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_two_threads_give_the_same_bits(batch: int) -> None:
+def test_threads_do_not_change_the_bits(batch: int) -> None:
     run = run_of(conv(2, (3, 3), (1, 1), False), 6, batch, (7, 37))
     found: list[Tensor] = []
     before = torch.get_num_threads()
@@ -99,7 +99,7 @@ def test_two_threads_give_the_same_bits(batch: int) -> None:
     assert torch.equal(*found)
 
 
-def test_the_way_with_gradients_gives_the_same() -> None:
+def test_gradients_do_not_change_the_outputs() -> None:
     run = run_of(conv(2, (3, 3), (1, 1), False), 6, 2, (7, 37))
     with torch.inference_mode():
         alone = cpp_run(run)[0]
@@ -115,7 +115,7 @@ RULED += [((1, 5, 5), (1, 1, 2), (1, 20, 33)), ((2, 5, 5), (1, 1, 1), (1, 20, 33
 
 @pytest.mark.parametrize(("kernel", "dilation", "space"), RULED)
 @pytest.mark.parametrize("hidden", [2, 4, 7, 8, 9])
-def test_it_runs_where_the_rule_says(
+def test_planar_gru_runs_where_it_is_quicker(
     instructions: str, hidden: int, kernel: tuple[int, ...], dilation: tuple[int, ...], space: tuple[int, ...]
 ) -> None:
     """With lengths, all of them whole, the other way runs; its sums come in another order."""
@@ -130,7 +130,7 @@ def test_it_runs_where_the_rule_says(
     assert torch.equal(ys, across) is not planar
 
 
-def test_a_step_of_a_stream_takes_it() -> None:
+def test_streaming_steps_use_it() -> None:
     layer, x = ConvGRU2d(3, 2, 3), torch.randn(1, 3, 20, 30)
     run = run_of(conv(2, (3, 3), (1, 1), False), 1, 1, (20, 30))
     with torch.inference_mode():

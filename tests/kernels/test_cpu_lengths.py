@@ -33,7 +33,7 @@ PLACES: dict[str, tuple[maps.Map, tuple[int, ...]]] = {
 
 @pytest.fixture(autouse=True)
 def unwritten_is_no_number() -> Iterator[None]:
-    """What a kernel skips lies in memory that nobody wrote: here that holds NaN, elsewhere anything."""
+    """Fill new memory with NaN, so that reading what a kernel skipped shows."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -82,7 +82,7 @@ def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_places(instructions: str, cell: str, place: str, batch: int, names: str) -> None:
+def test_convolutions(instructions: str, cell: str, place: str, batch: int, names: str) -> None:
     made, space = PLACES[place]
     layer, xs = layer_of(cell, 9, made), torch.randn(4, batch, 3, *space)
     held_to_the_loop(layer, xs, "cpp", state_of(layer, batch, *space), **options_of(names, 4, batch))
@@ -92,7 +92,7 @@ def test_places(instructions: str, cell: str, place: str, batch: int, names: str
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_stacks_both_ways(cell: str, begun: bool, learned: bool, names: str) -> None:
+def test_bidirectional_stacks(cell: str, begun: bool, learned: bool, names: str) -> None:
     layer = layer_of(cell, 9, maps.dense, layers=2, bidirectional=True, learn_initial_state=learned)
     state = state_of(layer, 6) if begun else None
     held_to_the_loop(layer, torch.randn(5, 6, 3), "cpp", state, **options_of(names, 5, 6))
@@ -108,8 +108,8 @@ def test_rows_without_a_step_keep_their_state(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_what_nothing_reads_may_be_no_number(cell: str) -> None:
-    """Behind a row's length, and in a state that is left by a restart."""
+def test_nan_in_padding_has_no_effect(cell: str) -> None:
+    """NaN behind a row's length, or in a state that a restart replaces, has no effect."""
     layer, xs = layer_of(cell, 9, maps.dense), torch.randn(4, 3, 3)
     layer.kernel, lengths, reset = "cpp", torch.tensor([4, 2, 4]), torch.zeros(4, 3, dtype=torch.bool)
     reset[2, 2] = True
@@ -129,7 +129,7 @@ def test_what_nothing_reads_may_be_no_number(cell: str) -> None:
 @pytest.mark.parametrize("batch", [1, 2, 3, 17])
 @pytest.mark.parametrize("place", ["dense", "1x1", "tiles-3", "tiles-5-circular", "even-dilated"])
 @pytest.mark.parametrize("kind", CELLS)
-def test_threads_give_the_same_bits(kind: str, place: str, batch: int, names: str) -> None:
+def test_threads_do_not_change_the_bits(kind: str, place: str, batch: int, names: str) -> None:
     """Of a run and not of a layer: the input half is torch's own, at its own number of threads."""
     (made, space), options = PLACES[place], options_of(names, 5, batch)
     cell = CELLS[kind](3, 9, map=made)
@@ -169,7 +169,7 @@ def test_without_gradients(cell: str, names: str) -> None:
 
 @pytest.mark.parametrize("names", OPTIONS)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_gradient_of_a_gradient(cell: str, names: str) -> None:
+def test_gradients_of_gradients(cell: str, names: str) -> None:
     layer = layer_of(cell, 5, maps.dense, learn_initial_state=True)
     found, options = {}, options_of(names, 3, 2)
     for kernel in ("loop", "cpp"):
@@ -184,7 +184,7 @@ def test_a_gradient_of_a_gradient(cell: str, names: str) -> None:
         assert_close(mine, truth)
 
 
-def test_a_mask_that_changed_is_an_error() -> None:
+def test_changed_mask_raises() -> None:
     layer, reset = layer_of("gru", 5, maps.dense), torch.zeros(3, 2, dtype=torch.bool)
     layer.kernel = "cpp"
     ys, _ = layer(torch.randn(3, 2, 3), reset=reset)

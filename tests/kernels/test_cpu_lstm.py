@@ -1,4 +1,4 @@
-"""The C++ LSTM against the reference loop, in every instruction set this machine has."""
+"""The C++ LSTM against the reference loop, in every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_convolutions(instructions: str, name: str, batch: int) -> None:
 
 @pytest.mark.parametrize(("made", "space"), [(maps.dense, ()), (maps.conv2d(3), (11, 9))])
 @pytest.mark.parametrize("batch", [1, 17])
-def test_two_threads_give_the_same_bits(made: maps.Map, space: tuple[int, ...], batch: int) -> None:
+def test_threads_do_not_change_the_bits(made: maps.Map, space: tuple[int, ...], batch: int) -> None:
     layer, xs = layer_of(9, made), torch.randn(5, batch, 3, *space)
     layer.kernel = "cpp"
     alone = results(layer, xs)
@@ -74,7 +74,7 @@ def test_without_gradients() -> None:
     assert torch.equal(c, c_again)
 
 
-def test_steps_of_a_stream_give_the_whole(instructions: str) -> None:
+def test_streaming_equals_one_run(instructions: str) -> None:
     layer, xs = layer_of(9, maps.conv2d(3)), torch.randn(4, 2, 3, 6, 7)
     with torch.no_grad():
         ys, (_, c) = layer(xs)
@@ -85,7 +85,7 @@ def test_steps_of_a_stream_give_the_whole(instructions: str) -> None:
     assert_close(state[1], c)
 
 
-def test_a_gradient_of_a_gradient() -> None:
+def test_gradients_of_gradients() -> None:
     layer, found = layer_of(5), {}
     for kernel in ("loop", "cpp"):
         layer.kernel = kernel
@@ -97,7 +97,7 @@ def test_a_gradient_of_a_gradient() -> None:
     assert_close(found["cpp"], found["loop"])
 
 
-def test_peepholes_and_projections_are_left_to_others() -> None:
+def test_peepholes_and_projections_use_manual() -> None:
     xs = torch.randn(2, 2, 3)
     for cell in (LSTMCell(3, 6, peephole=True), LSTMCell(3, 6, proj_size=2)):
         assert Recurrent(cell).which(xs) == "manual"

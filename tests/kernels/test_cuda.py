@@ -63,7 +63,7 @@ def update_(module: nn.Module, source: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(("cell", "place", "options"), RUNS)
-def test_the_kernels_are_the_loop(cell: str, place: str, options: str, replays: list[int]) -> None:
+def test_kernels_equal_the_loop(cell: str, place: str, options: str, replays: list[int]) -> None:
     made = make_cell(cell, place)
     there = copy.deepcopy(made).to("cuda", torch.float32)
     names = ("manual", "cuda_graphs", "auto") if options in ("plain", "state") else ("manual", "cuda_graphs")
@@ -91,7 +91,7 @@ def run_of(cell: canton.Cell, steps: int = 9, batch: int = 3) -> Run:
 
 @pytest.mark.parametrize("kernel", ["manual", "cuda_graphs"])
 @pytest.mark.parametrize("place", ["dense", "conv2d"])
-def test_the_same_bits_twice(place: str, kernel: str, replays: list[int]) -> None:
+def test_runs_are_reproducible(place: str, kernel: str, replays: list[int]) -> None:
     made = make_cell("gru", place)
     there = copy.deepcopy(made).to("cuda", torch.float32)
     run = moved(draw(made, MAPS[place], OPTIONS["all"]), there, "cuda", torch.float32)
@@ -156,7 +156,7 @@ def test_layers_of_one_shape_and_weights_that_change(kernel: str, replays: list[
     assert there.which(xs.to("cuda", torch.float32)) == ("manual" if kernel == "manual" else "cuda_graphs")
 
 
-def test_a_backward_pass_that_comes_late(replays: list[int]) -> None:
+def test_late_backward_pass(replays: list[int]) -> None:
     cell = canton.GRUCell(3, 4).cuda()
     runs = [run_of(cell) for _ in range(4)]
     grads = []
@@ -183,7 +183,7 @@ def test_gradients_of_gradients(replays: list[int]) -> None:
     assert replays[0] > 10
 
 
-def test_autocast_takes_the_loop() -> None:
+def test_autocast_uses_the_loop() -> None:
     truth, there = stack("auto")
     xs = torch.randn(7, 3, 6, dtype=torch.float64)
     given = xs.to("cuda", torch.float32)
@@ -205,7 +205,7 @@ def test_without_gradients_and_in_inference_mode(replays: list[int]) -> None:
 
 
 def test_on_several_streams(replays: list[int]) -> None:
-    """They share one recording: none may write into it before the other has read what it gave."""
+    """Streams share a recording: none may overwrite a result before another has read it."""
     cell = canton.GRUCell(3, 64).cuda()
     runs = [run_of(cell, steps=64, batch=32) for _ in range(8)]
     streams = [torch.cuda.Stream() for _ in range(3)]
@@ -224,7 +224,7 @@ def test_on_several_streams(replays: list[int]) -> None:
     assert replays[0] == 9
 
 
-def test_inside_a_capture_of_somebody_elses(replays: list[int]) -> None:
+def test_inside_another_capture(replays: list[int]) -> None:
     _, there = stack("auto")
     xs = torch.randn(7, 3, 6, device="cuda")
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_inside_a_capture_of_somebody_elses(replays: list[int]) -> None:
         assert_close(ys, there(xs)[0])
 
 
-def test_the_memory_comes_back() -> None:
+def test_clear_frees_memory() -> None:
     cell = canton.GRUCell(3, 256).cuda()
     run = run_of(cell, steps=64, batch=64)
 

@@ -66,7 +66,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> cache.Cache:
 
 
 @pytest.mark.parametrize(("cell", "place", "options"), RUNS)
-def test_played_back_it_is_the_loop(cell: str, place: str, options: str, kept: cache.Cache) -> None:
+def test_replays_equal_the_loop(cell: str, place: str, options: str, kept: cache.Cache) -> None:
     made = make_cell(cell, place)
     first: dict[str, Tensor] = {}
     for turn in range(3):
@@ -93,7 +93,7 @@ def ys_of(cell: canton.Cell, **sizes: int) -> Tensor:
     return cuda_graphs.execute(run_of(cell, **sizes), partial(loop, cell=cell))[0]
 
 
-def test_two_runs_under_way_at_once(kept: cache.Cache) -> None:
+def test_two_forward_passes_before_backward(kept: cache.Cache) -> None:
     """As in a stack of layers of one shape: the second forward comes before the first backward."""
     cells = [canton.GRUCell(3, 4) for _ in range(2)]
     for _ in range(3):
@@ -135,7 +135,7 @@ def test_gradients_of_gradients(kept: cache.Cache) -> None:
     assert Again.replays > 10
 
 
-def test_what_is_recorded_anew(kept: cache.Cache) -> None:
+def test_shapes_have_recordings_of_their_own(kept: cache.Cache) -> None:
     """Whatever shapes the work makes a recording of its own; what does not, shares one."""
     cell = canton.GRUCell(3, 4)
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_what_is_recorded_anew(kept: cache.Cache) -> None:
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_a_recording_keeps_to_torchs_settings(
+def test_settings_have_recordings_of_their_own(
     owner: object, name: str, value: object, kept: cache.Cache
 ) -> None:
     """They decide which operations run: with others, work of the same shape is recorded anew."""
@@ -183,7 +183,7 @@ def test_a_recording_keeps_to_torchs_settings(
     assert len(kept) == 2
 
 
-def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
+def test_frozen_weights_have_a_recording_of_their_own(kept: cache.Cache) -> None:
     """The gradients of weights are another recording: one without them must not serve where they count."""
     cell = canton.GRUCell(3, 4)
     for wanted in (False, False, True, True, False, True):
@@ -200,7 +200,7 @@ def test_frozen_weights_and_then_not(kept: cache.Cache) -> None:
     assert len(kept) == 3
 
 
-def test_short_and_empty_work_is_refused(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_and_empty_runs_are_unsupported(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "_is_on_gpu", lambda run: True)
     cell = canton.GRUCell(3, 4)
     for sizes in ({"steps": cuda_graphs.MIN_STEPS - 1}, {"batch": 0}):
@@ -208,7 +208,7 @@ def test_short_and_empty_work_is_refused(kept: cache.Cache, monkeypatch: pytest.
     assert cuda_graphs.unsupported_reason(run_of(cell, steps=cuda_graphs.MIN_STEPS)) is None
 
 
-def test_inside_a_capture_it_is_run(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_recording_inside_a_capture(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backward pass may be captured whose forward pass was not."""
     cell = canton.GRUCell(3, 4)
     for _ in range(3):
@@ -219,7 +219,7 @@ def test_inside_a_capture_it_is_run(kept: cache.Cache, monkeypatch: pytest.Monke
     assert Again.replays == 4
 
 
-def test_what_cannot_be_recorded_is_said_once(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_capture_warns_once(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = canton.GRUCell(3, 4)
     monkeypatch.setattr(Again, "fails", RuntimeError("operation not permitted when stream is capturing"))
     with torch.no_grad():
@@ -231,9 +231,7 @@ def test_what_cannot_be_recorded_is_said_once(kept: cache.Cache, monkeypatch: py
     assert len(kept) == 0
 
 
-def test_short_of_memory_it_is_run_and_recorded_later(
-    kept: cache.Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_defers_the_capture(kept: cache.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was recorded goes: it may hold the memory that is wanted."""
     cell = canton.GRUCell(3, 4)
     with torch.no_grad():
@@ -252,7 +250,7 @@ def test_short_of_memory_it_is_run_and_recorded_later(
         assert len(kept) == 1
 
 
-def test_the_form_tells_apart() -> None:
+def test_form_distinguishes_inputs() -> None:
     def formed(thing: object) -> object:
         return capture.form(thing, [])
 
@@ -278,7 +276,7 @@ class Own(Tensor):
     """Somebody's."""
 
 
-def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = canton.GRUCell(3, 4)
     run = run_of(cell)
     assert kernels.explain(run)["cuda_graphs"] == "it needs a GPU"

@@ -1,4 +1,4 @@
-"""What is kept of recorded work: so much and no more, and what was used last."""
+"""The cache of recordings is bounded and evicts the least recently used."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_the_cache_is_bounded() -> None:
     assert not any(kept.is_due("a") for _ in range(99))
 
 
-def test_what_had_to_go_waits_longer_each_time() -> None:
-    """More kinds of work in turn than can be kept: most of it is run, not recorded for a single use."""
+def test_evicted_work_waits_longer() -> None:
+    """If more kinds of work alternate than fit, most of it runs directly."""
     kept = cache.Cache(max_count=3)
     recorded = []
     for turn in range(100):

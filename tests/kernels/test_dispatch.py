@@ -88,7 +88,7 @@ def test_a_step_by_a_kernel_that_cannot_raises(kernel: str) -> None:
         canton.GRU(3, 4, kernel=kernel).step(torch.randn(2, 3))
 
 
-def test_a_spec_of_ones_own() -> None:
+def test_custom_spec() -> None:
     """Nothing but the spec tells the kernels about a cell."""
 
     class Spec(CellSpec):

@@ -89,7 +89,7 @@ def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, k
 @pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not()))
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("kind", MAPS)
-def test_auto_takes_the_fastest_that_can(kind: str, cell: str) -> None:
+def test_auto_runs_the_fastest_kernel(kind: str, cell: str) -> None:
     made, space = MAPS[kind]
     layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
     cpp_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
@@ -109,7 +109,7 @@ def test_manual_gradients_of_gradients(cell: str, steps: int) -> None:
 
 @pytest.mark.parametrize("kernel", ["loop", "manual", CPP, "auto"])
 @pytest.mark.parametrize("kind", ["dense", "conv2d-circular"])
-def test_the_same_bits_twice(kind: str, kernel: str) -> None:
+def test_runs_are_reproducible(kind: str, kernel: str) -> None:
     made, space = MAPS[kind]
     layer = Recurrent([canton.GRUCell(4, 33, map=made), canton.GRUCell(33, 33, map=made)], kernel=kernel)
     xs = torch.randn(9, 3, 4, *space)
@@ -119,8 +119,8 @@ def test_the_same_bits_twice(kind: str, kernel: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["xs", "state", "initial.0", "cells.0.candidate_map.weight"])
-def test_forward_mode_takes_the_loop(where: str) -> None:
-    """Wherever the tangent sits: a kernel would drop it in silence."""
+def test_forward_mode_uses_the_loop(where: str) -> None:
+    """For a tangent anywhere, which a kernel would drop silently."""
     layer = canton.GRU(3, 5, learn_initial_state=True)
     reset = torch.zeros(4, 2, dtype=torch.bool)
     reset[2] = True

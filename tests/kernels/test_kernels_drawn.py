@@ -180,7 +180,7 @@ def runs(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_drawn_configurations(cell: str, dtype: torch.dtype) -> None:
+def test_random_configurations(cell: str, dtype: torch.dtype) -> None:
     ran: Counter[str] = Counter()
     count = 3 * COUNT if cell == "gru" else COUNT
 

@@ -124,7 +124,7 @@ def interpreter_is_broken() -> bool:
     return release("triton") < (3, 7) and release("numpy") >= (2, 4)
 
 
-def test_in_the_interpreter() -> None:
+def test_interpreter() -> None:
     if interpreter_is_broken():
         pytest.skip("the interpreter of this Triton does not run with this NumPy (triton-lang/triton#9171)")
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -135,7 +135,7 @@ def test_in_the_interpreter() -> None:
 
 @pytest.mark.parametrize("block", [(16, 8), (16, 16), (32, 32), (64, 32)], ids=str)
 @pytest.mark.parametrize("kind", ["float32", "tf32", "bfloat16"])
-def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
+def test_programs_compile_for_a_gpu(kind: str, block: tuple[int, int]) -> None:
     """Down to machine code for Hopper; needs no GPU."""
     from triton import compile as compile_triton
     from triton.backends.compiler import GPUTarget
@@ -162,7 +162,7 @@ def test_the_gpu_compiler_takes_them(kind: str, block: tuple[int, int]) -> None:
         assert "gpu.release" in built.asm["ptx"]  # a wait releases what the program has stored
 
 
-def test_every_program_has_a_processor_and_every_unit_a_program() -> None:
+def test_plan_covers_rows_and_units() -> None:
     from canton.kernels.triton import launch
 
     for count in (1, 3, 14, 114, 132):
@@ -177,7 +177,7 @@ def test_every_program_has_a_processor_and_every_unit_a_program() -> None:
     assert launch.plan(256, 1024, 132) == (64, 32, 4, 32)
 
 
-def test_refusals_are_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     run, cell = make_run(2, 3, 4)
     assert triton.unsupported_reason(run) == "it needs a GPU"
     small = SimpleNamespace(shared_memory_per_block_optin=101_376)
@@ -225,7 +225,7 @@ def test_the_same_bits_twice_on_a_gpu() -> None:
 
 
 @on_a_gpu
-def test_tf32_where_it_is_allowed() -> None:
+def test_tf32() -> None:
     """TF32 has 10 bits of mantissa: an error of 2**-11 a term is right, 4e-3 of the largest is allowed."""
     exact = results(*make_run(5, 64, 256, device="cuda"), fast=True)
     with setting(torch.backends.cuda.matmul, "allow_tf32", True):

@@ -90,7 +90,7 @@ def model_picker(store: ModelStore[Any], *, uploads: Path, train: str, prefix: s
     with gr.Row(elem_classes="picker"):
         choice = gr.Dropdown([], label="Model", elem_id=f"{prefix}-model", scale=3, min_width=160)
         button = gr.UploadButton(
-            "Upload model", file_types=[".safetensors"], elem_id=f"{prefix}-upload", scale=1, min_width=130
+            "Upload", file_types=[".safetensors"], elem_id=f"{prefix}-upload", scale=1, min_width=130
         )
     hint = gr.Markdown(
         f"No model found. Train one with `{train}` and start this page in its folder, or upload a file.",

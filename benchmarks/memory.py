@@ -1,10 +1,9 @@
-"""What a step of a sequence costs: bytes kept for backward, and time, as the sequence grows.
+"""Measure memory and time per step of a sequence, forward and backward, by its length.
 
 python benchmarks/memory.py
 
-Kept bytes are the storages that autograd holds after forward, parameters and the input left out, counted at
-two lengths; their slope is the cost of a step. Time is processor time of forward + backward, the lengths in
-turn.
+Memory: bytes of the storages that autograd saves in forward, without parameters and input; the cost of a step
+is the slope between two lengths. Time: processor time of forward and backward, lengths interleaved.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ LAYERS: dict[str, tuple[Callable[..., Recurrent], tuple[int, ...]]] = {
 }
 
 
-def kept_bytes(layer: Recurrent, xs: Tensor) -> int:
-    """Bytes of the storages that a forward run leaves for backward."""
+def saved_bytes(layer: Recurrent, xs: Tensor) -> int:
+    """Return the bytes of the storages that a forward run saves for backward."""
     known = {t.untyped_storage().data_ptr() for t in (xs, *layer.parameters())}
     found: dict[int, int] = {}
     alive: list[Tensor] = []
@@ -45,7 +44,7 @@ def kept_bytes(layer: Recurrent, xs: Tensor) -> int:
         storage = t.untyped_storage()
         if storage.data_ptr() not in known:
             found[storage.data_ptr()] = storage.nbytes()
-            alive.append(t)  # lest its place be given to another
+            alive.append(t)  # keep its address from being reused
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
@@ -69,7 +68,7 @@ def main(repetitions: int = 5) -> None:
             layer = make(**options)
             inputs = {n: torch.randn(n, BATCH, layer.input_size, *space, requires_grad=True) for n in LENGTHS}
             unit = BATCH * layer.state_sizes[0] * (space[0] * space[1] if space else 1)  # numbers of one gate
-            short, long = (kept_bytes(layer, inputs[n]) for n in (512, 2048))
+            short, long = (saved_bytes(layer, inputs[n]) for n in (512, 2048))
             slope = (long - short) / (2048 - 512)
             times: dict[int, list[float]] = {n: [] for n in LENGTHS}
             for k in range(repetitions + 1):
@@ -82,7 +81,7 @@ def main(repetitions: int = 5) -> None:
                 "layer": name,
                 "options": options,
                 "ran": layer.which(inputs[128]),
-                "kept_bytes_per_step": slope,
+                "saved_bytes_per_step": slope,
                 "numbers_per_hidden_unit": slope / 4 / unit,
                 "us_per_step": per_step_us,
                 "us_per_step_2048_over_128": per_step_us[2048] / per_step_us[128],

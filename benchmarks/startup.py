@@ -1,4 +1,4 @@
-"""How long `canton --help` and `import canton` take, beside `import torch`: whole processes in turn, medians.
+"""Measure `canton --help` and `import canton` against `import torch`: interleaved processes, medians.
 
 python benchmarks/startup.py
 """
@@ -20,7 +20,7 @@ from compare.runner import machine
 COMMANDS = {
     "canton --help": [sys.executable, "-m", "canton", "--help"],
     "import torch": [sys.executable, "-c", "import torch"],
-    # the public names are lazy: use one, or nothing would be measured
+    # the public names are lazy: use one
     "import canton": [sys.executable, "-c", "import canton; canton.GRU"],
 }
 
@@ -31,7 +31,7 @@ def main(repetitions: int = 9) -> None:
         for name, command in COMMANDS.items():
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
-            if k:  # the first round warms the disk's cache
+            if k:  # the first round is a warm-up
                 seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     pairs = zip(seconds["import canton"], seconds["import torch"], strict=True)

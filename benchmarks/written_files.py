@@ -1,13 +1,13 @@
-"""Files that Canton writes, loaded by whom they are for: Keras 3 and the 2017 library.
+"""Load files written by Canton with Keras 3 and the 2017 library.
 
-Once here, once in an environment of theirs, once more here:
+Run `write` here, `load` in an environment with these libraries, `compare` here:
 
     python benchmarks/written_files.py write FOLDER
     python -m venv peers && peers/bin/pip install tensorflow-cpu canton==0.1.22
     peers/bin/python benchmarks/written_files.py load FOLDER
     python benchmarks/written_files.py compare FOLDER [--write benchmarks/results/written_files.json]
 
-The 2017 library runs on tensorflow.compat.v1, and np.load with allow_pickle=True, which was its default then.
+The 2017 library needs tensorflow.compat.v1, and np.load with allow_pickle=True, the default of its time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 def keras_layers() -> dict[str, tuple[Any, tuple[int, ...] | None]]:
-    """Layers, and the size of their images."""
+    """Return layers by name, with their image size."""
     import canton
 
     return {
@@ -61,11 +61,11 @@ OLD: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
         (2, 6, 8, 2),
     ),
 }
-"""Models that `canton.classic` and the 2017 library build in the same words, and the shape of their input."""
+"""Models that `canton.classic` and the 2017 library build with the same code, and their input shape."""
 
 
 def write(folder: Path) -> None:
-    """Files for both, with an input beside each and what Canton makes of it."""
+    """Write files for both libraries, with an input and Canton's output for each."""
     import torch
 
     from canton import classic
@@ -93,7 +93,7 @@ def write(folder: Path) -> None:
 
 
 def load(folder: Path) -> None:
-    """In their environment: load every file, compute, and keep what came out."""
+    """Load every file in the other environment, and store the outputs."""
     found = {"loaded by": {name: version(name) for name in ("keras", "tensorflow-cpu", "canton", "numpy")}}
     results = load_keras(folder) | load_old(folder)
     np.savez(folder / "loaded.npz", **results)
@@ -135,7 +135,7 @@ def load_old(folder: Path) -> dict[str, np.ndarray]:
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Worst difference of each file, by the largest number of what Canton computed."""
+    """Return the largest difference of each file, relative to the largest value of Canton's output."""
     figures = json.loads((folder / "loaded.json").read_text("utf-8"))
     with np.load(folder / "loaded.npz") as results:
         for key in results.files:
@@ -147,8 +147,8 @@ def compare(folder: Path) -> dict[str, Any]:
     import canton
 
     return {
-        "what": "files that Canton wrote, loaded by Keras and the 2017 library; the largest difference from "
-        "what Canton computed, by its largest number",
+        "what": "files written by Canton, loaded by Keras and the 2017 library; the largest difference from "
+        "Canton's output, relative to its largest value",
         "written by": {"canton": canton.__version__, "python": platform.python_version()},
         "machine": f"{platform.machine()} {platform.system()}",
         **figures,
@@ -156,10 +156,10 @@ def compare(folder: Path) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Files of Canton's, loaded by Keras and the 2017 library.")
+    parser = argparse.ArgumentParser(description="Load Canton's files with Keras and the 2017 library.")
     parser.add_argument("step", choices=("write", "load", "compare"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--write", type=Path, help="where to write the figures as JSON")
+    parser.add_argument("--write", type=Path, help="JSON file for the results")
     arguments = parser.parse_args(argv)
     if arguments.step != "compare":
         {"write": write, "load": load}[arguments.step](arguments.folder)

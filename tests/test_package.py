@@ -68,7 +68,7 @@ def test_every_make_target_is_valid_shell_on_a_new_machine(root: Path, target: s
     assert parsed.returncode == 0, parsed.stderr
 
 
-def test_the_shipped_models_are_small(root: Path) -> None:
+def test_the_pretrained_models_are_small(root: Path) -> None:
     assert sum((root / "src" / "canton" / name).stat().st_size for name in MODELS) < 3_500_000
 
 

@@ -1,4 +1,4 @@
-"""What commands' tests share: a small trained model, a stub of one, a way to run a command, a full disk."""
+"""Fixtures for the commands: a small trained model, a stub of one, a command runner, a full disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (ca
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -26,7 +26,7 @@ class Done:
 
 
 class Canton:
-    """Runs `canton` in this process; anything but an exit status, a traceback above all, fails the test."""
+    """Run `canton` in this process; an exception fails the test."""
 
     def __init__(self, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
         self.capture = capfdbinary
@@ -40,7 +40,7 @@ class Canton:
         return Done(status, out.decode("utf-8", "surrogateescape"), err.decode())
 
     def complains(self, *words: str | Path) -> str:
-        """Run a command that must fail with one line and exit status 2, and hand back the line."""
+        """Run a command that must fail with one line and exit status 2; return the line."""
         done = self(*words)
         assert done.status == 2, done
         assert done.out == ""
@@ -51,7 +51,7 @@ class Canton:
 
 @contextmanager
 def disk_of(size: int) -> Iterator[None]:
-    """A limit on a file's size stands in for a full disk: the system refuses the write half-way through."""
+    """Simulate a full disk by limiting the size of files."""
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
     try:

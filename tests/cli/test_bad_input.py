@@ -1,4 +1,4 @@
-"""Whatever is wrong with what a user gives is said in one line, with exit status 2; nothing is written."""
+"""Invalid input gives a one-line error and exit status 2, and writes nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listing(folder: Path) -> list[str]:
     ("content", "complaint"),
     [(b"", "is empty"), (b"x", "train_fraction"), (b"to be or not to be", "too few for batch_size 4")],
 )
-def test_a_file_with_too_little_in_it(canton: Canton, tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_a_file_that_is_too_short(canton: Canton, tmp_path: Path, content: bytes, complaint: str) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)
     assert complaint in canton.complains("text", "train", file, "--out", tmp_path / "m", *TRAIN)
@@ -39,7 +39,7 @@ def test_a_directory(canton: Canton, model: Path, text: Path, tmp_path: Path) ->
     assert listing(tmp_path) == []
 
 
-def test_a_file_that_is_not_there(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+def test_a_missing_file(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
     none = tmp_path / "none"
     for words in (("train", none, "--out", tmp_path / "m", *TRAIN),
                   ("train", text, "--out", none / "m", *TRAIN), ("generate", none),
@@ -51,10 +51,10 @@ def test_a_file_that_is_not_there(canton: Canton, model: Path, text: Path, tmp_p
 
 
 @pytest.mark.skipif(
-    os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root may read everything"
+    os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root may read every file"
 )
 def test_no_permission(model: Path, text: Path, tmp_path: Path) -> None:
-    """In a process of its own, because root, who runs tests in containers, may do everything."""
+    """In a separate process without root's rights."""
     closed = tmp_path / "closed"
     closed.mkdir()
     (closed / "file").write_bytes(text.read_bytes())
@@ -66,7 +66,7 @@ import os
 from canton.cli import main
 small = ["--steps", "1", "--batch-size", "4", "--sequence-length", "8", "--hidden-size", "8", "--quiet"]
 train = ["text", "train", {str(text)!r}, *small]
-assert main([*train, "--out", {str(tmp_path / "warm")!r}]) == 0  # all is loaded before the rights are gone
+assert main([*train, "--out", {str(tmp_path / "warm")!r}]) == 0  # import everything before giving up root
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
 os.chdir("/")
@@ -90,7 +90,7 @@ print(main([*train, "--out", {str(closed / "m")!r}]))
     assert listing(closed) == ["file"]
 
 
-def test_a_model_file_that_was_spoilt(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+def test_a_damaged_model_file(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
     half, changed = tmp_path / "half", tmp_path / "changed"
     whole = model.read_bytes()
     half.write_bytes(whole[: len(whole) // 2])
@@ -104,7 +104,7 @@ def test_a_model_file_that_was_spoilt(canton: Canton, model: Path, text: Path, t
             assert complaint in canton.complains(*words)
 
 
-def test_a_model_of_another_kind(canton: Canton, text: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_such_a_model(canton: Canton, text: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     from canton.io.tensor_file import write_tensors
@@ -135,13 +135,13 @@ def test_a_model_of_another_kind(canton: Canton, text: Path, tmp_path: Path) -> 
         (("--prompt", os.fsdecode(b"a\xff")), "prompt"),
     ],
 )
-def test_generate_with_what_will_not_do(
+def test_invalid_options_of_generate(
     canton: Canton, model: Path, words: tuple[str, ...], complaint: str
 ) -> None:
     assert complaint in canton.complains("text", "generate", model, *words)
 
 
-def test_a_prompt_from_standard_input_that_is_not_utf8(
+def test_a_prompt_on_standard_input_must_be_utf8(
     canton: Canton, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xc0\x80")))
@@ -167,14 +167,14 @@ def test_a_prompt_from_standard_input_that_is_not_utf8(
         (("--save-seconds", "-1"), "save_seconds"),
     ],
 )
-def test_train_with_what_will_not_do(
+def test_invalid_options_of_train(
     canton: Canton, text: Path, tmp_path: Path, words: tuple[str, ...], complaint: str
 ) -> None:
     assert complaint in canton.complains("text", "train", text, "--out", tmp_path / "m", *TRAIN, *words)
     assert listing(tmp_path) == []
 
 
-def test_what_resume_will_not_do(canton: Canton, model: Path, tmp_path: Path) -> None:
+def test_invalid_uses_of_resume(canton: Canton, model: Path, tmp_path: Path) -> None:
     before = model.read_bytes()
     assert "no such file" in canton.complains("text", "train", "--resume", "--out", tmp_path / "none")
     assert "finished model" in canton.complains("text", "train", "--resume", "--out", model)
@@ -182,7 +182,7 @@ def test_what_resume_will_not_do(canton: Canton, model: Path, tmp_path: Path) ->
     assert model.read_bytes() == before
 
 
-def test_a_disk_that_is_full(canton: Canton, text: Path, tmp_path: Path) -> None:
+def test_a_full_disk(canton: Canton, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     words = ("text", "train", text, "--out", out, *TRAIN)
     assert canton(*words).status == 0
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full(canton: Canton, text: Path, tmp_path: Path) -> None
     assert canton("text", "generate", out, "--bytes", "5").status == 0
 
 
-def test_score_onto_what_it_reads_or_writes(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+def test_outputs_must_be_files_of_their_own(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
     before, link = (model.read_bytes(), text.read_bytes()), tmp_path / "link"
     link.symlink_to(text)
     words = ("text", "score", model, text)
@@ -210,7 +210,7 @@ def test_score_onto_what_it_reads_or_writes(canton: Canton, model: Path, text: P
     assert listing(tmp_path) == ["link"]
 
 
-def test_adapting_flags_without_adapt(canton: Canton, model: Path, text: Path) -> None:
+def test_adapt_options_need_adapt(canton: Canton, model: Path, text: Path) -> None:
     assert "--adapt" in canton.complains("text", "score", model, text, "--learning-rate", "1e-3")
 
 

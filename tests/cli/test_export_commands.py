@@ -1,4 +1,4 @@
-"""`canton text export` and `canton track export`: shipped and freshly trained models, run by onnxruntime."""
+"""`canton text export` and `canton track export`, checked with onnxruntime."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton
 def stream(
     file: Path, given: str, pieces: list[np.ndarray], fresh: dict[str, np.ndarray], wanted: str
 ) -> list[Tensor]:
-    """The output `wanted` for each piece of a sequence, what comes out as name_after going in as name."""
+    """Return the output `wanted` for each piece of a sequence; name_after is the next input `name`."""
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     outputs, state, found = [o.name for o in session.get_outputs()], fresh, []
     assert {i.name for i in session.get_inputs()} == {given, *fresh}
@@ -32,7 +32,7 @@ def stream(
     return found
 
 
-@pytest.mark.parametrize("which", ["shipped", pytest.param("trained", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["pretrained", pytest.param("trained", marks=pytest.mark.slow)])
 def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) -> None:
     from canton.text.checkpoint import load_model
 
@@ -54,7 +54,7 @@ def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) ->
     assert_close(torch.cat(found), expected, "logits")
 
 
-@pytest.mark.parametrize("which", ["shipped", pytest.param("trained", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["pretrained", pytest.param("trained", marks=pytest.mark.slow)])
 def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("av", reason="av is not here (canton-torch[track])")
     pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
@@ -82,7 +82,7 @@ def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch:
 
 
 @pytest.mark.parametrize("what", ["text", "track"])
-def test_export_onto_the_model(canton: Canton, model: Path, tmp_path: Path, what: str) -> None:
+def test_export_must_not_overwrite_the_model(canton: Canton, model: Path, tmp_path: Path, what: str) -> None:
     before = model.read_bytes()
     assert "--out" in canton.complains(what, "export", model, "--out", model)
     assert model.read_bytes() == before

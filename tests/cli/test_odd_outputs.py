@@ -1,4 +1,4 @@
-"""Outputs that are no ordinary files, names that are no UTF-8, and numbers out of all range."""
+"""Pipes, devices, file names that are not UTF-8, and settings without effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cli.conftest import Canton
 
 TRAIN = ("--steps", "3", "--batch-size", "4", "--sequence-length", "16", "--hidden-size", "8", "--quiet")
 ODD = "caf\udce9.txt"
-"""As Python shows a name whose bytes are Latin-1."""
+"""A name with Latin-1 bytes, as Python decodes it."""
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def pipe(tmp_path: Path) -> Path:
     return tmp_path / "pipe"
 
 
-def test_a_pipe_is_written_to(canton: Canton, model: Path, text: Path, pipe: Path) -> None:
+def test_an_output_may_be_a_pipe(canton: Canton, model: Path, text: Path, pipe: Path) -> None:
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
@@ -36,7 +36,7 @@ def test_a_pipe_is_written_to(canton: Canton, model: Path, text: Path, pipe: Pat
     assert [path.name for path in pipe.parent.iterdir()] == ["pipe"]
 
 
-def test_a_model_is_read_from_a_pipe(canton: Canton, model: Path, pipe: Path) -> None:
+def test_a_model_may_come_from_a_pipe(canton: Canton, model: Path, pipe: Path) -> None:
     writer = threading.Thread(target=lambda: pipe.write_bytes(model.read_bytes()), daemon=True)
     writer.start()
     done = canton("text", "generate", pipe, "--bytes", "5")
@@ -45,14 +45,14 @@ def test_a_model_is_read_from_a_pipe(canton: Canton, model: Path, pipe: Path) ->
     assert done.out
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a device made for the test: Linux has mknod")
-def test_a_device_stays_one(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mknod of Linux")
+def test_a_device_is_not_replaced(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
     null = tmp_path / "null"
     try:
         os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         null.write_bytes(b"x")
     except OSError as error:
-        pytest.skip(f"no device can be made here: {error}")
+        pytest.skip(f"cannot create a device: {error}")
     assert canton("text", "score", model, text, "--json", null).status == 0
     assert "regular file" in canton.complains("text", "train", text, "--out", null, *TRAIN)
     assert stat.S_ISCHR(null.stat().st_mode)
@@ -60,7 +60,7 @@ def test_a_device_stays_one(canton: Canton, model: Path, text: Path, tmp_path: P
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
-def test_an_open_file_may_be_named_by_its_number(canton: Canton, model: Path, text: Path) -> None:
+def test_an_output_may_be_a_file_descriptor(canton: Canton, model: Path, text: Path) -> None:
     """As a shell does in `--json >(wc -l)`."""
     reader, writer = os.pipe()
     got: list[bytes] = []
@@ -74,13 +74,13 @@ def test_an_open_file_may_be_named_by_its_number(canton: Canton, model: Path, te
     assert json.loads(got[0].splitlines()[0])
 
 
-def test_names_that_are_no_utf8(model: Path, text: Path, tmp_path: Path) -> None:
-    """In a process of its own, whose standard output is strict as most terminals' are."""
+def test_file_names_that_are_not_utf8(model: Path, text: Path, tmp_path: Path) -> None:
+    """In a separate process whose standard output is strict, as in most terminals."""
     odd = tmp_path / ODD
     try:
         odd.write_bytes(text.read_bytes())
     except OSError:
-        pytest.skip("this file system takes no such names")
+        pytest.skip("this file system refuses such names")
     strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     saved = tmp_path / ODD.replace("txt", "safetensors")
     for words in (
@@ -95,7 +95,7 @@ def test_names_that_are_no_utf8(model: Path, text: Path, tmp_path: Path) -> None
     assert saved.is_file()
 
 
-def test_names_with_dots_have_curves_of_their_own(canton: Canton, text: Path, tmp_path: Path) -> None:
+def test_the_curve_of_a_name_with_dots_has_its_own_file(canton: Canton, text: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
     for name in ("run.v1", "run.v2", "run.safetensors"):
         assert canton("text", "train", text, "--out", tmp_path / name, *TRAIN).status == 0
@@ -103,7 +103,7 @@ def test_names_with_dots_have_curves_of_their_own(canton: Canton, text: Path, tm
     assert drawn == ["run.curve.png", "run.v1.curve.png", "run.v2.curve.png"]
 
 
-def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_path: Path) -> None:
+def test_the_log_directory_is_a_file(canton: Canton, text: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not here (canton-torch[log])")
     line = canton.complains("text", "train", text, "--out", tmp_path / "m", "--log-dir", text, *TRAIN)
     assert "log directory" in line
@@ -111,7 +111,7 @@ def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("--modality", "IR", "modality"),
         ("--seed", str(2**64), "seed"),
@@ -119,8 +119,8 @@ def test_a_folder_for_the_log_that_is_a_file(canton: Canton, text: Path, tmp_pat
         ("--save-seconds", "nan", "save_seconds"),
     ],
 )
-def test_settings_that_would_do_nothing_or_harm(
-    canton: Canton, tmp_path: Path, option: str, value: str, said: str
+def test_settings_without_effect_or_out_of_range(
+    canton: Canton, tmp_path: Path, option: str, value: str, message: str
 ) -> None:
-    assert said in canton.complains("track", "train", option, value, "--out", tmp_path / "m")
+    assert message in canton.complains("track", "train", option, value, "--out", tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

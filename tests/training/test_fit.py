@@ -1,4 +1,4 @@
-"""The training loop: its schedule, its budget, and that a run broken off and resumed is the same run."""
+"""Training loop: schedule, budget, exact resume, signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (ca
 
 
 class Small(nn.Module):
-    """A GRU that is to repeat its input of one step before; dropout makes it draw random numbers."""
+    """A GRU that learns to repeat the previous input, with dropout to use the random generator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_the_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
+def test_linear_warmup_and_cosine_decay() -> None:
     assert warmup_cosine(0.0, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(0.01)
     assert warmup_cosine(0.05, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(
         0.51 * 0.5 * (1 + math.cos(0.05 * math.pi))
@@ -90,7 +90,7 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine() -> None:
     assert warmup_cosine(0.0, warmup=0.0, min_lr_ratio=0.0) == 1.0
 
 
-def test_the_next_run_has_the_same_peak() -> None:
+def test_the_learning_rate_is_restored() -> None:
     model = Small()
     again = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_the_next_run_has_the_same_peak() -> None:
         assert max(report.learning_rate for report in seen) > 0.08
 
 
-def test_it_learns() -> None:
+def test_the_loss_falls() -> None:
     seen: list[Report] = []
     run(steps=150, report=seen.append, rate=3e-2)
     assert seen[-1].step == 150
@@ -133,7 +133,7 @@ def test_a_resumed_run_in_minutes_has_the_rest_of_them() -> None:
     assert seen[-1].step == 10 + 14
 
 
-def test_no_limit_on_gradients_moves_further_than_a_small_one() -> None:
+def test_gradient_clipping_limits_the_step() -> None:
     torch.manual_seed(1)
     start = weights(Small())
     moved = []
@@ -145,7 +145,7 @@ def test_no_limit_on_gradients_moves_further_than_a_small_one() -> None:
     assert moved[0] > 5 * moved[1]
 
 
-def test_the_callers_random_state_is_left_alone() -> None:
+def test_the_random_state_of_the_caller_is_unchanged() -> None:
     torch.manual_seed(1)
     model = Small()
     before = torch.random.get_rng_state()
@@ -173,17 +173,17 @@ def test_a_resumed_run_ends_with_the_same_bits(at: int) -> None:
         for parameter, tensor in zip(again.parameters(), then, strict=True):
             parameter.copy_(tensor)
     assert same(weights(run(steps=20, model=again, resume=checkpoint)), whole)
-    for name in checkpoint.tensors:  # each of them matters
+    for name in checkpoint.tensors:  # each tensor is used
         if name.startswith(("carried", "optimizer.exp_avg.out", "optimizer.exp_avg_sq.out")):
-            spoilt = {**checkpoint.tensors, name: checkpoint.tensors[name] * 1.5 + 0.01}
+            changed = {**checkpoint.tensors, name: checkpoint.tensors[name] * 1.5 + 0.01}
             with torch.no_grad():
                 for parameter, tensor in zip(again.parameters(), then, strict=True):
                     parameter.copy_(tensor)
-            wrong = Checkpoint(spoilt, at, checkpoint.seconds)
+            wrong = Checkpoint(changed, at, checkpoint.seconds)
             assert not same(weights(run(steps=20, model=again, resume=wrong)), whole), name
 
 
-def test_a_run_that_is_over_is_saved_and_resumes_without_a_step() -> None:
+def test_a_finished_run_resumes_without_a_step() -> None:
     saved: list[Checkpoint] = []
     model = run(steps=6, save=saved.append)
     assert [checkpoint.step for checkpoint in saved] == [6]
@@ -194,7 +194,7 @@ def test_a_run_that_is_over_is_saved_and_resumes_without_a_step() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_after_the_step_and_saves(number: signal.Signals) -> None:
+def test_a_signal_stops_after_the_step_and_saves(number: signal.Signals) -> None:
     seen: list[Report] = []
     saved: list[Checkpoint] = []
 
@@ -211,7 +211,7 @@ def test_an_interrupt_ends_after_the_step_and_saves(number: signal.Signals) -> N
     assert signal.getsignal(number) is before
 
 
-def test_a_loss_that_is_not_finite_is_said() -> None:
+def test_a_loss_that_is_not_finite_raises() -> None:
     model = Small()
     with torch.no_grad():
         model.out.bias.fill_(math.nan)
@@ -222,12 +222,12 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
 @pytest.mark.parametrize(
     ("steps", "minutes"), [(None, None), (1, 1.0), (0, None), (None, 0.0), (None, math.nan), (None, math.inf)]
 )
-def test_a_budget_that_will_not_do(steps: int | None, minutes: float | None) -> None:
+def test_invalid_budgets(steps: int | None, minutes: float | None) -> None:
     with pytest.raises(UserError, match=r"steps|minutes"):
         run(steps=steps, minutes=minutes)
 
 
-def test_a_precision_that_does_not_exist() -> None:
+def test_an_invalid_precision() -> None:
     with pytest.raises(UserError, match="17-true"):
         make_fabric(precision="17-true")
 
@@ -245,7 +245,7 @@ def test_bf16_mixed_trains() -> None:
 
 
 @pytest.mark.parametrize(("device", "there"), [("cuda", torch.cuda), ("mps", torch.backends.mps)])
-def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch, device: str, there: Any) -> None:
+def test_an_unavailable_device(monkeypatch: pytest.MonkeyPatch, device: str, there: Any) -> None:
     monkeypatch.setattr(there, "is_available", lambda: False)
     with pytest.raises(UserError, match=f"accelerator {device}"):
         make_fabric(accelerator=device)

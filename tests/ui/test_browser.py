@@ -1,6 +1,6 @@
-"""The page in a real browser: somebody types, clicks, waits, uploads and downloads.
+"""The page in Chromium: typing, clicking, uploads and downloads.
 
-Pictures of what was shown stay in the folder that CANTON_SCREENSHOTS names, if it names one.
+Screenshots are written to the folder CANTON_SCREENSHOTS, if it is set.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds of a bright square that flies over a dull sky, under a name that would lead elsewhere."""
+    """Return two seconds of video with a bright moving square, under a name that looks like another path."""
     from canton.track.video.writer import VideoWriter
 
     path = tmp_path_factory.mktemp("film") / "..%2F..%2Fetc passwd;.mp4"
@@ -68,7 +68,7 @@ def browser() -> Iterator[playwright.Browser]:
 
 @contextmanager
 def visit(browser: playwright.Browser, address: str, size: str) -> Iterator[playwright.Page]:
-    """The page as a new visitor sees it; at the end, nothing was thrown and nothing came from elsewhere."""
+    """Open the page as a new visitor; fail on a script error or a request to another host."""
     width, height = SIZES[size]
     context = browser.new_context(viewport={"width": width, "height": height})
     opened = context.new_page()
@@ -103,7 +103,7 @@ def wide(browser: playwright.Browser, address: str) -> Iterator[playwright.Page]
 
 
 def keep(page: playwright.Page, name: str) -> None:
-    """Take a picture, if somebody wants one, and see that nothing sticks out to the right."""
+    """Take a screenshot if wanted, and check that nothing is wider than the page."""
     width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if folder := os.environ.get("CANTON_SCREENSHOTS"):
@@ -111,7 +111,7 @@ def keep(page: playwright.Page, name: str) -> None:
 
 
 def box(page: playwright.Page, selector: str) -> dict[str, float]:
-    """Where something stands on the page, however far that is scrolled, px."""
+    """Return the position of an element on the whole page, in px."""
     return page.locator(selector).evaluate(
         "e => { const b = e.getBoundingClientRect();"
         " return { x: b.x, y: b.y + scrollY, width: b.width, height: b.height } }"
@@ -123,7 +123,7 @@ def ask_for(page: playwright.Page, count: int) -> None:
     page.locator("#length input[type=number]").press("Tab")
 
 
-def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -> None:
+def test_generate_in_colours_and_stop(page: playwright.Page) -> None:
     tally, written = page.locator("#write-stats"), page.locator("#generated")
     keep(page, "before")
     place = box(page, "#generated")
@@ -140,7 +140,7 @@ def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -
     hidden, below = written.evaluate(
         "e => [e.scrollHeight - e.clientHeight, e.scrollHeight - e.clientHeight - e.scrollTop]"
     )
-    assert hidden > 0, "so long a text has to be scrolled"
+    assert hidden > 0, "a long text must scroll"
     assert below < 50, "its end is not in view"
     keep(page, "text")
     ask_for(page, 8000)
@@ -152,7 +152,7 @@ def test_it_writes_in_the_colours_of_surprise_and_stops(page: playwright.Page) -
     playwright.expect(page.locator("#write")).to_be_enabled()
 
 
-def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None:
+def test_score_shows_alternatives(page: playwright.Page) -> None:
     page.locator("#score-text textarea").fill("The list is sorted. Qzx!")
     page.locator("#score").click()
     inside = page.frame_locator("#scored iframe")
@@ -169,7 +169,7 @@ def test_it_scores_and_tells_what_seemed_likelier(page: playwright.Page) -> None
     keep(page, "score")
 
 
-def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page) -> None:
+def test_the_scored_text_sets_the_height_of_its_frame(wide: playwright.Page) -> None:
     heights = [0.0]
     for lines in (1, 15, 400):
         wide.locator("#score-text textarea").fill("\n".join(["a line of text"] * lines))
@@ -182,7 +182,7 @@ def test_the_frame_of_a_scored_text_is_as_tall_as_the_text(wide: playwright.Page
     assert heights[-1] <= 0.8 * SIZES["wide"][1], heights
 
 
-def test_it_watches_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Path) -> None:
+def test_track_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Track").click()
     places = [box(page, part) for part in ("#stage", "#timeline", "#get-json")]
     page.locator("#video input[type=file]").set_input_files(film)
@@ -210,7 +210,7 @@ def test_it_watches_an_uploaded_video(page: playwright.Page, film: Path, tmp_pat
     assert [line["frame"] for line in lines] == list(range(20))
 
 
-def test_a_made_scene_needs_no_file(page: playwright.Page) -> None:
+def test_track_a_synthetic_scene(page: playwright.Page) -> None:
     page.get_by_role("tab", name="Track").click()
     page.locator("#scene-seed input").fill("7")
     page.locator("#watch").click()
@@ -237,7 +237,7 @@ def test_a_made_scene_needs_no_file(page: playwright.Page) -> None:
         (b"#EXTM3U\nfile:///etc/passwd\n", "list.avi", "this is not a video"),
     ],
 )
-def test_what_is_no_video_is_refused_in_a_line(
+def test_a_file_that_is_not_a_video_is_refused(
     wide: playwright.Page, tmp_path: Path, content: bytes, name: str, said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -254,14 +254,14 @@ def test_what_is_no_video_is_refused_in_a_line(
     assert wide.locator("#watch-stop").is_disabled()
 
 
-def test_what_is_no_model_is_refused_in_a_line(wide: playwright.Page, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(wide: playwright.Page, tmp_path: Path) -> None:
     (tmp_path / "wrong.safetensors").write_bytes(b"nothing of the kind")
     wide.locator("input[type=file]").first.set_input_files(tmp_path / "wrong.safetensors")
     playwright.expect(wide.locator(".toast-body")).to_contain_text("the file", timeout=PATIENCE)
     assert wide.locator("#text-model input").input_value() == "text (pretrained)"
 
 
-def test_one_visitors_job_does_not_stop_anothers(
+def test_stop_affects_only_ones_own_job(
     wide: playwright.Page, browser: playwright.Browser, address: str
 ) -> None:
     with visit(browser, address, "wide") as other:

@@ -80,7 +80,9 @@ def model_and_input(
     if len(words) == 2 and model is None:
         path = Path(words[0])
         if words[0] not in TRACK_MODELS and path.is_file() and not _may_be_model(path):
-            raise UserError(f"{command} takes one of the {plural}, and {path} is not a model file")
+            raise UserError(
+                f"{path} is not a model file (safetensors), and {command} takes one of the {plural}"
+            )
         return path, words[1]
     if len(words) == 2:
         raise UserError(f"got two models: {words[0]} and --model {model}")

@@ -163,7 +163,7 @@ def test_an_output_that_cannot_be_written(
 def test_invalid_arguments(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     watch = ("track", "watch")
     assert "two models" in canton.complains(*watch, "--model", bright, bright, video)
-    assert f"{video} is not a safetensors file" in canton.complains(*watch, video, bright)
+    assert f"{video} is not a model file" in canton.complains(*watch, video, bright)
     assert "got 3 videos" in canton.complains(*watch, bright, video, video)
     assert "--threshold" in canton.complains(*watch, bright, video, "--threshold", "2")
     assert "--fps" in canton.complains(*watch, bright, video, "--fps", "0")

@@ -62,7 +62,7 @@ def run_of(products: tuple[Product, Product], steps: int, batch: int, space: tup
 def results(run: Run, execute: Callable[[Run], Result], dtype: torch.dtype) -> dict[str, Tensor]:
     """Return the outputs and every gradient of a weighted sum of them."""
     generator = torch.Generator().manual_seed(5)
-    gates, candidate = run.spec.products()
+    gates, candidate = run.spec.products
     leaves = [
         t.detach().to(dtype).requires_grad_() for t in (run.gx, *run.state, gates.weight, candidate.weight)
     ]
@@ -148,7 +148,7 @@ def test_a_row_does_not_depend_on_its_batch(instructions: str) -> None:
 
 def test_strided_and_expanded_inputs(instructions: str) -> None:
     run = run_of(dense(7), 5, 3)
-    gates, candidate = run.spec.products()
+    gates, candidate = run.spec.products
     spec = GRUBeforeSpec(
         gates._replace(weight=gates.weight.t().contiguous().t()),
         candidate._replace(weight=candidate.weight.repeat(1, 2)[:, ::2].contiguous().repeat(2, 1)[::2]),

@@ -40,7 +40,7 @@ def wide(run: Run) -> Run:
     """The same in float64."""
     spec = run.spec
     assert isinstance(spec, GRUBeforeSpec)
-    products = (part._replace(weight=part.weight.double()) for part in spec.products())
+    products = (part._replace(weight=part.weight.double()) for part in spec.products)
     states = [(one.double(),) for (one,) in (run.state, run.reset_state)]
     return run._replace(
         spec=GRUBeforeSpec(*products), gx=run.gx.double(), state=states[0], reset_state=states[1]

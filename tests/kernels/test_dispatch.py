@@ -60,7 +60,7 @@ def test_shapes_that_do_not_fit_are_refused(change: str) -> None:
     elif change == "state":
         run = run._replace(state=run.state[:1])
     else:
-        (weight,) = run.spec.weights()
+        (weight,) = run.spec.weights
         run = run._replace(spec=run.spec.with_weights([weight[:, 1:]]))
     with pytest.raises(ValueError, match="manual"):
         kernels.choose(run, "manual")

@@ -41,7 +41,7 @@ def differentiable_grads(
     with torch.enable_grad():
         # views, because one tensor may be both the state and what a row restarts from
         gx, *states = (t.view_as(t) for t in (run.gx, *run.state, *run.reset_state))
-        half, weights = len(run.state), [] if run.spec is None else run.spec.weights()
+        half, weights = len(run.state), [] if run.spec is None else run.spec.weights
         viewed = run._replace(gx=gx, state=tuple(states[:half]), reset_state=tuple(states[half:]))
         ys_again, finals = loop(mask_past_end(viewed))
         sources = [gx, *states, *weights]

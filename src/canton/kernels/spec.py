@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -193,19 +194,21 @@ class CellSpec:
         """The cell as a linear recurrence; None if its gates read the state."""
         return None
 
+    @cached_property
     def products(self) -> list[Product]:
-        """Return the products in the order of the fields."""
-        return [part for part in self._parts() if isinstance(part, (Dense, Conv))]
+        """The products in the order of the fields."""
+        return [part for part in self._parts if isinstance(part, (Dense, Conv))]
 
+    @cached_property
     def weights(self) -> list[Tensor]:
-        """Return the weights, products' and others, in the order of the fields."""
-        parts = (part.weight if isinstance(part, (Dense, Conv)) else part for part in self._parts())
+        """The weights, products' and others, in the order of the fields."""
+        parts = [part.weight if isinstance(part, (Dense, Conv)) else part for part in self._parts]
         return [part for part in parts if isinstance(part, Tensor)]
 
     def with_weights(self: Spec, weights: Sequence[Tensor]) -> Spec:
         """Return the same spec with other weights, in the order of `weights`."""
         rest, changed = iter(weights), dict[str, Any]()
-        for field, part in zip(fields(self), self._parts(), strict=True):
+        for field, part in zip(fields(self), self._parts, strict=True):
             if isinstance(part, (Dense, Conv)):
                 changed[field.name] = part._replace(weight=next(rest))
             elif isinstance(part, Tensor):
@@ -230,8 +233,9 @@ class CellSpec:
                 return f"a weight must have {wanted} output and input channels, got {found}"
         return None
 
+    @cached_property
     def _parts(self) -> list[Any]:
-        return list(vars(self).values())  # the fields in order; much faster than dataclasses.fields
+        return [getattr(self, name) for name in type(self).__dataclass_fields__]
 
 
 class Run(NamedTuple):
@@ -260,7 +264,7 @@ class Run(NamedTuple):
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that may have a gradient: gx, state, reset_state and the spec's weights."""
-        weights = [] if self.spec is None else self.spec.weights()
+        weights = [] if self.spec is None else self.spec.weights
         return [self.gx, *self.state, *self.reset_state, *weights]
 
 

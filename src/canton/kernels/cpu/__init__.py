@@ -54,7 +54,7 @@ def unsupported_reason(run: Run) -> str | None:
         return "autocast is on"
     if any(size == 0 for size in run.gx.shape):
         return "an axis of the input is empty"
-    return next((reason for reason in map(layout.unsupported_reason, run.spec.products()) if reason), None)
+    return next((reason for reason in map(layout.unsupported_reason, run.spec.products) if reason), None)
 
 
 def is_quick(run: Run) -> bool:

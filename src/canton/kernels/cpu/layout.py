@@ -15,7 +15,7 @@ from canton.kernels.spec import CellSpec, Conv, Dense, Product, Run
 
 def channel_axis(spec: CellSpec) -> bool:
     """Return whether the cell's C++ code takes channels last; a cell without products takes torch's order."""
-    return bool(spec.products())
+    return bool(spec.products)
 
 
 def channels_last(x: Tensor, move: bool, axis: int) -> Tensor:
@@ -34,7 +34,7 @@ def sizes(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> RecurrentRun
     """Return the sizes of a run over gx (T, B, G, *space) from `state`."""
     steps, batch, space = gx.shape[0], gx.shape[1], gx.shape[3:]
     q = RecurrentRun(steps=steps, hidden=state[0].shape[1], threads=torch.get_num_threads())
-    products = spec.products()
+    products = spec.products
     kernel = products[0].weight.shape[2:] if products else ()
     if math.prod(kernel) == 1:  # every pixel is a row of its own
         q.images = q.depth = q.height = 1

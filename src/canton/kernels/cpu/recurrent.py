@@ -60,7 +60,7 @@ def _forward(run: Run, *, save: bool) -> tuple[RecurrentRun, list[Tensor], Tenso
         cell.name,
         sizes,
         gx=gx,
-        weights=[weight.contiguous() for weight in spec.weights()],
+        weights=[weight.contiguous() for weight in spec.weights],
         states=states,
         saved=saved,
         reset_state=_reset_state(run, axis),
@@ -108,18 +108,18 @@ class _Recurrent(torch.autograd.Function):
             cell.name,
             ctx.sizes,
             gx=layout.channels_last(gx, axis, 2) if cell.reads_gx else None,
-            weights=[weight.contiguous() for weight in spec.weights()],
+            weights=[weight.contiguous() for weight in spec.weights],
             states=states,
             saved=saved,
             d_outputs=layout.channels_last(d_ys, axis, 2),
             d_states=d_state,
             d_gx=d_gx,
-            product_inputs=[stored.get(k) for k in range(len(spec.products()))],
+            product_inputs=[stored.get(k) for k in range(len(spec.products))],
             d_reset_state=d_reset,
             **layout.masks(ctx.sizes, run),
         )
         d_weights, first = list[Tensor | None](), 0
-        for k, product in enumerate(spec.products()):
+        for k, product in enumerate(spec.products):
             last = first + product.weight.shape[0]
             inputs = stored.get(k, states[0])
             need = needs[1 + 2 * n + k]

@@ -154,7 +154,7 @@ def _bytes(run: Run) -> int:
     """Estimate the memory of the recordings of `run`: gates and states as inputs, saved and as results;
     weights and their gradients.
     """
-    weights = sum(weight.nbytes for weight in run.spec.weights()) if run.spec else 0
+    weights = sum(weight.nbytes for weight in run.spec.weights) if run.spec else 0
     return 3 * (run.gx.nbytes + len(run.gx) * sum(s.nbytes for s in run.state)) + 2 * weights
 
 

@@ -75,7 +75,7 @@ class ManualSequence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, n = ctx.saved_tensors, ctx.states
-        weights = len(ctx.spec.weights())
+        weights = len(ctx.spec.weights)
         gx, state, reset_state = saved[0], saved[1 : n + 1], saved[n + 1 : 2 * n + 1]
         spec = ctx.spec.with_weights(saved[2 * n + 1 : 2 * n + 1 + weights])
         reset, lengths, dropout_mask, *zoneout = saved[2 * n + 1 + weights : -1 - n]

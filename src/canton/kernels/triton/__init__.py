@@ -34,7 +34,7 @@ def unsupported_reason(run: Run) -> str | None:
         return "it has no reset, lengths, recurrent dropout or zoneout"
     if torch.is_autocast_enabled(device.type):
         return "autocast is on"
-    dtypes = {t.dtype for t in (run.gx, *run.state, *run.spec.weights())}
+    dtypes = {t.dtype for t in (run.gx, *run.state, *run.spec.weights)}
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.bfloat16}:
         return "input, state and weights must be all float32 or all bfloat16"
     return None

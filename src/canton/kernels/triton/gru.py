@@ -21,7 +21,7 @@ from canton.kernels.spec import Loop, Result, Run
 def execute(run: Run, loop: Loop) -> Result:
     """Run the dense reset-before GRU `run` on the GPU; `loop` serves gradients of gradients."""
     assert run.spec is not None
-    gates, candidate = run.spec.weights()
+    gates, candidate = run.spec.weights
     ys = _Sequence.apply(run, loop, run.gx, run.state[0], gates, candidate)
     return ys, (ys[-1],)
 

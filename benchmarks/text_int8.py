@@ -26,7 +26,7 @@ import canton
 from canton.text import ARTICLE, ByteModel, Corpus, TrainConfig, load_model, score, train
 from canton.text.corpus import Bytes
 from canton.text.engine.engine import build_engine
-from canton.text.generate import read
+from canton.text.generate import predict_next
 from canton.text.likelihood import START_BYTE
 from compare.runner import machine
 
@@ -40,7 +40,7 @@ def engine_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> float
     """Return the bits per byte of `text`, read by the engine from the first byte to the last."""
     engine = build_engine(model, precision=precision)
     assert engine is not None
-    logits, state = read(model, bytes([START_BYTE]))
+    logits, state = predict_next(model, bytes([START_BYTE]))
     nats = 0.0
     for byte in text:
         scores = logits.astype(np.float64)

@@ -68,8 +68,8 @@ def test_batches_are_contiguous(corpus: Corpus, batch_size: int, sequence_length
 
 def test_an_epoch_reads_nearly_all_training_bytes_and_no_others(tmp_path: Path) -> None:
     file = tmp_path / "numbered"
-    places = np.arange(1000)
-    file.write_bytes((places // 4).astype(np.uint8).tobytes())  # four places share a number
+    positions = np.arange(1000)
+    file.write_bytes((positions // 4).astype(np.uint8).tobytes())  # four positions share a number
     batches = ContiguousBatches(Corpus([file]), batch_size=3, sequence_length=11, seed=5)
     for turn in range(4):
         steps = range(turn * batches.steps_per_epoch, (turn + 1) * batches.steps_per_epoch)

@@ -1,4 +1,4 @@
-"""The C++ engine against `generate.write`, in every instruction set of this machine."""
+"""The C++ engine against `generate.sample_bytes`, in every instruction set of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from canton.text import ByteModel, generate, utf8
 from canton.text.config import ARTICLE, Architecture
 from canton.text.engine import abi
 from canton.text.engine.engine import Engine, build_engine
-from canton.text.generate import read, write
+from canton.text.generate import predict_next, sample_bytes
 from canton.text.ngram.keys import MAX_BYTES, MAX_WORDS, WORD_LOOKBACK, NgramKind, compute_keys, hash_rows
 from canton.text.ngram.table import count_ngrams
 from tolerances import assert_close
@@ -88,14 +88,16 @@ def engine_of(model: ByteModel, precision: str = "float32") -> Engine:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("temperature", "top_k", "top_p"), SAMPLING)
 @pytest.mark.parametrize("utf8_state", [utf8.START, None])
-def test_engine_generates_the_bytes_of_write(
+def test_engine_generates_the_same_bytes(
     instructions: str, name: str, temperature: float, top_k: int, top_p: float, utf8_state: int | None
 ) -> None:
     model, length = model_of(name), 120
-    logits, state = read(model, b"\nHello wor")
+    logits, state = predict_next(model, b"\nHello wor")
     uniforms = np.random.default_rng(3).random(length)
     sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    expected = write(model, logits, state, uniforms, **sampling, utf8_state=utf8_state, remaining=length)
+    expected = sample_bytes(
+        model, logits, state, uniforms, **sampling, utf8_state=utf8_state, remaining=length
+    )
     engine, text = engine_of(model), b""
     for piece in np.split(uniforms, [1, 13]):
         part, logits, state, utf8_state = engine.generate(
@@ -110,10 +112,10 @@ def test_engine_generates_the_bytes_of_write(
         assert_close(got, wanted, "state")
 
 
-def test_two_texts_may_take_turns_on_one_engine() -> None:
+def test_two_texts_alternate_on_one_engine() -> None:
     model = model_of("history")
     engine, uniforms = engine_of(model), np.random.default_rng(0).random(40)
-    first, second = read(model, b"\nabcabc"), read(model, b"\nHello there")
+    first, second = predict_next(model, b"\nabcabc"), predict_next(model, b"\nHello there")
     together = [engine.generate(*start, uniforms)[0] for start in (first, second, first)]
     assert together == [engine_of(model).generate(*start, uniforms)[0] for start in (first, second, first)]
 
@@ -121,7 +123,7 @@ def test_two_texts_may_take_turns_on_one_engine() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_int8_is_close(instructions: str, name: str) -> None:
     model = model_of(name)
-    logits, state = read(model, b"\nHello wor")
+    logits, state = predict_next(model, b"\nHello wor")
     exact, coarse = (
         engine_of(model, precision).generate(logits, state, np.array([0.3]))
         for precision in ("float32", "int8")
@@ -134,7 +136,7 @@ def test_int8_is_close(instructions: str, name: str) -> None:
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_state_that_is_not_finite_is_an_error(instructions: str, precision: str) -> None:
     model = model_of("article")
-    logits, (past, hidden) = read(model, b"\nhello")
+    logits, (past, hidden) = predict_next(model, b"\nhello")
     hidden[0, 0, 3] = float("nan")
     with pytest.raises(ValueError, match=r"logits.* after 1 bytes"):
         engine_of(model, precision).generate(logits, (past, hidden), np.full(4, 0.5))
@@ -142,7 +144,7 @@ def test_a_state_that_is_not_finite_is_an_error(instructions: str, precision: st
 
 def test_arguments_of_the_wrong_shape_are_named() -> None:
     model = model_of("article")
-    engine, (logits, (past, hidden)) = engine_of(model), read(model, b"\nhello")
+    engine, (logits, (past, hidden)) = engine_of(model), predict_next(model, b"\nhello")
     with pytest.raises(ValueError, match="logits"):
         engine.generate(logits[1:], (past, hidden), np.zeros(1))
     with pytest.raises(ValueError, match=r"state\[0\]"):
@@ -170,18 +172,18 @@ def test_precision_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "run",
+    "kind",
     [
         *(NgramKind(n) for n in range(1, MAX_BYTES + 1)),
         *(NgramKind(n, words=True) for n in range(MAX_WORDS + 1)),
     ],
 )
-def test_cpp_keys_are_pythons_keys(run: NgramKind) -> None:
+def test_cpp_keys_are_pythons_keys(kind: NgramKind) -> None:
     alphabet = np.frombuffer("aZ'9 .é\n".encode(), np.uint8)  # many word ends
     random = np.random.default_rng(1)
     for window in (random.choice(alphabet, 3000), random.integers(0, 256, 3000).astype(np.uint8)):
-        (expected,) = compute_keys(torch.from_numpy(window).long()[:, None], WORD_LOOKBACK, [run])
-        assert np.array_equal(cpp_keys(window, abi.EngineKey(run.n, run.words)), expected[:, 0].numpy())
+        (expected,) = compute_keys(torch.from_numpy(window).long()[:, None], WORD_LOOKBACK, [kind])
+        assert np.array_equal(cpp_keys(window, abi.EngineKey(kind.n, kind.words)), expected[:, 0].numpy())
 
 
 @pytest.mark.parametrize(("n", "rows"), [(2, 4096), (5, 1000), (24, 7)])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from canton.errors import UserError
 from canton.text import Architecture, ByteModel, generate
-from canton.text.generate import draw
+from canton.text.generate import sample_byte
 
 SMALL = Architecture(hidden_size=12, num_layers=2, embedding_size=6, contexts=((2, 16),), dropout=0.5)
 
@@ -30,7 +30,7 @@ def model() -> ByteModel:
 def shares(logits: np.ndarray, **kwargs: object) -> np.ndarray:
     """Return the frequency of each byte for evenly spaced `uniform`."""
     count = 20_000
-    drawn = [draw(logits, (k + 0.5) / count, **kwargs) for k in range(count)]  # type: ignore[arg-type]
+    drawn = [sample_byte(logits, (k + 0.5) / count, **kwargs) for k in range(count)]  # type: ignore[arg-type]
     return np.bincount(drawn, minlength=256) / count
 
 
@@ -48,7 +48,7 @@ def test_frequencies_equal_probabilities() -> None:
 
 def test_temperature_flattens_and_sharpens() -> None:
     assert np.abs(shares(LOGITS, temperature=2.0) - softmax(LOGITS / 2)).max() < 1e-4
-    assert draw(LOGITS, 0.999, temperature=0.0) == int(LOGITS.argmax())
+    assert sample_byte(LOGITS, 0.999, temperature=0.0) == int(LOGITS.argmax())
     assert np.abs(shares(LOGITS, temperature=1e-3)[LOGITS.argmax()] - 1) < 1e-9
 
 
@@ -71,13 +71,13 @@ def test_a_mask_keeps_the_proportions() -> None:
     mask = np.arange(256) % 3 == 0
     expected = np.where(mask, softmax(LOGITS), 0) / softmax(LOGITS)[mask].sum()
     assert np.abs(shares(LOGITS, allowed=mask) - expected).max() < 1e-4
-    assert draw(LOGITS, 0.5, temperature=0.0, allowed=mask) % 3 == 0
+    assert sample_byte(LOGITS, 0.5, temperature=0.0, allowed=mask) % 3 == 0
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 256), st.floats(1e-6, 1))
 def test_only_allowed_bytes_are_sampled(uniform: float, top_k: int, top_p: float) -> None:
     mask = np.arange(256) > 250
-    assert draw(LOGITS, uniform, top_k=top_k, top_p=top_p, allowed=mask) > 250
+    assert sample_byte(LOGITS, uniform, top_k=top_k, top_p=top_p, allowed=mask) > 250
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 31, 32, 33, 100])

@@ -20,19 +20,19 @@ KINDS = (NgramKind(1), NgramKind(3), NgramKind(0, words=True), NgramKind(1, word
 HISTORY = NgramHistory(KINDS, size=40, lookback=WORD_LOOKBACK)
 
 
-def found_followers(evidence: NgramStats, place: int, k: int) -> list[int]:
+def found_followers(stats: NgramStats, position: int, k: int) -> list[int]:
     """Return the followers of one n-gram, the latest first."""
-    total = int(evidence.totals[place, k])
-    ranks = evidence.counts[place, k].tolist()
+    total = int(stats.totals[position, k])
+    ranks = stats.counts[position, k].tolist()
     assert ranks == [rank if rank <= total else 0 for rank in range(1, MAX_FOLLOWERS + 1)]
-    return evidence.followers[place, k, :total].tolist()
+    return stats.followers[position, k, :total].tolist()
 
 
-def searched(window: torch.Tensor, k: int, end: int, memory: int) -> list[int]:
+def searched(window: torch.Tensor, k: int, end: int, history_size: int) -> list[int]:
     """Return the expected followers of the n-gram that ends at `end`, by a search byte by byte."""
     keys = compute_keys(window[:, None].long(), WORD_LOOKBACK, KINDS)[k][:, 0].tolist()
-    places = range(end - 1, max(end - memory, WORD_LOOKBACK) - 1, -1)
-    same = [p for p in places if keys[p - WORD_LOOKBACK] == keys[end - WORD_LOOKBACK]]
+    positions = range(end - 1, max(end - history_size, WORD_LOOKBACK) - 1, -1)
+    same = [p for p in positions if keys[p - WORD_LOOKBACK] == keys[end - WORD_LOOKBACK]]
     return [int(window[p + 1]) for p in same][:MAX_FOLLOWERS]
 
 
@@ -41,14 +41,14 @@ def test_the_latest_followers_are_found(steps: int) -> None:
     torch.manual_seed(steps)
     letters = torch.tensor(list(b"aab T'"), dtype=torch.uint8)
     window = letters[torch.randint(len(letters), (WORD_LOOKBACK + 40 + steps, 3))]
-    evidence = HISTORY.look_up(window)
-    assert evidence.followers.shape == (steps * 3, len(KINDS), MAX_FOLLOWERS)
+    stats = HISTORY.look_up(window)
+    assert stats.followers.shape == (steps * 3, len(KINDS), MAX_FOLLOWERS)
     found = 0
     for lane in range(3):
         for t in range(steps):
             for k in range(len(KINDS)):
                 expected = searched(window[:, lane], k, WORD_LOOKBACK + 40 + t, 40)
-                assert found_followers(evidence, t * 3 + lane, k) == expected
+                assert found_followers(stats, t * 3 + lane, k) == expected
                 found += len(expected)
     assert found
 

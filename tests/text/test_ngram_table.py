@@ -34,21 +34,21 @@ TEXT = np.frombuffer(
 TEXT = np.concatenate([TEXT, np.random.default_rng(0).choice(np.frombuffer(b"ab C", np.uint8), 700)])
 
 
-def identity(text: bytes, end: int, run: NgramKind) -> object:
+def identity(text: bytes, end: int, kind: NgramKind) -> object:
     """Return what two positions with the same key have in common; zeros come before a text."""
     window = (bytes(LOOKBACK) + text[: end + 1])[-LOOKBACK - 1 :]
-    if not run.words:
-        return window[-run.n :]
+    if not kind.words:
+        return window[-kind.n :]
     words = re.split(rb"[^a-z0-9'\x80-\xff]+", re.sub(rb"[A-Z]", lambda found: found[0].lower(), window))
     end_byte = b"" if words[-1] else window[-1:]
-    before = [word for word in words[:-1] if word][::-1][: run.n]
+    before = [word for word in words[:-1] if word][::-1][: kind.n]
     return (words[-1], end_byte, tuple(before))
 
 
-def dictionary(text: bytes, run: NgramKind, places: list[int]) -> dict[object, Counter[int]]:
+def dictionary(text: bytes, kind: NgramKind, positions: list[int]) -> dict[object, Counter[int]]:
     found: dict[object, Counter[int]] = defaultdict(Counter)
-    for place in places:
-        found[identity(text, place - 1, run)][text[place]] += 1
+    for position in positions:
+        found[identity(text, position - 1, kind)][text[position]] += 1
     return found
 
 
@@ -56,8 +56,8 @@ def window_of(text: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([np.zeros(LOOKBACK, np.uint8), text])).long()[:, None]
 
 
-def check(stats: NgramStats, k: int, places: list[Counter[int]]) -> None:
-    for at, expected in enumerate(places):
+def check(stats: NgramStats, k: int, positions: list[Counter[int]]) -> None:
+    for at, expected in enumerate(positions):
         assert stats.totals[at, k] == expected.total(), (k, at)
         pairs = zip(stats.followers[at, k].tolist(), stats.counts[at, k].tolist(), strict=True)
         got = {follower: times for follower, times in pairs if times}
@@ -68,9 +68,9 @@ def check(stats: NgramStats, k: int, places: list[Counter[int]]) -> None:
 def test_counts_equal_dictionaries() -> None:
     text = TEXT.tobytes()
     stats = count_ngrams(TEXT, KINDS, 10**6).look_up(window_of(TEXT), LOOKBACK)
-    for k, run in enumerate(KINDS):
-        table = dictionary(text, run, list(range(1, len(text))))
-        check(stats, k, [table[identity(text, end, run)] for end in range(len(text))])
+    for k, kind in enumerate(KINDS):
+        table = dictionary(text, kind, list(range(1, len(text))))
+        check(stats, k, [table[identity(text, end, kind)] for end in range(len(text))])
 
 
 def test_a_fold_gets_the_counts_of_the_others() -> None:
@@ -78,13 +78,13 @@ def test_a_fold_gets_the_counts_of_the_others() -> None:
     folds = torch.arange(1, size + 1) * NUM_FOLDS // size
     counts = count_ngrams(TEXT, KINDS, 10**6)
     stats = counts.look_up(window_of(TEXT), LOOKBACK, folds[:, None])
-    for k, run in enumerate(KINDS):
+    for k, kind in enumerate(KINDS):
         tables = [
-            dictionary(text, run, [p for p in range(1, size) if p * NUM_FOLDS // size != fold])
+            dictionary(text, kind, [p for p in range(1, size) if p * NUM_FOLDS // size != fold])
             for fold in range(NUM_FOLDS + 1)
         ]
         for end in range(size):
-            expected = tables[int(folds[end])][identity(text, end, run)]
+            expected = tables[int(folds[end])][identity(text, end, kind)]
             assert stats.totals[end, k] == expected.total()
             pairs = zip(stats.followers[end, k].tolist(), stats.counts[end, k].tolist(), strict=True)
             assert all(expected[follower] == times for follower, times in pairs if times)
@@ -103,9 +103,9 @@ def test_an_update_equals_counting_both_texts() -> None:
     window = window_of(TEXT[:800])
     counts.update(window[499 : 499 + LOOKBACK + 300], LOOKBACK, torch.from_numpy(second.copy()))
     stats = counts.look_up(window, LOOKBACK)
-    for k, run in enumerate(KINDS):
-        table = dictionary(together, run, list(range(1, 800)))
-        check(stats, k, [table[identity(together, end, run)] for end in range(800)])
+    for k, kind in enumerate(KINDS):
+        table = dictionary(together, kind, list(range(1, 800)))
+        check(stats, k, [table[identity(together, end, kind)] for end in range(800)])
 
 
 def test_the_mixer_follows_its_equation() -> None:
@@ -122,17 +122,17 @@ def test_the_mixer_follows_its_equation() -> None:
     logits, seen = torch.randn(3, 1, 256).double(), torch.randn(3, 1, 5).double()
     got = mixer(logits, NgramStats(followers, counts, totals), seen)
     table = mixer.scores.weight.view(2, 3, len(TOTAL_EDGES) + 1, len(COUNT_EDGES) + 1)
-    for place in range(3):
-        expected = logits[place, 0].clone()
-        found = int((totals[place] > 0).sum())
+    for position in range(3):
+        expected = logits[position, 0].clone()
+        found = int((totals[position] > 0).sum())
         for k in range(2):
-            gate = 2 / (1 + math.exp(-(mixer.gate.weight[k] @ seen[place, 0] + mixer.gate.bias[k]).item()))
+            gate = 2 / (1 + math.exp(-(mixer.gate.weight[k] @ seen[position, 0] + mixer.gate.bias[k]).item()))
             for slot in range(MAX_FOLLOWERS):
-                c, n = int(counts[place, k, slot]), int(totals[place, k])
+                c, n = int(counts[position, k, slot]), int(totals[position, k])
                 if c:
                     cell = sum(n >= edge for edge in TOTAL_EDGES), sum(c >= edge for edge in COUNT_EDGES)
-                    expected[int(followers[place, k, slot])] += gate * table[k, found][cell]
-        assert_close(got[place, 0], expected, f"place {place}")
+                    expected[int(followers[position, k, slot])] += gate * table[k, found][cell]
+        assert_close(got[position, 0], expected, f"position {position}")
 
 
 def model_with_tables() -> ByteModel:

@@ -183,7 +183,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, text: Path) -> No
     left_over = [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
     assert main(["text", "train", "--resume", "--out", str(killed), "--quiet"]) == 0
     assert same(load_model(whole).model, load_model(killed).model)
-    assert len(left_over) <= 1  # a kill between opening and renaming leaves at most its own scrap
+    assert len(left_over) <= 1  # a kill between opening and renaming leaves one temporary file
 
 
 TWO = """
@@ -218,7 +218,7 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, text: Path) ->
         models.append(load_model(out).model)
     assert len(curves[0]) >= 25
     assert max(abs(a - b) for a, b in zip(*curves, strict=True)) < 1e-3, curves
-    assert curves[0][0] - curves[0][-1] > 1  # and it is a curve
+    assert curves[0][0] - curves[0][-1] > 1  # the loss falls
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert torch.allclose(a, b, atol=2e-3)
 

@@ -13,7 +13,7 @@ from canton.training.settings import check_settings, documented, from_json, sett
 @documented
 @dataclass(frozen=True)
 class Architecture:
-    """What a byte model is built from; its file stores it.
+    """The architecture of a byte model; its file stores it.
 
     Raises:
         UserError: a field is out of range.
@@ -29,8 +29,8 @@ class Architecture:
     )
     contexts: tuple[tuple[int, int], ...] = setting(
         ((2, 4096),),
-        "Pairs (n, rows): the last n bytes have an embedding too, a row of a hashed table of `rows` rows, "
-        "which is added to the byte's (Joulin et al. 2016, arXiv:1607.01759).",
+        "Pairs (n, rows): the last n bytes select a row of a hashed embedding table of `rows` rows, "
+        "which is added to the byte's embedding (Joulin et al. 2016, arXiv:1607.01759).",
         option=False,
     )
     ngram_orders: tuple[int, ...] = setting(
@@ -46,7 +46,7 @@ class Architecture:
     history_words: tuple[int, ...] = setting(
         (0, 1), "For each n, the history is searched for the current word and the n before.", option=False
     )
-    history_size: int = setting(1 << 14, "Bytes of history. The model's state carries them.", ge=1)
+    history_size: int = setting(1 << 14, "Bytes of history, stored in the model's state.", ge=1)
     head_size: int = setting(0, "Channels of a hidden layer (ELU) before the logits. 0: none.", ge=0)
     skip: bool = setting(
         True, "Normalise the embedding (LayerNorm) and feed it to every layer and to the output."

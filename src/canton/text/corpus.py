@@ -23,7 +23,7 @@ NUM_FOLDS = 8
 """Folds of the text that the n-gram tables count, see `canton.text.ngram.table`."""
 
 MAX_COUNTED = 1 << 23
-"""At most this many bytes, from the start of the training part, are counted for the n-gram tables."""
+"""The n-gram tables count at most this many bytes, from the start of the training part."""
 
 BUILT_IN = "the language documentation in this Python (pydoc_data.topics)"
 
@@ -33,8 +33,8 @@ class Batch(NamedTuple):
 
     Attributes:
         window: uint8 (T + 1, B); the last row is a target only.
-        state_reset: whether the streams have moved, so that the carried state does not belong to them.
-        folds: (T, B), the fold of the counted text that each target is in; `NUM_FOLDS` or more: in none.
+        state_reset: whether the streams start at new offsets, so that the state must be reset.
+        folds: (T, B), the fold of each target in the counted text; `NUM_FOLDS` or more: none.
         history: statistics of the history, if `PrefetchedHistory` added them.
     """
 
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
 
 class Corpus:
-    """The bytes of some files, one after the other. The files are memory-mapped, so they may be of any size.
+    """The concatenated bytes of files. The files are memory-mapped, so they may be of any size.
 
     Args:
         files: paths; none for `BUILT_IN`.
@@ -62,7 +62,8 @@ class Corpus:
         self.split = int(len(self) * train_fraction)
         if not (0 < train_fraction < 1 and 0 < self.split < len(self) - 1):
             raise UserError(
-                f"train_fraction {train_fraction} of {len(self)} bytes leaves a part empty: give more text"
+                f"train_fraction must leave bytes in both parts of {len(self)} bytes, got {train_fraction}: "
+                "give more text"
             )
 
     def __len__(self) -> int:
@@ -70,12 +71,12 @@ class Corpus:
 
     def read(self, start: int, stop: int) -> Bytes:
         """Return the bytes from `start` to `stop`, not included."""
-        pieces = []
+        slices = []
         for end, part in zip(self._ends.tolist(), self._parts, strict=True):
             begin = end - len(part)
             if start < end and stop > begin:
-                pieces.append(part[max(start - begin, 0) : stop - begin])
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.zeros(0, np.uint8)])
+                slices.append(part[max(start - begin, 0) : stop - begin])
+        return slices[0] if len(slices) == 1 else np.concatenate(slices or [np.zeros(0, np.uint8)])
 
     def digest(self) -> str:
         """Return the SHA-256 of all bytes, in hexadecimal."""
@@ -87,11 +88,11 @@ class Corpus:
 
 
 class ContiguousBatches:
-    """The training part of a corpus as batches in which each row continues the same row of the batch before.
+    """Batches of a corpus's training part; each row continues the same row of the previous batch.
 
     The part is cut into `batch_size` streams of equal length. A batch is a function of the step's number and
-    the seed. After each epoch all streams start at other places: they move by one random offset and wrap
-    around at the part's end.
+    the seed. In every later epoch all streams are shifted by one random offset; they wrap around at the
+    part's end.
 
     Args:
         corpus: the text.
@@ -124,8 +125,8 @@ class ContiguousBatches:
         self.stream_size = corpus.split // batch_size
         if self.stream_size < sequence_length + 1:
             raise UserError(
-                f"the training part has {corpus.split} bytes, too few for batch_size {batch_size} and "
-                f"sequence_length {sequence_length}: give more text, or reduce one of them"
+                f"batch_size * (sequence_length + 1) must be <= {corpus.split}, the bytes to train on, "
+                f"got {batch_size} * ({sequence_length} + 1): give more text, or reduce one of them"
             )
         self.corpus, self.sequence_length, self.seed = corpus, sequence_length, seed
         self.streams = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
@@ -139,25 +140,25 @@ class ContiguousBatches:
         return Batch(torch.from_numpy(np.stack(columns, axis=1)), state_reset, self._folds(starts))
 
     def position(self, step: int) -> tuple[int, int]:
-        """Return the epoch of a step, and the bytes of each stream that were read in it before."""
+        """Return a step's epoch and its offset in each stream, in bytes."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return epoch, within * self.sequence_length
 
     def starts(self, step: int) -> list[int]:
-        """Return where in the corpus each stream is read at this step."""
+        """Return each stream's position in the corpus at a step."""
         epoch, offset = self.position(step)
         shift = int(np.random.default_rng([self.seed, epoch]).integers(self.corpus.split)) if epoch else 0
         return [(k * self.stream_size + shift + offset) % self.corpus.split for k in self.streams]
 
     def read(self, start: int, size: int) -> Bytes:
-        """Return `size` bytes of the training part from `start` on; they wrap around at its end."""
+        """Return `size` bytes of the training part from `start` on, wrapping around at its end."""
         head = self.corpus.read(start, min(start + size, self.corpus.split))
         missing = size - len(head)
         return np.concatenate([head, self.corpus.read(0, missing)]) if missing else head
 
     def _folds(self, starts: list[int]) -> Tensor:
-        places = torch.tensor(starts) + torch.arange(1, self.sequence_length + 1)[:, None]
-        return places % self.corpus.split * NUM_FOLDS // min(self.corpus.split, MAX_COUNTED)
+        positions = torch.tensor(starts) + torch.arange(1, self.sequence_length + 1)[:, None]
+        return positions % self.corpus.split * NUM_FOLDS // min(self.corpus.split, MAX_COUNTED)
 
 
 def map_file(file: Path) -> Bytes:

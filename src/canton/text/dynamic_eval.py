@@ -20,20 +20,21 @@ from torch import Tensor
 from canton.errors import UserError
 from canton.text.model import ByteModel
 
-LEARNING_RATE, DECAY, COUNT_WEIGHT = 1e-3, 3e-4, 1  # the best of a dozen on held-out training text
+LEARNING_RATE, DECAY, COUNT_WEIGHT = 1e-3, 3e-4, 1
+"""The best of a dozen settings on a held-out part of training text."""
 
 
 class Adapter:
-    """Adapt a copy of a model to a text. Pass `self.model` to `surprisals`, and `self` as `on_chunk`.
+    """Dynamic evaluation of a copy of a model. Pass `self.model` to `surprisals`, and `self` as `on_chunk`.
 
     Args:
         model: the trained model.
         learning_rate: step of a weight whose gradient is as large as its running mean, 0 to 10.
         decay: strength of the pull back to the trained weights, 0 to 1.
-        averaging: fraction of the running mean of squared gradients that a chunk keeps, 0 to 0.9999.
-        epsilon: limits the step of a weight whose gradients were nearly zero.
+        averaging: decay of the running mean of squared gradients per chunk, 0 to 0.9999.
+        epsilon: limits the step of weights with gradients near zero.
         count_weight: how often a byte of the text counts in the n-gram tables; 0: not at all.
-        chunk_size: bytes that are scored, and then trained on, at a time.
+        chunk_size: bytes to score, and then train on, at a time.
 
     Raises:
         UserError: a value is out of range.
@@ -50,16 +51,16 @@ class Adapter:
         count_weight: int = COUNT_WEIGHT,
         chunk_size: int = 64,
     ) -> None:
-        for name, value, most in (
+        for name, value, maximum in (
             ("learning_rate", learning_rate, 10.0),
             ("decay", decay, 1.0),
             ("averaging", averaging, 0.9999),
         ):
-            if not 0 <= value <= most:
-                raise UserError(f"{name} must be in [0, {most:g}], got {value}")
-        for name, value, least in (("chunk_size", chunk_size, 1), ("count_weight", count_weight, 0)):
-            if value < least:
-                raise UserError(f"{name} must be >= {least}, got {value}")
+            if not 0 <= value <= maximum:
+                raise UserError(f"{name} must be in [0, {maximum:g}], got {value}")
+        for name, value, minimum in (("chunk_size", chunk_size, 1), ("count_weight", count_weight, 0)):
+            if value < minimum:
+                raise UserError(f"{name} must be >= {minimum}, got {value}")
         self.chunk_size, self.count_weight = chunk_size, count_weight
         self.learning_rate, self.decay = learning_rate, decay
         self.averaging, self.epsilon = averaging, epsilon
@@ -82,11 +83,11 @@ class Adapter:
         with torch.no_grad():
             torch._foreach_mul_(self.squares, self.averaging)
             torch._foreach_addcmul_(self.squares, gradients, gradients, 1 - self.averaging)
-            sizes = [(square / correction).sqrt_() for square in self.squares]
-            mean = sum(float(size.sum()) for size in sizes) / sum(size.numel() for size in sizes)
-            for weight, start, size, gradient in zip(
-                self.weights, self.trained, sizes, gradients, strict=True
+            rms_gradients = [(square / correction).sqrt_() for square in self.squares]
+            mean = sum(float(rms.sum()) for rms in rms_gradients) / sum(rms.numel() for rms in rms_gradients)
+            for weight, start, rms, gradient in zip(
+                self.weights, self.trained, rms_gradients, gradients, strict=True
             ):
-                pull = (size * (self.decay / max(mean, 1e-20))).clamp_(max=1.0)
+                pull = (rms * (self.decay / max(mean, 1e-20))).clamp_(max=1.0)
                 weight.add_(pull.mul_(start - weight))
-                weight.addcdiv_(gradient, size.add_(self.epsilon), value=-self.learning_rate)
+                weight.addcdiv_(gradient, rms.add_(self.epsilon), value=-self.learning_rate)

@@ -1,4 +1,4 @@
-"""Generating text: each byte is sampled from the model's prediction."""
+"""Generation of text: each byte is sampled from the model's prediction."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def generate(
         seed: random seed.
         stop: stop after this text; empty for never.
         only_utf8: mask bytes that are not well-formed UTF-8 and characters that do not fit in `length`, so
-            that the text is whole characters.
+            that the text consists of whole characters.
         precision: "float32" or "int8", see `canton.text.engine.engine.build_engine`.
 
     Raises:
@@ -102,13 +102,13 @@ def _stream(
     utf8_state: int | None,
 ) -> Iterator[bytes]:
     model.eval()
-    logits, state = read(model, bytes([START_BYTE]) + prompt)
+    logits, state = predict_next(model, bytes([START_BYTE]) + prompt)
     generator = np.random.default_rng(seed)
     written = b""
     while len(written) < length:
         block = min(32 if engine is None else 256, length - len(written))  # a few milliseconds of work
-        once = partial(write, model) if engine is None else engine.generate
-        text, logits, state, utf8_state = once(
+        sample_block = partial(sample_bytes, model) if engine is None else engine.generate
+        text, logits, state, utf8_state = sample_block(
             logits,
             state,
             generator.random(block),
@@ -127,17 +127,17 @@ def _stream(
 
 
 @torch.no_grad()
-def read(model: ByteModel, text: bytes, state: State | None = None) -> tuple[Floats, State]:
-    """Run the model on `text`, at least one byte; return the (256,) logits of the next byte and the state."""
+def predict_next(model: ByteModel, text: bytes, state: State | None = None) -> tuple[Floats, State]:
+    """Return the (256,) logits of the byte after `text` (at least one byte), and the state."""
     device = model.logits.weight.device
     inputs = torch.frombuffer(bytearray(text), dtype=torch.uint8).to(device)[:, None]
-    for piece in inputs.split(4096):
-        logits, state = model(piece, state)
+    for chunk in inputs.split(4096):
+        logits, state = model(chunk, state)
     assert state is not None
     return logits[-1, 0].float().cpu().numpy(), state
 
 
-def write(
+def sample_bytes(
     model: ByteModel,
     logits: Floats,
     state: State,
@@ -154,7 +154,7 @@ def write(
     The reference for `canton.text.engine.engine.Engine.generate`.
 
     Args:
-        logits, state: results of `read` or of the call before.
+        logits, state: results of `predict_next` or of the previous call.
         utf8_state: state of the UTF-8 automaton; None allows any byte.
         remaining: bytes up to the end of the text, see `utf8.allowed`.
 
@@ -164,15 +164,17 @@ def write(
     text = bytearray()
     for k, uniform in enumerate(uniforms):
         mask = None if utf8_state is None else utf8.allowed(utf8_state, remaining - k)
-        byte = draw(logits, float(uniform), temperature=temperature, top_k=top_k, top_p=top_p, allowed=mask)
+        byte = sample_byte(
+            logits, float(uniform), temperature=temperature, top_k=top_k, top_p=top_p, allowed=mask
+        )
         text.append(byte)
         if utf8_state is not None:
             utf8_state = int(utf8.NEXT[utf8_state, byte])
-        logits, state = read(model, bytes([byte]), state)
+        logits, state = predict_next(model, bytes([byte]), state)
     return bytes(text), logits, state, utf8_state
 
 
-def draw(
+def sample_byte(
     logits: Floats,
     uniform: float,
     *,
@@ -187,7 +189,7 @@ def draw(
         logits: (256,).
         uniform: a number in [0, 1).
         temperature, top_k, top_p: see `generate`. With top-k or top-p the distribution is sorted, the
-            likeliest byte first; else it is in the order of the bytes.
+            likeliest byte first; otherwise it is in byte order.
         allowed: (256,) the bytes that may be sampled; applied first. None: all.
     """
     scores = logits.astype(np.float64)
@@ -203,5 +205,7 @@ def draw(
     if top_p < 1:
         ends = ends[: int(np.searchsorted(ends, top_p * ends[-1])) + 1]
     place = int(np.searchsorted(ends, uniform * ends[-1], side="right"))
-    last = int(np.searchsorted(ends, ends[-1]))  # the last byte of a probability above 0, despite rounding
+    last = int(
+        np.searchsorted(ends, ends[-1])
+    )  # the last byte with a probability above 0; rounding can exceed it
     return int(order[min(place, last)])

@@ -21,7 +21,7 @@ from canton.text.score import Totals
 
 ALTERNATIVES = 5
 MAX_BYTES = 8 << 20
-"""The longest text of a page. The page has about 18 bytes for each of its bytes."""
+"""The longest text of a page. A page has about 18 bytes per byte of the text."""
 
 
 class PageWriter:
@@ -41,7 +41,8 @@ class PageWriter:
         shown = adapted or scored
         if len(self.text) + len(shown.text) > MAX_BYTES:
             raise UserError(
-                f"a page shows at most {MAX_BYTES} bytes, {self.name} is longer: score a part of it"
+                f"text must be at most {MAX_BYTES} bytes for a page, got more from {self.name}: "
+                "score a part of it"
             )
         self.text += shown.text.tobytes()
         self.bits += (shown.bits.clip(0, 255) * 256).astype("<u2").tobytes()

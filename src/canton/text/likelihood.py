@@ -15,10 +15,10 @@ from canton.text.corpus import Bytes, Corpus
 from canton.text.model import ByteModel, State
 
 START_BYTE = 0x0A
-"""The byte that is read before a text (a newline), so that the first byte too has a prediction."""
+"""The byte before a text (a newline), from which its first byte is predicted."""
 
 CHUNK = 1024
-"""Bytes of each stream that are scored at a time."""
+"""Bytes of each stream to score at a time."""
 
 OnChunk = Callable[[Tensor, Tensor, Tensor], None]
 """Called after a chunk is scored with its loss in nats per byte, its inputs (T,) and its targets (T,). It may
@@ -63,26 +63,32 @@ def surprisals(
     state: State | None = None
     last = np.array([START_BYTE], np.uint8)
     for start in range(0, len(text), chunk_size):
-        here = np.array(text[start : start + chunk_size])  # copied: torch cannot use read-only memory
-        inputs = torch.from_numpy(np.concatenate([last, here[:-1]])).to(device)
+        chunk = np.array(text[start : start + chunk_size])  # a copy: torch cannot use read-only memory
+        inputs = torch.from_numpy(np.concatenate([last, chunk[:-1]])).to(device)
         with torch.set_grad_enabled(on_chunk is not None):
             logits, state = model(inputs[:, None], state)
             state = tuple(tensor.detach() for tensor in state)
-            nats = _nats(logits[:, 0], torch.from_numpy(here).to(device))
+            nats = _nats(logits[:, 0], torch.from_numpy(chunk).to(device))
         probabilities, top_bytes = logits.detach()[:, 0].float().softmax(-1).topk(alternatives)
         yield Scored(
-            here,
+            chunk,
             (nats.detach() / math.log(2)).cpu().numpy(),
             top_bytes.to(torch.uint8).cpu().numpy(),
             probabilities.cpu().numpy(),
         )
         if on_chunk is not None:
-            on_chunk(nats.mean(), inputs, torch.from_numpy(here))
-        last = here[-1:]
+            on_chunk(nats.mean(), inputs, torch.from_numpy(chunk))
+        last = chunk[-1:]
 
 
 def bits_per_byte(
-    model: ByteModel, corpus: Corpus, start: int, stop: int, *, streams: int = 16, run_up: int | None = None
+    model: ByteModel,
+    corpus: Corpus,
+    start: int,
+    stop: int,
+    *,
+    streams: int = 16,
+    warmup_bytes: int | None = None,
 ) -> float:
     """Return the mean surprisal of the corpus from `start` to `stop`, with the state carried along.
 
@@ -90,21 +96,21 @@ def bits_per_byte(
         model: the model.
         corpus: the text.
         start, stop: the range; every byte of it is scored once.
-        streams: parts of the range that are scored in parallel. 1 is exact; more are faster, and slightly
-            higher.
-        run_up: bytes before each part that are read but not scored. None: 512, or as many as the model's
-            state carries.
+        streams: parts of the range that are scored in parallel. 1 is exact; more streams are faster, and the
+            result is slightly higher.
+        warmup_bytes: bytes before each part that are read but not scored. None: 512, or those that the
+            model's state carries if more.
     """
-    run_up = max(512, model.past_size) if run_up is None else run_up
+    warmup_bytes = max(512, model.past_size) if warmup_bytes is None else warmup_bytes
     training = model.training
     model.eval()
-    streams = max(1, min(streams, (stop - start) // (2 * run_up)))
+    streams = max(1, min(streams, (stop - start) // (2 * warmup_bytes)))
     size = -(-(stop - start) // streams)
     begins = [start + stream * size for stream in range(streams)]
     device = model.logits.weight.device
     bits, state = 0.0, None
     # at time t a stream reads byte begin - 1 + t and predicts the one after it
-    lead = min(run_up, max(start - 1, 0))
+    lead = min(warmup_bytes, max(start - 1, 0))
     with torch.no_grad():
         for first in range(-lead, size, CHUNK):
             last = min(first + CHUNK, size)

@@ -20,7 +20,7 @@ from canton.text.ngram.table import NgramTables
 from canton.text.types import NgramStats
 
 State = tuple[Tensor, ...]
-"""The state of a byte model: the past bytes (P, B) that it still reads, then each layer's state (1, B, H)."""
+"""The state of a byte model: the past bytes (P, B) it depends on, then each layer's state (1, B, H)."""
 
 CELLS: dict[str, Callable[[int, int, bool], Recurrent]] = {
     "gru": lambda input_size, hidden_size, bias: GRU(input_size, hidden_size, bias=bias),
@@ -31,12 +31,12 @@ CELLS: dict[str, Callable[[int, int, bool], Recurrent]] = {
 
 
 class ByteModel(nn.Module):
-    """Predict the next byte. State goes in and comes out; the module keeps none.
+    """A model of the next byte. The caller carries the state; the module keeps none.
 
     Shapes: bytes (T, B) of any integer type; logits (T, B, 256); state: see `State`.
 
     Attributes:
-        ngrams: tables of the training text; None before they are counted. They add nothing then.
+        ngrams: tables of the training text; None before they are counted; they then have no effect.
         lookback: bytes before the current one that the embedding and the n-gram keys depend on.
         past_size: bytes that the state carries: `lookback` and the history.
     """
@@ -87,8 +87,8 @@ class ByteModel(nn.Module):
         Args:
             text: bytes (T, B).
             state: the state before them; None: the initial state.
-            folds: for the text that was counted, see `NgramTables.look_up`.
-            history: statistics of the history, if they are known; None: search the state.
+            folds: needed on the counted text, see `NgramTables.look_up`.
+            history: statistics of the history. None: search the state.
         """
         past, *hidden = self.initial_state(text.shape[1]) if state is None else state
         window = torch.cat([past, text.to(past.dtype)])

@@ -43,7 +43,7 @@ class Progress(NamedTuple):
 
 
 class ProgressMonitor:
-    """Turn the training loop's reports into `Progress`; pass it to `fit` as `report`.
+    """A converter of the training loop's reports to `Progress`; pass it to `fit` as `on_report`.
 
     It measures speed and time left, logs to TensorBoard and adds to the curve. `config.eval_count` times in a
     run it generates a sample and scores part of the held-out text.
@@ -98,7 +98,7 @@ class ProgressMonitor:
         if first:
             return None, None
         end = min(len(self.corpus), self.corpus.split + (1 << 14))
-        held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, end, run_up=512)
+        held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, end, warmup_bytes=512)
         sample = b"".join(generate(self.model, 160, seed=due, temperature=0.8))
         self.model.train()
         return held_out, sample

@@ -1,4 +1,4 @@
-"""Scoring a text, as the model is or with dynamic evaluation, and the scores as JSON."""
+"""Scores of a text, with or without dynamic evaluation, and their JSON output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Totals(NamedTuple):
 
     Attributes:
         bytes: length of the text.
-        bits_per_byte: by the model as it is.
+        bits_per_byte: with the trained weights.
         adapted: bits per byte with dynamic evaluation, None without.
     """
 

@@ -1,4 +1,4 @@
-"""Training a byte model: corpus in, model file out."""
+"""Training of a byte model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from canton.training.fit import Report, fit
 from canton.training.settings import check_resumable
 
 MAX_HELD_OUT = 1 << 20
-"""At most this many held-out bytes are scored at the end, so that a huge file does not take an hour."""
+"""At most this many held-out bytes are scored at the end, to limit the time on large files."""
 
 
 class Trained(NamedTuple):
@@ -68,7 +68,7 @@ def train(
     Args:
         config: the settings. None: the defaults or, with `resume`, the settings of the run in `out`.
         out: the model file to write.
-        files: text to train on. None: the documentation inside every Python.
+        files: text to train on. None: Python's built-in language documentation.
         resume: continue the run in `out`, on the same files.
         log_dir: directory for TensorBoard logs.
         on_progress: called every `progress_seconds`, in process 0.
@@ -117,7 +117,7 @@ def train(
         curve = Curve()
     else:
         if saved.header["corpus"] != digest:
-            raise UserError(f"the files differ from those that the run in {out} was started on")
+            raise UserError(f"files must be those that the run in {out} was started on, got others")
         model, curve = saved.model, Curve.from_json(saved.header["curve"])
     started = clock()
     model.ngrams = _count_ngrams(config.model, corpus)
@@ -180,12 +180,13 @@ def _load_run(out: Path, config: TrainConfig | None, paths: Sequence[str]) -> Mo
     """Return the run in `out`, whose settings and files must be those given."""
     saved = load_model(out)
     if saved.checkpoint is None:
-        raise UserError(f"{out} is a finished model: there is no run to resume")
+        raise UserError(f"resume must be used with an unfinished run, got {out}, a finished model")
     if config is not None:
         check_resumable(TrainConfig.from_header(saved.header), config)
     if paths and list(paths) != saved.header["corpus_files"]:
         raise UserError(
-            f"the run in {out} was started on files {', '.join(saved.header['corpus_files'])}: omit the files"
+            f"files must be {', '.join(saved.header['corpus_files'])}, as in the run in {out}, got "
+            f"{', '.join(paths)}: omit them"
         )
     return saved
 

@@ -7,17 +7,17 @@ from typing import NamedTuple
 from torch import Tensor
 
 MAX_FOLLOWERS = 8
-"""Followers that are kept for each n-gram."""
+"""Followers stored for each n-gram."""
 
 
 class NgramStats(NamedTuple):
-    """What K tables know at N positions; zeros where a table does not hold the n-gram.
+    """Statistics of K tables at N positions; zeros where a table does not have the n-gram.
 
     Attributes:
         followers: uint8 (N, K, MAX_FOLLOWERS), bytes that followed.
-        counts: int32 (N, K, MAX_FOLLOWERS), how often each did (`ngram.table`), or its rank from the latest,
-            1 first (`ngram.history`).
-        totals: int32 (N, K), how often the n-gram occurred.
+        counts: int32 (N, K, MAX_FOLLOWERS), number of times that each followed (`ngram.table`), or its rank,
+            1 for the latest (`ngram.history`).
+        totals: int32 (N, K), occurrences of the n-gram.
     """
 
     followers: Tensor

@@ -1,7 +1,7 @@
 """A finite automaton of eight states for well-formed UTF-8.
 
-A state says what the current character still needs: one, two or three more bytes, or a byte of a narrower
-range after four of the lead bytes. The narrower ranges exclude overlong forms (E0, F0), surrogates (ED) and
+A state is the number of bytes that the current character still needs. After four of the lead bytes the next
+byte has a narrower range, which excludes overlong forms (E0, F0), surrogates (ED) and
 characters beyond U+10FFFF (F4).
 
 Source: The Unicode Standard 16.0, table 3-7, "Well-Formed UTF-8 Byte Sequences".
@@ -36,7 +36,7 @@ _RULES = [  # state, first byte, last byte, state after
 ]
 
 NEXT = np.full((8, 256), -1, np.int8)
-"""(state, byte) to the next state; -1: the byte is not well-formed UTF-8."""
+"""The next state, by [state, byte]; -1: the byte is not well-formed UTF-8."""
 
 for _state, _first, _last, _after in _RULES:
     NEXT[_state, _first : _last + 1] = _after
@@ -45,7 +45,7 @@ NEEDS = np.array([0, 1, 2, 3, 2, 2, 3, 3])
 """Bytes that each state needs to complete the character."""
 
 FITS = np.stack([(NEXT >= 0) & (NEEDS[NEXT] <= room) for room in range(4)])  # NEEDS[-1] is masked
-"""(min(bytes left - 1, 3), state, byte) to whether the byte's character fits in the bytes left."""
+"""Whether a byte's character fits in the bytes left, by [min(bytes left - 1, 3), state, byte]."""
 
 
 def allowed(state: int, remaining: int) -> np.ndarray:

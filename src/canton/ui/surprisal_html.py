@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from canton.text.generate import read
+from canton.text.generate import predict_next
 from canton.text.likelihood import START_BYTE
 from canton.text.model import ByteModel
 
@@ -21,7 +21,7 @@ class SurprisalMeter:
 
     def __init__(self, model: ByteModel) -> None:
         self._model = model
-        logits, self._state = read(model, bytes([START_BYTE]))
+        logits, self._state = predict_next(model, bytes([START_BYTE]))
         self._logits = torch.from_numpy(logits)[None]
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The engine's C++ structs as ctypes structures, and the library that takes them."""
+"""The engine's C++ structs as ctypes structures, and its library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EngineLayer(ctypes.Structure):
 
 
 class EngineKey(ctypes.Structure):
-    """What an n-gram key covers."""
+    """A kind of n-gram."""
 
     _fields_ = (("n", c_int64), ("words", c_int64))
 
@@ -48,15 +48,15 @@ class EngineModel(ctypes.Structure):
     """A byte model."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("layers", "embedding", "contexts", "skip", "narrow_width", "int8")),
+        *((name, c_int64) for name in ("layers", "embedding", "contexts", "skip", "head_size", "int8")),
         ("context_bytes", c_int64 * MAX_CONTEXTS),
         ("context_rows", c_int64 * MAX_CONTEXTS),
         ("context", c_void_p * MAX_CONTEXTS),
         *((name, c_void_p) for name in ("embed", "norm_weight", "norm_bias")),
         ("norm_eps", c_double),
-        *((name, c_void_p) for name in ("narrow", "narrow_bias", "logits", "logits_bias")),
+        *((name, c_void_p) for name in ("head", "head_bias", "logits", "logits_bias")),
         ("layer", EngineLayer * MAX_LAYERS),
-        *((name, c_int64) for name in ("reach", "memory", "count_edges_size", "total_edges_size")),
+        *((name, c_int64) for name in ("lookback", "history_size", "count_edges_size", "total_edges_size")),
         *((name, c_void_p) for name in ("count_edges", "total_edges")),
         ("counts_mixer", EngineMixer),
         ("history_mixer", EngineMixer),
@@ -82,17 +82,17 @@ class EngineCall(ctypes.Structure):
 STRUCTURES = (EngineLayer, EngineKey, EngineTable, EngineMixer, EngineModel, EngineCall)
 
 CONSTANTS = {
-    "SLOTS": MAX_FOLLOWERS,
-    "WORD_REACH": keys.WORD_LOOKBACK,
+    "MAX_FOLLOWERS": MAX_FOLLOWERS,
+    "WORD_LOOKBACK": keys.WORD_LOOKBACK,
     "MAX_WORDS": keys.MAX_WORDS,
-    "LONGEST": keys.MAX_BYTES,
+    "MAX_BYTES": keys.MAX_BYTES,
     "HASH_SHIFT_1": keys.HASH_SHIFTS[0],
     "HASH_SHIFT_2": keys.HASH_SHIFTS[1],
     "HASH_MASK": keys.HASH_MASK,
     "HASH_PRIME": keys.HASH_PRIME,
     "HASH_MULTIPLIER": keys.HASH_MULTIPLIER,
 }
-"""The constants that ngram_constants.h repeats."""
+"""The constants that ngram_constants.h must repeat."""
 
 
 @cache

@@ -1,4 +1,4 @@
-// Zeroed memory, aligned to a cache line. std::vector is no option here: its code would be shared between instruction sets.
+// Zeroed memory, aligned to a cache line. std::vector is not used: the linker would share its code between instruction sets.
 #pragma once
 #include <stdint.h>
 #include <stdlib.h>

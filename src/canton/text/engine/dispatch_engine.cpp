@@ -44,11 +44,11 @@ EXPORT int64_t canton_engine_generate(void* handle, EngineCall* call) {
     return open->entries->generate(open->engine, *call);
 }
 
-// For tests of the hash: keys, or with rows > 0 table rows, of the n-grams that end at bytes [reach, reach + count).
-EXPORT void canton_ngram_keys(const uint8_t* bytes, int64_t reach, int64_t count, const EngineKey* key, int64_t rows,
+// For tests of the hash: keys, or with rows > 0 table rows, of the n-grams that end at bytes [lookback, lookback + count).
+EXPORT void canton_ngram_keys(const uint8_t* bytes, int64_t lookback, int64_t count, const EngineKey* key, int64_t rows,
                               int64_t* out) {
     for (int64_t k = 0; k < count; ++k)
-        out[k] = rows ? hash_row(bytes + reach + k, key->n, rows) : ngram_key(*key, bytes + reach + k);
+        out[k] = rows ? hash_row(bytes + lookback + k, key->n, rows) : ngram_key(*key, bytes + lookback + k);
 }
 
 EXPORT const AbiField* canton_engine_fields() {
@@ -61,12 +61,12 @@ EXPORT const AbiField* canton_engine_fields() {
         ABI_SIZE(EngineMixer), ABI_FIELD(EngineMixer, tables), ABI_FIELD(EngineMixer, weight),
         ABI_FIELD(EngineMixer, gate), ABI_FIELD(EngineMixer, gate_bias),
         ABI_SIZE(EngineModel), ABI_FIELD(EngineModel, layers), ABI_FIELD(EngineModel, embedding),
-        ABI_FIELD(EngineModel, contexts), ABI_FIELD(EngineModel, skip), ABI_FIELD(EngineModel, narrow_width),
+        ABI_FIELD(EngineModel, contexts), ABI_FIELD(EngineModel, skip), ABI_FIELD(EngineModel, head_size),
         ABI_FIELD(EngineModel, int8), ABI_FIELD(EngineModel, context_bytes), ABI_FIELD(EngineModel, context_rows),
         ABI_FIELD(EngineModel, context), ABI_FIELD(EngineModel, embed), ABI_FIELD(EngineModel, norm_weight),
-        ABI_FIELD(EngineModel, norm_bias), ABI_FIELD(EngineModel, norm_eps), ABI_FIELD(EngineModel, narrow),
-        ABI_FIELD(EngineModel, narrow_bias), ABI_FIELD(EngineModel, logits), ABI_FIELD(EngineModel, logits_bias),
-        ABI_FIELD(EngineModel, layer), ABI_FIELD(EngineModel, reach), ABI_FIELD(EngineModel, memory),
+        ABI_FIELD(EngineModel, norm_bias), ABI_FIELD(EngineModel, norm_eps), ABI_FIELD(EngineModel, head),
+        ABI_FIELD(EngineModel, head_bias), ABI_FIELD(EngineModel, logits), ABI_FIELD(EngineModel, logits_bias),
+        ABI_FIELD(EngineModel, layer), ABI_FIELD(EngineModel, lookback), ABI_FIELD(EngineModel, history_size),
         ABI_FIELD(EngineModel, count_edges_size), ABI_FIELD(EngineModel, total_edges_size),
         ABI_FIELD(EngineModel, count_edges), ABI_FIELD(EngineModel, total_edges), ABI_FIELD(EngineModel, counts_mixer),
         ABI_FIELD(EngineModel, history_mixer), ABI_FIELD(EngineModel, table), ABI_FIELD(EngineModel, history_key),
@@ -82,10 +82,10 @@ EXPORT const AbiField* canton_engine_fields() {
 
 EXPORT const AbiConstant* canton_engine_constants() {
     static const AbiConstant table[] = {
-        ABI_CONSTANT(SLOTS),
-        ABI_CONSTANT(WORD_REACH),
+        ABI_CONSTANT(MAX_FOLLOWERS),
+        ABI_CONSTANT(WORD_LOOKBACK),
         ABI_CONSTANT(MAX_WORDS),
-        ABI_CONSTANT(LONGEST),
+        ABI_CONSTANT(MAX_BYTES),
         ABI_CONSTANT(HASH_SHIFT_1),
         ABI_CONSTANT(HASH_SHIFT_2),
         ABI_CONSTANT(HASH_MASK),

@@ -1,4 +1,4 @@
-// The byte generator: samples a byte, runs the model on it, and so on. Compiled once for each instruction set.
+// The byte generator: alternately samples a byte and runs the model on it. Compiled once for each instruction set.
 #include <math.h>
 
 #include "gemv.h"
@@ -29,21 +29,21 @@ public:
             head_width = m.skip ? head_width + to.hidden : to.hidden;
         }
         if (m.skip) head_width += E;
-        if (m.narrow) narrow.pack(m.narrow, 1, m.narrow_width, head_width, false);
-        logits.pack(m.logits, 1, 256, m.narrow ? m.narrow_width : head_width, false);
+        if (m.head) head.pack(m.head, 1, m.head_size, head_width, false);
+        logits.pack(m.logits, 1, 256, m.head ? m.head_size : head_width, false);
         if (m.counts_mixer.tables) counts_gate.pack(m.counts_mixer.gate, 1, m.counts_mixer.tables, head_width, false);
         if (m.history_mixer.tables) history_gate.pack(m.history_mixer.gate, 1, m.history_mixer.tables, head_width, false);
-        const int64_t most = 256 + E + 4 * padded + m.narrow_width + 256 + 4 * W, size = (most + 15) / 16 * 16;
+        const int64_t most = 256 + E + 4 * padded + m.head_size + 256 + 4 * W, size = (most + 15) / 16 * 16;
         scratch.allocate(10 * size);
         float* next = scratch.data;
-        float** const parts[] = {&embedded, &layer_in, &head_in, &narrow_out, &from_input, &gates, &reset_state, &candidate, &out};
+        float** const parts[] = {&embedded, &layer_in, &head_in, &head_out, &from_input, &gates, &reset_state, &candidate, &out};
         for (float** part : parts) *part = next, next += size;
         quantized = reinterpret_cast<int16_t*>(next);
     }
 
     // Generates call.count bytes; returns how many were generated before the logits stopped being finite.
     int64_t generate(EngineCall& call) {
-        Evidence recent[MAX_TABLES];
+        NgramStats history_stats[MAX_TABLES];
         history.begin(model, call.past);
         int64_t count = 0;
         for (; count < call.count; ++count) {
@@ -51,11 +51,11 @@ public:
             if (byte < 0) break;
             call.out[count] = uint8_t(byte);
             if (call.utf8_state >= 0) call.utf8_state = call.utf8_next[call.utf8_state * 256 + byte];
-            history.append(model, uint8_t(byte), recent);
-            read(history.end() - 1, recent, call.state, call.logits);
+            history.append(model, uint8_t(byte), history_stats);
+            run_model(history.end() - 1, history_stats, call.state, call.logits);
         }
-        const int64_t carried = model.reach + model.memory;
-        memcpy(call.past, history.end() - carried, size_t(carried));
+        const int64_t past_size = model.lookback + model.history_size;
+        memcpy(call.past, history.end() - past_size, size_t(past_size));
         return count;
     }
 
@@ -67,14 +67,14 @@ private:
     };
     EngineModel model;
     Layer layer[MAX_LAYERS];
-    PackedMatrix narrow, logits, counts_gate, history_gate;
+    PackedMatrix head, logits, counts_gate, history_gate;
     int64_t head_width = 0;
     NgramHistory history;
     Buffer<float> scratch;
-    float *embedded, *layer_in, *head_in, *narrow_out, *from_input, *gates, *reset_state, *candidate, *out;
+    float *embedded, *layer_in, *head_in, *head_out, *from_input, *gates, *reset_state, *candidate, *out;
     int16_t* quantized;
 
-    // ByteModel._embed of the byte at `last`.
+    // Computes ByteModel._embed of the byte at `last`.
     void embed(const uint8_t* last) const {
         const int64_t E = model.embedding;
         float* x = embedded;
@@ -88,8 +88,8 @@ private:
         for (int64_t i = 0; i < E; ++i) mean += x[i];
         mean /= double(E);
         for (int64_t i = 0; i < E; ++i) square += (x[i] - mean) * (x[i] - mean);
-        const float by = float(1 / sqrt(square / double(E) + model.norm_eps)), centre = float(mean);
-        for (int64_t i = 0; i < E; ++i) x[i] = (x[i] - centre) * by * model.norm_weight[i] + model.norm_bias[i];
+        const float inverse_sd = float(1 / sqrt(square / double(E) + model.norm_eps)), centre = float(mean);
+        for (int64_t i = 0; i < E; ++i) x[i] = (x[i] - centre) * inverse_sd * model.norm_weight[i] + model.norm_bias[i];
     }
 
     // One GRU step of layer `k` on layer_in, or on `byte` if the layer reads plain bytes.
@@ -122,7 +122,7 @@ private:
     }
 
     // Runs the model on the byte at `last`: updates `state`, writes the logits of the next byte.
-    void read(const uint8_t* last, const Evidence* recent, float* state, float* scores) {
+    void run_model(const uint8_t* last, const NgramStats* history_stats, float* state, float* scores) {
         const int64_t E = model.embedding;
         if (E) embed(last);
         int64_t filled = 0;
@@ -137,23 +137,23 @@ private:
         }
         if (model.skip) memcpy(head_in + filled, embedded, size_t(E) * 4);
         const float* from = head_in;
-        if (model.narrow) {
-            narrow.multiply(head_in, narrow_out, quantized);
-            for (int64_t i = 0; i < model.narrow_width; ++i) narrow_out[i] += model.narrow_bias[i];
-            for (int64_t i = 0; i < model.narrow_width; i += W) {
-                const V a = load(narrow_out + i);
-                store(narrow_out + i, a > 0.0f ? a : exponential(a) - 1.0f);
+        if (model.head) {
+            head.multiply(head_in, head_out, quantized);
+            for (int64_t i = 0; i < model.head_size; ++i) head_out[i] += model.head_bias[i];
+            for (int64_t i = 0; i < model.head_size; i += W) {
+                const V a = load(head_out + i);
+                store(head_out + i, a > 0.0f ? a : exponential(a) - 1.0f);
             }
-            from = narrow_out;
+            from = head_out;
         }
         logits.multiply(from, out, quantized);
         for (int64_t i = 0; i < 256; i += W) store(scores + i, load(out + i) + load(model.logits_bias + i));
-        Evidence counted[MAX_TABLES];
-        for (int64_t k = 0; k < model.counts_mixer.tables; ++k) counted[k] = look_up(model.table[k], last);
+        NgramStats table_stats[MAX_TABLES];
+        for (int64_t k = 0; k < model.counts_mixer.tables; ++k) table_stats[k] = look_up(model.table[k], last);
         counts_gate.multiply(head_in, out, quantized);
-        mix(model, model.counts_mixer, counted, out, scores);
+        mix(model, model.counts_mixer, table_stats, out, scores);
         history_gate.multiply(head_in, out, quantized);
-        mix(model, model.history_mixer, recent, out, scores);
+        mix(model, model.history_mixer, history_stats, out, scores);
     }
 };
 

@@ -34,7 +34,7 @@ from canton.text.ngram.table import NgramTable
 from canton.text.types import MAX_FOLLOWERS
 
 PRECISIONS = ("float32", "int8")
-MAX_MEMORY = 1 << 24
+MAX_HISTORY_SIZE = 1 << 24
 
 
 def build_engine(model: ByteModel, *, precision: str = "float32") -> Engine | None:
@@ -71,11 +71,11 @@ def unsupported_reason(model: ByteModel) -> str | None:
         "contexts": (len(architecture.contexts), MAX_CONTEXTS),
         "ngram_orders and ngram_words": (len(architecture.ngram_kinds), MAX_TABLES),
         "history_orders and history_words": (len(architecture.history_kinds), MAX_TABLES),
-        "history_size": (architecture.history_size, MAX_MEMORY),
+        "history_size": (architecture.history_size, MAX_HISTORY_SIZE),
     }
-    for name, (size, most) in sizes.items():
-        if size > most:
-            return f"{name} must be <= {most}, got {size}"
+    for name, (size, maximum) in sizes.items():
+        if size > maximum:
+            return f"{name} must be <= {maximum}, got {size}"
     return None
 
 
@@ -98,7 +98,7 @@ class Engine:
         self._tensors: list[Tensor] = []
         architecture = model.architecture
         self._hidden = [architecture.hidden_size] * architecture.num_layers
-        self._carried = model.past_size
+        self._past_size = model.past_size
         packed = self._pack(model)
         packed.int8 = precision == "int8"
         self._handle = library().canton_engine_open(ctypes.byref(packed))
@@ -118,8 +118,8 @@ class Engine:
     ) -> tuple[bytes, npt.NDArray[np.float32], State, int | None]:
         """Sample one byte for each of `uniforms`, and run the model on every byte.
 
-        `canton.text.generate.write` in C++. A call that continues the call before it is fastest: the engine
-        still has its history.
+        `canton.text.generate.sample_bytes` in C++. A call that continues the previous one is fastest, because
+        the engine still has its history.
 
         Args:
             logits: (256,) scores of the first byte.
@@ -139,11 +139,11 @@ class Engine:
         """
         scores = np.array(logits, np.float32)
         past, *hidden = state
-        carried = past.detach().cpu().to(torch.uint8).flatten().clone()
+        past_bytes = past.detach().cpu().to(torch.uint8).flatten().clone()
         flat = torch.cat([h.detach().float().flatten() for h in hidden]).contiguous().clone()
         for name, size, expected in (
             ("logits", scores.size, 256),
-            ("state[0]", len(carried), self._carried),
+            ("state[0]", len(past_bytes), self._past_size),
             ("state[1:]", len(flat), sum(self._hidden)),
         ):
             if size != expected:
@@ -155,7 +155,7 @@ class Engine:
         call = EngineCall(
             logits=scores.ctypes.data,
             state=flat.data_ptr(),
-            past=carried.data_ptr(),
+            past=past_bytes.data_ptr(),
             out=out.ctypes.data,
             uniforms=draws.ctypes.data,
             count=len(draws),
@@ -171,7 +171,7 @@ class Engine:
         if count < len(draws):
             raise ValueError(f"logits must be finite, got NaN or infinity after {count} bytes")
         parts = zip(flat.split(self._hidden), hidden, strict=True)
-        after = (carried.view_as(past), *(part.view_as(old) for part, old in parts))
+        after = (past_bytes.view_as(past), *(part.view_as(old) for part, old in parts))
         return out.tobytes(), scores, after, None if utf8_state is None else int(call.utf8_state)
 
     def _pack(self, model: ByteModel) -> EngineModel:
@@ -192,12 +192,12 @@ class Engine:
             packed.layer[k] = self._layer(layer, (H + E if a.skip else H) if k else E, H, bias=a.bias)
         width = head_width = a.num_layers * H + E if a.skip else H
         if model.head is not None:
-            packed.narrow_width = width = a.head_size
-            packed.narrow = self._copy("narrow", model.head.weight, width, head_width)
-            packed.narrow_bias = self._copy("narrow", model.head.bias, width)
+            packed.head_size = width = a.head_size
+            packed.head = self._copy("head", model.head.weight, width, head_width)
+            packed.head_bias = self._copy("head", model.head.bias, width)
         packed.logits = self._copy("logits", model.logits.weight, 256, width)
         packed.logits_bias = self._copy("logits", model.logits.bias, 256)
-        packed.reach, packed.memory = model.lookback, model.past_size - model.lookback
+        packed.lookback, packed.history_size = model.lookback, model.past_size - model.lookback
         packed.count_edges_size, packed.total_edges_size = len(COUNT_EDGES), len(TOTAL_EDGES)
         packed.count_edges = self._copy(
             "edges", torch.tensor(COUNT_EDGES), len(COUNT_EDGES), dtype=torch.int32
@@ -225,7 +225,7 @@ class Engine:
         if below:
             packed.input = self._copy("input", inputs, 3 * H, below)
             packed.bias = None if added is None else self._copy("bias", added, 3 * H)
-        else:  # plain bytes: the layer's input is one row of this
+        else:  # plain bytes: each byte selects a row
             rows = inputs.t() if added is None else inputs.t() + added
             packed.input = self._copy("input", rows, 256, 3 * H)
         packed.gates = self._copy("gates", gates, 2 * H, H)

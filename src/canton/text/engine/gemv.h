@@ -42,7 +42,7 @@ struct PackedMatrix {
     bool int8 = false;
     Buffer<float> weight, scale;
     Buffer<int8_t> int8_weight;
-    float max_int16 = 32767;  // magnitude up to which the vector is quantized
+    float max_int16 = 32767;  // largest magnitude of the quantized vector
 
     // Packs `gates` blocks of (each, depth) rows; in the product every block starts at a whole SIMD vector.
     void pack(const float* from, int64_t gates, int64_t each, int64_t depth_, bool int8_) {
@@ -110,16 +110,16 @@ private:
         return top;
     }
 
-    // Quantizes x to int16; returns the value of one step, NaN if x has a number that is not finite.
+    // Quantizes x to int16; returns the quantization step, NaN if a number in x is not finite.
     float quantize(const float* x, int16_t* out) const {
         V not_finite{};
         for (int64_t k = 0; k < depth; k += W) not_finite += load(x + k, int(depth - k < W ? depth - k : W)) * 0.0f;
-        float poison = 0;
-        for (int i = 0; i < W; ++i) poison += not_finite[i];
-        const float top = max_abs(x), by = top > 0 && top < INFINITY ? max_int16 / top : 0.0f;
-        for (int64_t k = 0; k < depth; ++k) out[k] = int16_t(x[k] * by + (x[k] < 0 ? -0.5f : 0.5f));
+        float not_finite_sum = 0;
+        for (int i = 0; i < W; ++i) not_finite_sum += not_finite[i];
+        const float top = max_abs(x), inverse_step = top > 0 && top < INFINITY ? max_int16 / top : 0.0f;
+        for (int64_t k = 0; k < depth; ++k) out[k] = int16_t(x[k] * inverse_step + (x[k] < 0 ? -0.5f : 0.5f));
         for (int64_t k = depth; k < 2 * rows; ++k) out[k] = 0;
-        return by > 0 ? 1 / by + poison : poison;
+        return inverse_step > 0 ? 1 / inverse_step + not_finite_sum : not_finite_sum;
     }
 
     template <int N>

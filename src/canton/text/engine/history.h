@@ -1,23 +1,23 @@
-// Earlier occurrences of the current n-grams in the text itself, as canton.text.ngram.history finds them.
+// Search for earlier occurrences of the current n-grams in the text, as in canton.text.ngram.history.
 #pragma once
 #include "buffer.h"
 #include "ngram.h"
 
 namespace {
 
-// The text so far and, for each key, a hash table of the position where each value of the key last ended, with a link from
-// every position to the one before it.
+// The text so far and, for each key, a hash table from the key's value to its last position, with a link from every position
+// to the previous one.
 class NgramHistory {
 public:
-    // Starts after `past`, reach + memory bytes. Does nothing if the text already ends with them.
+    // Starts after `past`, lookback + history_size bytes. Does nothing if the text already ends with them.
     void begin(const EngineModel& m, const uint8_t* past) {
-        const int64_t carried = m.reach + m.memory;
-        if (capacity && size >= carried && !memcmp(end() - carried, past, size_t(carried))) return;
+        const int64_t past_size = m.lookback + m.history_size;
+        if (capacity && size >= past_size && !memcmp(end() - past_size, past, size_t(past_size))) return;
         if (!capacity) {
-            capacity = carried + (m.memory > 64 ? m.memory : 64);
+            capacity = past_size + (m.history_size > 64 ? m.history_size : 64);
             slots = 1;
-            while (slots < 2 * (capacity - m.reach)) slots *= 2;
-            text.allocate(capacity), kept.allocate(carried);
+            while (slots < 2 * (capacity - m.lookback)) slots *= 2;
+            text.allocate(capacity), past_copy.allocate(past_size);
             for (int64_t k = 0; k < m.history_mixer.tables; ++k) {
                 index[k].key.allocate(slots), index[k].last.allocate(slots), index[k].previous.allocate(capacity);
             }
@@ -25,15 +25,15 @@ public:
         rebuild(m, past);
     }
 
-    // Appends `byte` and writes each key's evidence for the byte after it.
-    void append(const EngineModel& m, uint8_t byte, Evidence* evidence) {
+    // Appends `byte` and writes each key's statistics of the byte after it.
+    void append(const EngineModel& m, uint8_t byte, NgramStats* stats) {
         if (size == capacity) {
-            const size_t carried = size_t(m.reach + m.memory);
-            memcpy(kept.data, end() - carried, carried);
-            rebuild(m, kept.data);
+            const size_t past_size = size_t(m.lookback + m.history_size);
+            memcpy(past_copy.data, end() - past_size, past_size);
+            rebuild(m, past_copy.data);
         }
         text.data[size++] = byte;
-        for (int64_t k = 0; k < m.history_mixer.tables; ++k) evidence[k] = collect(m, index[k], insert(m, k, size - 1));
+        for (int64_t k = 0; k < m.history_mixer.tables; ++k) stats[k] = collect(m, index[k], insert(m, k, size - 1));
     }
 
     const uint8_t* end() const { return text.data + size; }
@@ -42,23 +42,23 @@ private:
     struct Index {
         Buffer<int64_t> key;
         Buffer<int32_t> last, previous;  // positions by slot and by position; -1: none
-        uint8_t followers[SLOTS];
-        int32_t ranks[SLOTS];
+        uint8_t followers[MAX_FOLLOWERS];
+        int32_t ranks[MAX_FOLLOWERS];
     };
-    Buffer<uint8_t> text, kept;
+    Buffer<uint8_t> text, past_copy;
     int64_t size = 0, capacity = 0, slots = 0;
     Index index[MAX_TABLES];
 
     void rebuild(const EngineModel& m, const uint8_t* past) {
-        size = m.reach + m.memory;
+        size = m.lookback + m.history_size;
         memcpy(text.data, past, size_t(size));
         for (int64_t k = 0; k < m.history_mixer.tables; ++k) {
             memset(index[k].last.data, -1, size_t(slots) * sizeof(int32_t));
-            for (int64_t position = m.reach; position < size; ++position) insert(m, k, position);
+            for (int64_t position = m.lookback; position < size; ++position) insert(m, k, position);
         }
     }
 
-    // Records that an n-gram ends at `position`; returns the position where it ended before, or -1.
+    // Records that an n-gram ends at `position`; returns its previous position, or -1.
     int32_t insert(const EngineModel& m, int64_t k, int64_t position) {
         Index& at = index[k];
         const int64_t key = ngram_key(m.history_key[k], text.data + position);
@@ -69,11 +69,11 @@ private:
         return at.previous.data[position] = previous;
     }
 
-    // The bytes that followed the n-gram at `position` and before, the latest first, within the last `memory` bytes.
-    Evidence collect(const EngineModel& m, Index& at, int32_t position) {
+    // Returns the bytes that followed the n-gram at `position` and earlier, the latest first, within the last history_size bytes.
+    NgramStats collect(const EngineModel& m, Index& at, int32_t position) {
         int32_t total = 0;
         memset(at.ranks, 0, sizeof at.ranks);
-        for (; total < SLOTS && position >= 0 && size - 1 - position <= m.memory; position = at.previous.data[position]) {
+        for (; total < MAX_FOLLOWERS && position >= 0 && size - 1 - position <= m.history_size; position = at.previous.data[position]) {
             at.followers[total] = text.data[position + 1];
             at.ranks[total] = total + 1;
             ++total;

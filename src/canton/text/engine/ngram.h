@@ -28,7 +28,7 @@ inline int64_t byte_key(const uint8_t* last, int64_t n) {
 inline int64_t word_key(const uint8_t* last, int64_t n) {
     uint64_t current = 0, previous[MAX_WORDS] = {};
     bool inside = false;
-    for (int k = -WORD_REACH; k <= 0; ++k) {
+    for (int k = -WORD_LOOKBACK; k <= 0; ++k) {
         const uint8_t byte = last[k] >= 'A' && last[k] <= 'Z' ? last[k] + 32 : last[k];
         inside = (byte >= 'a' && byte <= 'z') || byte >= 128 || (byte >= '0' && byte <= '9') || byte == '\'';
         if (inside) {
@@ -47,14 +47,14 @@ inline int64_t ngram_key(const EngineKey& key, const uint8_t* last) {
     return key.words ? word_key(last, key.n) : byte_key(last, key.n);
 }
 
-// What one table says about a position: SLOTS followers with their counts, or ranks. total 0: nothing.
-struct Evidence {
+// One table's statistics at a position: MAX_FOLLOWERS followers with their counts or ranks. total 0: no entry.
+struct NgramStats {
     const uint8_t* followers;
     const int32_t* counts;
     int32_t total;
 };
 
-inline Evidence look_up(const EngineTable& table, const uint8_t* last) {
+inline NgramStats look_up(const EngineTable& table, const uint8_t* last) {
     const int64_t key = ngram_key(table.key, last);
     int64_t row = 0;
     for (int64_t left = table.rows; left > 0;) {
@@ -63,7 +63,7 @@ inline Evidence look_up(const EngineTable& table, const uint8_t* last) {
         else left = half;
     }
     if (row == table.rows || table.keys[row] != key) return {nullptr, nullptr, 0};
-    return {table.followers + row * SLOTS, table.counts + row * SLOTS, table.totals[row]};
+    return {table.followers + row * MAX_FOLLOWERS, table.counts + row * MAX_FOLLOWERS, table.totals[row]};
 }
 
 // The number of ascending edges that are <= value.
@@ -73,19 +73,19 @@ inline int64_t bucket(const int32_t* edges, int64_t count, int32_t value) {
     return reached;
 }
 
-// Adds the evidence of the mixer's tables to `logits`; gates (tables,) are without their bias.
-inline void mix(const EngineModel& m, const EngineMixer& mixer, const Evidence* evidence, const float* gates, float* logits) {
+// Adds the scores of the mixer's tables to `logits`; gates (tables,) are without their bias.
+inline void mix(const EngineModel& m, const EngineMixer& mixer, const NgramStats* stats, const float* gates, float* logits) {
     int64_t found = 0;
-    for (int64_t k = 0; k < mixer.tables; ++k) found += evidence[k].total > 0;
+    for (int64_t k = 0; k < mixer.tables; ++k) found += stats[k].total > 0;
     for (int64_t k = 0; k < mixer.tables; ++k) {
-        if (evidence[k].total <= 0) continue;
+        if (stats[k].total <= 0) continue;
         const float gate = 2.0f / (1.0f + expf(-gates[k] - mixer.gate_bias[k]));
-        const int64_t total = bucket(m.total_edges, m.total_edges_size, evidence[k].total);
+        const int64_t total = bucket(m.total_edges, m.total_edges_size, stats[k].total);
         const int64_t row = (k * (mixer.tables + 1) + found) * (m.total_edges_size + 1) + total;
         const float* weight = mixer.weight + row * (m.count_edges_size + 1);
-        for (int s = 0; s < SLOTS; ++s)
-            if (const int32_t count = evidence[k].counts[s])
-                logits[evidence[k].followers[s]] += gate * weight[bucket(m.count_edges, m.count_edges_size, count)];
+        for (int s = 0; s < MAX_FOLLOWERS; ++s)
+            if (const int32_t count = stats[k].counts[s])
+                logits[stats[k].followers[s]] += gate * weight[bucket(m.count_edges, m.count_edges_size, count)];
     }
 }
 

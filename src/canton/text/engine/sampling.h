@@ -52,7 +52,7 @@ inline int sample(const EngineCall& call, double uniform, int64_t remaining) {
     for (int i = 0; i < 256; i += W) {
         const V masked = load(logit + i), given = load(call.logits + i);
         peak = masked > peak ? masked : peak;
-        difference += given - given;  // NaN as soon as one is not finite
+        difference += given - given;  // NaN if one is not finite
     }
     float top = lowest, not_finite = 0;
     for (int i = 0; i < W; ++i) top = peak[i] > top ? peak[i] : top, not_finite += difference[i];
@@ -62,10 +62,10 @@ inline int sample(const EngineCall& call, double uniform, int64_t remaining) {
     if (top == lowest) return -1;
     if (call.temperature == 0) return best;
 
-    const float by = float(1 / call.temperature);
+    const float inverse_temperature = float(1 / call.temperature);
     for (int i = 0; i < 256; i += W) {
         const V masked = load(logit + i);
-        store(probability + i, masked == all(lowest) ? V{} : exponential((masked - top) * by));
+        store(probability + i, masked == all(lowest) ? V{} : exponential((masked - top) * inverse_temperature));
     }
     if (call.top_k == 0 && call.top_p >= 1) {  // no sorting: bytes in their own order, 16 blocks of 16
         double ends[16], total = 0;

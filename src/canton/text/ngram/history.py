@@ -1,6 +1,6 @@
 """N-gram statistics of the text just read.
 
-A text repeats its names and phrases (Kuhn & De Mori 1990; Grave et al. 2017, arXiv:1612.04426). At each
+Texts repeat names and phrases (Kuhn & De Mori 1990; Grave et al. 2017, arXiv:1612.04426). At each
 position the current n-gram is searched for in the last `size` bytes. The bytes that followed its latest
 `MAX_FOLLOWERS` occurrences are the statistics, the latest first. The model's state carries the bytes; nothing
 else is stored.
@@ -24,7 +24,7 @@ PREFETCH_BYTES = 1 << 14
 
 
 class NgramHistory(NamedTuple):
-    """Search for n-grams in the bytes just read.
+    """A search for n-grams in the bytes just read.
 
     Attributes:
         kinds: the kinds of n-gram.
@@ -65,10 +65,10 @@ class NgramHistory(NamedTuple):
 
 
 class PrefetchedHistory:
-    """Add the history's statistics to the batches of a corpus (`Batch.history`).
+    """The batches of a corpus with the statistics of the history (`Batch.history`).
 
     A training step reads a few bytes of each stream. A search of the whole history at every step would cost
-    more than the step. So a stream is searched once for every `PREFETCH_BYTES`. The history before a stream's
+    more than the step. Therefore a stream is searched once per `PREFETCH_BYTES`. The history before a stream's
     start is the text before it; before the first byte of the text it is zeros.
     """
 
@@ -100,7 +100,7 @@ class PrefetchedHistory:
 
     def _window(self, start: int) -> Bytes:
         batches, wanted = self.batches, self.history.lookback + self.history.size
-        # A stream wraps around: a history longer than this would hold bytes that it is still to read.
+        # A stream wraps around: a history longer than this would hold bytes that the stream has not read yet.
         size = min(wanted, start, batches.corpus.split - batches.stream_size)
         text = batches.read(start, self.block + batches.sequence_length)
         return np.concatenate(

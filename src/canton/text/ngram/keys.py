@@ -1,4 +1,4 @@
-"""N-gram keys: the last n bytes, or the last words, at a position of a text as one integer.
+"""N-gram keys: one integer for the last n bytes, or the last words, at a position of a text.
 
 All integers stay in [0, 2**63), so that NumPy, torch, ONNX and C++ agree on them.
 """
@@ -21,14 +21,14 @@ HASH_MASK = 0xFFFFFFFF
 HASH_PRIME = 0x01000193  # FNV-1's, for 32 bits
 HASH_MULTIPLIER = 0x2C1B3C6D
 HASH_SHIFTS = (15, 13)
-"""The 32-bit hash. The engine's C++ has the same numbers and is checked against them."""
+"""The 32-bit hash. The C++ engine repeats these numbers; the library is checked when it loads."""
 
 MAX_WORDS = 3
 """The most words before the current one that a key covers."""
 
 
 class NgramKind(NamedTuple):
-    """What a key covers: the last `n` bytes or, with `words`, the current word and the `n` before it."""
+    """A kind of n-gram: the last `n` bytes or, with `words`, the current word and the `n` before it."""
 
     n: int
     words: bool = False
@@ -41,8 +41,8 @@ class NgramKind(NamedTuple):
 
 def compute_keys(window: Tensor, lookback: int, kinds: Sequence[NgramKind]) -> list[Tensor]:
     """Return the keys of each kind at every byte from `lookback` on: int64 (lookback + T, B) to (T, B)."""
-    most = max((kind.n for kind in kinds if kind.words), default=None)
-    words = None if most is None else _words(window, lookback, most)
+    max_words = max((kind.n for kind in kinds if kind.words), default=None)
+    words = None if max_words is None else _words(window, lookback, max_words)
     return [
         _word_key(words, kind.n) if kind.words and words else _byte_key(window, lookback, kind.n)
         for kind in kinds
@@ -84,17 +84,17 @@ class _Words(NamedTuple):
     before: list[Tensor]
 
 
-def _words(window: Tensor, lookback: int, most: int) -> _Words:
+def _words(window: Tensor, lookback: int, max_words: int) -> _Words:
     """Hash the words. A word is ASCII letters (case ignored), digits, apostrophes and bytes >= 128."""
     steps = len(window) - lookback
     lower = torch.where((window >= 65) & (window <= 90), window + 32, window)
     inside = (lower >= 97) & (lower <= 122) | (lower >= 128) | (lower >= 48) & (lower <= 57) | (lower == 39)
     none = torch.zeros_like(window[:steps])
-    current, before = none, [none] * most
+    current, before = none, [none] * max_words
     for k in range(lookback - WORD_LOOKBACK, lookback + 1):
         here = inside[k : k + steps]
         ended = ~here & (current != 0)
-        for j in range(most - 1, -1, -1):
+        for j in range(max_words - 1, -1, -1):
             before[j] = torch.where(ended, before[j - 1] if j else current, before[j])
         current = torch.where(here, (current * HASH_PRIME + lower[k : k + steps] + 1) & HASH_MASK, none)
     last = slice(lookback, lookback + steps)

@@ -1,12 +1,12 @@
 """Mixing of n-gram statistics into the network's logits.
 
-Table k knows that the current n-gram occurred n(k) times and that byte b followed it c(k, b) times. Then::
+In table k the current n-gram has n(k) occurrences, and byte b followed it c(k, b) times. Then::
 
     logit(b) = network(b) + sum over k of  gate(k) * score[k, known, bucket(n(k)), bucket(c(k, b))]
     gate     = 2 sigmoid(W features + a)
 
 `known` is the number of tables that hold the current n-gram: a short n-gram counts less where a longer one
-is known. bucket() maps similar numbers to one row. The scores thus learn the smoothing and discounting that
+is known. bucket() maps similar numbers to one row. The scores learn the smoothing and discounting that
 n-gram models set by hand (Chen & Goodman 1999). A gated sum of many models' statistics is the logistic mixing
 of PAQ (Mahoney 2005), here over bytes instead of bits.
 
@@ -41,7 +41,7 @@ def initial_rank_scores() -> Tensor:
 
 
 class NgramMixer(nn.Module):
-    """Add the scores of `tables` tables to logits.
+    """A layer that adds the scores of `tables` tables to logits.
 
     Args:
         tables: number of tables.

@@ -3,10 +3,10 @@
 The mixer (`canton.text.ngram.mixer`) adds these counts to the network's logits, so the network need not store
 them.
 
-The tables hold the answers to the training text itself. So the text is cut into `NUM_FOLDS` folds, each row
-stores how much every fold contributed, and a model that trains in a fold gets the counts of the other folds.
-It is not enough to leave out only the byte itself: a text repeats itself nearby, so the counts of long
-n-grams would still be too high.
+The counts include the bytes that the network trains to predict. Therefore the text is cut into `NUM_FOLDS`
+folds, and each row stores the counts of every fold. A network that trains in a fold gets the counts of the
+other folds. Leaving out only the byte itself is not enough: a text repeats itself nearby, so the counts of
+long n-grams would still be too high.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NgramTable(NamedTuple):
 
 
 class FoldCounts(NamedTuple):
-    """What each fold added to an `NgramTable`.
+    """The counts of each fold in an `NgramTable`.
 
     Attributes:
         counts: int32 (R, NUM_FOLDS, MAX_FOLLOWERS).
@@ -56,12 +56,12 @@ class FoldCounts(NamedTuple):
 
 
 class NgramTables:
-    """One table for each kind of n-gram; made by `count_ngrams`.
+    """The tables of several kinds of n-gram, from `count_ngrams`.
 
     Args:
         kinds: the kinds of n-gram.
         tables: a table for each.
-        fold_counts: needed to read the text that was counted; None after training.
+        fold_counts: the counts of the folds, needed during training. None: after training.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class NgramTables:
         Args:
             window: int64 bytes (lookback + T, B).
             lookback: bytes before the first position.
-            folds: (T, B), the fold whose counts are left out; `NUM_FOLDS` or more: none.
+            folds: (T, B), the fold whose counts are excluded; `NUM_FOLDS` or more: none.
         """
         found = []
         for k, (keys, table) in enumerate(zip(self._keys(window, lookback), self.tables, strict=True)):
@@ -101,7 +101,7 @@ class NgramTables:
             window: int64 bytes.
             lookback: bytes before the first position.
             targets: the bytes that followed.
-            weight: how often each of them counts.
+            weight: number of times that each counts.
         """
         followers = targets.tolist()
         for k, (keys, table) in enumerate(zip(self._keys(window, lookback), self.tables, strict=True)):
@@ -132,7 +132,7 @@ class NgramTables:
 
 
 def count_ngrams(text: Bytes, kinds: Sequence[NgramKind], rows: int) -> NgramTables:
-    """Count what follows each n-gram of `text`, by folds; keep the `rows` most frequent of each kind."""
+    """Count what follows each n-gram of `text`, per fold; keep the `rows` most frequent of each kind."""
     targets = text[1:].astype(np.int64)
     fold = np.arange(1, len(text)) * NUM_FOLDS // len(text)
     lookback = max(kind.lookback for kind in kinds)
@@ -155,11 +155,11 @@ def _count(
     keys, row = np.unique(keys_at, return_inverse=True)
     totals = np.bincount(row, minlength=len(keys))
     if len(keys) > rows:
-        kept = np.sort(np.argsort(-totals, kind="stable")[:rows])
+        selected = np.sort(np.argsort(-totals, kind="stable")[:rows])
         place = np.full(len(keys), -1)
-        place[kept] = np.arange(rows)
+        place[selected] = np.arange(rows)
         here = place[row] >= 0
-        keys, totals = keys[kept], totals[kept]
+        keys, totals = keys[selected], totals[selected]
         row, targets, fold = place[row[here]], targets[here], fold[here]
     pairs, pair, times = np.unique(row << 8 | targets, return_inverse=True, return_counts=True)
     owner = pairs >> 8
@@ -196,7 +196,7 @@ def _row_counts(table: NgramTable, row: int) -> dict[int, int]:
 
 
 def pack_tables(ngrams: NgramTables) -> dict[str, Tensor]:
-    """Return the tables as tensors for a file; counts are cut at 255, far beyond the mixer's last bucket."""
+    """Return the tables as tensors for a file; counts are clipped to 255; the mixer's last bucket starts at 128."""
     return {
         f"{k}.{name}": tensor.clamp(max=255).to(torch.uint8) if name == "counts" else tensor
         for k, table in enumerate(ngrams.tables)

@@ -87,6 +87,6 @@ def _hash_rows(graph: Graph, window: str, first: int, n: int, rows: int) -> str:
     value, word = integer(graph, 0), integer(graph, HASH_MASK + 1)
     for k in range(n):
         byte = crop(graph, window, first + k, n - 1 - k)
-        grown = graph.op("Add", [graph.op("Mul", [value, integer(graph, HASH_PRIME)]), byte])
-        value = graph.op("Mod", [graph.op("Add", [grown, integer(graph, 1)]), word])
+        extended = graph.op("Add", [graph.op("Mul", [value, integer(graph, HASH_PRIME)]), byte])
+        value = graph.op("Mod", [graph.op("Add", [extended, integer(graph, 1)]), word])
     return graph.op("Mod", [finalize_hash(graph, value), integer(graph, rows)])

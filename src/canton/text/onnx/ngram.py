@@ -57,8 +57,8 @@ def crop(graph: Graph, window: str, start: int, less: int) -> str:
 
 def compute_keys(graph: Graph, window: str, lookback: int, kinds: Sequence[NgramKind]) -> list[str]:
     """Add `keys.compute_keys` to the graph: (lookback + T, B) to (T, B) for each kind."""
-    most = max((kind.n for kind in kinds if kind.words), default=None)
-    words = None if most is None else _words(graph, window, lookback, most)
+    max_words = max((kind.n for kind in kinds if kind.words), default=None)
+    words = None if max_words is None else _words(graph, window, lookback, max_words)
     return [
         _word_key(graph, words, kind.n)
         if kind.words and words
@@ -92,8 +92,8 @@ def search_history(graph: Graph, window: str, history: NgramHistory) -> StatsNam
         rows = body.op("Add", [latest, body.op("Add", [start, body.constant([history.lookback])])])
         followers = body.op("GatherElements", [window, rows], {"axis": 0})
         body.output(followers, f"followers_{k}", (followers_size, "batch"), torch.int64)
-        real = _as_int(body, body.op("Greater", [latest, integer(body, 0)]))
-        total = body.op("ReduceSum", [real, body.constant([0])], {"keepdims": 0})
+        valid = _as_int(body, body.op("Greater", [latest, integer(body, 0)]))
+        total = body.op("ReduceSum", [valid, body.constant([0])], {"keepdims": 0})
         body.output(total, f"totals_{k}", ("batch",), torch.int64)
     outputs = graph.ops("Scan", [places], 2 * len(keys), {"body": body.body(), "num_scan_inputs": 1})
     ranks = graph.constant(torch.arange(1, followers_size + 1))
@@ -102,8 +102,8 @@ def search_history(graph: Graph, window: str, history: NgramHistory) -> StatsNam
         rows = graph.op("Transpose", [followers], {"perm": [0, 2, 1]})
         rows = graph.op("Reshape", [rows, graph.constant([-1, followers_size])])
         total = graph.op("Reshape", [totals, graph.constant([-1, 1])])
-        real = _as_int(graph, graph.op("LessOrEqual", [ranks, total]))
-        found.append(StatsNames(rows, graph.op("Mul", [ranks, real]), total))
+        valid = _as_int(graph, graph.op("LessOrEqual", [ranks, total]))
+        found.append(StatsNames(rows, graph.op("Mul", [ranks, valid]), total))
     return _stack(graph, found)
 
 
@@ -118,12 +118,12 @@ def mix(graph: Graph, mixer: NgramMixer, logits: str, stats: StatsNames, feature
     row = graph.op("Unsqueeze", [row, graph.constant([-1])])
     row = _bucket(graph, row, stats.counts, COUNT_EDGES)
     scores = graph.op("Gather", [graph.constant(mixer.scores.weight.flatten()), row])
-    real = graph.op("Cast", [graph.op("Greater", [stats.counts, zero])], {"to": 1})
+    valid = graph.op("Cast", [graph.op("Greater", [stats.counts, zero])], {"to": 1})
     gate = graph.op("MatMul", [features, graph.constant(mixer.gate.weight.t())])
     gate = graph.op("Sigmoid", [graph.op("Add", [gate, graph.constant(mixer.gate.bias)])])
     gate = graph.op("Reshape", [gate, graph.constant([-1, mixer.tables, 1])])
     gate = graph.op("Mul", [gate, graph.constant(torch.tensor(2.0))])
-    added = graph.op("Flatten", [graph.op("Mul", [graph.op("Mul", [scores, real]), gate])])
+    added = graph.op("Flatten", [graph.op("Mul", [graph.op("Mul", [scores, valid]), gate])])
     total = graph.op("Reshape", [logits, graph.constant([-1, 256])])
     followers = graph.op("Flatten", [stats.followers])
     total = graph.op("ScatterElements", [total, followers, added], {"axis": 1, "reduction": "add"})
@@ -146,8 +146,8 @@ def _stack(graph: Graph, found: Sequence[StatsNames]) -> StatsNames:
 
 def _bucket(graph: Graph, row: str, values: str, edges: Sequence[int]) -> str:
     """Append the bucket of `values` between `edges` to a row number of the mixer."""
-    apart = graph.op("Unsqueeze", [values, graph.constant([-1])])
-    reached = _as_int(graph, graph.op("GreaterOrEqual", [apart, graph.constant(edges)]))
+    expanded = graph.op("Unsqueeze", [values, graph.constant([-1])])
+    reached = _as_int(graph, graph.op("GreaterOrEqual", [expanded, graph.constant(edges)]))
     step = graph.op("ReduceSum", [reached, graph.constant([-1])], {"keepdims": 0})
     return graph.op("Add", [graph.op("Mul", [row, integer(graph, len(edges) + 1)]), step])
 
@@ -155,16 +155,16 @@ def _bucket(graph: Graph, row: str, values: str, edges: Sequence[int]) -> str:
 def _row(graph: Graph, key: str, table: NgramTable) -> StatsNames:
     """Return the row of each key, by binary search; zeros for a key that the table does not hold."""
     keys, last = graph.constant(table.keys), integer(graph, len(table.keys) - 1)
-    wanted = graph.op("Reshape", [key, graph.constant([-1])])
-    below = graph.op("Mul", [wanted, integer(graph, 0)])  # keys known to be smaller
+    query = graph.op("Reshape", [key, graph.constant([-1])])
+    below = graph.op("Mul", [query, integer(graph, 0)])  # keys known to be smaller
     for bit in reversed(range(len(table.keys).bit_length())):
         further = graph.op("Add", [below, integer(graph, 1 << bit)])
         at = graph.op("Min", [graph.op("Sub", [further, integer(graph, 1)]), last])
         inside = graph.op("LessOrEqual", [further, integer(graph, len(table.keys))])
-        smaller = graph.op("Less", [graph.op("Gather", [keys, at]), wanted])
+        smaller = graph.op("Less", [graph.op("Gather", [keys, at]), query])
         below = graph.op("Where", [graph.op("And", [inside, smaller]), further, below])
     row = graph.op("Min", [below, last])
-    known = _as_int(graph, graph.op("Equal", [graph.op("Gather", [keys, row]), wanted]))
+    known = _as_int(graph, graph.op("Equal", [graph.op("Gather", [keys, row]), query]))
     known = graph.op("Unsqueeze", [known, graph.constant([-1])])
 
     def of(part: Tensor) -> str:
@@ -188,7 +188,7 @@ class _Words(NamedTuple):
     before: list[str]
 
 
-def _words(graph: Graph, window: str, lookback: int, most: int) -> _Words:
+def _words(graph: Graph, window: str, lookback: int, max_words: int) -> _Words:
     """Add `keys._words` to the graph."""
 
     def between(value: str, low: int, high: int) -> str:
@@ -202,16 +202,18 @@ def _words(graph: Graph, window: str, lookback: int, most: int) -> _Words:
     for low, high in ((48, 57), (97, 122), (128, 255)):
         inside = graph.op("Or", [inside, between(lower, low, high)])
     current = graph.op("Mul", [crop(graph, window, lookback, 0), zero])
-    before = [current] * most
+    before = [current] * max_words
     for back in range(WORD_LOOKBACK, -1, -1):
         here = crop(graph, inside, lookback - back, back)
         outside = graph.op("Not", [here])
         ended = graph.op("And", [outside, graph.op("Greater", [current, zero])])
-        before = [graph.op("Where", [ended, before[j - 1] if j else current, before[j]]) for j in range(most)]
+        before = [
+            graph.op("Where", [ended, before[j - 1] if j else current, before[j]]) for j in range(max_words)
+        ]
         byte = graph.op("Add", [crop(graph, lower, lookback - back, back), integer(graph, 1)])
-        grown = graph.op("Add", [graph.op("Mul", [current, integer(graph, HASH_PRIME)]), byte])
-        grown = graph.op("Mod", [grown, integer(graph, HASH_MASK + 1)])
-        current = graph.op("Where", [here, grown, zero])
+        extended = graph.op("Add", [graph.op("Mul", [current, integer(graph, HASH_PRIME)]), byte])
+        extended = graph.op("Mod", [extended, integer(graph, HASH_MASK + 1)])
+        current = graph.op("Where", [here, extended, zero])
     last = graph.op("Add", [crop(graph, window, lookback, 0), integer(graph, 1)])
     return _Words(current, graph.op("Where", [here, zero, last]), before)
 

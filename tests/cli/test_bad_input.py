@@ -22,7 +22,7 @@ def listing(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"", "is empty"), (b"x", "train_fraction"), (b"to be or not to be", "too few for batch_size 4")],
+    [(b"", "is empty"), (b"x", "train_fraction"), (b"to be or not to be", "batch_size")],
 )
 def test_a_file_that_is_too_short(canton: Canton, tmp_path: Path, content: bytes, complaint: str) -> None:
     file = tmp_path / "file"

@@ -304,7 +304,7 @@ def test_bad_input_is_one_line(
         (("train", "--seed", "-1", "--out", out), "seed"),
         (
             ("train", "--footage", brief, "--frames-per-step", "2", "--steps", "1", "--out", out),
-            "no val clip has 12 frames",
+            "must have a val clip",
         ),
         (("train", "--resume", "--out", trained), "resume"),
         (("evaluate", trained, "--footage", brief), "clips"),

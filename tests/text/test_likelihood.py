@@ -71,10 +71,10 @@ def test_one_stream_is_exact_and_many_are_close(model: ByteModel, tmp_path: Path
     file.write_bytes(np.random.default_rng(0).choice(TEXT, 9000).tobytes())
     corpus = Corpus([file], train_fraction=0.2)
     whole = definition(model, corpus.read(0, 9000))
-    exact = bits_per_byte(model, corpus, 1800, 9000, streams=1, run_up=1800)
+    exact = bits_per_byte(model, corpus, 1800, 9000, streams=1, warmup_bytes=1800)
     assert exact == pytest.approx(whole[1800:].mean(), abs=1e-5)
     for streams in (2, 7):
-        near = bits_per_byte(model, corpus, 1800, 9000, streams=streams, run_up=60)
+        near = bits_per_byte(model, corpus, 1800, 9000, streams=streams, warmup_bytes=60)
         assert near == pytest.approx(exact, abs=1e-3)
     assert bits_per_byte(model, corpus, 0, 100, streams=1) == pytest.approx(whole[:100].mean(), abs=1e-5)
     model.train()

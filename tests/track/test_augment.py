@@ -16,14 +16,14 @@ def test_boxes_follow_the_frames() -> None:
     seen = 0
     for k in range(60):
         draw = np.random.default_rng(k)
-        window = sample_window(clips, draw, target_class="drone", steps=4, size=48, hard=0.0)
+        window = sample_window(clips, draw, target_class="drone", steps=4, size=48, degraded_share=0.0)
         assert window.frames.shape == (4, 48, 48, 3)
-        for picture, named in zip(window.frames, window.boxes, strict=True):
+        for image, named in zip(window.frames, window.boxes, strict=True):
             for kind, box in named:
                 cx, cy = (round(value) for value in box.centre)
                 if 3 <= cx < 45 and 3 <= cy < 45:
                     seen += 1
-                    here, sky = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean(), np.median(picture)
+                    here, sky = image[cy - 1 : cy + 1, cx - 1 : cx + 1].mean(), np.median(image)
                     assert (here - sky) * (1 if kind == "drone" else -1) > 20
     assert seen > 60
 
@@ -44,12 +44,12 @@ def test_every_box_keeps_its_class() -> None:
     film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
     for k in range(20):
         draw = np.random.default_rng(k)
-        window = sample_window([film], draw, target_class="drone", steps=3, size=48, hard=0.0)
+        window = sample_window([film], draw, target_class="drone", steps=3, size=48, degraded_share=0.0)
         tall = [max(named, key=lambda label: label.box.height).class_name for named in window.boxes]
-        first, second, third = (float(picture.mean()) for picture in window.frames)
+        first, second, third = (float(image.mean()) for image in window.frames)
         assert abs(third - first) > 5
-        fast = abs(second - first) > 13.5
-        assert (len(set(tall)) == 1) == fast, "every second frame has it the same way, neighbours do not"
+        every_second = abs(second - first) > 13.5
+        assert (len(set(tall)) == 1) == every_second, "the box is the same in every second frame only"
     still = sample_window(
         [film._replace(classes=(("drone", "bird"),) * 14)],
         np.random.default_rng(0),
@@ -70,23 +70,29 @@ def test_contrast_is_inverted_in_colour_footage() -> None:
         for k in range(40):
             draw = np.random.default_rng(k)
             window = sample_window(
-                [film], draw, target_class="drone", steps=1, size=48, hard=0.0, invert=flipped
+                [film], draw, target_class="drone", steps=1, size=48, degraded_share=0.0, invert_share=flipped
             )
             for _, box in window.boxes[0]:
                 cx, cy = (round(value) for value in box.centre)
                 if 4 <= cx < 44 and 4 <= cy < 44:
-                    picture = window.frames[0]
-                    apart = picture[cy - 1 : cy + 1, cx - 1 : cx + 1].mean() - np.median(picture)
+                    image = window.frames[0]
+                    apart = image[cy - 1 : cy + 1, cx - 1 : cx + 1].mean() - np.median(image)
                     assert abs(apart) > 20
                     brighter.add(bool(apart > 0))
         assert brighter == ({True, False} if both else {True})
 
 
-def widths_shown(film: CachedClip, *, far: float = 0.5, stretch: float = 1.0) -> np.ndarray:
+def widths_shown(film: CachedClip, *, zoom_out_share: float = 0.5, stretch: float = 1.0) -> np.ndarray:
     """Return the horizontal and vertical scale of 400 windows."""
     windows = (
         sample_window(
-            [film], np.random.default_rng(k), target_class="drone", steps=1, size=48, far=far, stretch=stretch
+            [film],
+            np.random.default_rng(k),
+            target_class="drone",
+            steps=1,
+            size=48,
+            zoom_out_share=zoom_out_share,
+            stretch=stretch,
         )
         for k in range(400)
     )
@@ -94,18 +100,18 @@ def widths_shown(film: CachedClip, *, far: float = 0.5, stretch: float = 1.0) ->
 
 
 def test_zoom_of_wide_footage() -> None:
-    """A film of 640 px is scaled to half its size and less in `far` of the windows, to `near` in the others;
-    one of 320 px is not.
-    """
+    """Wide footage is zoomed out in `zoom_out_share` of the windows, and in to `max_zoom` in the others."""
     narrow = clip("one", "drone", 1)
     wide = narrow._replace(frames=np.zeros((14, 512, 640, 1), np.uint8))
     rows = ((narrow, 1.0, 0.75, 1.4), (narrow, 0.0, 0.75, 1.4), (wide, 1.0, 1 / 2.8, 1.4))
-    for film, far, least, most in (*rows, (wide, 0.0, 1 / 1.4, 2.2)):
-        shown = widths_shown(film, far=far)[:, 0]  # of 64 px height, the narrow one is never shown smaller
+    for film, share, least, most in (*rows, (wide, 0.0, 1 / 1.4, 2.2)):
+        shown = widths_shown(film, zoom_out_share=share)[
+            :, 0
+        ]  # a narrow clip, 64 px high, is not reduced further
         assert least * 0.98 <= shown.min() < least * 1.2
         assert most * 0.85 < shown.max() <= most * 1.03
     mixed = widths_shown(wide)[:, 0]
-    assert 0.15 < (mixed < 0.69).mean() < 0.35  # about half of the half
+    assert 0.15 < (mixed < 0.69).mean() < 0.35  # about a quarter
 
 
 def test_stretch() -> None:
@@ -114,24 +120,24 @@ def test_stretch() -> None:
     ratio = shown[:, 0] / shown[:, 1]
     assert 1.3 < ratio.max() < 1.2**2 * 1.03
     assert 1 / (1.2**2 * 1.03) < ratio.min() < 1 / 1.3
-    assert widths_shown(clip("one", "drone", 1)).std(0).min() > 0.1, "and zoomed besides"
+    assert widths_shown(clip("one", "drone", 1)).std(0).min() > 0.1, "also zoomed"
 
 
 def test_cuts() -> None:
     cut = clip("one", "drone", 1, frames=6)
     cut.cuts[3] = True
     found = set()
-    for k in range(20):  # some forwards, some backwards
+    for k in range(20):  # forwards and backwards
         window = sample_window([cut], np.random.default_rng(k), target_class="drone", steps=6, size=48)
         found.add(tuple(np.flatnonzero(window.cuts)))
-    assert found == {(3,)}, "between frames 2 and 3, whichever way it is played"
+    assert found == {(3,)}, "between frames 2 and 3, in both directions"
     found = set()
-    for k in range(20):  # of frames 0, 2, 4 or 1, 3, 5, either way
+    for k in range(20):  # frames 0, 2, 4 or 1, 3, 5, in both directions
         window = sample_window(
-            [cut], np.random.default_rng(k), target_class="drone", steps=3, size=48, fast=1.0
+            [cut], np.random.default_rng(k), target_class="drone", steps=3, size=48, double_speed_share=1.0
         )
         found.add(tuple(np.flatnonzero(window.cuts)))
-    assert found == {(2,), (1,)}, "a cut in a frame that is left out is a cut"
+    assert found == {(2,), (1,)}, "a cut at a skipped frame counts"
 
 
 def test_double_speed() -> None:
@@ -139,12 +145,18 @@ def test_double_speed() -> None:
     film = clip("one", "drone", 1)
     film.frames[:] = (10 * np.arange(14, dtype=np.uint8))[:, None, None, None]
 
-    def strides(steps: int, fast: float) -> set[int]:
+    def strides(steps: int, double_speed_share: float) -> set[int]:
         found = set[int]()
         for k in range(30):
             draw = np.random.default_rng(k)
             window = sample_window(
-                [film], draw, target_class="drone", steps=steps, size=48, fast=fast, hard=0.0
+                [film],
+                draw,
+                target_class="drone",
+                steps=steps,
+                size=48,
+                double_speed_share=double_speed_share,
+                degraded_share=0.0,
             )
             gain = np.abs(np.diff(window.frames[:, 0, 0, 0].astype(float))).mean()
             found.add(1 if gain < 13.5 else 2)  # 10 a frame, times 0.7 to 1.3

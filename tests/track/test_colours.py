@@ -14,14 +14,12 @@ from canton.track.video.reader import open_video
 
 
 def test_has_colour(tmp_path: Path) -> None:
-    """By its first frame, whatever is taken of it, with a little room for what compression adds; asked in
-    time.
-    """
+    """The first frame decides, in colour and in gray; slight tints from compression do not count."""
     grey = np.random.default_rng(0).integers(60, 200, (64, 96, 1), np.uint8).repeat(3, -1)
     tinted = grey.copy()
     tinted[:32, :16, 2] += 6
     sky = grey + np.array([0, 2, 4], np.uint8)
-    for name, picture, coloured in (
+    for name, image, coloured in (
         ("grey", grey, False),
         ("tinted", tinted, False),
         ("sky", sky, True),
@@ -30,7 +28,7 @@ def test_has_colour(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         for k in range(2):
-            cv2.imwrite(str(folder / f"{k}.png"), picture)
+            cv2.imwrite(str(folder / f"{k}.png"), image)
         for gray in (False, True):
             with open_video(folder, gray=gray) as video:
                 assert video.has_colour == coloured, name

@@ -10,7 +10,7 @@ from canton.track.data.degrade import NOISE, degrade, reduce_contrast
 BOX = Box(20, 16, 8, 6)
 
 
-def picture(sky: np.ndarray, contrast: float) -> np.ndarray:
+def image(sky: np.ndarray, contrast: float) -> np.ndarray:
     made = sky.astype(np.float32).copy()
     made[16:22, 20:28] += contrast
     return made
@@ -19,9 +19,9 @@ def picture(sky: np.ndarray, contrast: float) -> np.ndarray:
 def test_contrast_is_reduced() -> None:
     rows, columns = np.mgrid[:48, :64].astype(np.float32)
     sky = (40 + 2 * columns + rows)[..., None]  # a slope, which a Coons patch carries over exactly
-    faded = picture(sky, 60)
+    faded = image(sky, 60)
     reduce_contrast(faded, BOX, 0.25)
-    np.testing.assert_allclose(faded, picture(sky, 15), atol=1e-3)
+    np.testing.assert_allclose(faded, image(sky, 15), atol=1e-3)
 
 
 def test_box_over_the_edge() -> None:

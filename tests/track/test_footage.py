@@ -246,15 +246,15 @@ def test_real_boxes_lie_on_objects(shared: Path, modality: str) -> None:
     contrast = {0.0: 0.0, 3.0: 0.0}
     for clip in Footage(shared / "drone", split="test", modality=modality, classes=["drone"])[::4]:
         for frame in clip.frames(fps=0.5, gray=True):
-            picture = frame.pixels[..., 0].astype(float)
+            image = frame.pixels[..., 0].astype(float)
             for box in clip.boxes_by_frame.get(frame.index, ()):
                 for shift in contrast:
-                    contrast[shift] += _spread(picture, box, shift)
+                    contrast[shift] += _spread(image, box, shift)
     assert contrast[0.0] > 1.5 * contrast[3.0]
 
 
-def _spread(picture: np.ndarray, box: Box, shift: float) -> float:
+def _spread(image: np.ndarray, box: Box, shift: float) -> float:
     """Return the range of brightness in the box, moved by a number of its widths."""
-    side = shift * box.width * (1 if box.centre[0] < picture.shape[1] / 2 else -1)
+    side = shift * box.width * (1 if box.centre[0] < image.shape[1] / 2 else -1)
     left, top = round(box.x + side), round(box.y)
-    return float(picture[max(top, 0) : round(top + box.height) + 1, left : round(left + box.width) + 1].std())
+    return float(image[max(top, 0) : round(top + box.height) + 1, left : round(left + box.width) + 1].std())

@@ -36,7 +36,7 @@ def labelled(folder: Path, name: str = "sky") -> Path:
     return folder / name
 
 
-def picture(path: Path, k: int) -> None:
+def image(path: Path, k: int) -> None:
     path.parent.mkdir(exist_ok=True)
     assert cv2.imwrite(str(path), plain(k))
 
@@ -65,7 +65,7 @@ def test_video_beside_the_folder_of_its_labels(tmp_path: Path, name: str) -> Non
 def test_folder_without_images_is_not_a_video(tmp_path: Path, name: str) -> None:
     labelled(tmp_path)
     (tmp_path / name).mkdir(parents=True, exist_ok=True)
-    (tmp_path / name / "notes.txt").write_text("no picture")
+    (tmp_path / name / "notes.txt").write_text("no image")
     with pytest.raises(UserError, match="sky"):
         Footage(tmp_path)
     write_video(tmp_path / "sky.mp4", [plain(0)])
@@ -74,7 +74,7 @@ def test_folder_without_images_is_not_a_video(tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize("place", ["", "img1"])
 def test_images_in_the_folder_of_the_labels(tmp_path: Path, place: str) -> None:
-    picture(labelled(tmp_path) / place / "000001.PNG", 3)
+    image(labelled(tmp_path) / place / "000001.PNG", 3)
     write_video(tmp_path / "sky.mp4", [plain(0)])
     (clip,) = Footage(tmp_path)
     assert clip.path == tmp_path / "sky" / place
@@ -120,7 +120,7 @@ def test_the_page_names_every_extension() -> None:
     assert sorted(re.findall(r"\.\w+", listed)) == sorted(VIDEO_SUFFIXES)
 
 
-def kept(folder: Path) -> list[int]:
+def cached_numbers(folder: Path) -> list[int]:
     """Return the numbers of a video's cached frames."""
     (one,) = cache_frames([Clip("sky", folder, "", "", "", {})], fps=30.0, width=WIDTH)
     return [number(frame) for frame in one.frames]
@@ -129,33 +129,33 @@ def kept(folder: Path) -> list[int]:
 def test_overwritten_image_is_decoded_again(tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "sky"
     for k in range(4):
-        picture(folder / f"{k}.bmp", k)
-    assert kept(folder) == [0, 1, 2, 3]
-    assert kept(folder) == [0, 1, 2, 3]
+        image(folder / f"{k}.bmp", k)
+    assert cached_numbers(folder) == [0, 1, 2, 3]
+    assert cached_numbers(folder) == [0, 1, 2, 3]
     assert len(list(cache.glob("*.problem.txt"))) == 1, "decoded once"
     was = folder.stat()
     size = (folder / "2.bmp").stat().st_size
-    picture(folder / "2.bmp", 9)  # as large
+    image(folder / "2.bmp", 9)  # as large
     os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
     assert (folder / "2.bmp").stat().st_size == size
-    assert kept(folder) == [0, 1, 9, 3]
+    assert cached_numbers(folder) == [0, 1, 9, 3]
     other = (folder / "2.bmp").stat().st_mtime_ns
-    picture(folder / "2.bmp", 5)
+    image(folder / "2.bmp", 5)
     os.utime(folder / "2.bmp", ns=(other, other + 1))
-    assert kept(folder) == [0, 1, 5, 3]
+    assert cached_numbers(folder) == [0, 1, 5, 3]
     (folder / "3.bmp").rename(folder / "1a.bmp")
     os.utime(folder, ns=(was.st_atime_ns, was.st_mtime_ns))
-    assert kept(folder) == [0, 1, 3, 5]
-    (folder / "notes.txt").write_text("no picture")
+    assert cached_numbers(folder) == [0, 1, 3, 5]
+    (folder / "notes.txt").write_text("no image")
     files = len(list(cache.iterdir()))
-    assert kept(folder) == [0, 1, 3, 5]
-    assert len(list(cache.iterdir())) == files, "only pictures count"
+    assert cached_numbers(folder) == [0, 1, 3, 5]
+    assert len(list(cache.iterdir())) == files, "only images count"
 
 
 def test_cache_file_name_is_stable(tmp_path: Path, cache: Path) -> None:
     """A changed name would make every user decode all clips again."""
     path = write_video(tmp_path / "sky.mp4", [plain(k) for k in range(3)])
-    assert kept(path) == [0, 1, 2]
+    assert cached_numbers(path) == [0, 1, 2]
     status = path.stat()
     what = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} 30.0 {WIDTH}"
     assert (cache / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy").exists()

@@ -22,12 +22,12 @@ GREY = 100
 def result(
     *boxes: Box,
     index: int = 0,
-    heat: np.ndarray | None = None,
+    heatmap: np.ndarray | None = None,
     cut: bool = False,
     peaks: list[Peak] | None = None,
 ) -> FrameResult:
     pixels = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8)
-    cold = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32) if heat is None else heat
+    cold = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32) if heatmap is None else heatmap
     tracks = [Track(k + 1, box, 0.9, 3) for k, box in enumerate(boxes)]
     return FrameResult(
         Frame(index, index / 10, pixels, cut), cold, float(cold.max()), peaks or [], tracks, 1.0
@@ -66,8 +66,8 @@ def test_an_empty_result_draws_nothing() -> None:
 
 def test_the_frame_is_not_changed() -> None:
     pixels = np.full((720, 1280, 3), GREY, np.uint8)
-    heat = np.ones((180, 320), np.float32)
-    given = FrameResult(Frame(0, 0.0, pixels, True), heat, 1.0, [], [Track(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
+    heatmap = np.ones((180, 320), np.float32)
+    given = FrameResult(Frame(0, 0.0, pixels, True), heatmap, 1.0, [], [Track(1, Box(9, 9, 9, 9), 1, 2)], 1.0)
     image = OverlayRenderer(1280, 720, stride=4, offset=2, fps=10).draw(given)
     assert image.shape == pixels.shape
     assert (image != GREY).any()
@@ -88,9 +88,9 @@ def test_the_corners_enclose_the_box_in_its_colour() -> None:
 
 
 def test_the_heat_map_is_drawn_at_its_position() -> None:
-    heat = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32)
-    heat[20, 30] = 1.0
-    where = changed(renderer().draw(result(heat=heat)))
+    heatmap = np.zeros((HEIGHT // STRIDE, WIDTH // STRIDE), np.float32)
+    heatmap[20, 30] = 1.0
+    where = changed(renderer().draw(result(heatmap=heatmap)))
     left, top, right, bottom = extent(where)
     x, y = 3 * (OFFSET + STRIDE * 30) - 0.5, 3 * (OFFSET + STRIDE * 20) - 0.5
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((x, y), abs=1)
@@ -100,8 +100,8 @@ def test_the_heat_map_is_drawn_at_its_position() -> None:
 def test_a_higher_score_is_drawn_stronger() -> None:
     change = []
     for level in (0.2, 0.5, 1.0):
-        heat = np.full((HEIGHT // STRIDE, WIDTH // STRIDE), level, np.float32)
-        change.append(np.abs(renderer().draw(result(heat=heat)).astype(int)[400, 500] - GREY).sum())
+        heatmap = np.full((HEIGHT // STRIDE, WIDTH // STRIDE), level, np.float32)
+        change.append(np.abs(renderer().draw(result(heatmap=heatmap)).astype(int)[400, 500] - GREY).sum())
     assert 0 < change[0] < change[1] < change[2]
 
 

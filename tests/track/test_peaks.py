@@ -24,7 +24,7 @@ def spots(
     return heat
 
 
-def places(peaks: list[Peak]) -> np.ndarray:
+def positions(peaks: list[Peak]) -> np.ndarray:
     """Return (n, 3): x, y and score."""
     return np.array([(*peak.box.centre, peak.score) for peak in peaks])
 
@@ -74,8 +74,8 @@ def test_a_shift_by_a_cell_shifts_by_the_stride() -> None:
     before = find_peaks(inner, stride=4, offset=0, threshold=0.3)
     after = find_peaks(shifted, stride=4, offset=0, threshold=0.3)
     assert len(before) > 5
-    moved = places(before) + np.array([4, 8, 0])
-    np.testing.assert_allclose(places(after), moved, atol=1e-6)
+    moved = positions(before) + np.array([4, 8, 0])
+    np.testing.assert_allclose(positions(after), moved, atol=1e-6)
 
 
 def test_one_peak_per_gaussian_highest_first() -> None:
@@ -131,7 +131,7 @@ def test_logits_and_scores_give_the_same_peaks() -> None:
     maps = torch.stack([heat.logit(eps=1e-7), torch.zeros(16, 24), torch.ones(16, 24)])
     a, b = find_peaks(heat, stride=4, offset=2), decode_peaks(maps, stride=4, offset=2)
     assert len(a) == 2
-    np.testing.assert_allclose(places(a), places(b), rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(positions(a), positions(b), rtol=1e-6, atol=1e-3)
 
 
 def test_extreme_sizes_are_clipped() -> None:

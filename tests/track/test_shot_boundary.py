@@ -10,9 +10,9 @@ import pytest
 from canton.track.video.shot_boundary import ShotBoundaryDetector
 
 
-def cuts(pictures: Iterable[np.ndarray]) -> list[int]:
+def cuts(images: Iterable[np.ndarray]) -> list[int]:
     finder = ShotBoundaryDetector()
-    return [k for k, picture in enumerate(pictures) if finder.is_cut(picture)]
+    return [k for k, image in enumerate(images) if finder.is_cut(image)]
 
 
 def scene(seed: int, width: int = 640) -> np.ndarray:
@@ -27,13 +27,13 @@ def test_cuts_are_detected() -> None:
 
 
 def test_motion_is_no_cut() -> None:
-    def pictures() -> Iterable[np.ndarray]:
+    def images() -> Iterable[np.ndarray]:
         for k in range(40):
-            picture = scene(0, 160).copy()
-            picture[30:60, 3 * k : 3 * k + 30] = 255 - picture[30:60, 3 * k : 3 * k + 30]
-            yield picture
+            image = scene(0, 160).copy()
+            image[30:60, 3 * k : 3 * k + 30] = 255 - image[30:60, 3 * k : 3 * k + 30]
+            yield image
 
-    assert cuts(pictures()) == [0]
+    assert cuts(images()) == [0]
 
 
 def test_panning_is_no_cut() -> None:

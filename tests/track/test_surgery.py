@@ -21,7 +21,7 @@ def test_output_is_unchanged() -> None:
     large = add_early_memory(small, 4)
     assert large.architecture == replace(SMALL, early=4)
     frames = torch.rand(5, 2, 3, 32, 48)
-    for one in (small.train(), large.train()):  # so that the normalisations of both have seen something
+    for one in (small.train(), large.train()):  # sets the batch norm statistics
         one(frames)
     with torch.inference_mode():
         expected, (state,) = small.eval()(frames)
@@ -36,7 +36,7 @@ def test_new_memory_is_trainable() -> None:
     large = add_early_memory(TrackModel(SMALL), 4).train()
     frames = torch.rand(4, 1, 3, 32, 48)
     step = torch.optim.SGD(large.parameters(), lr=0.1)
-    for _ in range(2):  # the first opens the way to the early memory, the second goes it
+    for _ in range(2):  # the first step makes the new weights nonzero, the second reaches the early memory
         step.zero_grad()
         large(frames)[0].square().mean().backward()
         step.step()

@@ -142,7 +142,7 @@ def test_workers_yield_the_same_scenes_in_order() -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_worker_error_is_one_line(tmp_path: Path, workers: int) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     scenes = Scenes(9, 5, frames=2, size=48, kind="article", backgrounds=tmp_path)
     with (
         pytest.raises(UserError, match=r"^[^\n]*broken\.png[^\n]*$"),
@@ -218,7 +218,7 @@ def test_invalid_background_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="backgrounds"):
         make_scene(0, kind="article", backgrounds=tmp_path)
     (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "x" / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"broken\.jpg"):
         make_scene(0, kind="article", backgrounds=tmp_path / "x")
 

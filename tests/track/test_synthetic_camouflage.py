@@ -25,26 +25,27 @@ def aligned_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def patches() -> tuple[np.ndarray, np.ndarray]:
-    """Of scenes with an object: pieces of single frames, (2 COUNT, WINDOW, WINDOW), and of differences of
-    two, (2 PAIRS, ...), the second half of each cut where the object of the scene before was.
+    """Return patches of frames (2 COUNT, WINDOW, WINDOW) and of differences of two frames (2 PAIRS, ...).
+
+    The first half of each shows the object, the second half the background.
     """
-    singles: list[list[np.ndarray]] = [[], []]
-    doubles: list[list[np.ndarray]] = [[], []]
+    frames: list[list[np.ndarray]] = [[], []]
+    differences: list[list[np.ndarray]] = [[], []]
     before, seed = (0, 0), 0
-    while len(singles[0]) < COUNT:
-        both = len(doubles[0]) < PAIRS
+    while len(frames[0]) < COUNT:
+        both = len(differences[0]) < PAIRS
         scene = make_scene(seed, kind="camouflage", frames=1 + both, present=True)
         grey = scene.frames.astype(np.float32).mean(-1)
         place = tuple(np.clip(scene.centres[0].astype(int) - WINDOW // 2, 0, 128 - WINDOW))
         if max(abs(place[0] - before[0]), abs(place[1] - before[1])) > 30:
-            apart = aligned_difference(grey[0], grey[1]) if both else None
+            difference = aligned_difference(grey[0], grey[1]) if both else None
             for k, (left, top) in enumerate((place, before)):
                 cut = slice(top, top + WINDOW), slice(left, left + WINDOW)
-                singles[k].append(grey[0][cut] / grey[0].std())
-                if apart is not None:
-                    doubles[k].append(apart[cut] / apart.std())
+                frames[k].append(grey[0][cut] / grey[0].std())
+                if difference is not None:
+                    differences[k].append(difference[cut] / difference.std())
         before, seed = place, seed + 1
-    return np.array(singles[0] + singles[1]), np.array(doubles[0] + doubles[1])
+    return np.array(frames[0] + frames[1]), np.array(differences[0] + differences[1])
 
 
 def features(patch: np.ndarray) -> np.ndarray:
@@ -76,11 +77,11 @@ def accuracy(patch: np.ndarray) -> float:
 
 
 def test_classifier_of_single_frames_is_at_chance(patches: tuple[np.ndarray, np.ndarray]) -> None:
-    singles, doubles = patches
-    assert accuracy(singles) < 0.5 + 4 * 0.5 / np.sqrt(
+    frames, differences = patches
+    assert accuracy(frames) < 0.5 + 4 * 0.5 / np.sqrt(
         COUNT
     )  # COUNT pieces are tested: four standard deviations
-    assert accuracy(doubles) > 0.9
+    assert accuracy(differences) > 0.9
 
 
 def test_statistics_of_single_frames_are_at_chance(patches: tuple[np.ndarray, np.ndarray]) -> None:
@@ -90,9 +91,9 @@ def test_statistics_of_single_frames_are_at_chance(patches: tuple[np.ndarray, np
         table = features(patch[:, 6:-6, 6:-6])[:, -4:]
         return (table[: len(table) // 2] > table[len(table) // 2 :]).mean(0)
 
-    singles, doubles = patches
-    assert (np.abs(larger(singles) - 0.5) < 4 * 0.5 / np.sqrt(COUNT)).all()
-    assert (larger(doubles) > 0.85).any()
+    frames, differences = patches
+    assert (np.abs(larger(frames) - 0.5) < 4 * 0.5 / np.sqrt(COUNT)).all()
+    assert (larger(differences) > 0.85).any()
 
 
 def test_target_never_stands_still() -> None:

@@ -20,13 +20,13 @@ CELLS = (16, 20)
 def test_maximum_is_at_the_centre_of_the_box() -> None:
     box = Box(30.0, 22.0, 14.0, 9.0)
     target = make_target([[LabelledBox("drone", box)], []], CELLS, NETWORK, target_class="drone")
-    assert target.heat.shape == (2, 2, *CELLS)
-    (peak,) = find_peaks(target.heat[0, 0], stride=NETWORK.stride, offset=NETWORK.offset)
+    assert target.heatmap.shape == (2, 2, *CELLS)
+    (peak,) = find_peaks(target.heatmap[0, 0], stride=NETWORK.stride, offset=NETWORK.offset)
     assert math.dist(peak.box.centre, box.centre) < 0.5 * NETWORK.stride
-    assert target.heat[0, 0].max() == 1
-    assert not target.heat[0, 1].any()
-    assert not target.heat[1].any()
-    row, column = np.unravel_index(int(target.heat[0, 0].argmax()), CELLS)
+    assert target.heatmap[0, 0].max() == 1
+    assert not target.heatmap[0, 1].any()
+    assert not target.heatmap[1].any()
+    row, column = np.unravel_index(int(target.heatmap[0, 0].argmax()), CELLS)
     np.testing.assert_allclose(target.sizes[0, :, row, column].exp(), [14, 9], rtol=1e-5)
     assert target.near[0].sum() == 9
 
@@ -44,21 +44,21 @@ def test_target_class_must_not_be_a_distractor() -> None:
 def test_distractor_classes_have_maps_and_unknown_classes_have_none() -> None:
     named = [[LabelledBox("bird", Box(10, 10, 8, 8)), LabelledBox("kite", Box(40, 40, 8, 8))]]
     target = make_target(named, CELLS, NETWORK, target_class="drone")
-    assert not target.heat[0, 0].any()
-    assert target.heat[0, 1].max() == 1
-    assert target.heat[0, 1, 8:].max() < 1e-3, "the kite is not on the birds' map"
+    assert not target.heatmap[0, 0].any()
+    assert target.heatmap[0, 1].max() == 1
+    assert target.heatmap[0, 1, 8:].max() < 1e-3, "the kite is not on the birds' map"
 
 
 def test_box_outside_the_frame() -> None:
     target = make_target([[LabelledBox("drone", Box(-60, 10, 8, 8))]], CELLS, NETWORK, target_class="drone")
-    assert target.heat.max() < 1
+    assert target.heatmap.max() < 1
     assert not target.near.any()
 
 
 def maps_of(target: Target) -> torch.Tensor:
     """Return maps that match the target."""
-    heat = torch.logit(target.heat.clamp(1e-4, 1 - 1e-4))
-    return torch.cat([heat[:, :, :1], target.sizes, heat[:, :, 1:]], 2)
+    heatmap = torch.logit(target.heatmap.clamp(1e-4, 1 - 1e-4))
+    return torch.cat([heatmap[:, :, :1], target.sizes, heatmap[:, :, 1:]], 2)
 
 
 def test_loss_is_lowest_at_the_target() -> None:
@@ -80,11 +80,11 @@ def test_loss_is_lowest_at_the_target() -> None:
 
 def test_loss_by_hand() -> None:
     """A positive cell: (1 - p)^gamma * -log p; a negative one: p^gamma * -log(1 - p)."""
-    for heat in (1.0, 0.0):
+    for heatmap in (1.0, 0.0):
         target = Target(
-            torch.full((1, 1, 1, 1, 1), heat), torch.zeros(1, 1, 2, 1, 1), torch.zeros(1, 1, 1, 1, 1)
+            torch.full((1, 1, 1, 1, 1), heatmap), torch.zeros(1, 1, 2, 1, 1), torch.zeros(1, 1, 1, 1, 1)
         )
         maps = torch.tensor([0.7, 0.0, 0.0]).view(1, 1, 3, 1, 1)
         p = 1 / (1 + math.exp(-0.7))
-        wanted = (1 - p) ** 2 * -math.log(p) if heat else p**2 * -math.log(1 - p)
+        wanted = (1 - p) ** 2 * -math.log(p) if heatmap else p**2 * -math.log(1 - p)
         assert math.isclose(float(track_loss(maps, target, gamma=2.0)), wanted, rel_tol=1e-5)

@@ -21,7 +21,7 @@ NETWORKS = {
 }
 
 
-def made(architecture: Architecture) -> TrackModel:
+def make_model(architecture: Architecture) -> TrackModel:
     torch.manual_seed(0)
     model = TrackModel(architecture)
     with torch.no_grad():
@@ -31,7 +31,7 @@ def made(architecture: Architecture) -> TrackModel:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_chunks_and_steps_equal_one_run(name: str) -> None:
-    model = made(NETWORKS[name])
+    model = make_model(NETWORKS[name])
     frames = torch.rand(5, 2, 3, 48, 64)
     with torch.no_grad():
         whole, end = model(frames)
@@ -49,7 +49,7 @@ def test_chunks_and_steps_equal_one_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_causality(name: str) -> None:
-    model = made(NETWORKS[name])
+    model = make_model(NETWORKS[name])
     frames = torch.rand(4, 1, 3, 48, 64)
     other = frames.clone()
     other[2] = torch.rand(1, 3, 48, 64)
@@ -61,7 +61,7 @@ def test_causality(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["strided", "early"])
 def test_reset_clears_the_state(name: str) -> None:
-    model = made(NETWORKS[name])
+    model = make_model(NETWORKS[name])
     frames = torch.rand(4, 2, 3, 48, 64)
     reset = torch.zeros(4, 2, dtype=torch.bool)
     reset[2, 1] = True
@@ -75,7 +75,7 @@ def test_reset_clears_the_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["strided", "early"])
 def test_frames_are_independent_without_recurrence(name: str) -> None:
-    model = made(replace(NETWORKS[name], recurrent=False))
+    model = make_model(replace(NETWORKS[name], recurrent=False))
     frames = torch.rand(4, 2, 3, 48, 64)
     with torch.no_grad():
         whole, state = model(frames)
@@ -94,16 +94,16 @@ def test_receptive_field_is_centred_on_the_cell(strided: bool, same: bool) -> No
     """The receptive field of a cell is centred on offset + stride * column."""
     stem = ((2, 5, True), (2, 3, True), (2, 3, False))
     a = Architecture(stem=stem, strided=strided, same=same, early=0, memory=0, head=0, distractor_classes=())
-    model = made(a)
+    model = make_model(a)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.abs_().add_(0.1)  # nothing cancels, and no maximum hides behind another for long
+            parameter.abs_().add_(0.1)  # positive, so that nothing cancels
     frames = torch.rand(1, 1, 3, 96, 96, requires_grad=True)
     maps, _ = model(frames)
     assert maps.shape[-2:] == (a.cells(96), a.cells(96))
     row, column = 9, 7
     seen = torch.zeros(96, 96)
-    for _ in range(200 if not strided else 1):  # which of two the maximum picks depends on the frame
+    for _ in range(200 if not strided else 1):  # the argmax of pooling varies between frames
         maps, _ = model(frames)
         (grad,) = torch.autograd.grad(maps[0, 0, 0, row, column], frames)
         seen += grad[0, 0].abs().sum(0)
@@ -114,11 +114,11 @@ def test_receptive_field_is_centred_on_the_cell(strided: bool, same: bool) -> No
 
 
 def test_context_enlarges_the_receptive_field() -> None:
-    """By three cells on every side."""
+    """The field grows by three cells on every side."""
     seen = {}
     for context in (0, 3):
         stem = ((2, 5, True), (2, 3, True))
-        model = made(
+        model = make_model(
             Architecture(
                 stem=stem, context=context, early=0, memory=0, head=0, distractor_classes=(), norm=False
             )
@@ -131,9 +131,7 @@ def test_context_enlarges_the_receptive_field() -> None:
 
 
 def test_batch_norm_folding() -> None:
-    """Watching runs one convolution where training ran two steps: the same numbers, given the same
-    statistics.
-    """
+    """Inference with folded batch normalisation gives the same output as without folding."""
     torch.manual_seed(0)
     model = TrackModel(NETWORKS["strided"])
     model(torch.rand(6, 2, 3, 48, 64) * 0.5)
@@ -147,7 +145,7 @@ def test_batch_norm_folding() -> None:
 
 def test_article_network() -> None:
     """Its heat map of a 128 x 128 frame is 25 x 25."""
-    maps, (state,) = made(ARTICLE)(torch.rand(1, 1, 3, 128, 128))
+    maps, (state,) = make_model(ARTICLE)(torch.rand(1, 1, 3, 128, 128))
     assert maps.shape == (1, 1, MAPS, 25, 25)
     assert state.shape == (1, 1, 16, 25, 25)
 

@@ -38,8 +38,8 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(8):
         made = clip(f"clip{k}", "drone" if k % 2 else "bird", k)
         with VideoWriter(folder / f"{made.name}.mp4", 80, 64, 10.0) as film:
-            for picture in made.frames:
-                film.write(picture.repeat(3, 2))
+            for image in made.frames:
+                film.write(image.repeat(3, 2))
         for t, (box,) in enumerate(made.boxes):
             labels.append(
                 f"{made.name},IR,{made.class_name.upper()},{t},{box.x},{box.y},{box.width},{box.height}"
@@ -76,7 +76,7 @@ def test_resumed_run_is_bit_exact(footage: Path, tmp_path: Path) -> None:
         pass
 
     def stop(progress: object) -> None:
-        if getattr(progress, "step", 0) == 5:  # in the middle of a block of two pieces
+        if getattr(progress, "step", 0) == 5:  # in the middle of a block of two chunks
             raise Stop
 
     with pytest.raises(Stop):
@@ -191,7 +191,7 @@ def test_other_target_class(footage: Path, tmp_path: Path) -> None:
     named = [
         kind
         for k in range(20)
-        for here in scenes.draw(np.random.default_rng(k), 1, 48).boxes
+        for here in scenes.sample(np.random.default_rng(k), 1, 48).boxes
         for kind, _ in here
     ]
     assert {"bird", "drone"} <= set(named)
@@ -229,20 +229,20 @@ def test_errors_before_anything_is_written(footage: Path, tmp_path: Path) -> Non
 def test_batches_depend_on_the_step_alone() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
-    def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
-        return sample_window(clips, chance, target_class="drone", steps=steps, size=size)
+    def sample(rng: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        return sample_window(clips, rng, target_class="drone", steps=steps, size=size)
 
     config = TrainConfig(**{**SETTINGS, "batch_size": 4, "seed": 5})
 
-    def batches(rank: int = 0, world: int = 1) -> Batches:
-        return Batches(draw, SMALL, config, rank=rank, world=world)
+    def batches(rank: int = 0, world_size: int = 1) -> Batches:
+        return Batches(sample, SMALL, config, rank=rank, world_size=world_size)
 
     plain = prefetch_batches(batches(), 0, workers=0)
     run = [plain(step) for step in range(6)]
     later = prefetch_batches(batches(), 3, workers=1)
     for step in range(3, 6):
         assert torch.equal(later(step).frames, run[step].frames)
-    assert [batch.fresh for batch in run] == [True, False] * 3
+    assert [batch.state_reset for batch in run] == [True, False] * 3
     shares = [prefetch_batches(batches(rank, 2), 0, workers=0)(0).frames for rank in range(2)]
     assert torch.equal(torch.stack(shares, 2).flatten(1, 2), run[0].frames)
 
@@ -250,24 +250,24 @@ def test_batches_depend_on_the_step_alone() -> None:
 def test_single_frame_steps() -> None:
     clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
 
-    def draw(chance: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
-        return sample_window(clips, chance, target_class="drone", steps=steps, size=size)
+    def sample(rng: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        return sample_window(clips, rng, target_class="drone", steps=steps, size=size)
 
-    def batches(rank: int = 0, world: int = 1, single_frame_steps: int = 3) -> Batches:
+    def batches(rank: int = 0, world_size: int = 1, single_frame_steps: int = 3) -> Batches:
         settings = {**SETTINGS, "batch_size": 4, "seed": 5}
         config = TrainConfig(**settings, single_frame_steps=single_frame_steps)
-        return Batches(draw, SMALL, config, rank=rank, world=world)
+        return Batches(sample, SMALL, config, rank=rank, world_size=world_size)
 
     get, plain = (
         prefetch_batches(batches(), 0, workers=0),
         prefetch_batches(batches(single_frame_steps=0), 0, workers=0),
     )
     run, whole = [get(step) for step in range(6)], [plain(step) for step in range(6)]
-    for batch in run[:4]:  # two blocks of two pieces: each frame is a row of its own
-        assert batch.fresh
+    for batch in run[:4]:  # two blocks of two chunks: each frame is a row of its own
+        assert batch.state_reset
         assert batch.reset is None
         assert batch.frames.shape[:2] == (1, 12)
-        assert batch.target.heat.shape[:2] == (1, 12)
+        assert batch.target.heatmap.shape[:2] == (1, 12)
         assert len({frame.numpy().tobytes() for frame in batch.frames[0]}) == 12
     for batch, other in zip(run[4:], whole[4:], strict=True):
         assert torch.equal(batch.frames, other.frames)

@@ -42,9 +42,9 @@ def test_frames_have_index_and_time(thirty: Path) -> None:
 
 
 def test_channels_are_rgb(tmp_path: Path) -> None:
-    picture = plain(0)
-    picture[:] = (200, 100, 30)
-    with open_video(write_video(tmp_path / "c.mp4", [picture])) as video:
+    image = plain(0)
+    image[:] = (200, 100, 30)
+    with open_video(write_video(tmp_path / "c.mp4", [image])) as video:
         (frame,) = video
     assert frame.pixels.reshape(-1, 3).mean(0) == pytest.approx([200, 100, 30], abs=4)
 
@@ -76,9 +76,9 @@ def test_rotation(tmp_path: Path, rotation: int, corner: str) -> None:
     """The upper left corner is bright; a counterclockwise turn moves it to the lower left."""
     if not hasattr(av.VideoStream, "set_display_rotation"):
         pytest.skip(f"PyAV {av.__version__} cannot write a rotated video")
-    picture = plain(0)
-    picture[:16, :16] = 250
-    path = write_video(tmp_path / "turned.mp4", [picture, picture], rotation=rotation)
+    image = plain(0)
+    image[:16, :16] = 250
+    path = write_video(tmp_path / "turned.mp4", [image, image], rotation=rotation)
     with open_video(path) as video:
         size = (HEIGHT, WIDTH) if rotation != 180 else (WIDTH, HEIGHT)
         assert (video.width, video.height) == size
@@ -199,7 +199,7 @@ def test_a_change_of_size_ends_reading(tmp_path: Path) -> None:
 def test_a_folder_of_images(tmp_path: Path) -> None:
     for k in range(12):
         cv2.imwrite(str(tmp_path / f"f{k}.png"), plain(k))
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     with open_video(tmp_path) as video:
         assert (video.width, video.height, video.frames) == (WIDTH, HEIGHT, 12)
         assert numbers(video) == list(range(12))  # natural order

@@ -113,9 +113,9 @@ def skipping(path: Path, codec: str, left: tuple[int, ...]) -> Path:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 10)
-        for k, picture in enumerate(noise(50)):
+        for k, image in enumerate(noise(50)):
             if k not in left:
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.pts, frame.time_base = k, Fraction(1, 10)
                 container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -99,9 +99,9 @@ def test_an_invalid_time_is_one_period_after_the_last(
 
 @pytest.mark.parametrize(("width", "height"), [(63, 48), (64, 47), (33, 17), (1, 1)])
 def test_odd_sizes(tmp_path: Path, width: int, height: int) -> None:
-    picture = np.full((height, width, 3), (200, 60, 30), np.uint8)
+    image = np.full((height, width, 3), (200, 60, 30), np.uint8)
     with VideoWriter(tmp_path / "odd.mp4", width, height, 10) as writer:
-        writer.write(picture)
+        writer.write(image)
     (frame,) = read(tmp_path / "odd.mp4")
     assert frame.shape == (height + height % 2, width + width % 2, 3)
     assert np.abs(frame.astype(int) - (200, 60, 30)).max() < 12  # no black edge

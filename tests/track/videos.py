@@ -33,7 +33,7 @@ def noise(count: int) -> np.ndarray:
 
 def write_video(
     path: Path,
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     *,
     fps: int = 10,
     codec: str = "libx264",
@@ -42,17 +42,17 @@ def write_video(
     options: dict[str, str] | None = None,
 ) -> Path:
     """Write a video. times: in ms. None: constant rate `fps`."""
-    pictures = list(pictures)
+    images = list(images)
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=fps, options={"g": "5"})
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         if rotation is not None:
             stream.set_display_rotation(rotation)
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
-        for k, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for k, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if times is not None:
                 frame.pts, frame.time_base = times[k], Fraction(1, 1000)
             container.mux(stream.encode(frame))

@@ -32,7 +32,7 @@ def evaluate(
     every: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Evaluate `model` on `clips`, as they are ("clean") and degraded ("hard").
+    """Evaluate `model` on `clips`, unchanged ("clean") and degraded ("hard").
 
     Args:
         clips: clips at `fps` frames per second. Clips shorter than a window are skipped and listed under
@@ -77,26 +77,26 @@ def tabulate(
     """
     clips = {one.clip for one in predictions if one.class_name == target_class or one.boxes_of(target_class)}
     own = [one for one in predictions if one.clip in clips]
-    others = [one for one in predictions if one.clip not in clips]
+    without_target = [one for one in predictions if one.clip not in clips]
     frames = sorted(frames_to_first_detection(own, threshold, target_class=target_class))
     median = frames[len(frames) // 2] if frames else math.inf
     table: dict[str, Any] = {}
-    for name, some in (("own", own), ("all", predictions)):
-        scores = score(some, threshold, target_class=target_class)
-        boxes = score(some, threshold, target_class=target_class, matcher=iou_at_least_half)
+    for name, selected in (("own", own), ("all", predictions)):
+        scores = score(selected, threshold, target_class=target_class)
+        boxes = score(selected, threshold, target_class=target_class, matcher=iou_at_least_half)
         table[name] = {
             "f1": scores.f1,
             "precision": scores.precision,
             "recall": scores.recall,
-            "average_precision": average_precision(some, target_class=target_class),
+            "average_precision": average_precision(selected, target_class=target_class),
             "box_f1": boxes.f1,
             "false_alarms_per_frame": scores.false_alarms,
-            "frames": len(some),
+            "frames": len(selected),
         }
-    false_alarms = score(others, threshold, target_class=target_class).false_alarms
+    false_alarms = score(without_target, threshold, target_class=target_class).false_alarms
     return {
         **table,
-        "false_alarms_per_minute": false_alarms * fps * 60 if others else None,
+        "false_alarms_per_minute": false_alarms * fps * 60 if without_target else None,
         "seconds_to_first": median / fps if math.isfinite(median) else None,
         "never_found": sum(map(math.isinf, frames)) / len(frames) if frames else None,
         "recall_by_frame": recall_by_frame(own, threshold, target_class=target_class),

@@ -22,7 +22,7 @@ WINDOW = 12
 """Frames per window. Each window starts from an empty state."""
 ENLARGEMENT = 1.4
 """Scale of the second view of held-out clips, on which a threshold is chosen. Objects in a user's video can
-be larger than in the few held-out clips, and near birds look like drones."""
+be larger than in the few held-out clips, and near birds resemble drones."""
 F_BETA = 0.5
 """Beta of `choose_threshold`: a false positive costs more than a missed object."""
 MIN_SCORE = 0.05

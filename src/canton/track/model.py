@@ -1,6 +1,6 @@
 """The tracker's network: frame -> convolutional stem -> ConvGRU -> head -> heat map and box sizes.
 
-A second ConvGRU sits early in the stem, where the texture is still fine enough to be compared.
+A second ConvGRU follows the stem's first block, at a higher resolution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ State = tuple[Tensor, ...]
 """The recurrent state: a tensor (layers, B, C, h, w) for the early ConvGRU and one for the main one."""
 
 MAPS = 3
-"""Channels of the first output maps: the heat's logit, and the logarithms of width and height in px."""
+"""Channels of the first output maps: the heat map's logit, and the logarithms of width and height in px."""
 
 SLOPE = 0.2
 """Negative slope of the leaky ReLU, as in the article (TensorFlow's default)."""
@@ -31,7 +31,7 @@ SLOPE = 0.2
 @documented
 @dataclass(frozen=True)
 class Architecture:
-    """What the network is built from; a model file stores it.
+    """The architecture of the network; a model file stores it.
 
     Raises:
         UserError: a field is out of range.
@@ -62,7 +62,7 @@ class Architecture:
     )
     early: int = setting(
         4,
-        "Channels of the early ConvGRU after the stem's first block, at half the frame's resolution. It sees "
+        "Channels of the early ConvGRU after the stem's first block, at half the frame's resolution, for "
         "faint objects and camouflage. 0: none.",
         ge=0,
     )
@@ -78,7 +78,7 @@ class Architecture:
     )
     distractor_classes: tuple[str, ...] = setting(
         ("bird", "airplane", "helicopter"),
-        "Classes that are not the target. Each has a heat map behind the first three maps.",
+        "Classes that are not the target. Each has a heat map after the first three maps.",
         option=False,
     )
 
@@ -149,7 +149,7 @@ ARTICLE = Architecture(
 
 
 class TrackModel(nn.Module):
-    """Predicts where the target is in each frame. The module keeps no state: it goes in and comes out.
+    """A network that predicts the target's position in each frame. The caller carries the state.
 
     Shapes: frames (T, B, 3, H, W) in [0, 1]; maps (T, B, 3 + distractor classes, h, w) with h about
     H / stride, see `MAPS`; state, see `State`. If the stride does not divide H or W, less than one cell is
@@ -166,7 +166,7 @@ class TrackModel(nn.Module):
             )
             channels_in = channels + (a.early if len(blocks) == 1 else 0)
         self.context = (
-            Block(channels_in, channels_in, 3, False, norm=a.norm, taps=a.context) if a.context else None
+            Block(channels_in, channels_in, 3, False, norm=a.norm, dilation=a.context) if a.context else None
         )
         self.early = ConvGRU2d(a.stem[0][0], a.early, a.memory_kernel) if a.early else None
         self.stem = nn.Sequential(*blocks)
@@ -174,7 +174,7 @@ class TrackModel(nn.Module):
         features = (channels_in if a.bypass or not a.memory else 0) + a.memory
         self.hidden = nn.Conv2d(features, a.head, 1) if a.head else None
         self.maps = nn.Conv2d(a.head or features, MAPS + len(a.distractor_classes), 1)
-        with torch.no_grad():  # start with low heat and boxes of 16 px
+        with torch.no_grad():  # start with low scores and boxes of 16 px
             self.maps.bias.fill_(-4.0)  # type: ignore[union-attr]
             self.maps.bias[1:MAPS] = 2.77  # type: ignore[index]
 
@@ -228,7 +228,7 @@ class TrackModel(nn.Module):
     ) -> Tensor:
         """Run a ConvGRU over (T, B, C, h, w) and return (T B, C, h, w).
 
-        Takes the next state of `before` and appends the state after the last frame to `after`.
+        Consumes the next state of `before` and appends the state after the last frame to `after`.
         """
         if not self.architecture.recurrent:
             single: Tensor = layer(xs.flatten(0, 1).unsqueeze(0))[0]
@@ -252,7 +252,7 @@ class Block(nn.Module):
         strided: bool = True,
         norm: bool,
         same: bool = True,
-        taps: int = 1,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.pool = halve and not strided
@@ -261,8 +261,8 @@ class Block(nn.Module):
             c_out,
             kernel,
             stride=2 if halve and strided else 1,
-            padding=taps * (kernel // 2) if same else 0,
-            dilation=taps,
+            padding=dilation * (kernel // 2) if same else 0,
+            dilation=dilation,
         )
         nn.init.kaiming_normal_(self.conv.weight, a=SLOPE)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]

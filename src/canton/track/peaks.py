@@ -53,7 +53,7 @@ def find_peaks(
         heatmap: (h, w), in [0, 1].
         stride: px from one cell to the next.
         offset: px from the left (upper) edge of the frame to the centre of cell (0, 0).
-        threshold: least score, in [0.001, 1].
+        threshold: lowest score, in [0.001, 1].
         max_peaks: largest number of peaks.
         sizes: (2, h, w), width and height in px. None: every box is a square of two cells.
         radius: in cells.

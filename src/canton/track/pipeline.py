@@ -155,7 +155,7 @@ _Item = tuple["Frame", Tensor, int]
 
 
 class _Prefetcher:
-    """Iterate over (frame, tensor, frames dropped so far), prepared by a thread.
+    """An iterator over (frame, tensor, frames dropped so far), prepared by a thread.
 
     At most `capacity` items wait in the queue. With `drop`, a frame is dropped if the queue is full.
     """

@@ -46,7 +46,7 @@ def json_line(result: FrameResult) -> str:
 
 
 def mot_rows(result: FrameResult) -> list[str]:
-    """Return one MOT row a track: frame (from 1), id, x, y, width, height (px), score, -1, -1, -1.
+    """Return one MOT row per track: frame (from 1), id, x, y, width, height (px), score, -1, -1, -1.
 
     Source: Leal-Taixé et al. 2015, arXiv:1504.01942 (MOTChallenge).
     """

@@ -14,22 +14,22 @@ from torch import Tensor
 from canton.track.boxes import LabelledBox
 from canton.track.model import MAPS, Architecture
 
-SPOT = 1 / 6
+SIGMA_RATIO = 1 / 6
 """Standard deviation of the Gaussian of a box, as a share of its sides: three sigma reach the edge."""
-MIN_SPOT = 0.6
+MIN_SIGMA = 0.6
 """Smallest standard deviation, in cells."""
 
 
 class Target(NamedTuple):
-    """What the network should predict.
+    """The training target of a network's maps.
 
     Attributes:
-        heat: (..., 1 + distractor classes, h, w), Gaussians with a maximum of 1.
+        heatmap: (..., 1 + distractor classes, h, w), Gaussians with a maximum of 1.
         sizes: (..., 2, h, w), logarithms of width and height in px.
         near: (..., 1, h, w), 1 at and beside the maxima, where sizes count.
     """
 
-    heat: Tensor
+    heatmap: Tensor
     sizes: Tensor
     near: Tensor
 
@@ -57,7 +57,7 @@ def make_target(
     height, width = size
     stride, offset = architecture.stride, architecture.offset
     channels = {name: k for k, name in enumerate((target_class, *architecture.distractor_classes))}
-    heat = np.zeros((len(frames), len(channels), height, width), np.float32)
+    heatmap = np.zeros((len(frames), len(channels), height, width), np.float32)
     sizes = np.zeros((len(frames), 2, height, width), np.float32)
     near = np.zeros((len(frames), 1, height, width), np.float32)
     ys = (offset + stride * np.arange(height, dtype=np.float32))[:, None]
@@ -68,24 +68,24 @@ def make_target(
             row, column = round((cy - offset) / stride), round((cx - offset) / stride)
             inside = 0 <= row < height and 0 <= column < width
             if inside:
-                around = (slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2))
-                near[t, 0][around] = 1
-                sizes[t, 0][around] = math.log(max(box.width, 1))
-                sizes[t, 1][around] = math.log(max(box.height, 1))
+                neighbours = (slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2))
+                near[t, 0][neighbours] = 1
+                sizes[t, 0][neighbours] = math.log(max(box.width, 1))
+                sizes[t, 1][neighbours] = math.log(max(box.height, 1))
             if name not in channels:
                 continue
-            sx, sy = (max(side * SPOT, MIN_SPOT * stride) for side in (box.width, box.height))
-            spot = np.exp(-0.5 * (((xs - cx) / sx) ** 2 + ((ys - cy) / sy) ** 2))
+            sx, sy = (max(side * SIGMA_RATIO, MIN_SIGMA * stride) for side in (box.width, box.height))
+            gaussian = np.exp(-0.5 * (((xs - cx) / sx) ** 2 + ((ys - cy) / sy) ** 2))
             if inside:
-                spot[row, column] = 1
-            np.maximum(heat[t, channels[name]], spot, out=heat[t, channels[name]])
-    return Target(*(torch.from_numpy(array) for array in (heat, sizes, near)))
+                gaussian[row, column] = 1
+            np.maximum(heatmap[t, channels[name]], gaussian, out=heatmap[t, channels[name]])
+    return Target(*(torch.from_numpy(array) for array in (heatmap, sizes, near)))
 
 
 def track_loss(
     maps: Tensor, target: Target, *, gamma: float = 1.0, distractors: float = 0.5, sizes: float = 1.0
 ) -> Tensor:
-    """Return the penalty-reduced focal loss of the heat, in nats per frame, plus the size error.
+    """Return the penalty-reduced focal loss of the heat maps, in nats per frame, plus the size error.
 
     Args:
         maps: (T, B, 3 + distractor classes, h, w).
@@ -97,10 +97,10 @@ def track_loss(
     Source: Law & Deng 2018, arXiv:1808.01244, eq. 1 (there alpha, here gamma; beta is 4 as there).
     """
     logits = torch.cat([maps[:, :, :1], maps[:, :, MAPS:]], 2).float()
-    heat = logits.sigmoid()
-    positive = (1 - heat) ** gamma * F.logsigmoid(logits)
-    negative = (1 - target.heat) ** 4 * heat**gamma * F.logsigmoid(-logits)
-    per_class = -torch.where(target.heat == 1, positive, negative).sum((0, 1, 3, 4))
+    heatmap = logits.sigmoid()
+    positive = (1 - heatmap) ** gamma * F.logsigmoid(logits)
+    negative = (1 - target.heatmap) ** 4 * heatmap**gamma * F.logsigmoid(-logits)
+    per_class = -torch.where(target.heatmap == 1, positive, negative).sum((0, 1, 3, 4))
     weights = torch.full_like(per_class, distractors)
     weights[0] = 1
     size_error = (target.near * (maps[:, :, 1:MAPS].float() - target.sizes).abs()).sum() / 9

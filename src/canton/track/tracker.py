@@ -22,7 +22,7 @@ from canton.track.peaks import Peak
 BUFFER_RATIOS = (1.0, 2.0)
 """Enlargement of a box on each side, in box widths (heights), for peaks above and below the threshold."""
 MIN_IOU = 0.05
-"""Least IoU of two enlarged boxes of one object."""
+"""Lowest IoU of two enlarged boxes of one object."""
 LOST_TRACK_SECONDS = 1.0
 """Time after which a track without a detection ends."""
 
@@ -44,7 +44,7 @@ class Track(NamedTuple):
 
 
 class Tracker:
-    """Link peaks into tracks.
+    """A tracker that links peaks into tracks.
 
     Args:
         fps: frames per second, that is calls of `update` per second.

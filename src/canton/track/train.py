@@ -1,4 +1,4 @@
-"""Training the tracker's network: footage, synthetic scenes or both in, model file out."""
+"""Training of the tracker's network on footage, synthetic scenes or both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from canton.errors import UserError, require
 from canton.io.atomic import check_writable
 from canton.track.checkpoint import ModelFile, check_replaceable, load_model, save_model
-from canton.track.data.batches import Batch, Batches, prefetch_batches, to_model
+from canton.track.data.batches import Batch, Batches, batch_to_input, prefetch_batches
 from canton.track.data.frame_cache import CachedClip
 from canton.track.metrics import choose_threshold, enlarge, predict_windows, recall_by_frame, score
 from canton.track.model import Architecture, State, TrackModel
@@ -127,7 +127,7 @@ def train(
             on_warning(problem)
     first_step = checkpoint.step if checkpoint else 0
     batches = Batches(
-        source.draw, model.architecture, config, rank=fabric.global_rank, world=fabric.world_size
+        source.sample, model.architecture, config, rank=fabric.global_rank, world_size=fabric.world_size
     )
     header: dict[str, Any] = {"training": config.to_json(), "threshold": 0.5, "held_out": None}
     report = fit(
@@ -180,7 +180,7 @@ def train(
 
 def window_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
     """Return the loss of a batch of windows and the state after it."""
-    maps, after = model(to_model(batch), None if batch.fresh else state, batch.reset)
+    maps, after = model(batch_to_input(batch), None if batch.state_reset else state, batch.reset)
     return track_loss(maps, batch.target), after
 
 
@@ -199,12 +199,12 @@ def measure(model: TrackModel, clips: Sequence[CachedClip], *, target_class: str
 
 
 def _new_model(config: TrainConfig) -> TrackModel:
-    """Return a new network, or that of `config.start`, perhaps with an early memory added."""
-    target_class, wanted = config.target_class, config.model
+    """Return a new network, or that of `config.start`, with an early ConvGRU added if required."""
+    target_class, architecture = config.target_class, config.model
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
         if config.start is None:
-            return TrackModel((wanted or Architecture()).for_target(target_class))
+            return TrackModel((architecture or Architecture()).for_target(target_class))
         saved = load_model(config.start)
         if saved.checkpoint is not None:
             raise UserError(f"start must be a finished model, got {config.start}, an unfinished run")
@@ -214,15 +214,15 @@ def _new_model(config: TrainConfig) -> TrackModel:
                 f"target_class must not be a distractor class of start ({config.start}), got {target_class}: "
                 "train a new network"
             )
-        wanted = wanted.for_target(target_class) if wanted else start.architecture
-        if wanted.early and not start.architecture.early:
-            start = add_early_memory(start, wanted.early)
-        if replace(wanted, recurrent=start.architecture.recurrent) != start.architecture:
+        architecture = architecture.for_target(target_class) if architecture else start.architecture
+        if architecture.early and not start.architecture.early:
+            start = add_early_memory(start, architecture.early)
+        if replace(architecture, recurrent=start.architecture.recurrent) != start.architecture:
             raise UserError(
-                f"start must have the architecture asked for, but {config.start} has another: omit the "
+                f"start must have the given architecture, got {config.start} with another: omit the "
                 "model's settings to fine-tune it"
             )
-        model = TrackModel(wanted)
+        model = TrackModel(architecture)
         model.load_state_dict(start.state_dict())
         return model
 
@@ -231,21 +231,21 @@ def _load_run(out: Path, config: TrainConfig | None) -> tuple[TrainConfig, Model
     """Return the settings and the file of the unfinished run in `out`."""
     saved = load_model(out)
     if saved.checkpoint is None:
-        raise UserError(f"resume needs an unfinished run, got {out}, a finished model")
+        raise UserError(f"resume must be used with an unfinished run, got {out}, a finished model")
     try:
-        begun = TrainConfig.from_header(saved.header)
+        saved_config = TrainConfig.from_header(saved.header)
     except UserError as error:
         raise UserError(f"cannot resume {out}: {error}") from error
     if config is None:
-        return begun, saved
-    network = config.model.for_target(config.target_class) if config.model else begun.model
+        return saved_config, saved
+    network = config.model.for_target(config.target_class) if config.model else saved_config.model
     config = replace(config, model=network)
-    check_resumable(begun, config)
+    check_resumable(saved_config, config)
     return config, saved
 
 
 class _Reporter:
-    """Turns `fit`'s reports into `Progress` and adds a point of each to `curve`."""
+    """A converter of the training loop's reports to `Progress`; adds a point of each to `curve`."""
 
     def __init__(
         self,

@@ -24,13 +24,13 @@ FIRST_HELD_OUT = 1 << 40
 
 
 class Source(Protocol):
-    """Draws training windows and has held-out clips."""
+    """A source of training windows and held-out clips."""
 
     @property
     def problems(self) -> Sequence[str]:
         """One line for each problem with the clips."""
 
-    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+    def sample(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         """Return a random window of `steps` frames of `size` x `size` px."""
 
     def held_out(self) -> list[CachedClip]:
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 
 class FootageSource:
-    """Footage: windows are drawn from its train split, its val split is held out.
+    """Footage: training windows come from its train split; its val split is held out.
 
     Args:
         config: the settings, with `footage`.
@@ -65,15 +65,15 @@ class FootageSource:
         short = clips_too_short(self.val)
         if len(short) == len(self.val):
             raise UserError(
-                f"{folder}: no val clip has {WINDOW} frames at {config.fps:g} frames/s, the shortest that is "
-                "scored: put a longer one into the val split"
+                f"{folder} must have a val clip of >= {WINDOW} frames at {config.fps:g} frames/s, got none: "
+                "put a longer one into the val split"
             )
         self.problems = clip_problems(clips)
         if short:
             count = "1 val clip is" if len(short) == 1 else f"{len(short)} val clips are"
             self.problems.append(f"{count} left out: shorter than {WINDOW} frames, such as {short[0]}")
 
-    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+    def sample(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         """Return a random window of the train split."""
         return sample_window(self.clips, rng, target_class=self.target_class, steps=steps, size=size)
 
@@ -83,7 +83,7 @@ class FootageSource:
 
 
 class SceneSource:
-    """Synthetic scenes, generated when they are drawn; see `canton.track.synthetic`.
+    """Synthetic scenes, generated on demand; see `canton.track.synthetic`.
 
     Args:
         kind: article, camouflage, thermal or mixed.
@@ -105,7 +105,7 @@ class SceneSource:
         except ValueError as error:
             raise UserError(f"cannot generate scenes: {error}") from error
 
-    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+    def sample(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         """Return a new scene as a window."""
         scene = self._scene(int(rng.integers(FIRST_HELD_OUT)), steps, size)
         return Window(scene.frames, scene.labelled_boxes(self.target_class), np.zeros(steps, bool))
@@ -124,7 +124,7 @@ class SceneSource:
         return CachedClip(f"scene {k}", class_name, scene.frames, boxes, np.zeros(frames, bool), classes)
 
     def _scene(self, seed: int, frames: int, size: int) -> Scene:
-        from canton.track.synthetic import make_scene  # only users of scenes load its shapes
+        from canton.track.synthetic import make_scene  # imported only if scenes are used
 
         return make_scene(
             seed,
@@ -140,8 +140,8 @@ class MixedSource:
     """Footage and synthetic scenes; the footage's val split is held out.
 
     Args:
-        footage: the one source.
-        scenes: the other.
+        footage: source of real footage.
+        scenes: source of synthetic scenes.
         scene_share: probability that a window is a scene.
     """
 
@@ -149,10 +149,10 @@ class MixedSource:
         self.footage, self.scenes, self.scene_share = footage, scenes, scene_share
         self.problems = footage.problems
 
-    def draw(self, rng: np.random.Generator, steps: int, size: int) -> Window:
+    def sample(self, rng: np.random.Generator, steps: int, size: int) -> Window:
         """Return a random window of one of the sources."""
         source = self.scenes if rng.random() < self.scene_share else self.footage
-        return source.draw(rng, steps, size)
+        return source.sample(rng, steps, size)
 
     def held_out(self) -> list[CachedClip]:
         """Return the footage's val split."""

@@ -68,8 +68,8 @@ class PrefetchedHistory:
     """The batches of a corpus with the statistics of the history (`Batch.history`).
 
     A training step reads a few bytes of each stream. A search of the whole history at every step would cost
-    more than the step. Therefore a stream is searched once per `PREFETCH_BYTES`. The history before a stream's
-    start is the text before it; before the first byte of the text it is zeros.
+    more than the step. Therefore a stream is searched once per `PREFETCH_BYTES`. The history before a
+    stream's start is the text before it; before the first byte of the text it is zeros.
     """
 
     def __init__(self, batches: ContiguousBatches, history: NgramHistory) -> None:

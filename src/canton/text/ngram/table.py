@@ -196,7 +196,7 @@ def _row_counts(table: NgramTable, row: int) -> dict[int, int]:
 
 
 def pack_tables(ngrams: NgramTables) -> dict[str, Tensor]:
-    """Return the tables as tensors for a file; counts are clipped to 255; the mixer's last bucket starts at 128."""
+    """Return the tables as tensors for a file. Counts are clipped to 255; the last bucket starts at 128."""
     return {
         f"{k}.{name}": tensor.clamp(max=255).to(torch.uint8) if name == "counts" else tensor
         for k, table in enumerate(ngrams.tables)

@@ -53,7 +53,7 @@ class Clip:
             boxes = len(self.boxes_by_frame.get(frame, ()))
             if len(classes) != boxes:
                 raise UserError(
-                    f"classes_by_frame must have one class a box: {self.name}, frame {frame} has {boxes} "
+                    f"classes_by_frame must have one class per box: {self.name}, frame {frame} has {boxes} "
                     f"boxes and {len(classes)} classes"
                 )
 
@@ -64,12 +64,12 @@ class Clip:
 
     @property
     def width(self) -> int:
-        """Width of the displayed picture, in px."""
+        """Width of the displayed image, in px."""
         return self.size[0]
 
     @property
     def height(self) -> int:
-        """Height of the displayed picture, in px."""
+        """Height of the displayed image, in px."""
         return self.size[1]
 
     @property
@@ -201,7 +201,7 @@ def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
 
 
 def _check_known(folder: Path, clips: list[ClipLabels], attribute: str, wanted: Collection[str]) -> set[str]:
-    """Return `wanted` in lower case, if each is the attribute of a clip.
+    """Return `wanted` in lower case. Each must be the attribute of a clip.
 
     Raises:
         UserError: one is not.
@@ -222,17 +222,17 @@ def _videos_in(folder: Path) -> dict[str, Path]:
         if place.is_dir():
             for path in sorted(place.iterdir(), key=_preference):
                 if path.is_dir():
-                    pictures = path / "img1"
-                    if pictures.is_dir():
-                        found.setdefault(path.name, pictures)
-                    elif _holds_pictures(path):
+                    images = path / "img1"
+                    if images.is_dir():
+                        found.setdefault(path.name, images)
+                    elif _has_images(path):
                         found.setdefault(path.name, path)
                 elif path.suffix.lower() in VIDEO_SUFFIXES:
                     found.setdefault(path.stem, path)
     return found
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     try:
         return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
     except OSError:  # no permission

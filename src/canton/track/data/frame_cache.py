@@ -31,7 +31,7 @@ class CachedClip(NamedTuple):
         boxes: the boxes of every frame, in px of `frames`.
         cuts: (T,), True where a frame does not follow from the one before.
         classes: the class of every box. None: all are `class_name`.
-        problem: one line that says why decoding stopped after these frames; None if it did not.
+        problem: one line on why decoding stopped early. None: it did not.
     """
 
     name: str
@@ -64,12 +64,12 @@ def cache_frames(
         clips: the clips.
         fps: largest frame rate, in frames per second.
         width: wider frames are resized to this width, in px.
-        folder: for the frames, a .npy file a clip. None: canton/frames in the user's cache folder.
+        folder: for the frames, one .npy file per clip. None: canton/frames in the user's cache folder.
         on_decode: called with the number of clips done and their total.
 
     Raises:
-        UserError: a clip cannot be read at all. One that is cut short keeps the frames before the error, and
-            `CachedClip.problem` says so.
+        UserError: a clip cannot be read at all. A truncated clip keeps the frames before the error, and
+            `CachedClip.problem` reports it.
     """
     folder = folder or _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,18 +96,18 @@ def cache_frames(
 
 
 def clip_problems(clips: Sequence[CachedClip]) -> list[str]:
-    """Return one line for every clip that is cut short."""
+    """Return one line for every truncated clip."""
     return [f"{clip.problem}; the frames before are used" for clip in clips if clip.problem is not None]
 
 
 def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
-    pictures, index, cuts = [], [], []
+    images, index, cuts = [], [], []
     with open_video(clip.path, fps=fps) as video:
         for frame in video:
-            pictures.append(downscale(frame.pixels, width))
+            images.append(downscale(frame.pixels, width))
             index.append(frame.index)
             cuts.append(frame.cut)
-    frames = np.stack(pictures)
+    frames = np.stack(images)
     if (frames[..., :1] == frames).all():
         frames = frames[..., :1]
     with atomic_write(path.with_suffix(".index.npy")) as file:
@@ -130,7 +130,7 @@ def _key(path: Path, fps: float, width: int) -> str:
 def _version(path: Path) -> str:
     """Return text that changes when the file, or an image of the folder, is rewritten."""
     if path.is_dir():
-        return " ".join(f"{picture.name}/{_version(picture)}" for picture in image_files(path))
+        return " ".join(f"{image.name}/{_version(image)}" for image in image_files(path))
     if not path.exists():
         return "missing"  # a broken link: reading it raises the error
     status = path.stat()

@@ -43,7 +43,7 @@ def prefetch(
 
 
 class _CatchUserError(Dataset[Entry | UserError]):
-    """Returns a `UserError` instead of raising it; a `DataLoader` would add the worker's traceback."""
+    """A dataset that returns a `UserError`: a `DataLoader` adds the worker's traceback to a raised one."""
 
     def __init__(self, dataset: Dataset[Entry]) -> None:
         self.dataset = dataset

@@ -39,7 +39,7 @@ def draw_figure(model: TrackModel, clip: CachedClip, *, frames: int = 8, scale: 
     boxes = [list(map(LabelledBox, clip.classes_at(t), clip.boxes[t])) for t in range(len(inputs))]
     architecture = model.architecture.for_target(clip.class_name)
     truth = (
-        make_target(boxes, output.shape[1:], architecture, target_class=clip.class_name).heat[:, 0].numpy()
+        make_target(boxes, output.shape[1:], architecture, target_class=clip.class_name).heatmap[:, 0].numpy()
     )
     height, width = (side * scale for side in inputs.shape[1:3])
     stride = model.stride * scale

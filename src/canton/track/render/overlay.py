@@ -27,7 +27,7 @@ MIN_WIDTH = 960
 TRAIL_SECONDS = 1.5
 MAX_OPACITY = 0.5
 """Opacity of the heat map at score 1, so that the object stays visible."""
-MIN_HEAT = 0.05
+MIN_SCORE = 0.05
 """Scores below this are not drawn."""
 FIRST_HUE, HUE_STEP = 0.47, 0.382
 """Hues of tracks: turquoise first, then steps of the golden section, so that neighbours differ."""
@@ -48,7 +48,7 @@ def upscale_factor(width: int) -> int:
 
 
 class OverlayRenderer:
-    """Draw results on their frames, in order. It keeps the trails of the last `TRAIL_SECONDS`.
+    """A renderer of results on their frames, in order. It keeps the trails of the last `TRAIL_SECONDS`.
 
     Args:
         width, height: size of the video in px.
@@ -108,7 +108,7 @@ class OverlayRenderer:
 
     def _draw_heatmap(self, image: Image, heatmap: NDArray[np.float32]) -> None:
         """Blend the heat map into the part of the image where it is not zero."""
-        column, row, columns, rows = cv2.boundingRect((heatmap > MIN_HEAT).astype(np.uint8))
+        column, row, columns, rows = cv2.boundingRect((heatmap > MIN_SCORE).astype(np.uint8))
         if not columns:
             return
         step = self._stride * self.scale

@@ -57,8 +57,8 @@ def thermal_background(k: int) -> Pixels:
     return _rounded(thermal_sky(np.random.default_rng([k, 2]), THERMAL_WIDTH, THERMAL_HEIGHT))
 
 
-def _rounded(picture: Floats) -> Pixels:
-    return np.ascontiguousarray((picture + np.float32(0.5)).clip(0, 255).astype(np.uint8))
+def _rounded(image: Floats) -> Pixels:
+    return np.ascontiguousarray((image + np.float32(0.5)).clip(0, 255).astype(np.uint8))
 
 
 @lru_cache(8)
@@ -83,13 +83,13 @@ def photograph(path: Path) -> Pixels:
     Raises:
         UserError: it cannot be read.
     """
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
         raise UserError(f"cannot read the image {path}: repair or remove it")
-    share = PHOTO_SIDE / min(picture.shape[:2])
+    share = PHOTO_SIDE / min(image.shape[:2])
     if share < 1:
-        picture = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(picture, np.uint8)
+        image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image, np.uint8)
 
 
 def choose_background(rng: Rng, folder: Path | None) -> Pixels:
@@ -104,7 +104,7 @@ class View:
     """A camera's view of a background: a random crop, scaled and rotated, that moves with the camera.
 
     Args:
-        zoom: picture pixels per background pixel.
+        zoom: image pixels per background pixel.
         tilt: standard deviation of the rotation, in rad.
         reach: px in x and y that the camera will move; the crop leaves room for it.
     """
@@ -136,7 +136,7 @@ class View:
         )
 
     def at(self, camera: Floats, roll: float) -> Pixels:
-        """Return the picture after the camera moved by `camera` px and rolled by `roll` rad."""
+        """Return the image after the camera moved by `camera` px and rolled by `roll` rad."""
         c, s = math.cos(roll), math.sin(roll)
         turn = self._turn @ np.array([[c, -s], [s, c]])
         shift = self._middle - turn @ np.array([self.width / 2 - camera[0], self.height / 2 - camera[1]])
@@ -144,7 +144,7 @@ class View:
         matrix = np.column_stack([turn, shift + turn @ (0.5, 0.5) - 0.5])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         size = (self.width, self.height)
-        seen = cv2.warpAffine(
+        view = cv2.warpAffine(
             self.background, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101
         ).reshape(self.height, self.width, -1)
-        return np.asarray(seen, np.uint8)
+        return np.asarray(view, np.uint8)

@@ -74,14 +74,14 @@ def thermal_camera(rng: Rng, *, hard: bool) -> Camera:
     )
 
 
-def motion_blur(picture: Floats | Pixels, motion: tuple[float, float]) -> Floats | Pixels:
-    """Return the picture blurred by a motion of (x, y) px while the shutter is open."""
+def motion_blur(image: Floats | Pixels, motion: tuple[float, float]) -> Floats | Pixels:
+    """Return the image blurred by a motion of (x, y) px while the shutter is open."""
     longest = max(abs(motion[0]), abs(motion[1]))
     if longest < 0.75:
-        return picture
+        return image
     share = min(1.0, MAX_STREAK_PX / longest)
     kernel = _motion_kernel(round(2 * motion[0] * share), round(2 * motion[1] * share))
-    return cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+    return cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
 
 
 @lru_cache(512)
@@ -98,11 +98,11 @@ def _motion_kernel(dx: int, dy: int) -> Floats:
     return np.asarray(kernel / kernel.sum(), np.float32)
 
 
-def lens_blur(picture: Pixels, camera: Camera) -> Pixels:
-    """Return the picture with the lens blur."""
+def lens_blur(image: Pixels, camera: Camera) -> Pixels:
+    """Return the image with the lens blur."""
     if camera.blur_px == 0:
-        return picture
-    soft = np.asarray(cv2.GaussianBlur(picture, (0, 0), camera.blur_px), np.uint8)
+        return image
+    soft = np.asarray(cv2.GaussianBlur(image, (0, 0), camera.blur_px), np.uint8)
     return soft if soft.ndim == 3 else soft[..., None]  # OpenCV drops the axis of a single channel
 
 
@@ -114,14 +114,14 @@ def line_noise(rng: Rng, height: int, width: int, sd: float) -> Floats | None:
     return np.asarray(rows + columns, np.float32)
 
 
-def expose(rng: Rng, picture: Pixels, camera: Camera, line_noise: Floats | None = None) -> Pixels:
+def expose(rng: Rng, image: Pixels, camera: Camera, line_noise: Floats | None = None) -> Pixels:
     """Add sensor noise, `line_noise` and compression to (height, width, 1 or 3).
 
     Returns (height, width, 3).
     """
-    value = rng.standard_normal(picture.shape, np.float32)
+    value = rng.standard_normal(image.shape, np.float32)
     value *= np.float32(camera.noise_sd)
-    value += np.float32(camera.gain) * picture
+    value += np.float32(camera.gain) * image
     value += np.float32(128 - 128 * camera.gain + camera.offset + 0.5)
     if line_noise is not None:
         value += line_noise
@@ -129,17 +129,17 @@ def expose(rng: Rng, picture: Pixels, camera: Camera, line_noise: Floats | None 
     return compress(value.astype(np.uint8), camera)
 
 
-def compress(picture: Pixels, camera: Camera) -> Pixels:
+def compress(image: Pixels, camera: Camera) -> Pixels:
     """Compress (height, width, 1 or 3) as JPEG, and put the channels into the camera's order."""
-    colour = picture.shape[2] == 3
+    colour = image.shape[2] == 3
     if camera.jpeg_quality is not None:
-        way = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality]
-        coded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if colour else picture, way)[1]
-        picture = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+        options = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality]
+        coded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if colour else image, options)[1]
+        image = cv2.imdecode(coded, cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
     if not colour:
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
     return (
-        picture
+        image
         if camera.channel_order == (0, 1, 2)
-        else np.ascontiguousarray(picture[..., list(camera.channel_order)])
+        else np.ascontiguousarray(image[..., list(camera.channel_order)])
     )

@@ -98,7 +98,7 @@ def _blob(rng: Rng, longest: float) -> NDArray[np.bool_]:
 
 
 class _Renderer:
-    """Renders every frame alike, with or without an object."""
+    """A renderer that treats frames with and without an object alike."""
 
     def __init__(self, rng: Rng, height: int, width: int) -> None:
         self._kernel = _grain(rng)
@@ -125,8 +125,8 @@ class _Renderer:
         if self._kernel is not None:
             values = np.asarray(cv2.filter2D(values, -1, self._kernel, borderType=cv2.BORDER_REFLECT_101))
         tone = np.tanh(np.float32(self._sharp) * values)[..., None]
-        picture = (self._middle + self._amplitude * tone) * self._light
-        return expose(rng, np.asarray(picture.clip(0, 255), np.uint8), self._camera)
+        image = (self._middle + self._amplitude * tone) * self._light
+        return expose(rng, np.asarray(image.clip(0, 255), np.uint8), self._camera)
 
 
 def _grain(rng: Rng) -> Floats | None:

@@ -16,7 +16,7 @@ MIN_CONTRAST = 28.0
 
 
 def visible_colours(rng: Rng, kind: str, background: Floats) -> Floats:
-    """Return colours (PARTS, 4) in [0, 1] of a class before a background colour (3,), of 255."""
+    """Return colours (PARTS, 4) in [0, 1] of a class against a background colour (3,), of 255."""
     families: tuple[tuple[tuple[int, int, int], ...], ...]
     if kind == "bird":
         families = (FEATHERS,)
@@ -44,7 +44,7 @@ def visible_colours(rng: Rng, kind: str, background: Floats) -> Floats:
 
 
 def thermal_colours(rng: Rng, kind: str, background: float, *, hard: bool) -> Floats:
-    """Return colours (PARTS, 4) in [0, 1], grey, before a background of 0 to 255.
+    """Return colours (PARTS, 4) in [0, 1], grey, against a background of 0 to 255.
 
     Most objects are warmer than the sky, often enough to saturate; a few are colder than the background.
     hard: reduce the contrast to about a quarter.

@@ -24,10 +24,10 @@ LEAVES = ((60, 90, 35), (85, 110, 45), (45, 75, 40), (120, 110, 40), (150, 95, 4
 def facade(rng: Rng, side: int) -> Floats:
     """Return a wall with windows, in perspective."""
     wall = pick_colour(rng, WALLS)
-    picture = wall * (1 + np.float32(0.05) * fractal_noise(rng, side, side, cells=6, octaves=5)[..., None])
+    image = wall * (1 + np.float32(0.05) * fractal_noise(rng, side, side, cells=6, octaves=5)[..., None])
     if rng.random() < 0.5:  # courses of brick or panels
         course = int(rng.integers(4, 14))
-        picture[::course] *= np.float32(rng.uniform(0.75, 0.95))
+        image[::course] *= np.float32(rng.uniform(0.75, 0.95))
     step_x, step_y = int(rng.integers(side // 11, side // 4)), int(rng.integers(side // 11, side // 5))
     wide, high = int(step_x * rng.uniform(0.35, 0.8)), int(step_y * rng.uniform(0.4, 0.8))
     frame = (wall * rng.uniform(0.6, 1.5)).clip(0, 255).tolist()
@@ -39,23 +39,23 @@ def facade(rng: Rng, side: int) -> Floats:
             pane = (
                 (glass * (1 - share) + mirrored * share).tolist() if rng.random() < 0.9 else (235, 215, 160)
             )
-            cv2.rectangle(picture, (x - 2, y - 2), (x + wide + 2, y + high + 2), frame, -1)
-            cv2.rectangle(picture, (x, y), (x + wide, y + high), pane, -1)
+            cv2.rectangle(image, (x - 2, y - 2), (x + wide + 2, y + high + 2), frame, -1)
+            cv2.rectangle(image, (x, y), (x + wide, y + high), pane, -1)
             for k in range(bars):
                 at = x + wide * (k + 1) // (bars + 1)
-                cv2.line(picture, (at, y), (at, y + high), frame, 1)
+                cv2.line(image, (at, y), (at, y + high), frame, 1)
             if ledge:
-                cv2.rectangle(picture, (x - 3, y + high + 3), (x + wide + 3, y + high + 6), frame, -1)
-    return _perspective(rng, picture)
+                cv2.rectangle(image, (x - 3, y + high + 3), (x + wide + 3, y + high + 6), frame, -1)
+    return _perspective(rng, image)
 
 
-def _perspective(rng: Rng, picture: Floats) -> Floats:
-    side = picture.shape[0]
+def _perspective(rng: Rng, image: Floats) -> Floats:
+    side = image.shape[0]
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * side
     moved = corners + rng.uniform(-0.18, 0.0, (4, 2)).astype(np.float32) * side * np.sign(side / 2 - corners)
     view = cv2.getPerspectiveTransform(corners, moved)
     return np.asarray(
-        cv2.warpPerspective(picture, view, (side, side), borderMode=cv2.BORDER_REFLECT), np.float32
+        cv2.warpPerspective(image, view, (side, side), borderMode=cv2.BORDER_REFLECT), np.float32
     )
 
 
@@ -63,18 +63,18 @@ def grass(rng: Rng, side: int) -> Floats:
     """Return a meadow from above: patches and thousands of blades."""
     dry = fractal_noise(rng, side, side, cells=3, octaves=5)[..., None]
     share = np.clip(0.5 + np.float32(0.35) * dry, 0, 1)
-    picture = pick_colour(rng, LEAVES) * (1 - share) + pick_colour(rng, FIELDS) * share
+    image = pick_colour(rng, LEAVES) * (1 - share) + pick_colour(rng, FIELDS) * share
     fine = rng.standard_normal((side, side), np.float32)
     lean, long = rng.uniform(-0.6, 0.6), int(rng.integers(3, 9))
     blade = np.zeros((2 * long + 1, 2 * long + 1), np.float32)
     cv2.line(blade, (long - int(lean * long), 2 * long), (long + int(lean * long), 0), 1.0, 1)
     strokes = cv2.filter2D(fine, -1, blade / np.sqrt(blade.sum()), borderType=cv2.BORDER_REFLECT)
-    return np.asarray(picture * (1 + np.float32(rng.uniform(0.12, 0.3)) * strokes[..., None]), np.float32)
+    return np.asarray(image * (1 + np.float32(rng.uniform(0.12, 0.3)) * strokes[..., None]), np.float32)
 
 
 def trees(rng: Rng, side: int) -> Floats:
-    """Return tree crowns, dark at the back and bright at the front, with branches before a sky."""
-    picture = (
+    """Return tree crowns, dark at the back and bright at the front, with branches in front of a sky."""
+    image = (
         sky(rng, side)
         if rng.random() < 0.6
         else np.broadcast_to(pick_colour(rng, GREENS), (side, side, 3)).copy()
@@ -83,7 +83,7 @@ def trees(rng: Rng, side: int) -> Floats:
     for _ in range(int(rng.integers(2, 7))):
         _branch(
             rng,
-            picture,
+            image,
             (rng.uniform(0, side), side * 1.05),
             -1.57,
             side * 0.22,
@@ -103,16 +103,16 @@ def trees(rng: Rng, side: int) -> Floats:
     for (x, y), axis, angle, tone in zip(
         around.astype(int).tolist(), axes.tolist(), angles.tolist(), tones, strict=True
     ):
-        cv2.ellipse(picture, (x, y), axis, angle, 0, 360, tone, -1)
-    picture += fractal_noise(rng, side, side, cells=side / 8, octaves=2, persistence=0.9)[
+        cv2.ellipse(image, (x, y), axis, angle, 0, 360, tone, -1)
+    image += fractal_noise(rng, side, side, cells=side / 8, octaves=2, persistence=0.9)[
         ..., None
     ] * np.float32(7)
-    return np.asarray(picture, np.float32)
+    return np.asarray(image, np.float32)
 
 
 def _branch(
     rng: Rng,
-    picture: Floats,
+    image: Floats,
     at: tuple[float, float],
     angle: float,
     long: float,
@@ -121,11 +121,11 @@ def _branch(
     forks: int,
 ) -> None:
     to = (at[0] + long * np.cos(angle), at[1] + long * np.sin(angle))
-    cv2.line(picture, (int(at[0]), int(at[1])), (int(to[0]), int(to[1])), tone, max(1, int(thick)))
+    cv2.line(image, (int(at[0]), int(at[1])), (int(to[0]), int(to[1])), tone, max(1, int(thick)))
     if forks and long > 3:
         for turn in rng.normal(0, 0.45, 2) + np.array([-0.3, 0.3]):
             _branch(
-                rng, picture, to, angle + turn, long * rng.uniform(0.6, 0.85), thick * 0.65, tone, forks - 1
+                rng, image, to, angle + turn, long * rng.uniform(0.6, 0.85), thick * 0.65, tone, forks - 1
             )
 
 
@@ -135,7 +135,7 @@ def clutter(rng: Rng, side: int) -> Floats:
     Source: the dead leaves model, Lee, Mumford & Huang 2001, International Journal of Computer Vision 41.
     """
     palette = [pick_colour(rng, family, 25) for family in (BLUES, GREYS, WALLS, GREENS, FIELDS, HAZES)]
-    picture = np.broadcast_to(palette[0], (side, side, 3)).copy()
+    image = np.broadcast_to(palette[0], (side, side, 3)).copy()
     count = int(rng.integers(150, 450))
     radii = np.sort((side * 0.012) / rng.uniform(0.04, 1.0, count))[::-1]
     for radius in radii.tolist():
@@ -144,18 +144,18 @@ def clutter(rng: Rng, side: int) -> Floats:
         shape, turn = rng.integers(3), rng.uniform(0, 180)
         wide, high = radius, radius * rng.uniform(0.25, 1)
         if shape == 0:
-            cv2.ellipse(picture, (int(x), int(y)), (int(wide), int(high)), turn, 0, 360, tone, -1)
+            cv2.ellipse(image, (int(x), int(y)), (int(wide), int(high)), turn, 0, 360, tone, -1)
         elif shape == 1:
             corners = cv2.boxPoints(((x, y), (2 * wide, 1.4 * high), turn)).astype(np.int32)
-            cv2.fillConvexPoly(picture, corners, tone)
+            cv2.fillConvexPoly(image, corners, tone)
         else:
             dx, dy = 3 * wide * np.cos(turn), 3 * wide * np.sin(turn)
             cv2.line(
-                picture, (int(x - dx), int(y - dy)), (int(x + dx), int(y + dy)), tone, max(1, int(high / 5))
+                image, (int(x - dx), int(y - dy)), (int(x + dx), int(y + dy)), tone, max(1, int(high / 5))
             )
     white = np.ones(3, np.float32)
     light = gradient(
         white * np.float32(rng.uniform(0.8, 1.1)), white * np.float32(rng.uniform(0.8, 1.1)), side
     )
     grain = fractal_noise(rng, side, side, cells=side / 10, octaves=3, persistence=0.9)[..., None]
-    return np.asarray(picture * light + 5 * grain, np.float32)
+    return np.asarray(image * light + 5 * grain, np.float32)

@@ -9,7 +9,7 @@ from canton.track.synthetic.meshes import Floats
 from canton.track.synthetic.noise import Rng
 
 CROSSING_SHARE = 0.2
-"""Share of trajectories that may enter or leave the picture. The others stay inside if they fit."""
+"""Share of trajectories that may enter or leave the image. The others stay inside if they fit."""
 
 
 def random_walk(
@@ -39,7 +39,7 @@ def random_walk(
 
 
 def drift(rng: Rng, frames: int, *, start: float, step: float) -> Floats:
-    """Return a random walk (frames,) about 0, such as of a tilt.
+    """Return a random walk (frames,) around 0, for example of a tilt.
 
     Args:
         start: standard deviation of the first value.
@@ -51,9 +51,10 @@ def drift(rng: Rng, frames: int, *, start: float, step: float) -> Floats:
 
 
 def place_inside(rng: Rng, positions: Floats, width: int, height: int, margin: float) -> Floats:
-    """Return a trajectory moved into the picture.
+    """Return a trajectory moved into the image.
 
-    All of it is inside if it fits and does not cross the edge by chance; else at least one frame is.
+    A share `CROSSING_SHARE` may cross the edge. The others are inside in all frames if they fit. At least one
+    frame is inside.
 
     Args:
         margin: distance from the edge, in px.
@@ -82,7 +83,7 @@ def velocities(positions: Floats) -> Floats:
 
 
 def integer_walk(rng: Rng, frames: int, *, speed: float) -> NDArray[np.int64]:
-    """Return a random walk (frames, 2) in whole px that never stands still."""
+    """Return a random walk (frames, 2) in whole px that moves in every frame."""
     positions = random_walk(rng, frames, speed=speed, wander=0.2, climb=1.0)
     steps = np.diff(np.round(positions).astype(np.int64), axis=0)
     still = ~steps.any(1)

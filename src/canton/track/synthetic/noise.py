@@ -34,7 +34,7 @@ def fractal_noise(
         cells: number of cells along the height in the coarsest octave.
         octaves: number of octaves.
         persistence: amplitude of an octave relative to the coarser one.
-        stretch: ratio of width to height of its forms.
+        stretch: ratio of width to height of the cells.
     """
     field = np.zeros((height, width), np.float32)
     amplitude, power = 1.0, 0.0
@@ -42,8 +42,8 @@ def fractal_noise(
         rows = min(height, math.ceil(cells) + 2)
         columns = min(width, math.ceil(cells * width / height / stretch) + 2)
         coarse = rng.standard_normal((rows, columns), np.float32) * np.float32(amplitude)
-        way = cv2.INTER_CUBIC if rows < height / 2 else cv2.INTER_LINEAR
-        field += cv2.resize(coarse, (width, height), interpolation=way)
+        interpolation = cv2.INTER_CUBIC if rows < height / 2 else cv2.INTER_LINEAR
+        field += cv2.resize(coarse, (width, height), interpolation=interpolation)
         power += amplitude**2
         amplitude, cells = amplitude * persistence, cells * 2
     field /= np.float32(0.75 * math.sqrt(power))
@@ -63,7 +63,7 @@ def gradient(top: Floats, bottom: Floats, height: int, bend: float = 1.0) -> Flo
 
 
 def mask_below(line: Floats, height: int, soft: float = 1.0) -> Floats:
-    """1 mask_below a line of rows (width,), 0 above, (height, width, 1)."""
+    """Return a mask (height, width, 1): 1 below a line of rows (width,), 0 above it."""
     rows = np.arange(height, dtype=np.float32)[:, None]
     share = np.clip((rows - line[None, :]) / np.float32(soft) + np.float32(0.5), 0, 1)
     return np.asarray(share[..., None], np.float32)

@@ -1,4 +1,4 @@
-"""Rendering of meshes to sprites with transparency, and their placement in a picture."""
+"""Rendering of meshes to sprites with transparency, and their placement in an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ else:
     cv2 = require("cv2", extra="track")
 
 SPRITE_SCALE = 2
-"""Sprite pixels per picture pixel, so that a sprite can be rotated and moved by fractions."""
+"""Sprite pixels per image pixel, so that a sprite can be rotated and moved by fractions."""
 SUPERSAMPLING = 2
 """Further enlargement while drawing, for smooth edges."""
 SOLID_OPACITY = 0.35
@@ -61,7 +61,7 @@ def render_sprite(
     """Render a shape from one side.
 
     Args:
-        size_px: longer side of its box in the picture.
+        size_px: longer side of its box in the image.
         colours: (PARTS, 4), RGB and opacity in [0, 1].
         yaw, pitch: heading, and angle from below, in rad.
         relief: 1 for faces lit by the sun, 0 for faces that emit light.
@@ -71,9 +71,9 @@ def render_sprite(
     light = rng.normal(size=3) + np.array([0, 0, 1.5])
     light = rotation @ (light / np.linalg.norm(light))
     posed = [shape.pose(k / shape.phases) for k in range(shape.phases)]
-    seen = posed[0].faces[posed[0].parts != ROTOR] @ rotation.T
-    extent = float(np.ptp(seen[..., :2].reshape(-1, 2), axis=0).max())
-    middle = (seen[..., :2].max((0, 1)) + seen[..., :2].min((0, 1))) / 2
+    rotated = posed[0].faces[posed[0].parts != ROTOR] @ rotation.T
+    extent = float(np.ptp(rotated[..., :2].reshape(-1, 2), axis=0).max())
+    middle = (rotated[..., :2].max((0, 1)) + rotated[..., :2].min((0, 1))) / 2
     scale = size_px * SPRITE_SCALE * SUPERSAMPLING / extent
     side = int(math.ceil(size_px * 1.8) + 4) * SPRITE_SCALE
     phases = tuple(_rasterise(mesh, rotation, middle, scale, side, colours, light, relief) for mesh in posed)
@@ -109,7 +109,7 @@ def _rasterise(
     shade = 1 - relief * (0.6 - 0.6 * np.clip(normal @ light, 0, 1) - 0.15 * np.clip(-normal[:, 1], 0, 1))
     large = side * SUPERSAMPLING
     corners = np.round((faces[..., :2] - middle) * scale + large / 2).astype(np.int32)
-    picture, haze = np.zeros((large, large, 4), np.uint8), np.zeros((large, large), np.uint8)
+    image, rotor_mask = np.zeros((large, large, 4), np.uint8), np.zeros((large, large), np.uint8)
     tones = np.full((len(faces), 4), 255.0)
     tones[:, :3] *= np.clip(colours[mesh.parts, :3] * shade[:, None], 0, 1)
     order = np.argsort(-faces[..., 2].mean(1))
@@ -117,34 +117,34 @@ def _rasterise(
         corners[order], tones[order].tolist(), mesh.parts[order].tolist(), strict=True
     ):
         if part == ROTOR:
-            cv2.fillConvexPoly(haze, face, 255)
+            cv2.fillConvexPoly(rotor_mask, face, 255)
         else:
-            cv2.fillConvexPoly(picture, face, tone)
-    small = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    veil = cv2.resize(haze, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
-    veil = veil[..., None] * (colours[ROTOR, 3] / 255)
+            cv2.fillConvexPoly(image, face, tone)
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    rotor_opacity = cv2.resize(rotor_mask, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+    rotor_opacity = rotor_opacity[..., None] * (colours[ROTOR, 3] / 255)
     over = np.append(colours[ROTOR, :3], 1).astype(np.float32)
-    return np.asarray(small * (1 - veil) + veil * over, np.float32)
+    return np.asarray(small * (1 - rotor_opacity) + rotor_opacity * over, np.float32)
 
 
-def _bloom(cut: Floats, bloom_px: float) -> Floats:
+def _bloom(sprite: Floats, bloom_px: float) -> Floats:
     width = 2 * round(bloom_px * SPRITE_SCALE) + 1
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    return np.asarray(cv2.dilate(cut, element), np.float32)
+    return np.asarray(cv2.dilate(sprite, element), np.float32)
 
 
 def warp_sprite(
-    cut: Floats, centre: tuple[float, float], scale: float, roll: float
+    sprite: Floats, centre: tuple[float, float], scale: float, roll: float
 ) -> tuple[Floats, int, int]:
-    """Return a sprite's patch of the picture, and the column and row of its first pixel.
+    """Return a sprite's patch of the image, and the column and row of its first pixel.
 
     Args:
-        cut: the sprite's image.
-        centre: x, y in px of the picture; the first pixel is from 0 to 1.
+        sprite: the sprite's image.
+        centre: x, y in px of the image; the first pixel is from 0 to 1.
         scale: relative to the rendered size.
         roll: in rad.
     """
-    side = cut.shape[0]
+    side = sprite.shape[0]
     reach = math.ceil(side / SPRITE_SCALE * scale * 0.5) + 2
     left, top = math.floor(centre[0]) - reach, math.floor(centre[1]) - reach
     k = SPRITE_SCALE / scale
@@ -153,9 +153,9 @@ def warp_sprite(
     middle = side / 2 - 0.5
     back = np.array([[c, s, middle - c * x - s * y], [-s, c, middle + s * x - c * y]], np.float32)
     if k > SPRITE_SCALE:  # smaller than rendered: avoid aliasing
-        cut = np.asarray(cv2.blur(cut, (2, 2) if k < 2 * SPRITE_SCALE else (4, 4)), np.float32)
+        sprite = np.asarray(cv2.blur(sprite, (2, 2) if k < 2 * SPRITE_SCALE else (4, 4)), np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    patch = cv2.warpAffine(cut, back, (2 * reach, 2 * reach), flags=flags)
+    patch = cv2.warpAffine(sprite, back, (2 * reach, 2 * reach), flags=flags)
     return np.asarray(patch, np.float32), left, top
 
 

@@ -1,4 +1,4 @@
-"""Synthetic scenes: frames in which a target flies, or not, and its boxes."""
+"""Synthetic scenes: frames with or without a flying target, and its boxes."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def make_scene(
         seed: >= 0.
         frames: number of frames, >= 1.
         size: side in px, or (height, width); each 32 to 2048.
-        kind: "article": objects before daylight backgrounds. "thermal": the view of a thermal camera.
-            "camouflage": a texture that moves before the same kind of texture, so that no single frame shows
-            it. "mixed": one of the three at random.
+        kind: "article": objects in front of daylight backgrounds. "thermal": the view of a thermal camera.
+            "camouflage": a texture that moves in front of the same kind of texture, so that no single frame
+            shows it. "mixed": one of the three at random.
         backgrounds: folder of photographs for article scenes. None: generated backgrounds.
         target_class: "drone", "bird", "airplane" or "helicopter". The other three are distractors in some
             scenes. A camouflage scene has a target without a typical shape.
@@ -134,12 +134,12 @@ class _Background(NamedTuple):
     """The backgrounds of a scene.
 
     Attributes:
-        pictures: one a frame, to draw on.
+        images: one per frame, to draw on.
         overlay: opacity of the camera's text; None without text.
         line_noise: fixed pattern of rows and columns; None without it.
     """
 
-    pictures: list[Pixels]
+    images: list[Pixels]
     overlay: Floats | None
     line_noise: Floats | None
 
@@ -153,20 +153,20 @@ def _visible(
     path = random_walk(rng, frames, speed=speed, shake=shake)
     if rng.random() < 0.15:
         path[:] = 0
-    picture = choose_background(rng, folder)
+    image = choose_background(rng, folder)
     zoom = (
         unit * 128 / VISIBLE_SIDE * _log_uniform(rng, 1.1, 4.0)
         if folder is None
         else _log_uniform(rng, 0.5, 1.5)
     )
     roll = ROLL if path.any() else 0.0
-    background = _render_background(rng, picture, path, camera, height, width, zoom, tilt=0.15, roll=roll)
+    background = _render_background(rng, image, path, camera, height, width, zoom, tilt=0.15, roll=roll)
     objects = []
     for name in [target_class, *_random_distractors(rng, target_class)]:
         size_px, speed = _log_uniform(rng, 6, 24) * unit, _log_uniform(rng, 0.2, 6) * unit
         shake = rng.choice([0.0, 0.3])
         path = random_trajectory(rng, frames, width, height, size_px=size_px, speed=speed, shake=shake)
-        colours = visible_colours(rng, name, _colour_at(background.pictures[0], path[0]))
+        colours = visible_colours(rng, name, _colour_at(background.images[0], path[0]))
         relief = rng.uniform(0.3, 1)
         objects.append(make_moving_target(rng, name, path, size_px=size_px, colours=colours, relief=relief))
     return background, camera, objects
@@ -183,10 +183,10 @@ def _thermal(
         path = random_walk(rng, frames, speed=0.01, shake=rng.uniform(0, 0.15))
     else:
         path = random_walk(rng, frames, speed=_log_uniform(rng, 0.1, 4.0), shake=rng.uniform(0, 0.4))
-    picture = thermal_background(int(rng.integers(NUM_BACKGROUNDS)))
+    image = thermal_background(int(rng.integers(NUM_BACKGROUNDS)))
     zoom = unit * _log_uniform(rng, 0.8, 1.4)
     roll = 0.0 if tripod else ROLL
-    background = _render_background(rng, picture, path, camera, height, width, zoom, tilt=0.02, roll=roll)
+    background = _render_background(rng, image, path, camera, height, width, zoom, tilt=0.02, roll=roll)
     overlay = text_overlay(rng, width, height)
     background = background._replace(
         overlay=overlay, line_noise=line_noise(rng, height, width, camera.line_noise_sd)
@@ -197,10 +197,10 @@ def _thermal(
             _log_uniform(rng, *THERMAL_SIZE[name]) * unit,
             _log_uniform(rng, *THERMAL_SPEED[name]) * unit,
         )
-        for _ in range(3):  # prefers the sky: before trees of the same temperature the object is invisible
+        for _ in range(3):  # prefer the sky: trees can have the temperature of the object
             shake = rng.uniform(0, 0.3)
             path = random_trajectory(rng, frames, width, height, size_px=size_px, speed=speed, shake=shake)
-            behind = float(_colour_at(background.pictures[0], path[0])[0])
+            behind = float(_colour_at(background.images[0], path[0])[0])
             if behind < 140:
                 break
         colours = thermal_colours(rng, name, behind, hard=hard)
@@ -215,7 +215,7 @@ def _thermal(
 
 def _render_background(
     rng: Rng,
-    picture: Pixels,
+    image: Pixels,
     path: Floats,
     camera: Camera,
     height: int,
@@ -232,14 +232,14 @@ def _render_background(
         roll: standard deviation of the roll from frame to frame, in rad.
     """
     reach = np.abs(path).max(0)
-    view = View(rng, picture, width, height, zoom=zoom, tilt=tilt, reach=(float(reach[0]), float(reach[1])))
+    view = View(rng, image, width, height, zoom=zoom, tilt=tilt, reach=(float(reach[0]), float(reach[1])))
     rolls = drift(rng, len(path), start=0, step=roll)
     blur = velocities(path) * np.float32(camera.shutter)
-    pictures = [
+    images = [
         _with_channels(motion_blur(view.at(position, float(angle)), (float(dx), float(dy))))
         for position, angle, (dx, dy) in zip(path, rolls, blur, strict=True)
     ]
-    return _Background(pictures, None, None)
+    return _Background(images, None, None)
 
 
 def _render(
@@ -250,41 +250,43 @@ def _render(
     The first of the objects is the target. It is drawn last, if `has_target`.
     """
     pixels, boxes, distractors = [], [], []
-    for t, picture in enumerate(background.pictures):
+    for t, image in enumerate(background.images):
         found: list[LabelledBox] = []
         for distractor in objects[1:]:
-            box = distractor.draw_on(picture, t, camera.shutter)
+            box = distractor.draw_on(image, t, camera.shutter)
             if box is not None:
                 found.append(LabelledBox(distractor.class_name, box))
-        boxes.append(objects[0].draw_on(picture, t, camera.shutter) if has_target else None)
+        boxes.append(objects[0].draw_on(image, t, camera.shutter) if has_target else None)
         distractors.append(found)
-        picture = _with_channels(lens_blur(picture, camera))
+        image = _with_channels(lens_blur(image, camera))
         if background.overlay is not None:
-            picture = np.asarray(picture + background.overlay * (np.float32(250) - picture), np.uint8)
-        pixels.append(expose(rng, picture, camera, background.line_noise))
+            image = np.asarray(image + background.overlay * (np.float32(250) - image), np.uint8)
+        pixels.append(expose(rng, image, camera, background.line_noise))
     return np.stack(pixels), boxes, distractors
 
 
 def _random_distractors(rng: Rng, target_class: str) -> list[str]:
     """Return the classes of the other flying objects of a scene; half of the scenes have none."""
-    others = [name for name in TARGETS if name != target_class]
-    classes = [others[k] for k in rng.integers(len(others), size=rng.choice(3, p=(0.5, 0.35, 0.15)))]
+    distractors = [name for name in TARGETS if name != target_class]
+    classes = [
+        distractors[k] for k in rng.integers(len(distractors), size=rng.choice(3, p=(0.5, 0.35, 0.15)))
+    ]
     if "bird" in classes and rng.random() < 0.25:  # birds often fly in groups
         classes += ["bird"] * int(rng.integers(1, 4))
     return classes
 
 
-def _colour_at(picture: Pixels, position: Floats) -> Floats:
+def _colour_at(image: Pixels, position: Floats) -> Floats:
     """Return the mean colour (channels,) of the background near a position."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x, y = int(np.clip(position[0], 0, width - 1)), int(np.clip(position[1], 0, height - 1))
-    near = picture[max(y - 6, 0) : y + 7, max(x - 6, 0) : x + 7]
+    near = image[max(y - 6, 0) : y + 7, max(x - 6, 0) : x + 7]
     return np.asarray(near.mean((0, 1)), np.float32)
 
 
-def _with_channels(picture: Pixels | Floats) -> Pixels:
+def _with_channels(image: Pixels | Floats) -> Pixels:
     """Restore the axis that OpenCV drops for a single channel."""
-    return np.asarray(picture if picture.ndim == 3 else picture[..., None], np.uint8)
+    return np.asarray(image if image.ndim == 3 else image[..., None], np.uint8)
 
 
 def _log_uniform(rng: Rng, low: float, high: float) -> float:

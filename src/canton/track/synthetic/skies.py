@@ -23,14 +23,14 @@ def pick_colour(rng: Rng, colours: tuple[tuple[int, int, int], ...], spread: flo
 
 def sky(rng: Rng, side: int) -> Floats:
     """Return a sky with clouds, (side, side, 3) in [0, 255]."""
-    mood = rng.random()
-    if mood < 0.65:
+    weather = rng.random()
+    if weather < 0.65:
         top, low, white = (
             pick_colour(rng, BLUES),
             pick_colour(rng, HAZES),
             np.array([240, 242, 245], np.float32),
         )
-    elif mood < 0.8:
+    elif weather < 0.8:
         top, low, white = pick_colour(rng, DUSKS), pick_colour(rng, GLOWS), pick_colour(rng, GLOWS, 20)
     else:
         top, low, white = (
@@ -38,7 +38,7 @@ def sky(rng: Rng, side: int) -> Floats:
             pick_colour(rng, GREYS),
             pick_colour(rng, ((205, 208, 212),)),
         )
-    picture: Floats = np.broadcast_to(gradient(top, low, side, rng.uniform(0.6, 1.6)), (side, side, 3)).copy()
+    image: Floats = np.broadcast_to(gradient(top, low, side, rng.uniform(0.6, 1.6)), (side, side, 3)).copy()
     if rng.random() < 0.8:
         streaks = rng.uniform(1, 4)
         field = fractal_noise(
@@ -52,13 +52,13 @@ def sky(rng: Rng, side: int) -> Floats:
             fractal_noise(rng, side, side, cells=4, octaves=4)[..., None] * np.float32(9)
             - 12 * cover[..., None]
         )
-        picture += cover[..., None] * (white + lit - picture)
-    return picture
+        image += cover[..., None] * (white + lit - image)
+    return image
 
 
 def landscape(rng: Rng, side: int) -> Floats:
     """Return a sky over hills, trees and a field, (side, side, 3) in [0, 255]."""
-    picture = sky(rng, side)
+    image = sky(rng, side)
     horizon = side * rng.uniform(0.35, 0.85)
     for distance in np.linspace(1, 0, int(rng.integers(1, 4))):
         tone = pick_colour(rng, GREENS) * (1 - 0.5 * distance) + pick_colour(rng, HAZES) * 0.5 * distance
@@ -66,11 +66,9 @@ def landscape(rng: Rng, side: int) -> Floats:
         if distance < 0.5:  # close enough for visible trees
             line -= np.abs(ridge(rng, side, cells=side / 16, octaves=3, persistence=0.8)) * side * 0.012
         grain = fractal_noise(rng, side, side, cells=side / 24, octaves=3, persistence=0.9)[..., None]
-        picture += mask_below(line, side, 1.5) * (
-            tone * (1 + (0.08 + 0.2 * (1 - distance)) * grain) - picture
-        )
+        image += mask_below(line, side, 1.5) * (tone * (1 + (0.08 + 0.2 * (1 - distance)) * grain) - image)
     ground = gradient(pick_colour(rng, FIELDS), pick_colour(rng, FIELDS), side)
     grain = fractal_noise(rng, side, side, cells=side / 12, octaves=4, persistence=0.8, stretch=3)[..., None]
     line = horizon + side * 0.008 * ridge(rng, side, cells=4, octaves=2)
-    picture += mask_below(line, side, 1.5) * (ground * (1 + np.float32(0.12) * grain) - picture)
-    return picture
+    image += mask_below(line, side, 1.5) * (ground * (1 + np.float32(0.12) * grain) - image)
+    return image

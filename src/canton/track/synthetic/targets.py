@@ -1,6 +1,6 @@
 """Shapes of the targets: drones, birds, airplanes and helicopters.
 
-Every shape is random within what is typical of its class.
+Every shape is random, with proportions typical of its class.
 """
 
 from __future__ import annotations
@@ -244,4 +244,4 @@ CLASSES: tuple[tuple[str, tuple[Callable[[Rng], TargetShape], ...]], ...] = (
     ("airplane", (airplane,)),
     ("helicopter", (helicopter,)),
 )
-"""The classes and the functions that make their shapes."""
+"""The classes and the functions that return their shapes."""

@@ -1,6 +1,6 @@
 """Generated thermal images: a cold sky, dark above a bright horizon, with warm trees and roofs.
 
-Sizes are in px of a picture 320 px wide.
+Sizes are in px of an image 320 px wide.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ else:
 
 
 def thermal_sky(rng: Rng, width: int, height: int) -> Floats:
-    """Return a picture (height, width, 1) in [0, 255]."""
+    """Return an image (height, width, 1) in [0, 255]."""
     horizon = height * rng.uniform(0.45, 0.95) if rng.random() < 0.8 else height * 1.5
-    picture = _sky_gradient(rng, width, height, horizon)
+    image = _sky_gradient(rng, width, height, horizon)
     if horizon < height:
         for add in _skyline(rng):
-            add(rng, picture, horizon)
-        _ground(rng, picture, horizon)
-    return _local_contrast(rng, picture)
+            add(rng, image, horizon)
+        _ground(rng, image, horizon)
+    return _local_contrast(rng, image)
 
 
 def _sky_gradient(rng: Rng, width: int, height: int, horizon: float) -> Floats:
@@ -36,7 +36,7 @@ def _sky_gradient(rng: Rng, width: int, height: int, horizon: float) -> Floats:
     high = rng.uniform(45, 115)
     air = high + rng.uniform(-25, 15) * rows / height
     air -= rng.uniform(0.2, 1.0) * high * np.exp((rows - horizon) / np.float32(rng.uniform(15, 60)))
-    picture = np.repeat(np.clip(air, 5, 255)[:, None], width, 1).astype(np.float32)
+    image = np.repeat(np.clip(air, 5, 255)[:, None], width, 1).astype(np.float32)
     if rng.random() < 0.5:
         field = fractal_noise(
             rng,
@@ -48,8 +48,8 @@ def _sky_gradient(rng: Rng, width: int, height: int, horizon: float) -> Floats:
             stretch=rng.uniform(1.5, 6),
         )
         cover = np.clip(field - np.float32(rng.uniform(0.0, 1.4)), 0, 2)
-        picture += cover * np.float32(rng.uniform(8, 75))
-    return picture
+        image += cover * np.float32(rng.uniform(8, 75))
+    return image
 
 
 def _skyline(rng: Rng) -> list[Callable[[Rng, Floats, float], None]]:
@@ -59,13 +59,13 @@ def _skyline(rng: Rng) -> list[Callable[[Rng, Floats, float], None]]:
 
 def _texture(
     rng: Rng,
-    picture: Floats,
+    image: Floats,
     low: float,
     high: float,
     stretch: float,
     depth: tuple[float, float] = (12, 40),
 ) -> Floats:
-    height, width = picture.shape
+    height, width = image.shape
     grain = fractal_noise(rng, width, height, cells=height / 7, octaves=3, persistence=0.9, stretch=stretch)
     coarse = fractal_noise(rng, width, height, cells=5, octaves=2)
     middle = rng.uniform(low, high)
@@ -73,40 +73,40 @@ def _texture(
     return np.asarray(field, np.float32)
 
 
-def _composite(picture: Floats, line: Floats, heat: Floats, soft: float = 1.5) -> None:
-    share = mask_below(line, picture.shape[0], soft)[..., 0]
-    picture += share * (heat - picture)
+def _composite(image: Floats, line: Floats, brightness: Floats, soft: float = 1.5) -> None:
+    share = mask_below(line, image.shape[0], soft)[..., 0]
+    image += share * (brightness - image)
 
 
-def _pines(rng: Rng, picture: Floats, horizon: float) -> None:
-    width = picture.shape[1]
+def _pines(rng: Rng, image: Floats, horizon: float) -> None:
+    width = image.shape[1]
     tops = np.abs(ridge(rng, width, cells=width / rng.uniform(5, 14), octaves=2, persistence=0.8))
     line = horizon - rng.uniform(4, 28) * (0.5 + 0.5 * tops) - 5 * ridge(rng, width, cells=3, octaves=2)
-    _composite(picture, np.asarray(line, np.float32), _texture(rng, picture, 150, 230, rng.uniform(0.2, 0.5)))
+    _composite(image, np.asarray(line, np.float32), _texture(rng, image, 150, 230, rng.uniform(0.2, 0.5)))
 
 
-def _bushes(rng: Rng, picture: Floats, horizon: float) -> None:
-    width = picture.shape[1]
+def _bushes(rng: Rng, image: Floats, horizon: float) -> None:
+    width = image.shape[1]
     line = horizon - rng.uniform(2, 14) * (
         1 + 0.5 * ridge(rng, width, cells=width / 60, octaves=5, persistence=0.6)
     )
-    _composite(picture, line, _texture(rng, picture, 160, 240, 1.0))
+    _composite(image, line, _texture(rng, image, 160, 240, 1.0))
     if rng.random() < 0.35:  # a near tree, higher than the others
-        rows, columns = np.mgrid[: picture.shape[0], :width].astype(np.float32)
+        rows, columns = np.mgrid[: image.shape[0], :width].astype(np.float32)
         x, radius = rng.uniform(0, width), rng.uniform(25, 90)
         apart = np.hypot(columns - x, (rows - horizon) * np.float32(rng.uniform(0.6, 1.0))) / np.float32(
             radius
         )
         crown = apart + np.float32(0.13) * fractal_noise(
-            rng, width, picture.shape[0], cells=12, octaves=4, persistence=0.8
+            rng, width, image.shape[0], cells=12, octaves=4, persistence=0.8
         )
         share = np.clip((1 - crown) * 9, 0, 1)
-        picture += share * (_texture(rng, picture, 120, 200, 1.0) - picture)
+        image += share * (_texture(rng, image, 120, 200, 1.0) - image)
 
 
-def _roofs(rng: Rng, picture: Floats, horizon: float) -> None:
+def _roofs(rng: Rng, image: Floats, horizon: float) -> None:
     for _ in range(int(rng.integers(1, 5))):
-        x, wide, high = rng.uniform(-40, picture.shape[1]), rng.uniform(25, 170), rng.uniform(8, 60)
+        x, wide, high = rng.uniform(-40, image.shape[1]), rng.uniform(25, 170), rng.uniform(8, 60)
         rise = wide * rng.uniform(-0.2, 0.2)
         wall, top = rng.uniform(60, 170), rng.uniform(150, 255)
         corners = np.array(
@@ -117,34 +117,34 @@ def _roofs(rng: Rng, picture: Floats, horizon: float) -> None:
                 [x + wide, horizon + 30],
             ]
         )
-        cv2.fillConvexPoly(picture, corners.astype(np.int32), wall)
+        cv2.fillConvexPoly(image, corners.astype(np.int32), wall)
         edge = corners[1:3].astype(int).tolist()
-        cv2.line(picture, tuple(edge[0]), tuple(edge[1]), top, int(rng.integers(1, 7)))
+        cv2.line(image, tuple(edge[0]), tuple(edge[1]), top, int(rng.integers(1, 7)))
         for k in range(int(rng.integers(0, 8))):
             left, up = int(x + 8 + k * 17), int(horizon - high * 0.6)
             if left + 9 < x + wide:
-                cv2.rectangle(picture, (left, up), (left + 8, up + 6), wall * 0.5, -1)
+                cv2.rectangle(image, (left, up), (left + 8, up + 6), wall * 0.5, -1)
 
 
-def _poles(rng: Rng, picture: Floats, horizon: float) -> None:
+def _poles(rng: Rng, image: Floats, horizon: float) -> None:
     for _ in range(int(rng.integers(1, 7))):
-        x, high = rng.uniform(0, picture.shape[1]), rng.uniform(15, 110)
-        heat, top = rng.uniform(120, 255), int(horizon - high)
-        cv2.line(picture, (int(x), int(horizon + 8)), (int(x), top), heat, int(rng.integers(1, 4)))
+        x, high = rng.uniform(0, image.shape[1]), rng.uniform(15, 110)
+        brightness, top = rng.uniform(120, 255), int(horizon - high)
+        cv2.line(image, (int(x), int(horizon + 8)), (int(x), top), brightness, int(rng.integers(1, 4)))
         if rng.random() < 0.5:
-            cv2.rectangle(picture, (int(x) - 4, top - 2), (int(x) + 4, top + 1), heat, -1)
+            cv2.rectangle(image, (int(x) - 4, top - 2), (int(x) + 4, top + 1), brightness, -1)
 
 
-def _ground(rng: Rng, picture: Floats, horizon: float) -> None:
-    line = horizon + rng.uniform(4, 30) + 3 * ridge(rng, picture.shape[1], cells=4, octaves=3)
-    _composite(picture, line, _texture(rng, picture, 70, 190, rng.uniform(3, 8), depth=(2, 14)), 3)
+def _ground(rng: Rng, image: Floats, horizon: float) -> None:
+    line = horizon + rng.uniform(4, 30) + 3 * ridge(rng, image.shape[1], cells=4, octaves=3)
+    _composite(image, line, _texture(rng, image, 70, 190, rng.uniform(3, 8), depth=(2, 14)), 3)
 
 
-def _local_contrast(rng: Rng, picture: Floats) -> Floats:
+def _local_contrast(rng: Rng, image: Floats) -> Floats:
     """Enhance local contrast as cameras do: bright objects get a dark rim."""
-    around = cv2.blur(cv2.blur(picture, (41, 41)), (41, 41))
-    picture = picture + np.float32(rng.uniform(0.1, 0.7)) * (picture - around)
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 0.9)), np.float32)[..., None].clip(
+    around = cv2.blur(cv2.blur(image, (41, 41)), (41, 41))
+    image = image + np.float32(rng.uniform(0.1, 0.7)) * (image - around)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9)), np.float32)[..., None].clip(
         0, 255
     )
 

@@ -17,7 +17,7 @@ from canton.track.synthetic.rasterise import Sprite, render_sprite, solid_box, w
 from canton.track.synthetic.targets import CLASSES, TargetShape
 
 NUM_SHAPES = 96
-"""Shapes per class. Every scene renders one from another side and in other colours."""
+"""Shapes per class. Every scene renders one from a random side in random colours."""
 
 
 class MovingTarget(NamedTuple):
@@ -39,11 +39,11 @@ class MovingTarget(NamedTuple):
     scales: Floats
     rolls: Floats
 
-    def draw_on(self, picture: Pixels, t: int, shutter: float) -> Box | None:
-        """Draw the object on frame `t`, a picture (height, width, 1 or 3), in place.
+    def draw_on(self, image: Pixels, t: int, shutter: float) -> Box | None:
+        """Draw the object on frame `t`, an image (height, width, 1 or 3), in place.
 
         Args:
-            picture: the frame.
+            image: the frame.
             t: number of the frame.
             shutter: share of the frame's time that the shutter is open.
 
@@ -57,13 +57,13 @@ class MovingTarget(NamedTuple):
         patch = np.pad(patch, ((padding, padding), (padding, padding), (0, 0)))
         patch = np.asarray(motion_blur(patch, motion), np.float32)
         left, top = left - padding, top - padding
-        height, width, channels = picture.shape
+        height, width, channels = image.shape
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + patch.shape[1], width), min(top + patch.shape[0], height)
         if x0 >= x1 or y0 >= y1:
             return None
         cut = patch[y0 - top : y1 - top, x0 - left : x1 - left]
-        under = picture[y0:y1, x0:x1]
+        under = image[y0:y1, x0:x1]
         under[:] = under * (1 - cut[..., 3:]) + cut[..., :channels] * np.float32(255) + np.float32(0.5)
         return _visible_box(solid_box(patch, left, top), width, height)
 
@@ -92,7 +92,7 @@ def random_shape(rng: Rng, class_name: str) -> TargetShape:
 def random_trajectory(
     rng: Rng, frames: int, width: int, height: int, *, size_px: float, speed: float, shake: float
 ) -> Floats:
-    """Return a random trajectory (frames, 2) through the picture.
+    """Return a random trajectory (frames, 2) through the image.
 
     Args:
         size_px: of the object.
@@ -115,7 +115,7 @@ def make_moving_target(
 ) -> MovingTarget:
     """Return an object of a class on a trajectory, rendered from a random side.
 
-    All classes but the drone head where they fly.
+    All classes but the drone point in their direction of flight.
 
     Args:
         positions: (T, 2) x, y in px.
@@ -133,8 +133,8 @@ def make_moving_target(
     sprite = render_sprite(
         shape, rng, size_px=size_px, colours=colours, yaw=yaw, pitch=pitch, relief=relief, bloom_px=bloom_px
     )
-    growth = drift(rng, frames, start=0, step=0.01) + rng.normal(0, 0.015) * np.arange(frames)
-    scales = np.exp(np.clip(growth, -0.4, 0.4))
+    log_scale = drift(rng, frames, start=0, step=0.01) + rng.normal(0, 0.015) * np.arange(frames)
+    scales = np.exp(np.clip(log_scale, -0.4, 0.4))
     return MovingTarget(
         class_name, sprite, positions, velocity, scales, drift(rng, frames, start=0.15, step=0.0225)
     )

@@ -29,10 +29,10 @@ def write_scenes(scenes: Scenes, folder: Path, *, workers: int = 0) -> Generator
     target's; without the target, that of its first object, or NONE.
 
     Yields:
-        The number of finished scenes: first those of an earlier run, which are kept, then after each.
+        The number of finished scenes: first that of an earlier run, then one more after each scene.
 
     Raises:
-        UserError: the folder cannot be written, the disk is full, or the folder has scenes of other settings.
+        UserError: the folder cannot be written, the disk is full, or its scenes have other settings.
     """
     try:
         (folder / "clips").mkdir(parents=True, exist_ok=True)
@@ -76,14 +76,14 @@ def _check_settings(folder: Path, scenes: Scenes) -> None:
             file.write(json.dumps(wanted, indent=1).encode() + b"\n")
         return
     try:
-        there = json.loads(path.read_text())
-        other = [name for name, value in wanted.items() if there[name] != value]
+        stored = json.loads(path.read_text())
+        other = [name for name, value in wanted.items() if stored[name] != value]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if other:
         name = other[0]
         raise UserError(
-            f"{name} must be {there[name]} in {folder}, which has such scenes, got {wanted[name]}: choose "
+            f"{name} must be {stored[name]} in {folder}, which has such scenes, got {wanted[name]}: choose "
             "another folder"
         )
 
@@ -96,12 +96,12 @@ def _count_finished(folder: Path) -> int:
         if len(row) != len(SPLITS) or row[0] != clip_name(done) or not _clip(folder, done).exists():
             break
         done += 1
-    whole = {clip_name(k) for k in range(done)}
+    complete = {clip_name(k) for k in range(done)}
     for name, rows in tables.items():
         head = SPLITS if name == "splits.csv" else LABELS
-        kept = [row for row in rows if row and row[0] in whole and len(row) == len(head)]
+        complete_rows = [row for row in rows if row and row[0] in complete and len(row) == len(head)]
         with atomic_write(folder / name) as file:
-            file.write(_text([head, *kept]))
+            file.write(_text([head, *complete_rows]))
     return done
 
 
@@ -113,8 +113,8 @@ def _rows(path: Path) -> list[list[str]]:
         text = path.read_text()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    whole = text[: text.rfind("\n") + 1]
-    return list(csv.reader(whole.splitlines()))[1:]
+    complete = text[: text.rfind("\n") + 1]
+    return list(csv.reader(complete.splitlines()))[1:]
 
 
 def _write(folder: Path, index: int, scene: Scene, target_class: str) -> None:
@@ -123,8 +123,8 @@ def _write(folder: Path, index: int, scene: Scene, target_class: str) -> None:
     frames, height, width, _ = scene.frames.shape
     try:
         with VideoWriter(part, width, height, FPS) as writer:
-            for picture in scene.frames:
-                writer.write(picture)
+            for image in scene.frames:
+                writer.write(image)
         part.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {os_error_reason(error)}") from error

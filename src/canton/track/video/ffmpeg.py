@@ -166,7 +166,7 @@ def _video_stream(av: ModuleType, container: InputContainer) -> VideoStream | No
 
 
 class _EndCheck:
-    """Check that the frames of a file reach the end that its header states. All times are in seconds.
+    """A check that a file's frames reach the end that its header states. All times are in seconds.
 
     An intact file can have fewer frames than its header states: an edit list hides some, and an AVI drops
     some.

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_DIFFERENCE = 0.08
-"""Least mean difference of two thumbnails at a cut; 1 is black against white."""
+"""Lowest mean difference of two thumbnails at a cut; 1 is black against white."""
 MIN_RATIO = 6.0
-"""Least ratio of that difference to the median of the last frames, which a moving camera raises."""
+"""Lowest ratio of that difference to the median of the last frames. Camera motion raises the median."""
 MIN_MEDIAN = 0.002
-"""Least value of that median, which is reached in a still picture."""
+"""Lower limit of that median, for still images."""
 HISTORY = 8
-"""Frames of the median."""
+"""Number of frames in the median."""
 THUMBNAIL_SIDE = 16
 
 
 class ShotBoundaryDetector:
-    """Detect cuts by comparing each frame's thumbnail with the one before."""
+    """A detector of cuts that compares each frame's thumbnail with the previous one."""
 
     def __init__(self) -> None:
         self._previous: NDArray[np.float32] | None = None
@@ -33,8 +33,8 @@ class ShotBoundaryDetector:
         if previous is None:
             return True
         difference = float(np.abs(thumbnail - previous).mean())
-        usual = max(median(self._differences) if self._differences else 0.0, MIN_MEDIAN)
-        cut = difference > max(MIN_DIFFERENCE, MIN_RATIO * usual)
+        baseline = max(median(self._differences) if self._differences else 0.0, MIN_MEDIAN)
+        cut = difference > max(MIN_DIFFERENCE, MIN_RATIO * baseline)
         if cut:
             self._differences.clear()
         else:

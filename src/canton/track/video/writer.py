@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
 
 KEYFRAME_SECONDS = 1.0
-"""Keyframe interval. Each keyframe starts a new fragment, so this is the most that a power failure loses."""
+"""Keyframe interval. A keyframe starts a fragment, so a power failure loses at most this much."""
 MAX_GAP_SECONDS = 3600.0
 """Largest time between two frames. A larger one means that a camera's clock was set."""
 MIN_TICKS_PER_SECOND = 90_000
-"""Least resolution of frame times: that of the MPEG clock."""
+"""Lowest resolution of frame times: that of the MPEG clock."""
 MAX_FPS = 1000.0
 CRF = 23
 """x264's constant rate factor; 23 is its default."""
 
 
 class VideoWriter:
-    """Write frames to an H.264 .mp4 file; use it as a context manager.
+    """A writer of H.264 .mp4 files; use it as a context manager.
 
     The file consists of independent fragments of one second. After Ctrl-C, a kill or a full disk everything
     but the last second plays. An existing file is replaced once the first second is written; until then the
@@ -51,7 +51,7 @@ class VideoWriter:
     def __init__(self, path: Path | str, width: int, height: int, fps: float) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4":
-            raise UserError(f"cannot write {path}: the extension must be .mp4")
+            raise UserError(f"path must end in .mp4, got {path}")
         for name, value in (("width", width), ("height", height)):
             if not 1 <= value <= 16384:
                 raise UserError(f"{name} must be in [1, 16384] px, got {value}")

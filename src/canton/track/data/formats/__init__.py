@@ -1,1 +1,1 @@
-"""Label readers, one file a format: CSV, MOT, COCO."""
+"""Label readers, one file per format: CSV, MOT, COCO."""

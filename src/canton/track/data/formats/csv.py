@@ -33,7 +33,7 @@ def read_csv(path: Path, *, split_column: str = "split") -> dict[str, ClipLabels
 def add_splits(
     clips: dict[str, ClipLabels], path: Path, *, split_column: str = "split"
 ) -> dict[str, ClipLabels]:
-    """Return `clips` with what a splits.csv says of them; `clips` itself if there is no such file.
+    """Return `clips` with the splits, classes and modalities of a splits.csv file, if there is one.
 
     The file has a row for each clip: the columns clip, `split_column` and, optionally, class (that of the
     clip) and modality. It may name clips without labels.

@@ -1,4 +1,4 @@
-"""The types that every label reader returns, and what the readers share."""
+"""The types that every label reader returns, and shared functions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ClipLabels(NamedTuple):
 
 
 def normalise_class(name: str) -> str:
-    """Return the name of a class as Canton compares it: " Drone" is "drone"."""
+    """Return a class name in canonical form: " Drone" becomes "drone"."""
     return name.strip().lower()
 
 

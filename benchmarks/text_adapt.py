@@ -28,7 +28,7 @@ def main(model: str, file: str, *settings: str) -> None:
     text = corpus.read(corpus.split, len(corpus))
     given = {name: json.loads(value) for name, value in (setting.split("=") for setting in settings)}
     adapter = Adapter(reader, **given)
-    began = time.process_time()
+    start = time.process_time()
     totals = score(reader, text, adapter=adapter)
     target = Path(__file__).parent / "results" / "text_adapt.json"
     table = json.loads(target.read_text()) if target.exists() else {}
@@ -40,7 +40,7 @@ def main(model: str, file: str, *settings: str) -> None:
             name: getattr(adapter, name)
             for name in ("learning_rate", "decay", "averaging", "epsilon", "count_weight", "chunk_size")
         },
-        "processor_seconds": time.process_time() - began,
+        "processor_seconds": time.process_time() - start,
         "machine": machine(),
         "versions": {"canton": canton.__version__, "torch": torch.__version__},
     }

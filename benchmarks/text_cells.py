@@ -3,7 +3,7 @@
     python benchmarks/text_cells.py FILE MINUTES RATE [CELL ...]
 
 The models have one layer, no n-grams, no history, no contexts and no dropout. Each cell's hidden size gives
-nearly as many weights as a GRU of 256. The best learning rate differs between cells, so run several.
+nearly as many weights as a GRU of 256. The best learning rate differs between cells, so run several rates.
 Results: benchmarks/results/text_cells.json.
 """
 

@@ -1,12 +1,12 @@
-"""Cost of `precision="int8"` in held-out bits per byte, float32 and int8, measured with the C++ engine.
+"""Cost of `precision="int8"` in held-out bits per byte, measured with the C++ engine.
 
     python benchmarks/text_int8.py FILE [MINUTES]
 
 The models are the pretrained one, on the held-out part of its own corpus, and two trained on the first 90% of
 FILE for MINUTES (default: 2) of processor time each: the default architecture and the article's. The engine
-reads each text one byte a call: forced logits make it generate the byte that comes, and its
-logits for the next byte are scored. Its float32 figure must equal the model's. One thread. The results go to
-benchmarks/results/text_int8.json.
+reads each text one byte per call: forced logits make it generate the next byte of the text, and its logits
+after it are scored. The float32 score must equal the model's. One thread.
+Results: benchmarks/results/text_int8.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from canton.text.generate import predict_next
 from canton.text.likelihood import START_BYTE
 from compare.runner import machine
 
-SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
+PRETRAINED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
 RESULTS = Path(__file__).parent / "results" / "text_int8.json"
 FORCED = 1e30
 """A logit so large that no other byte is generated."""
@@ -52,12 +52,12 @@ def engine_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> float
     return float(nats) / math.log(2) / len(text)
 
 
-def measured(model: ByteModel, corpus: Corpus) -> dict[str, float]:
+def measure(model: ByteModel, corpus: Corpus) -> dict[str, float]:
     text = corpus.read(corpus.split, len(corpus))
     found = {p: engine_bits_per_byte(model.eval(), text, p) for p in ("float32", "int8")}
     own = score(model, text).bits_per_byte
     if abs(found["float32"] - own) > 1e-5:
-        raise SystemExit(f"the engine scores {found['float32']} in float32, the model {own}")
+        raise SystemExit(f"float32 score of the engine must be {own}, got {found['float32']}")
     return {
         "bytes": len(text),
         "model": own,
@@ -70,13 +70,13 @@ def main(file: str, minutes: str = "2") -> None:
     torch.set_num_threads(1)
     corpus, rows = Corpus([Path(file)]), {}
     configs = {"default": TrainConfig(), "article": TrainConfig(model=ARTICLE.model)}
-    rows["shipped, its own held-out part"] = measured(load_model(SHIPPED).model, Corpus())
+    rows["shipped, its own held-out part"] = measure(load_model(PRETRAINED).model, Corpus())
     for name, config in configs.items():
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "model.safetensors"
             config = replace(config, minutes=float(minutes))
             train(config, out=out, files=[Path(file)], clock=time.process_time)
-            rows[f"{name}, {minutes} minutes, {Path(file).name}"] = measured(load_model(out).model, corpus)
+            rows[f"{name}, {minutes} minutes, {Path(file).name}"] = measure(load_model(out).model, corpus)
     for name, row in rows.items():
         print(
             f"{name}: {row['float32']:.4f} bits per byte, int8 {row['cost']:+.5f} (model {row['model']:.4f})"

@@ -3,7 +3,7 @@
     python benchmarks/text_quality.py MINUTES FILE [FILE ...] [--models FOLDER]
 
 The model trains on the first 90% of each FILE and is scored on the rest. MINUTES is processor time on one
-thread, with the counting of n-grams. --models keeps the trained models, for text_adapt.py.
+thread, including the counting of n-grams. --models keeps the trained models, for text_adapt.py.
 Results: benchmarks/results/text_quality.json.
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def add_result(name: str, done: Trained) -> None:
-    """Add a figure to the results."""
+    """Add a result to the results file."""
     table = json.loads(TARGET.read_text()) if TARGET.exists() else {}
     table[name] = {
         "bits_per_byte": done.held_out,

@@ -2,7 +2,7 @@
 
     python benchmarks/text_shipped.py MINUTES
 
-It trains on the language documentation inside every Python. It has no n-gram tables and no contexts, so its
+It trains on Python's built-in language documentation. It has no n-gram tables and no contexts, so its
 file is small. MINUTES is processor time on one thread. The model goes to
 src/canton/text/models/text.safetensors.
 """
@@ -17,16 +17,16 @@ import torch
 
 from canton.text import Architecture, TrainConfig, train
 
-SHIPPED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
+PRETRAINED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"
 SMALL = Architecture(hidden_size=288, contexts=(), ngram_orders=(), ngram_words=())
 
 
 def main(minutes: str) -> None:
     torch.set_num_threads(1)
-    SHIPPED.parent.mkdir(exist_ok=True)
-    done = train(TrainConfig(model=SMALL, minutes=float(minutes)), out=SHIPPED, clock=time.process_time)
+    PRETRAINED.parent.mkdir(exist_ok=True)
+    done = train(TrainConfig(model=SMALL, minutes=float(minutes)), out=PRETRAINED, clock=time.process_time)
     assert done is not None
-    print(f"{done.held_out:.4f} bits per byte, {SHIPPED.stat().st_size} bytes")
+    print(f"{done.held_out:.4f} bits per byte, {PRETRAINED.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""F1 of two models on the same test clips, and the difference with its 95 % confidence interval.
+"""F1 of two models on the same test clips, and the difference with its 95% confidence interval.
 
 The rows are those of track_rows.py. The interval is a paired bootstrap over the clips with 4,000 samples.
 
@@ -42,7 +42,7 @@ def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return 2 * true_positives / np.maximum(true_positives + false_positives + positives, 1)
 
 
-def compared(one: Predictions, other: Predictions, beta: float, matcher: Matcher | None) -> dict[str, Any]:
+def compare(one: Predictions, other: Predictions, beta: float, matcher: Matcher | None) -> dict[str, Any]:
     """Return the F1 of both and their difference, each at its own threshold."""
     first, second = (
         by_clip(
@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> None:
             ]
             for name in ("drone clips", "all clips"):
                 pair = [by_row(each)[name] for each in predictions]
-                figures[modality][f"{view}, {name}"] = compared(*pair, a.beta, None)
-                figures[modality][f"{view}, {name}, boxes"] = compared(*pair, a.beta, iou_at_least_half)
+                figures[modality][f"{view}, {name}"] = compare(*pair, a.beta, None)
+                figures[modality][f"{view}, {name}, boxes"] = compare(*pair, a.beta, iou_at_least_half)
     a.out.write_text(json.dumps(figures, indent=1))
     print(json.dumps(figures))
 

@@ -3,9 +3,9 @@
     python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
 
-Trains in bfloat16; for MINUTES see track_runs.py. average_precision: of points, over all clips, clean and
+Trains in bfloat16; for MINUTES see track_runs.py. average_precision: of the peaks, over all clips, clean and
 degraded; birds, airplanes and helicopters are distractors. box_f1: on the clean drone clips, at the threshold
-chosen there. ms_a_frame: median of 30 frames of 320 x 256, one by one on one thread. --only: these variants.
+chosen there. ms_a_frame: median of 30 frames of 320 x 256, one by one on one thread. --only: train these.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from canton.track import (
 from canton.track.metrics import average_precision, iou_at_least_half
 from canton.track.targets import track_loss
 from track_rows import FPS
-from track_runs import add_arguments, flags, learn, machine
+from track_runs import add_arguments, flags, machine, run_training
 
 DEFAULT = Architecture()
 
@@ -70,16 +70,16 @@ LOSSES = {"loss not focal": 0.0, "loss twice as focal": 2.0}
 
 
 def milliseconds(model: TrackModel) -> float:
-    frame, state, taken = torch.rand(1, 3, 256, 320), None, []
+    frame, state, times = torch.rand(1, 3, 256, 320), None, []
     with torch.inference_mode():
         for _ in range(40):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             _, state = model.step(frame, state)
-            taken.append(1000 * (time.perf_counter() - begun))
-    return statistics.median(taken[10:])
+            times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[10:])
 
 
-def measured(model: TrackModel, clips: list[CachedClip]) -> dict[str, Any]:
+def measure(model: TrackModel, clips: list[CachedClip]) -> dict[str, Any]:
     clean, hard = predict_windows(model, clips), predict_windows(model, clips, hard=True)
     own = [one for one in clean if one.class_name == "drone"]
     threshold = choose_threshold(own, target_class="drone")
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("footage", type=Path)
     add_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=[*NETWORKS, *LOSSES], default=[*NETWORKS, *LOSSES])
-    parser.add_argument("--modality", default="IR", help="of the clips it is measured on")
+    parser.add_argument("--modality", default="IR", help="modality of the val clips (default: IR)")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     clips = cache_frames(list(Footage(a.footage, split="val", modality=a.modality)), fps=FPS, width=640)
@@ -112,8 +112,8 @@ def main(argv: list[str] | None = None) -> None:
         focal = partial(track_loss, gamma=LOSSES[name]) if name in LOSSES else track_loss
         with patch("canton.track.train.track_loss", focal):
             network = NETWORKS.get(name, DEFAULT)
-            trained = learn(a, out, network, footage=a.footage, precision="bf16-mixed")
-        figures[name] = {"steps": trained.report.step, **measured(trained.model.eval(), clips)}
+            trained = run_training(a, out, network, footage=a.footage, precision="bf16-mixed")
+        figures[name] = {"steps": trained.report.step, **measure(trained.model.eval(), clips)}
         print(name, figures[name], flush=True)
         a.out.write_text(json.dumps(figures, indent=1))
 

@@ -4,8 +4,8 @@
 
 Needs the extra canton-torch[track] and a folder with labels.csv. Uses the first object of the clip's class in
 60 clips outside the test split. A box is missed with the given probability. Its centre gets Gaussian noise,
-its sides noise of 15 %. Every tenth frame has a false positive. Reported are the id switches, the share of
-boxes with an id, the share of false positives with an id, and the time per frame.
+its sides noise of 15%. Every tenth frame has a false positive. The script reports id switches, the share
+of boxes with an id, the share of false positives with an id, and the time per frame.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def add_noise(box: Box, px: float, rng: np.random.Generator) -> Box:
 
 
 def make_trackers() -> dict[str, Callable[[float], Any]]:
-    """Return functions of the frame rate that make the trackers, by name.
+    """Return a factory of each tracker by name, a function of the frame rate.
 
     Each tracker starts a track at the second box and keeps it for a second.
     """

@@ -1,12 +1,12 @@
-"""One kind of synthetic scene: the same network with and without memory, scored frame by frame.
+"""F1 of a network with and without memory on synthetic scenes of one kind, by frame.
 
     python benchmarks/track_made.py KIND MINUTES OUT.json [--early N] [--footage DIR]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N] [--accelerator cuda]
 
 KIND is article, camouflage, thermal or mixed. Each network trains for MINUTES (see track_runs.py). --early N
-sets the channels of the early ConvGRU of both. Writes F1 and recall of 200 held-out scenes at each frame from
-the first (t0), at the threshold with the best F0.5 over all frames. With --footage the models, which were not
-trained on real footage, are scored on the infrared test clips too.
+sets the channels of the early ConvGRU in both. Writes F1 and recall of 200 held-out scenes at each frame from
+the first (t0), at the threshold with the best F0.5 over all frames. With --footage it also scores the models
+on the infrared test clips; they are not trained on real footage.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from canton.track import (
     score,
 )
 from canton.track.train_sources import SceneSource
-from track_runs import add_arguments, begun, flags, learn, machine
+from track_runs import add_arguments, flags, initial_architecture, machine, run_training
 
 SCENES = 200
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("kind")
     add_arguments(parser)
-    parser.add_argument("--early", type=int, help="channels of the early memory; the network's, if left out")
+    parser.add_argument("--early", type=int, help="channels of the early ConvGRU (default: the network's)")
     parser.add_argument("--footage", type=Path)
     a = parser.parse_args(argv)
     own = [*([] if a.early is None else [f"--early {a.early}"]), *(["--footage DIR"] if a.footage else [])]
@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     }
     for name, recurrent in (("memory", True), ("no memory", False)):
         path = a.out.with_name(f"{a.out.stem}_{name.replace(' ', '_')}.safetensors")
-        network = replace(begun(a), recurrent=recurrent)
+        network = replace(initial_architecture(a), recurrent=recurrent)
         network = network if a.early is None else replace(network, early=a.early)
-        trained = learn(a, path, network, scene_kind=a.kind)
+        trained = run_training(a, path, network, scene_kind=a.kind)
         model = load_model(path).model
         figures[name] = {"steps": trained.report.step, **by_frame(model, a.kind)}
         if a.footage is not None:

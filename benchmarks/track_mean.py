@@ -1,8 +1,8 @@
-"""Mean of the weights of several models that were fine-tuned from one, with its own threshold and scores.
+"""Mean of the weights of models fine-tuned from one model, with its own threshold and scores.
 
     python benchmarks/track_mean.py FOOTAGE OUT MODEL [MODEL ...] [--modality IR]
 
-With one model and --modality: its threshold and scores on footage of that modality.
+With one model and --modality, it measures the threshold and scores on footage of that modality.
 
 Source: Wortsman et al. 2022, "Model soups", arXiv:2203.05482.
 """
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("footage", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--modality", help="measure on footage of this kind alone, such as IR")
+    parser.add_argument("--modality", help="modality of the footage to measure on, such as IR (default: all)")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     mean(a.footage, a.out, a.models, modality=a.modality)
@@ -34,12 +34,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None = None) -> None:
     """Write the mean of `models` to `out`, with its scores on the held-out clips."""
-    held = [load_model(path) for path in models]
-    for path, one in zip(models, held, strict=True):
-        if one.model.architecture != held[0].model.architecture:
-            raise SystemExit(f"{path} is another network than {models[0]}")
-    weights = [one.model.state_dict() for one in held]
-    model, last = held[-1].model, held[-1].header
+    loaded = [load_model(path) for path in models]
+    for path, one in zip(models, loaded, strict=True):
+        if one.model.architecture != loaded[0].model.architecture:
+            raise SystemExit(f"models must have the architecture of {models[0]}, got another in {path}")
+    weights = [one.model.state_dict() for one in loaded]
+    model, last = loaded[-1].model, loaded[-1].header
     model.load_state_dict(
         {
             name: torch.stack([each[name] for each in weights]).mean(0)

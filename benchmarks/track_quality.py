@@ -19,7 +19,7 @@ import torch
 
 from canton.track import load_model
 from track_rows import rows
-from track_runs import add_arguments, begun, flags, learn, machine
+from track_runs import add_arguments, flags, initial_architecture, machine, run_training
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,11 +28,11 @@ def main(argv: list[str] | None = None) -> None:
     add_arguments(parser)
     parser.add_argument("--modality")
     parser.add_argument("--no-recurrent", action="store_true")
-    parser.add_argument("--early", type=int, help="channels of the early memory; the network's, if left out")
+    parser.add_argument("--early", type=int, help="channels of the early ConvGRU (default: the network's)")
     a = parser.parse_args(argv)
-    network = replace(begun(a), recurrent=not a.no_recurrent)
+    network = replace(initial_architecture(a), recurrent=not a.no_recurrent)
     network = network if a.early is None else replace(network, early=a.early)
-    trained = learn(a, a.out, network, footage=a.footage, modality=a.modality, precision="bf16-mixed")
+    trained = run_training(a, a.out, network, footage=a.footage, modality=a.modality, precision="bf16-mixed")
     own = [] if a.early is None else [f"--early {a.early}"]
     own += [
         *(["--no-recurrent"] if a.no_recurrent else []),

@@ -1,8 +1,8 @@
 """Rows of the tracking results table for one model.
 
 The model runs on the test clips at 10 frames per second, in windows of twelve frames from an empty state.
-The threshold of a row is chosen on its validation clips, in their own size and enlarged by 1.4: the one with
-the best F-beta on the worse of the two. The default beta is 0.5.
+The threshold of a row has the best F-beta on its validation clips, on the worse of two views: their own size
+and enlarged by 1.4. The default beta is 0.5.
 
     python benchmarks/track_rows.py MODEL FOOTAGE OUT.json [--modality IR] [--beta 1]
 

@@ -1,7 +1,7 @@
 """Arguments and the training run that the training benchmarks of `canton track` share.
 
-On a processor MINUTES are processor time, on one thread. On a GPU they are wall time, in float32. Worker
-processes and decoding of clips are not counted. The evaluation afterwards runs in float32 on the processor.
+On a CPU, MINUTES is processor time on one thread. On a GPU it is wall time, in float32. Worker processes and
+decoding of clips are not counted. The evaluation afterwards runs in float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETTINGS = {
     "seed": int,
     "learning_rate": float,
 }
-"""Settings that the defaults give where nothing is said."""
+"""Settings that default to those of `TrainConfig`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerator", default="cpu")
 
 
-def begun(a: argparse.Namespace) -> Architecture:
+def initial_architecture(a: argparse.Namespace) -> Architecture:
     """Return the network of --start, or a new one."""
     return load_model(a.start).model.architecture if a.start else Architecture()
 
 
 def flags(a: argparse.Namespace) -> Iterator[str]:
-    """Yield the arguments that differ from the defaults, as one types them."""
+    """Yield the arguments that differ from the defaults, in command-line form."""
     for name in ("single_frame_steps", *SETTINGS):
         if value := getattr(a, name):
             yield f"--{name.replace('_', '-')} {value}"
@@ -59,11 +59,11 @@ def flags(a: argparse.Namespace) -> Iterator[str]:
 
 def machine(a: argparse.Namespace) -> str:
     """Return the name of the machine that trains."""
-    on_processor = a.accelerator == "cpu"
-    return f"{platform.machine()}, 1 thread" if on_processor else torch.cuda.get_device_name()
+    on_cpu = a.accelerator == "cpu"
+    return f"{platform.machine()}, 1 thread" if on_cpu else torch.cuda.get_device_name()
 
 
-def learn(
+def run_training(
     a: argparse.Namespace,
     out: Path,
     architecture: Architecture,
@@ -73,13 +73,13 @@ def learn(
     modality: str | None = None,
     scene_kind: str | None = None,
 ) -> Trained:
-    """Train as the arguments `a` say; precision: on a processor.
+    """Train with the arguments `a`. `precision` applies on a CPU.
 
     Raises:
-        SystemExit: the run was stopped, so that there is nothing to measure.
+        SystemExit: the run was stopped.
     """
     torch.set_num_threads(1)
-    on_processor = a.accelerator == "cpu"
+    on_cpu = a.accelerator == "cpu"
     given = {name: getattr(a, name) for name in SETTINGS if getattr(a, name) is not None}
     config = TrainConfig(
         footage=footage,
@@ -92,22 +92,22 @@ def learn(
         single_frame_steps=a.single_frame_steps,
         workers=a.workers,
         device=a.accelerator,
-        precision=precision if on_processor else "32-true",
+        precision=precision if on_cpu else "32-true",
         **given,
     )
     trained = train(
         config,
         out=out,
-        clock=time.process_time if on_processor else time.monotonic,
-        on_progress=say,
+        clock=time.process_time if on_cpu else time.monotonic,
+        on_progress=print_progress,
         progress_seconds=20.0,
     )
     assert trained is not None
     if not trained.finished:
-        raise SystemExit(f"stopped at step {trained.report.step}: nothing is measured")
+        raise SystemExit(f"stopped at step {trained.report.step}: no results")
     return trained
 
 
-def say(now: Progress) -> None:
+def print_progress(now: Progress) -> None:
     """Print one line of progress."""
     print(f"{now.fraction:4.0%}  step {now.step}  loss {now.loss:.3f}", flush=True)

@@ -71,16 +71,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--hard", action="store_true")
     a = parser.parse_args(argv)
-    held = load_model(a.model)
-    training = held.header["training"]
-    threshold = float(held.header["threshold"])
+    loaded = load_model(a.model)
+    training = loaded.header["training"]
+    threshold = float(loaded.header["threshold"])
     clips = cache_frames(
         list(Footage(a.footage, split="test", modality=a.modality)),
         fps=training["fps"],
         width=training["width"],
     )
     predictions: dict[str, list[FramePrediction]] = {}
-    for one in predict_windows(held.model, clips, hard=a.hard):
+    for one in predict_windows(loaded.model, clips, hard=a.hard):
         predictions.setdefault(one.clip, []).append(one)
 
     def quality(clip: CachedClip) -> float:
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{clip.name:24} {quality(clip):.3f}")
     rows = []
     for clip in picked:
-        images = row(held.model, clip, predictions[clip.name], threshold, a.hard)
+        images = row(loaded.model, clip, predictions[clip.name], threshold, a.hard)
         cv2.putText(images, f"{clip.name} {quality(clip):.2f}", (8, 24), 0, 0.7, (255, 255, 255), 2)
         rows.append(images)
     cv2.imwrite(str(a.out), np.vstack(rows))

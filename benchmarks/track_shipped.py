@@ -5,14 +5,15 @@
 
 The second run fine-tunes the first. Writes infrared.safetensors (the mean of both runs) and
 visible.safetensors (the second run) to FOLDER. Each has the threshold chosen on the validation clips of its
-modality. Both runs train on all train clips; they take 91 and 59 minutes on one thread of a processor. A
-stopped command continues when it is started again.
---share X does a share of the steps, to try the script. --no-recurrent trains the same network without memory.
+modality. Both runs train on all train clips; they take 91 and 59 minutes on one CPU thread. To
+resume a stopped run, start the command again.
+--share X trains for a share of the steps, to test the script. --no-recurrent trains the network without
+memory.
 `track_rows.py` measures a model, `track_compared.py` compares two.
 
-The first run of the models in the package had a size loss of 0.3 of today's weight, and wide footage was
-enlarged to at most 1.4 times. Its weights are results/track_scratch_memory.safetensors. Copied to
-FOLDER/run.1.safetensors, they lead to the models in the package.
+In the first run of the models in the package the size loss had 0.3 of the current weight, and wide footage
+was enlarged at most 1.4 times. Its weights are results/track_scratch_memory.safetensors. To reproduce
+the models in the package, copy it to FOLDER/run.1.safetensors.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ import torch
 
 from canton.track import Architecture, TrainConfig, load_model, train
 from track_mean import mean
-from track_runs import say
+from track_runs import print_progress
 
 RUNS = (
     TrainConfig(steps=11500, batch_size=16, single_frame_steps=1400),
     TrainConfig(steps=8000, batch_size=16, learning_rate=0.002, seed=1),
 )
-LIGHTS = {"infrared": ("IR", 2), "visible": ("V", 1)}
-"""The models: on which footage each one's threshold is chosen, and of how many last runs it is the mean."""
+MODELS = {"infrared": ("IR", 2), "visible": ("V", 1)}
+"""By model: the modality of the clips for its threshold, and the number of last runs in its mean."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,11 +51,11 @@ def main(argv: list[str] | None = None) -> None:
     for k, run in enumerate(RUNS, 1):
         out = a.folder / f"run.{k}.safetensors"
         steps = max(1, round((run.steps or 0) * a.share))
-        held = load_model(out) if out.exists() else None
+        loaded = load_model(out) if out.exists() else None
         asked = (not a.no_recurrent, steps)
-        if held and (held.model.architecture.recurrent, held.header["training"]["steps"]) != asked:
-            raise SystemExit(f"{out} is of another network or other steps: name another folder")
-        if held is None or held.checkpoint is not None:
+        if loaded and (loaded.model.architecture.recurrent, loaded.header["training"]["steps"]) != asked:
+            raise SystemExit(f"{out} must have the same network and steps: choose another folder")
+        if loaded is None or loaded.checkpoint is not None:
             print(f"run {k} of {len(RUNS)}: {out}", flush=True)
             config = replace(
                 run,
@@ -67,11 +68,13 @@ def main(argv: list[str] | None = None) -> None:
                 device=a.accelerator,
                 precision="bf16-mixed" if a.accelerator == "cpu" else "32-true",
             )
-            trained = train(config, out=out, resume=held is not None, on_progress=say, progress_seconds=20.0)
+            trained = train(
+                config, out=out, resume=loaded is not None, on_progress=print_progress, progress_seconds=20.0
+            )
             if trained is None or not trained.finished:
-                raise SystemExit("stopped: the same command goes on with it")
+                raise SystemExit("stopped: run the same command to resume")
         left.append(out)
-    for name, (modality, kept) in LIGHTS.items():
+    for name, (modality, kept) in MODELS.items():
         mean(a.footage, a.folder / f"{name}.safetensors", left[-kept:], modality=modality)
 
 

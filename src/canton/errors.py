@@ -7,11 +7,11 @@ from types import ModuleType
 
 
 class UserError(ValueError):
-    """A file, a setting or the machine is at fault. The message says what to do."""
+    """Error of a file, a setting or the machine. The message says what to do."""
 
 
 class MissingExtra(UserError, ImportError):
-    """An optional package is not installed. The message names the extra that installs it."""
+    """Error for a missing optional package. The message names the extra that installs it."""
 
 
 def require(module: str, *, extra: str) -> ModuleType:

@@ -57,7 +57,7 @@ class Separable(nn.Sequential):
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution map; `conv2d`, `separable2d` and their like make one."""
+    """A convolution map; `conv2d`, `separable2d` and similar functions return one."""
 
     kernel_size: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -133,7 +133,7 @@ def conv2d(
         padding_mode: "zeros", or "circular" to wrap around.
 
     Raises:
-        ValueError: a number is below 1, there are too many or too few of them, or `padding_mode` is unknown.
+        ValueError: a number is below 1, their count is wrong, or `padding_mode` is unknown.
     """
     return convolution(2, kernel_size, dilation, groups, padding_mode)
 
@@ -238,7 +238,7 @@ def init_hidden_(module: nn.Module, gates: int) -> None:
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         for block in module.weight.chunk(groups_of(module) * gates):  # group by group, see regroup
-            if block.dtype in (torch.float16, torch.bfloat16):  # which torch cannot orthogonalise
+            if block.dtype in (torch.float16, torch.bfloat16):  # torch has no QR in half precision
                 block.copy_(nn.init.orthogonal_(block.float()))
             else:
                 nn.init.orthogonal_(block)

@@ -63,7 +63,7 @@ def rnn_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
 
 
 def gru_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
-    """ONNX: gates z, r, h; its z is the share of the old value, so ours is negated."""
+    """ONNX: gates z, r, h; its z weights the old value, so ours is negated."""
     own = {n.removeprefix(f"cells.{k}."): p for n, p in rnn.named_parameters() if n.startswith(f"cells.{k}.")}
     sign = torch.ones(3 * HIDDEN, dtype=torch.float64)
     sign[:HIDDEN] = -1

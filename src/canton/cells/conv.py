@@ -14,7 +14,7 @@ from canton.maps import Axes, PaddingMode, convolution
 
 
 class _Convolutional:
-    """Documents the arguments of a layer whose map is a convolution.
+    """Documentation of the arguments of convolutional layers.
 
     Args:
         kernel_size: positions per axis, such as 3 or (1, 5).

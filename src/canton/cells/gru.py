@@ -61,14 +61,14 @@ class GRUAfterSpec(kernels.CellSpec):
 class GRUCell(Cell):
     """A gated recurrent unit over any map.
 
-    Equations, ``reset="before"``: the article's; in Keras 3 ``reset_after=False``::
+    Equations with ``reset="before"`` (Cho et al. 2014; ``reset_after=False`` in Keras 3)::
 
         z = sigmoid(X_z(x) + H_z(h))
         r = sigmoid(X_r(x) + H_r(h))
         c = tanh(X_c(x) + H_c(r * h))
         h = (1 - z) * h + z * c
 
-    Equations, ``reset="after"``: torch.nn.GRU's and cuDNN's (their z is 1 - z here), b_c a bias of its own::
+    Equations with ``reset="after"`` (torch.nn.GRU and cuDNN; their z is 1 - z here), b_c is a second bias::
 
         z = sigmoid(X_z(x) + H_z(h))
         r = sigmoid(X_r(x) + H_r(h))
@@ -83,7 +83,7 @@ class GRUCell(Cell):
     Args:
         input_size: channels of the input.
         hidden_size: channels of the state.
-        bias: whether the map is affine (True) or linear (the article's cell).
+        bias: whether the map is affine (True) or linear (Cho et al. 2014).
         reset: apply the reset gate "before" or "after" the map.
         map: makes the affine maps, such as `maps.dense` or ``maps.conv2d(3)``.
         layer_norm: normalise the pre-activations of each gate.
@@ -107,7 +107,7 @@ class GRUCell(Cell):
         layer_norm: bool = False,
     ) -> None:
         if reset not in ("before", "after"):
-            raise ValueError(f"reset must be 'before' (the article's) or 'after' (torch.nn's), got {reset!r}")
+            raise ValueError(f"reset must be 'before' or 'after' (torch.nn's), got {reset!r}")
         super().__init__(
             input_size,
             hidden_size,
@@ -149,7 +149,7 @@ class GRU(Layer[Tensor]):
     """Gated recurrent layers with torch.nn.GRU's arguments; see `GRUCell` for the equations.
 
     Args:
-        reset: apply the reset gate "before" the map (the article's GRU) or "after" it (torch.nn.GRU's).
+        reset: apply the reset gate "before" the map (Cho et al. 2014) or "after" it (torch.nn.GRU).
 
     Example:
         >>> ys, h_n = GRU(8, 16)(torch.randn(5, 2, 8))

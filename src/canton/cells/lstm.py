@@ -56,7 +56,7 @@ class LSTMCell(Cell):
         c = f * c + i * g
         h = o * tanh(c)
 
-    Equations, ``peephole=True``, p a learned number per channel::
+    Equations with ``peephole=True``, p is a learned number per channel::
 
         i = sigmoid(X_i(x) + H_i(h) + p_i * c)
         f = sigmoid(X_f(x) + H_f(h) + p_f * c)

@@ -53,7 +53,7 @@ class MGUCell(Cell):
         c = tanh(X_c(x) + H_c(f * h))
         h = (1 - f) * h + f * c
 
-    Equations, ``gate_input=False, reset=False``: the 2017 Canton's GRU2, b_f the gate's bias::
+    Equations with ``gate_input=False, reset=False`` (GRU2 of the 2017 Canton), b_f is the gate's bias::
 
         f = sigmoid(H_f(h) + b_f)
         c = tanh(X_c(x) + H_c(h))

@@ -2,7 +2,7 @@
 
 Names and meanings are the old ones: images are (batch, height, width, channels), sequences (batch, time,
 ...), weights have TensorFlow's layout. Faults of the original are kept and documented, so that old weights
-give old numbers.
+give the same results.
 """
 
 from canton.errors import require

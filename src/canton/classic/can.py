@@ -133,7 +133,8 @@ class Can(Registry):
         return [as_array(tensor) for tensor in tensors]
 
     def save_weights(self, filename: str | PathLike[str], format: str = "safetensors") -> bool:
-        """Save all weights and variables to a file, and return True. An error leaves an earlier file.
+        """Save all weights and variables to a file, and return True. After an error an existing file is
+        unchanged.
 
         Args:
             filename: the file.

@@ -1,4 +1,5 @@
-"""Run recurrent Cans with Canton's kernels: as a Canton cell that shares the weights of the one-pass Can.
+"""Run recurrent Cans with Canton's kernels: through a Canton cell that shares the weights of the one-pass
+Can.
 
 This needs a one-pass Can of this library over Dense or Conv2D, without hooks. Anything else (a step or a map
 of your own, layer normalisation) runs step by step.
@@ -98,8 +99,8 @@ def can_run(cell: Cell, i: Tensor, state: Tensor) -> bool:
 
     Their shapes are (batch, time, *space, channels) and (batch, *space, channels).
 
-    It does not for a few steps (they are as fast without), while torch traces or compiles, and for mixed
-    dtypes (the one-pass Can's concatenation promotes them).
+    It cannot for fewer than `MIN_STEPS` steps, while torch traces or compiles, or for mixed dtypes (the
+    one-pass Can's concatenation promotes them).
     """
     dims = cell.spatial_dims or 0
     shapes = i.ndim == 3 + dims and state.shape == (i.shape[0], *i.shape[2:-1], cell.hidden_size)
@@ -111,7 +112,8 @@ def can_run(cell: Cell, i: Tensor, state: Tensor) -> bool:
 def run(cell: Cell, i: Tensor, state: Tensor) -> Tensor:
     """Return all states (batch, time, *space, channels); see `can_run` for the arguments."""
     xs, start = i.transpose(0, 1).movedim(-1, 2), (state.movedim(-1, 1),)
-    # The C++ convolutions have gradients within 6e-6, torch's within 3e-7. Old weights must give old numbers.
+    # The C++ convolutions have gradients within 6e-6, torch's within 3e-7. Old weights must give the same
+    results.
     exact = bool(cell.spatial_dims) and torch.is_grad_enabled()
     gx = cell.project(xs.flatten(0, 1), fast=not exact).unflatten(0, xs.shape[:2])
     run = kernels.Run(cell.spec(), gx, start, start)

@@ -48,7 +48,7 @@ class Up2D(Can):
 
 
 class ChannelShuffle(Can):
-    """The identity. The original was meant to shuffle channels across groups, and does not.
+    """The identity. The original was meant to shuffle channels across groups, but does not.
 
     Raises:
         AssertionError: num_groups does not divide nip.

@@ -27,7 +27,7 @@ _OPCODES = {
     *("MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
 }
 """The opcodes in NumPy's pickles of arrays, from protocol 2 on. Dictionaries and sets are not among them:
-hashing a nested key that takes 200 bytes of file can last for ever."""
+hashing a nested key of 200 bytes can take forever."""
 _MAX_OPCODES = 2**21
 """A weight takes about 70, so 30,000 weights fit. An opcode can take 100 times its size in memory."""
 _MAX_AXES = 32  # NumPy 1's limit
@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
 
 
 class _Refused(Exception):
-    """The pickle contains something else than arrays of numbers."""
+    """Error for a pickle that contains anything but arrays of numbers."""
 
 
 def one_line(text: object) -> str:
@@ -140,9 +140,9 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 class _ArrayFactory:
-    """The functions that a pickle of arrays calls, and how much they may still create.
+    """The functions that a pickle of arrays calls, with a limit on the bytes that they create.
 
-    Each number of an array is stored once, so the arrays are no larger than the file. This is no part of the
+    Each number of an array is stored once, so the arrays are no larger than the file. It is separate from the
     unpickler because a pickle's memo holds these functions, and the garbage collector does not look there.
     """
 
@@ -183,7 +183,7 @@ class _ArrayFactory:
 
 
 def _ndarray(*arguments: Any) -> Any:
-    """Stand for numpy.ndarray, which pickles of arrays name and never call."""
+    """Replace numpy.ndarray, which pickles of arrays name but never call."""
     raise _Refused("it calls numpy.ndarray")
 
 
@@ -239,7 +239,7 @@ def _entries(value: Any) -> list[Array]:
     if isinstance(value, _PickledArray):
         value = value.entries
     if not isinstance(value, list):
-        raise _Refused("its outermost value is no list of arrays")
+        raise _Refused("its outermost value is not a list of arrays")
     arrays = []
     for index, entry in enumerate(value):
         array = entry.array if isinstance(entry, _PickledArray) else entry

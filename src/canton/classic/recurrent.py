@@ -1,6 +1,6 @@
 """The one-pass cells, [hidden, input] -> hidden, and the layers that run them over time.
 
-As in the article: reset before the map, z is the share of the new value, and [hidden, input] has hidden
+As in the 2017 article the reset is before the map, z weights the new value, and [hidden, input] has hidden
 first.
 """
 

@@ -1,4 +1,4 @@
-"""Weight files of the 2017 library: read without executing anything in them, and write them.
+"""Weight files of the 2017 library: read them without executing anything, and write them.
 
 0.1.22 writes a compressed npz with one array ``w`` of arrays. Older versions write an npy with np.save: an
 array of arrays, or one plain array of floats if all weights have the same shape. The order is that of
@@ -34,8 +34,8 @@ def read_canton01(path: Path, *, max_bytes: int = 2**30) -> list[Array]:
 
     Args:
         path: the file.
-        max_bytes: how much it may unpack to, at least 8 times the file's size. A zip of a few kilobytes can
-            unpack to gigabytes, trained weights hardly shrink.
+        max_bytes: the number of bytes it may unpack to, at least 8 times the file's size. A zip of a few
+        kilobytes can unpack to gigabytes; trained weights hardly compress.
 
     Raises:
         UserError: the file cannot be read, is damaged, too large, or contains anything but arrays of numbers.
@@ -57,8 +57,8 @@ def write_canton01(path: Path, arrays: list[Array]) -> None:
     """Write `arrays` as 0.1.22 does, for it and for ``np.load(path, allow_pickle=True)["w"]``.
 
     Raises:
-        UserError: the file cannot be written; an earlier file then stays.
-        ValueError: an array has another type than numbers.
+        UserError: the file cannot be written; an existing file is unchanged.
+        ValueError: an array is not of numbers.
     """
     for index, array in enumerate(arrays):
         if array.dtype.kind not in "biuf":

@@ -56,7 +56,7 @@ def _embed(dense: nn.Linear, index: Tensor) -> Tensor:
 
 
 class Cell(nn.Module):
-    """One time step of a gated recurrence. A subclass defines `advance` (docs: write your own cell).
+    """One time step of a gated recurrence. A subclass defines `advance`.
 
     Args:
         input_size: channels of the input.
@@ -97,7 +97,7 @@ class Cell(nn.Module):
 
     @property
     def spatial_dims(self) -> int | None:
-        """The number of spatial axes: 0 for a dense map, None if the map does not tell."""
+        """The number of spatial axes: 0 for a dense map, None for an unknown kind of map."""
         weight = getattr(self.input_map, "weight", None)
         if isinstance(self.input_map, _DENSE_OR_CONV) and weight is not None:
             return int(weight.ndim) - 2
@@ -107,9 +107,8 @@ class Cell(nn.Module):
         """Compute the input half of a step.
 
         Args:
-            x: (N, input_size, *space); or integers (N,) with a dense map, where k stands for the one-hot
-                vector with a one at index k.
-            fast: let a compiled kernel compute a convolution or product where one can.
+            x: (N, input_size, *space); or integers (N,) with a dense map, each the index of a one-hot vector.
+            fast: allow a compiled kernel for the convolution or product.
 
         Returns:
             (N, gates * hidden_size, *space).
@@ -124,13 +123,13 @@ class Cell(nn.Module):
         return gx if self.input_norm is None else self.input_norm(gx)
 
     def advance(self, gx: Tensor, state: State, dropout_mask: Tensor | None = None) -> State:
-        """Compute the hidden half and the gates: the next state.
+        """Return the next state from the hidden half and the gates.
 
         Args:
             gx: the projected input (B, gates * hidden_size, *space).
             state: the last state, tensors (B, size, *space) for each of state_sizes.
-            dropout_mask: if given, multiplies the output part of the state wherever a map reads it, and
-                nowhere else (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
+            dropout_mask: if given, multiplies the output part of the state where a map reads it, and only
+                there (variational dropout, Gal & Ghahramani 2016, arXiv:1512.05287).
         """
         raise NotImplementedError
 
@@ -156,8 +155,8 @@ class Cell(nn.Module):
     def reset_parameters(self) -> None:
         """Initialise all parameters as the constructor does, for example after ``to_empty``.
 
-        With the same random seed the parameters are the constructor's, if their dtype is the default one. A
-        cell with parameters of its own, outside its modules, extends this method.
+        With the same random seed and the default dtype the values equal the constructor's. A cell with
+        parameters outside its modules must extend this method.
         """
         for module in self.children():
             maps.reset_parameters(module)
@@ -201,7 +200,7 @@ class Cell(nn.Module):
         return after[0] if len(after) == 1 else after
 
     def is_unbatched(self, x: Tensor, *, lead: int) -> bool:
-        """Return whether the batch axis is missing from `x`, as far as the map tells.
+        """Return whether the batch axis is missing from `x`; False if `spatial_dims` is None.
 
         `lead` is the number of axes before the channels, batch included: 1 for a step, 2 for a sequence.
         """

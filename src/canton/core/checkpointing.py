@@ -1,8 +1,8 @@
 """Gradient checkpointing over time: recompute in backward what forward did not store.
 
 A sequence runs in about sqrt(T) segments of about sqrt(T) steps. Only the input and the first state of a
-segment are stored. Backward repeats the forward pass of one segment after the other. Gates and projected
-inputs exist for sqrt(T) steps at a time, at the price of one more forward pass.
+segment are stored. Backward repeats the forward pass of each segment in turn. Gates and projected inputs are
+in memory for sqrt(T) steps at a time, at the cost of one more forward pass.
 Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 """
 
@@ -83,5 +83,5 @@ def _slice(run: Run, lo: int, hi: int) -> Run:
 
 
 def _parameter_versions(cell: Cell) -> list[tuple[int, int]]:
-    """Return which tensors the parameters are and how often each was written to."""
+    """Return the identity and the version counter of every parameter."""
     return [(id(parameter), parameter._version) for parameter in cell.parameters()]

@@ -18,7 +18,8 @@ class KernelChoice(NamedTuple):
     Attributes:
         layer: index in the stack.
         direction: "forward" or "backward".
-        kernel: name of the kernel that runs; None if the layer's ``kernel`` cannot, so that a call raises.
+        kernel: name of the kernel that runs; None if the layer's ``kernel`` cannot run, so that a call
+        raises.
         reasons: for every kernel, fastest first, why it cannot run; None where it can.
     """
 

@@ -17,7 +17,7 @@ from canton.kernels import Kernel
 
 
 class RecurrentOptions(TypedDict, total=False):
-    """The keyword arguments that layers hand on to `Recurrent`."""
+    """The keyword arguments that layers pass to `Recurrent`."""
 
     recurrent_dropout: float
     zoneout: float
@@ -35,7 +35,7 @@ class LayerOptions(RecurrentOptions, total=False):
 
 
 class Layer(Recurrent[StateT_co]):
-    """A stack of cells that the layer makes itself.
+    """A stack of cells that `make_cell` creates.
 
     If a subclass takes ``**options: Unpack[LayerOptions]``, its signature lists these options, and its
     docstring explains every argument.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GateNorm(nn.Module):
-    """Normalise (B, gates * hidden, *space): each gate at each position separately, over its channels.
+    """Layer normalisation of (B, gates * hidden, *space): each gate at each position, over its channels.
 
     The `hidden` channels of a gate get mean 0 and variance 1, then a learned gain and, with `bias`, a learned
     shift. Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450, which takes one mean and variance

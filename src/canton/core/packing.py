@@ -20,7 +20,7 @@ def pack_like(ys: Tensor, packed: PackedSequence) -> PackedSequence:
 
 
 def mask_padding(xs: Tensor, lengths: Tensor) -> Tensor:
-    """Return `xs` (T, B, ...) with zeros (or False) from each row's length on."""
+    """Return `xs` (T, B, ...) with zeros (or False) at the steps after each row's length."""
     valid = torch.arange(len(xs), device=xs.device)[:, None] < lengths
     return torch.where(valid.view(*valid.shape, *(1,) * (xs.ndim - 2)), xs, torch.zeros_like(xs))
 
@@ -36,7 +36,7 @@ def flip(xs: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def backward_reset(reset: Tensor) -> Tensor:
-    """Return the resets of a backward run: a segment that begins at step t ends, read backwards, after t."""
+    """Return the resets of the backward direction: the reset of step t + 1 moves to step t."""
     return torch.cat([reset[1:], torch.zeros_like(reset[:1])])
 
 

@@ -1,4 +1,4 @@
-"""Cells over time: stacks, both directions, lengths, resets, streaming.
+"""Recurrent layers: cells over time, with stacks, both directions, lengths, resets and streaming.
 
 `loop` defines what a layer computes. The kernels of `canton.kernels` compute the same numbers faster.
 """
@@ -222,7 +222,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         """Run over a sequence.
 
         Args:
-            input: the sequence, see the class; or a PackedSequence, and then the output is one too.
+            input: the sequence (see Shapes), or a PackedSequence; the output is then one too.
             hx: the first state, as an earlier call returned it (default: zeros or the learned state).
             lengths: (B,) number of valid steps of each row, 0 to T. Later outputs are 0, later inputs are
                 ignored.
@@ -243,7 +243,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         return (ys.transpose(0, 1) if self.batch_first else ys), self._as_state(after)
 
     def step(self, input: Tensor, hx: Tensor | State | None = None) -> tuple[Tensor, StateT_co]:
-        """Run one step of a stream. Stepping through a sequence gives what `forward` gives for all of it.
+        """Run one step of a stream. The steps of a sequence give the same outputs as `forward`.
 
         Args:
             input: (B, input_size, *space), or integers (B,) with a dense map.
@@ -256,7 +256,8 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             ValueError: the layer is bidirectional, or a shape is wrong.
         """
         if self.directions == 2:
-            raise ValueError("bidirectional layers cannot step: the backward direction starts at the end")
+            raise ValueError("bidirectional layers cannot step: the backward direction starts at the last
+            step")
         check_tensor(input)
         self._cells()[0].check_input(input, lead=1)
         states = None if hx is None else self._unstack(hx, (input.shape[0],), input.shape[2:])
@@ -279,7 +280,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
     ) -> Explanation:
-        """Return for every cell and every kernel why it can or cannot run this call; nothing is computed.
+        """Return, for every cell, why each kernel can or cannot run this call; compute nothing.
 
         The arguments are those of `forward`. Print the result to read it.
         """
@@ -324,7 +325,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         return [cell for cell in self.cells if isinstance(cell, Cell)]
 
     def _as_state(self, state: Tensor | State) -> StateT_co:
-        return cast(StateT_co, state)  # which of the two follows from the cells
+        return cast(StateT_co, state)  # the cells determine which of the two
 
     def _prepare_input(
         self,

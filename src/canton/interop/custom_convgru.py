@@ -7,7 +7,7 @@ Most of them are Canton's GRU with ``reset="before"``, with the input's channels
     h'   = (1 - z) * h + z * c
 
 They differ in the names of the weights, in whether r and z share a convolution, in the order of r and z, and
-in whether z is the share of the new or of the old value. Every bit is kept.
+in whether z weights the new or the old value. The conversion is exact.
 
 Source: Ballas et al. 2016, arXiv:1511.06432, eq. 8 to 11. The names that `from_convgru` knows are those of
 github.com/jacobkimmel/pytorch_convgru and github.com/happyjin/ConvGRU-pytorch.
@@ -27,7 +27,7 @@ from canton.interop.gate_matrices import GateMatrices, as_tensor, gru_cell, laye
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 _NAMES = (("reset_gate", "update_gate", "out_gate"), ("conv_gates", "conv_can"))
-"""A convolution for each gate, or one for r and z in this order; the candidate's last."""
+"""Names of one convolution per gate, or of one for r and z in this order; the candidate's is last."""
 
 
 def from_convgru(state_dict: Mapping[str, Any], prefix: str = "") -> GRU:
@@ -104,7 +104,7 @@ def _layer(
     state_first: bool,
     dilation: tuple[int, ...] | int = 1,
 ) -> GRU:
-    """Return the layer of pairs of weight and bias, the candidate's last."""
+    """Return the layer with these (weight, bias) pairs, the candidate's last."""
     hidden_size = parts[-1][0].shape[0]
     weight = stack_gates([weight for weight, _ in parts])
     biases = [bias for _, bias in parts if bias is not None]

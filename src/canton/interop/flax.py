@@ -6,13 +6,13 @@ convolutions (*kernel, in, out); Canton's have (out, in) first. The layers made 
 ``batch_first=True``, as linen.RNN. Images are (B, T, C, *space) here and (B, T, *space, C) there. An LSTM's
 state is (h, c) here and (c, h) there.
 
-- GRUCell has ``reset="after"``, and its z is the share of the old value: n = tanh(in(x) + r hn(h)), h' = (1 -
+- GRUCell has ``reset="after"``, and its z weights the old value: n = tanh(in(x) + r hn(h)), h' = (1 -
   z) n + z h. So iz and hz are negated, and the bias of hn is b_c.
 - LSTMCell has its biases on the state's kernels (hi, hf, hg, ho).
 - ConvLSTMCell has the gates in the order i, g, f, o, two biases that are added, and adds 1 to f: Canton's b_f
   is the sum + 1. With ``use_bias=False`` Canton's layer has a bias for this 1.
 
-Every bit is kept but for the biases of ConvLSTMCell.
+The conversion is exact except for the biases of ConvLSTMCell.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _HIDDEN = ("hi", "hf", "hg", "ho")
 
 
 def from_flax(params: Tree) -> GRU | LSTM:
-    """Return the layer of a cell's parameters. Their names tell the cells apart.
+    """Return the layer with a cell's parameters. Their names determine the kind of cell.
 
     Args:
         params: the tree of GRUCell, LSTMCell, OptimizedLSTMCell, or of ConvLSTMCell with ``padding="SAME"``
@@ -70,7 +70,7 @@ def from_flax(params: Tree) -> GRU | LSTM:
 def to_flax(layer: Recurrent) -> dict[str, dict[str, Any]]:
     """Return the parameters, NumPy arrays, of the linen cell that computes what `layer` computes.
 
-    It is the inverse of `from_flax`. The forget bias of a ConvLSTMCell is Canton's less 1, which rounds.
+    It is the inverse of `from_flax`. The forget bias of a ConvLSTMCell is Canton's minus 1, rounded.
 
     Raises:
         ValueError: Flax has no such cell (``reset="before"``, no bias, a stack, ...).

@@ -1,7 +1,7 @@
-"""The weights of a cell as plain tensors: what every conversion reads and writes.
+"""Weights of a cell as plain tensors, the common format of all conversions.
 
-Canton orders gates z, r, c (GRU) and i, f, g, o (LSTM), and its z is the share of the new value. In most
-other systems z is the share of the old value. sigmoid(-a) = 1 - sigmoid(a), so negating the weights and
+Canton orders gates z, r, c (GRU) and i, f, g, o (LSTM), and its z weights the new value. In most
+other systems z weights the old value. sigmoid(-a) = 1 - sigmoid(a), so negating the weights and
 biases of z converts one into the other without rounding.
 """
 
@@ -34,7 +34,7 @@ from canton.errors import require
 from canton.maps import Map
 
 NEGATIVE_ZERO = -0.0
-"""The value of a bias that is added to another and must not change it: b + -0.0 is b, for b = -0.0 too."""
+"""A bias that leaves another bias unchanged: b + -0.0 is b, also for b = -0.0."""
 
 _GRUS: tuple[Any, ...] = (GRU, ConvGRU1d, ConvGRU2d, ConvGRU3d)  # by the number of spatial axes
 _LSTMS: tuple[Any, ...] = (LSTM, ConvLSTM1d, ConvLSTM2d, ConvLSTM3d)
@@ -61,10 +61,10 @@ class GateMatrices(NamedTuple):
 
 
 def as_tensor(array: Any, name: str) -> Tensor:
-    """Return a copy of any system's array.
+    """Return a tensor with a copy of an array.
 
     Args:
-        array: a tensor, or what NumPy can convert.
+        array: a tensor, or anything that NumPy can convert.
         name: its name in the error message.
 
     Raises:
@@ -91,7 +91,7 @@ def to_channels_last(weight: Tensor) -> Tensor:
 
 
 def negate_update_gate(t: Tensor) -> Tensor:
-    """Negate z in stacked gates z, r, c: convert between share of the old and share of the new value."""
+    """Negate z in stacked gates z, r, c: convert between weighting the old and the new value."""
     z, r, c = t.chunk(3)
     return torch.cat([-z, r, c])
 
@@ -104,7 +104,7 @@ def stack_gates(weights: Sequence[Tensor]) -> Tensor:
     """
     if len({weight.shape[1:] for weight in weights}) > 1:
         shapes = ", ".join(str(tuple(weight.shape)) for weight in weights)
-        raise ValueError(f"weights must have equal shapes but for the outputs, got {shapes}")
+        raise ValueError(f"weights must have equal shapes except for the output axis, got {shapes}")
     return torch.cat(list(weights))
 
 
@@ -206,12 +206,12 @@ def gate_matrices(cell: Cell, target: str, *, peephole: bool = False) -> GateMat
     """Return the weights of a GRU, LSTM or RNN cell over a dense map or a plain convolution.
 
     Args:
-        cell: its projection, and its peepholes if allowed, are left to the caller.
+        cell: the caller converts its projection and its peepholes.
         target: the other system's name, for the message.
         peephole: whether the other system has peepholes.
 
     Raises:
-        ValueError: the cell has something that the other system does not have.
+        ValueError: the cell has an option that the other system does not have.
     """
     if type(cell) not in (GRUCell, LSTMCell, RNNCell):  # a subclass may compute something else
         raise ValueError(f"{target} has no {type(cell).__name__}")
@@ -234,7 +234,7 @@ def gate_matrices(cell: Cell, target: str, *, peephole: bool = False) -> GateMat
 
 
 def plain_cells(layer: Recurrent, target: str) -> list[Cell]:
-    """Return the layer's cells, if it has no options beyond them.
+    """Return the cells of a layer without options of its own.
 
     Raises:
         ValueError: it has zoneout, recurrent dropout or a learned initial state.
@@ -248,7 +248,7 @@ def plain_cells(layer: Recurrent, target: str) -> list[Cell]:
 
 
 def check_same_kind(cells: Sequence[Cell], target: str) -> None:
-    """Check that `cells` differ in their weights alone, as in one layer of the other system.
+    """Check that `cells` differ only in their weights.
 
     Raises:
         ValueError: they differ in class, options or kernel size.

@@ -5,12 +5,12 @@ The weights are the arrays of ``layer.get_weights()`` and ``set_weights``: kerne
 use_bias, bias; for a Bidirectional layer the forward arrays, then the backward ones. Kernels are
 (*kernel_size, in, gates * units), Canton's (gates * hidden, in, *kernel_size). The order of the gates:
 
-    GRU       z, r, h       z is the share of the old value, h' = z h + (1 - z) hh, so it is negated
+    GRU       z, r, h       z weights the old value, h' = z h + (1 - z) hh, so it is negated
     LSTM      i, f, c, o    Canton's i, f, g, o
 
 A GRU's bias is (3 units,) with reset_after=False and (2, 3 units) with True: one row for the input, one for
 the state. The two rows of z and r are added, which rounds once. The candidate's second row is multiplied by
-the reset gate and becomes b_c. All other numbers keep every bit.
+the reset gate and becomes b_c. All other numbers are exact.
 
 Keras sequences are (B, T, C) and (B, T, *space, C). The layers made here have ``batch_first=True`` and take
 (B, T, C) and (B, T, C, *space). Dropout is not converted: it changes no output of a trained layer.
@@ -58,10 +58,10 @@ def from_keras(
     activation: Literal["tanh", "relu"] = "tanh",
     dilation_rate: int | Sequence[int] = 1,
 ) -> GRU | LSTM | RNN:
-    """Return the layer of a Keras layer's weights. Their shapes tell GRU, LSTM, SimpleRNN and ConvLSTM apart.
+    """Return the layer with a Keras layer's weights. The shapes determine the kind of layer.
 
-    Keras's ConvLSTM has ``padding="valid"`` by default, which no Canton map has. The weights do not tell:
-    give those of a layer with ``padding="same"``.
+    Keras's ConvLSTM has ``padding="valid"`` by default, which no Canton map has. The weights do not show it:
+    pass those of a layer with ``padding="same"``.
 
     Args:
         weights: the arrays of ``get_weights()``.
@@ -108,7 +108,7 @@ def to_keras(layer: Recurrent) -> list[numpy.ndarray]:
     for the candidate, so that `from_keras` returns the same bits.
 
     Raises:
-        ValueError: Keras has no such layer, or it is a stack: a Keras layer is one of its layers.
+        ValueError: Keras has no such layer, or `layer` is a stack (num_layers > 1).
     """
     cells = plain_cells(layer, TARGET)
     if len(cells) != layer.directions:
@@ -146,7 +146,7 @@ def _gru_cell(kernel: Tensor, recurrent: Tensor, bias: Tensor | None, reset_afte
                 f"reset_after={reset_after} must have a bias of {1 + reset_after} rows, got {rows}"
             )
     if reset_after is None:
-        raise ValueError("weights without bias do not tell the kind of reset: give reset_after")
+        raise ValueError("reset_after must be given for a GRU without bias, got None")
     candidate_bias = None
     if bias is not None and reset_after:
         input_bias, hidden_bias = bias

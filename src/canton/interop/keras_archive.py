@@ -89,12 +89,12 @@ def _layer_names(node: JSON, parent: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _max_bytes(path: Path) -> int:
-    """Return how much a file may unpack to. Trained numbers hardly shrink, some zeros do."""
+    """Return the number of bytes that a file may unpack to. Trained weights hardly compress."""
     return 100 * path.stat().st_size + 2**20
 
 
 class _SafeReader:
-    """Reads an HDF5 file that may be malicious: each object once, and a limited number of bytes in all.
+    """A reader of possibly malicious HDF5 files: each object once, a limited number of bytes in all.
 
     Keras's files have one hard link to each object, and each array in one piece. Other features of HDF5 can
     loop, fill the memory, or read other files.

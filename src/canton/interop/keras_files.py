@@ -1,6 +1,6 @@
 """Keras 3's files, .keras and .weights.h5: load a recurrent layer, save a stack of layers.
 
-A .keras file is a zip of config.json, metadata.json and model.weights.h5. Keras is not needed, h5py is. The
+A .keras file is a zip of config.json, metadata.json and model.weights.h5. h5py is required, Keras is not. The
 conversion is that of `canton.interop.keras`. Nothing in a file is executed.
 """
 
@@ -36,7 +36,7 @@ def load_keras(
         path: the file.
         name: the layer's name in Keras (default: the only recurrent layer). Files of Keras 3.0 number their
             layers: gru, gru_1 ... in a .weights.h5 file.
-        reset_after: for a GRU without bias in a .weights.h5 file, which does not tell.
+        reset_after: required for a GRU without bias in a .weights.h5 file, which does not contain it.
 
     Raises:
         ValueError: there is no such layer, or Canton has none that computes the same: another activation,
@@ -73,7 +73,7 @@ def save_keras(layer: Recurrent, path: str | Path, *, image_size: tuple[int, ...
 
     Raises:
         ValueError: Keras has no such layer, or `image_size` is missing or of another length.
-        UserError: the file cannot be written; an earlier one then stays.
+        UserError: the file cannot be written; an existing file is unchanged.
     """
     h5py = require("h5py", extra="weights")
     path = Path(path)

@@ -1,7 +1,8 @@
 """Conversion from the ConvGRUs of RAFT and Robust Video Matting, by the names of their weights.
 
 Both are Canton's GRU with ``reset="before"``. They convolve state and input as one image, so each kernel is
-split on its input channels into the input's and the state's part. Every bit is kept. No code of theirs is
+split on its input channels into the input's and the state's part. The conversion is exact. No code of theirs
+is
 used.
 """
 
@@ -81,7 +82,7 @@ def from_raft(state_dict: StateDict, prefix: str = "") -> Recurrent[Tensor]:
 
 
 def from_robust_video_matting(state_dict: StateDict, prefix: str = "") -> GRU:
-    """Return the layer of Robust Video Matting's ConvGRU (ih.0, hh.0). It takes (B, T, C, H, W), as theirs.
+    """Return the layer of Robust Video Matting's ConvGRU (ih.0, hh.0). Its input is (B, T, C, H, W).
 
     ::
 

@@ -1,6 +1,6 @@
 """Conversion from and to torch.nn.GRU, LSTM and RNN, with all their options.
 
-torch.nn stacks a GRU's gates in the order r, z, n, and its z is the share of the old value::
+torch.nn stacks a GRU's gates in the order r, z, n, and its z weights the old value::
 
     h' = (1 - z) n + z h          Canton: h' = (1 - z) h + z c
 
@@ -40,14 +40,14 @@ def from_torch(module: nn.RNNBase) -> GRU | LSTM | RNN:
     """Return the Canton layer that computes what `module` computes.
 
     Layers, directions, proj_size, bias, batch_first, dropout, dtype, device and the training flag are the
-    same. A torch.nn.GRU becomes a GRU with ``reset="after"``. Weights and b_c keep every bit; the sum of two
+    same. A torch.nn.GRU becomes a GRU with ``reset="after"``. Weights and b_c are exact; the sum of two
     biases is rounded once.
 
     Args:
         module: a torch.nn.GRU, LSTM or RNN.
 
     Raises:
-        ValueError: `module` is something else.
+        ValueError: `module` is of another type.
     """
     if not isinstance(module, (nn.GRU, nn.LSTM, nn.RNN)):
         raise ValueError(f"module must be a torch.nn.GRU, LSTM or RNN, got a {type(module).__name__}")

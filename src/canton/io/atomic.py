@@ -1,4 +1,4 @@
-"""Atomic file writes: whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def resolve_link(path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Check that `path` can be written, before hours of work.
+    """Check that `path` can be written.
 
     Raises: UserError if it is a directory, or its folder is missing or not writable.
     """

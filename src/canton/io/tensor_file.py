@@ -1,7 +1,7 @@
 """Tensor files: safetensors with a JSON header and a checksum, written atomically.
 
 The header maps names to JSON values. `format` names the kind of file; `checksum` is the SHA-256 of everything
-else, so that a changed byte is found. Nothing is unpickled.
+else, so that a changed byte is detected. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """Return the tensors and the header of a file by `write_tensors`.
+    """Return the tensors and the header of a file that `write_tensors` wrote.
 
     Raises: UserError, one line, if the file is missing, unreadable, truncated, changed or of another format.
     """
@@ -59,7 +59,7 @@ def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[st
 def read_header(path: Path) -> dict[str, JSON]:
     """Return the header alone, with `format` and `checksum`; the tensors are not checked.
 
-    Raises: UserError, one line, if the file is missing, unreadable or no such file.
+    Raises: UserError, one line, if the file is missing, unreadable or of another format.
     """
     with _open(path) as file:
         raw: dict[str, str] = file.metadata() or {}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `fit` needs to resume, besides the model's weights.
+    """The state that `fit` needs to resume, besides the model's weights.
 
     tensors: optimizer state, carried recurrent state and weight average, by name. step: steps done. seconds:
     training time so far.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 400
-"""Beyond it neighbouring points are merged."""
+"""Neighbouring points are merged when there are more."""
 COLOURS = ("#0f766e", "#ea580c", "#6d28d9", "#b45309", "#1d4ed8", "#52525b")
 INK, FAINT = "#3f3f46", "#a1a1aa"
 
@@ -111,7 +111,10 @@ def new_axes() -> tuple[Figure, Axes]:
 
 
 def check_plot(path: Path) -> None:
-    """Raises: UserError for a file type that matplotlib cannot write; MissingExtra without matplotlib."""
+    """Check the type of a plot's file.
+
+    Raises: UserError for a type that matplotlib cannot write; MissingExtra without matplotlib.
+    """
     require("matplotlib", extra="plot")
     from matplotlib.backend_bases import FigureCanvasBase
 

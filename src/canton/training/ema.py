@@ -19,9 +19,9 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class EMA:
-    """Average the weights and buffers of a model over the training steps.
+    """Average of a model's weights and buffers over the training steps.
 
-    Step k enters with weight 10 / (k + 9), but at least 1 - `decay`.
+    Step k has weight 10 / (k + 9), but at least 1 - `decay`.
 
     Args:
         model: the model being trained.
@@ -47,7 +47,7 @@ class EMA:
         self.average.n_averaged.fill_(resume.step)
 
     def update(self) -> None:
-        """Add the current weights: once before every step, and once after the last."""
+        """Add the current weights. Call it before every step and after the last."""
         self.average.to(next(self.model.parameters()).device)
         self.average.update_parameters(self.model)
 

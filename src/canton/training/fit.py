@@ -2,8 +2,8 @@
 
 A run that is killed and resumed ends with the same bits as an uninterrupted one:
 
-- the batch is a function of the step's number, so a data loader has no position to lose;
-- every step seeds torch from (seed, step, process), so a generator has no state to lose;
+- the batch is a function of the step's number, so no position of a data loader is saved;
+- every step seeds torch from (seed, step, process), so no generator state is saved;
 - the optimizer's state and the carried recurrent state are in the `Checkpoint`.
 """
 
@@ -150,9 +150,13 @@ def fit(
 
 
 def check_budget(steps: int | None, minutes: float | None) -> None:
-    """Raises: UserError if the budget is not one positive number."""
+    """Check the budget.
+
+    Raises: UserError if it is not one positive number.
+    """
     if (steps is None) == (minutes is None):
-        raise UserError(f"give exactly one of steps and minutes, got steps {steps} and minutes {minutes}")
+        raise UserError(f"exactly one of steps and minutes must be given, got steps={steps} and
+        minutes={minutes}")
     if steps is not None and steps < 1:
         raise UserError(f"steps must be >= 1, got {steps}")
     if minutes is not None and not 0 < minutes < math.inf:
@@ -160,7 +164,8 @@ def check_budget(steps: int | None, minutes: float | None) -> None:
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
-    """Return a seed in [0, 2**63) for one step of one process; odd multipliers keep neighbours apart."""
+    """Return a seed in [0, 2**63) for one step of one process; odd multipliers separate neighbouring
+    steps."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**63
 
 
@@ -170,7 +175,7 @@ def _mean(total: Tensor, count: int, fabric: Fabric) -> float:
 
 
 def _synchronise(seconds: float, stop: bool, fabric: Fabric) -> tuple[float, bool]:
-    """Return process 0's clock and whether any process was asked to stop, so that all branch alike."""
+    """Return process 0's clock and whether any process was asked to stop, for all processes."""
     if fabric.world_size == 1:
         return seconds, stop
     local = torch.tensor([seconds if fabric.is_global_zero else 0.0, float(stop)], device=fabric.device)

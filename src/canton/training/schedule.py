@@ -25,7 +25,7 @@ def warmup_cosine(progress: float, *, warmup: float, min_lr_ratio: float) -> flo
 
 @contextmanager
 def restore_learning_rates(optimizer: torch.optim.Optimizer) -> Iterator[list[float]]:
-    """Yield the learning rate of each parameter group, and set these rates again afterwards."""
+    """Yield the learning rate of each parameter group, and restore these rates afterwards."""
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     try:
         yield peaks

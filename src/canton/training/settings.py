@@ -1,4 +1,4 @@
-"""Dataclasses of settings: each field carries its help and its range, and is checked in one place."""
+"""Dataclasses of settings: each field has a help text and a range, which `check_settings` checks."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ A dense GRU, LSTM or RNN becomes ONNX's operator of that name (`standard_ops`). 
 over time around one step (`cells`); its input half is computed for all steps at once. Batch, time and image
 size stay free. Files contain float32.
 
-Dropout and recurrent dropout are left out, and zoneout mixes as in evaluation. A cell class of your own is
-refused, because an ONNX file cannot contain its Python code.
+Dropout and recurrent dropout are left out, and zoneout mixes as in evaluation. A custom cell class cannot be
+exported: an ONNX file cannot contain its Python code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STATES = ("h", "c")
 
 
 class Masks(NamedTuple):
-    """The names of the values that say which steps of which rows count; None for all of them.
+    """The names of the graph values that mark valid steps and resets; None if there is no such input.
 
     Attributes:
         lengths: int64 (B,), see `Recurrent.forward`.
@@ -104,7 +104,7 @@ def export_step(layer: Recurrent, path: str | Path | None = None, *, integers: b
         The onnx.ModelProto.
 
     Raises:
-        ValueError: the layer is bidirectional, or `export` refuses it.
+        ValueError: the layer is bidirectional, or a cell or a map cannot be exported.
         UserError: the file cannot be written, or the package onnx is not installed.
     """
     graph = Graph()
@@ -143,7 +143,8 @@ def add_step(
 ) -> tuple[str, list[str]]:
     """Add one step on `x` (B, ...) to `graph`, and return its output and next states."""
     if layer.directions == 2:
-        raise ValueError("a bidirectional layer cannot stream: its backward half begins at the end")
+        raise ValueError("a bidirectional layer cannot stream: its backward direction starts at the last
+        step")
     finals: list[list[str]] = [[] for _ in states]
     axis = graph.constant([0])
     for k, cell in enumerate(_cells(layer)):
@@ -228,7 +229,7 @@ def _body(graph: Graph, layer: Recurrent, index: int, masks: Masks) -> Any:
 def _masks(
     graph: Graph, layer: Recurrent, xs: str, lead: tuple[str, str], *, lengths: bool, reset: bool
 ) -> Masks:
-    """Add the inputs lengths and reset, and what is computed from them; xs is (T, B, ...)."""
+    """Add the inputs lengths and reset, and the masks computed from them; xs is (T, B, ...)."""
     lengths_input = valid = reset_now = None
     if lengths:
         lengths_input = graph.input("lengths", ("batch",), torch.int64)

@@ -1,4 +1,4 @@
-"""A builder of ONNX graphs: operators are added one by one, and their values get names."""
+"""A builder of ONNX graphs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def save_model(model: Any, path: str | Path | None) -> Any:
 
 
 class Graph:
-    """Operators and constants. A value is known by its name.
+    """The operators and constants of a graph. A value is its name, a string.
 
     Args:
-        outer: the graph around this one, if it is the body of a Scan. It stores the constants of both.
+        outer: the enclosing graph, if this one is the body of a Scan. It stores the constants of both.
     """
 
     def __init__(self, outer: Graph | None = None) -> None:
@@ -105,7 +105,7 @@ class Graph:
         """Return the checked model.
 
         Raises:
-            onnx.checker.ValidationError: the graph is invalid, which is an error in this library.
+            onnx.checker.ValidationError: the graph is invalid, which is a bug in Canton.
         """
         helper = self._onnx.helper
         graph = helper.make_graph(self._nodes, name, *self._ends, initializer=self._constants)

@@ -3,7 +3,7 @@
 ONNX stacks weights as (directions, gates * hidden, ...), a GRU's gates as z, r, h, an LSTM's as i, o, f, c.
 Its GRU is
 
-    h' = (1 - z) h~ + z h                  z is the share of the old value: Canton's, negated
+    h' = (1 - z) h~ + z h                  z weights the old value: Canton's, negated
     h~ = tanh(W x + (r h) R + Rb + Wb)     linear_before_reset = 0, Canton's reset="before"
     h~ = tanh(W x + Wb + r (h R + Rb))     linear_before_reset = 1, reset="after"
 
@@ -41,7 +41,7 @@ def has_operator(layer: Recurrent) -> bool:
 
 
 def are_same_kind(cells: list[Cell]) -> bool:
-    """Return whether one operator can have the cells as its directions. It has one setting for both."""
+    """Return whether one operator can compute both cells: it has one setting for both directions."""
     try:
         check_same_kind(cells, "ONNX")
     except ValueError:

@@ -83,7 +83,7 @@ class GRUCell(Cell):
     Args:
         input_size: channels of the input.
         hidden_size: channels of the state.
-        bias: whether the map is affine (True) or linear (Cho et al. 2014).
+        bias: whether the map is affine (True) or linear.
         reset: apply the reset gate "before" or "after" the map.
         map: makes the affine maps, such as `maps.dense` or ``maps.conv2d(3)``.
         layer_norm: normalise the pre-activations of each gate.

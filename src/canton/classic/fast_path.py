@@ -112,8 +112,7 @@ def can_run(cell: Cell, i: Tensor, state: Tensor) -> bool:
 def run(cell: Cell, i: Tensor, state: Tensor) -> Tensor:
     """Return all states (batch, time, *space, channels); see `can_run` for the arguments."""
     xs, start = i.transpose(0, 1).movedim(-1, 2), (state.movedim(-1, 1),)
-    # The C++ convolutions have gradients within 6e-6, torch's within 3e-7. Old weights must give the same
-    results.
+    # The C++ convolutions have gradients within 6e-6, torch's within 3e-7. Results must not change.
     exact = bool(cell.spatial_dims) and torch.is_grad_enabled()
     gx = cell.project(xs.flatten(0, 1), fast=not exact).unflatten(0, xs.shape[:2])
     run = kernels.Run(cell.spec(), gx, start, start)

@@ -256,8 +256,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             ValueError: the layer is bidirectional, or a shape is wrong.
         """
         if self.directions == 2:
-            raise ValueError("bidirectional layers cannot step: the backward direction starts at the last
-            step")
+            raise ValueError("bidirectional layers cannot step: the backward direction starts at the end")
         check_tensor(input)
         self._cells()[0].check_input(input, lead=1)
         states = None if hx is None else self._unstack(hx, (input.shape[0],), input.shape[2:])

@@ -155,8 +155,7 @@ def check_budget(steps: int | None, minutes: float | None) -> None:
     Raises: UserError if it is not one positive number.
     """
     if (steps is None) == (minutes is None):
-        raise UserError(f"exactly one of steps and minutes must be given, got steps={steps} and
-        minutes={minutes}")
+        raise UserError(f"steps or minutes must be given, not both, got steps={steps}, minutes={minutes}")
     if steps is not None and steps < 1:
         raise UserError(f"steps must be >= 1, got {steps}")
     if minutes is not None and not 0 < minutes < math.inf:

@@ -143,8 +143,7 @@ def add_step(
 ) -> tuple[str, list[str]]:
     """Add one step on `x` (B, ...) to `graph`, and return its output and next states."""
     if layer.directions == 2:
-        raise ValueError("a bidirectional layer cannot stream: its backward direction starts at the last
-        step")
+        raise ValueError("a bidirectional layer cannot stream: its backward direction starts at the end")
     finals: list[list[str]] = [[] for _ in states]
     axis = graph.constant([0])
     for k, cell in enumerate(_cells(layer)):

@@ -1,4 +1,4 @@
-"""Score a sensor stream: a GRU predicts the next reading, and the score is the reading's surprise in bits.
+"""Score a sensor stream: a GRU predicts the next reading; the score is the reading's surprisal in bits.
 
 It is trained on data without faults. Prints how well the score separates faults from normal readings.
 """
@@ -18,7 +18,7 @@ def readings(steps: int, batch: int, generator: torch.Generator) -> Tensor:
 
 
 def bits(expected: Tensor, x: Tensor) -> Tensor:
-    """Return the surprise of x (..., 3) under normal distributions; `expected` is means, log deviations."""
+    """Return the surprisal in bits of x (..., 3); `expected` has the normals' means and log deviations."""
     mean, log_deviation = expected.chunk(2, -1)
     z = (x - mean) / log_deviation.exp()
     return ((0.5 * z * z + log_deviation + 0.919) / 0.693).sum(-1)  # log sqrt(2 pi); nats to bits

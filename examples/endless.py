@@ -1,4 +1,4 @@
-"""Train on an endless stream in constant memory: the state is carried on and detached every 16 steps.
+"""Train on an endless stream in constant memory: the state is carried over and detached every 16 steps.
 
 Prints the loss, and how much the peak memory grows over the last 300 of 400 chunks.
 """

@@ -1,4 +1,4 @@
-"""A custom map: a graph convolution, over which every cell of Canton runs unchanged.
+"""A custom map: a graph convolution that works with every cell.
 
 Each node mixes its own channels and the mean of its neighbours' (Kipf & Welling 2017, arXiv:1609.02907). In
 the task a pulse moves along a ring of 12 stations, and the layer predicts the next station.
@@ -49,7 +49,7 @@ def main() -> None:
         loss.backward()
         optimizer.step()
     right = (scores[32:].argmax(1) == station[2:].flatten()).float().mean()
-    print(f"next station predicted right: {100 * right:.1f} % (guessing the direction: 50 %)")
+    print(f"next station predicted correctly: {100 * right:.1f} % (guessing the direction: 50 %)")
 
 
 if __name__ == "__main__":

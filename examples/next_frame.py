@@ -1,6 +1,6 @@
 """Predict the next frame of two bouncing digits with ConvGRU2d and ConvLSTM2d of the same size.
 
-Prints both errors, and draws truth and predictions in next_frame.png.
+Prints both errors, and plots targets and predictions in next_frame.png.
 """
 
 import torch
@@ -20,7 +20,7 @@ def clips(count: int) -> Tensor:
     limits = torch.tensor([SIDE - 10, SIDE - 6])  # of a digit's upper left corner
     for k, digit in enumerate(torch.randint(10, (2 * count,))):
         start, velocity = torch.rand(2) * limits, torch.rand(2) * 4 - 2
-        folded = (start + torch.arange(FRAMES)[:, None] * velocity) % (2 * limits)  # forth and back
+        folded = (start + torch.arange(FRAMES)[:, None] * velocity) % (2 * limits)  # back and forth
         corners = torch.minimum(folded, 2 * limits - folded).round().int().tolist()
         for frame, (top, left) in zip(frames[:, k // 2, 0], corners, strict=True):
             frame[top : top + 10, left : left + 6].clamp_(min=DIGITS[digit])

@@ -1,4 +1,4 @@
-"""All cells and all maps. A new one is added here and inherits every test."""
+"""All cells and all maps. Add a new one here, and every test runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ C_IN, HIDDEN, PROJ = 2, 4, 2  # two groups divide each
 STEPS, BATCH = 5, 3
 
 MakeCell = Callable[[int, Map], Cell]
-"""Makes a cell from its number of input channels and its map."""
+"""Function that makes a cell from the number of input channels and a map."""
 
 CELLS: dict[str, MakeCell] = {
     "rnn": lambda c, a: RNNCell(c, HIDDEN, map=a),
@@ -94,7 +94,7 @@ every_run = pytest.mark.parametrize(
     ("kernel", "cell", "place"),
     [pytest.param(kernel, cell, MAPS[place], id=f"{cell}-{place}-{kernel}") for kernel, cell, place in RUNS],
 )
-"""Runs a test for every cell over every map."""
+"""Decorator: run a test for every cell over every map."""
 
 
 def shake_(module: nn.Module) -> None:
@@ -154,7 +154,7 @@ def random_state(cell: Cell, shapes: list[tuple[int, ...]]) -> tuple[Tensor, ...
 
 
 def given(state: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    """Return the state as a layer expects it: a tensor if it is only one, else the tuple."""
+    """Return the state as a layer takes it: the tensor if there is one, else the tuple."""
     return state[0] if len(state) == 1 else state
 
 

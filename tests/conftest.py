@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("canton")
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Seed every test, so that its numbers do not depend on the tests before it."""
+    """Seed every test, so that its random numbers do not depend on earlier tests."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
 

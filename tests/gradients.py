@@ -32,12 +32,12 @@ def results(
 def held_to_the_loop(
     layer: Recurrent, xs: Tensor, kernel: str, state: tuple[Tensor, ...] | None = None, **options: Tensor
 ) -> dict[str, Tensor]:
-    """Assert that `kernel` gives what the reference loop gives, and return it."""
+    """Assert that `kernel` agrees with the reference loop, and return its results."""
     layer.kernel = "loop"
     truth = results(layer, xs, state, **options)
     layer.kernel = kernel
     found = results(layer, xs, state, **options)
-    assert found.keys() == truth.keys(), "one of the two has a gradient that the other has not"
+    assert found.keys() == truth.keys(), "the kernel and the loop have gradients of different tensors"
     for name, value in truth.items():
         assert_close(found[name], value, what=f"{kernel}: {name}")
     return found

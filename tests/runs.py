@@ -1,7 +1,7 @@
 """Runs with every option, and a kernel's outputs, states and gradients by name.
 
-A run is drawn in float64 on the CPU, where the reference loop gives the expected numbers. A kernel runs the
-same numbers on another device or in another dtype.
+A run has random float64 numbers on the CPU, where the reference loop gives the expected results. A kernel
+gets the same numbers on another device or in another dtype.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Execute = Callable[[Run, Callable[[Run], Result]], Result]
 
 
 def make_cell(name: str, place: str) -> Cell:
-    """The named cell in float64 on the processor, no parameter zero."""
+    """Return the named cell in float64 on the CPU, with no parameter zero."""
     cell = CELLS[name](C_IN, MAPS[place].map).double()
     shake_(cell)
     return cell
 
 
 def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Run:
-    """A run for `cell` with new random numbers; what a gradient is asked of requires one."""
+    """Return a run for `cell` with random numbers; differentiated tensors require a gradient."""
     xs = torch.randn(STEPS, BATCH, C_IN, *place.space, dtype=torch.float64)
     with torch.no_grad():
         gx = cell.project(xs.flatten(0, 1)).unflatten(0, (STEPS, BATCH))
@@ -71,13 +71,13 @@ def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Run:
 
 
 def moved(run: Run, cell: Cell, device: str, dtype: torch.dtype) -> Run:
-    """The same numbers elsewhere, with the weights of `cell`, which lives there."""
+    """Return a copy of the run on another device, with the weights of `cell`, which is on it."""
     done: dict[int, Tensor] = {}
 
     def move(tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
             return None
-        if id(tensor) not in done:  # a tensor in two places stays one
+        if id(tensor) not in done:  # a shared tensor stays shared
             there = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
             done[id(tensor)] = there.requires_grad_(tensor.requires_grad)
         return done[id(tensor)]
@@ -98,7 +98,7 @@ def moved(run: Run, cell: Cell, device: str, dtype: torch.dtype) -> Run:
 
 
 def outcome(run: Run, cell: Cell, execute: Execute) -> dict[str, Tensor]:
-    """What ``execute(run, loop)`` gives, and the gradients of a loss that weighs each number differently."""
+    """Return the results of ``execute(run, loop)``, and the gradients of a loss with a weight per number."""
     ys, state = execute(run, partial(loop, cell=cell))
     found = {"ys": ys} | {f"state {k}": s for k, s in enumerate(state)}
     loss = sum(
@@ -117,7 +117,7 @@ def outcome(run: Run, cell: Cell, execute: Execute) -> dict[str, Tensor]:
 
 @contextmanager
 def setting(owner: object, name: str, value: object) -> Iterator[None]:
-    """One of torch's settings changed for a while; they are no attributes that a monkeypatch could delete."""
+    """Change one of torch's settings within the block. monkeypatch cannot restore them."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -1,7 +1,7 @@
 """Every Python block and every command of the pages runs, and every fenced block has a language.
 
-A training budget in minutes becomes a few seconds. pip and make commands are run by test_readme and .ci/run;
-here they are only compared with those.
+A training budget in minutes becomes a few seconds. test_readme and .ci/run run the pip and make commands;
+here they are only compared.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def test_every_block_has_a_language(page: Path) -> None:
     assert languages <= {"python", "sh", "text"}
     text_lines = [line for b in blocks(page) if b.language == "text" for line in b.code.splitlines()]
     assert not [line for line in text_lines if re.match(r"(canton|pip|make|python3?) ", line)], (
-        "commands belong into sh blocks"
+        "commands must be in sh blocks"
     )
 
 

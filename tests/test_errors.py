@@ -130,7 +130,7 @@ def test_the_state_of_a_torch_layer(theirs: torch.nn.Module, prefix: str) -> Non
 
 
 def test_inputs_that_are_converted_on_the_way() -> None:
-    """Autocast, hooks and modules of the user's may take another dtype than the weights'."""
+    """Under autocast, hooks or custom modules, the input may have another dtype than the weights."""
     with torch.autocast("cpu", torch.bfloat16):
         GRU(XS.bfloat16())
     layer = canton.GRU(8, 4, kernel="loop")

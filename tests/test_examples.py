@@ -1,4 +1,4 @@
-"""The examples run in an empty folder and reach the results that they state."""
+"""The examples run in an empty folder and reach their documented results."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def onnx_stream(output: str, folder: Path) -> None:
 
 
 def graph_map(output: str, folder: Path) -> None:
-    (right,) = numbers(output, r"right: ([\d.]+) %")
+    (right,) = numbers(output, r"correctly: ([\d.]+) %")
     assert right > 95
 
 

@@ -37,7 +37,7 @@ LAYER_OF = {name: k for k, names in enumerate(LAYERS) for name in names}
 
 
 def imports(tree: ast.Module, package: list[str], modules: set[str]) -> Iterator[tuple[int, str]]:
-    """The line and the module below canton of every import, in functions and under TYPE_CHECKING too.
+    """Return line and module of every import from canton, also in functions and under TYPE_CHECKING.
 
     ``from a import b`` is an import of a.b where that is a module, else of a; canton itself is "".
     """
@@ -59,7 +59,7 @@ def imports(tree: ast.Module, package: list[str], modules: set[str]) -> Iterator
 
 
 def upward(module: str, target: str) -> str | None:
-    """Why `module` may not import `target`; None if it may. Both are dotted names below canton."""
+    """Return why `module` must not import `target`, or None. Both are dotted names below canton."""
     here, there = module.split(".")[0], target.split(".")[0]
     if there not in LAYER_OF:
         return f"imports canton.{target}, which is on no layer: name its module"
@@ -79,7 +79,7 @@ def upward(module: str, target: str) -> str | None:
 
 
 def cycle(graph: Mapping[str, set[str]]) -> list[str] | None:
-    """One cycle of `graph`, as the nodes along it, or None."""
+    """Return one cycle of `graph` as a list of nodes, or None."""
     done: set[str] = set()
     for start in graph:
         path: list[str] = []
@@ -102,7 +102,7 @@ def cycle(graph: Mapping[str, set[str]]) -> list[str] | None:
 
 
 def sources(root: Path) -> dict[str, tuple[Path, list[str]]]:
-    """Every module below canton: its file, and its package for relative imports."""
+    """Return every module below canton, with its file and its package for relative imports."""
     top = root / "src" / "canton"
     found = {}
     for path in sorted(top.rglob("*.py")):
@@ -110,7 +110,7 @@ def sources(root: Path) -> dict[str, tuple[Path, list[str]]]:
         package = ["canton", *parts[:-1]]
         if parts[-1] == "__init__":
             parts = parts[:-1]
-        if parts:  # canton/__init__.py only names what others hold
+        if parts:  # canton/__init__.py only re-exports
             found[".".join(parts)] = path, package
     return found
 

@@ -20,7 +20,7 @@ MODELS = (
     "track/models/infrared.safetensors",
 )
 DATA_FILES = ("py.typed", "text/page.html", "ui/page.css", "ui/page.js", *MODELS)
-"""Files that a wheel must contain and that no import needs."""
+"""Files that a wheel must contain although no import needs them."""
 
 
 def run(*words: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,7 @@
 """Tolerances. An error is relative to the largest value of its array.
 
-A gradient summed over time has entries near zero beside entries of hundreds, with rounding errors of the same
-size. An entry-wise relative tolerance would fail for the small ones or be too loose for the large ones.
+A gradient summed over time has entries near 0 and entries of hundreds, with equal rounding errors. An
+entry-wise relative tolerance would fail for the small ones or be too loose for the large ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOLERANCE = {
 def assert_close(actual: Tensor, expected: Tensor, what: str = "value", *, slack: float = 1.0) -> None:
     """Assert that `actual` has the shape and values of `expected`, within the coarser dtype's tolerance.
 
-    `slack` multiplies the tolerance; a test that sets it says why.
+    `slack` multiplies the tolerance; a test that sets it states the reason.
     """
     got, wanted = tuple(actual.shape), tuple(expected.shape)
     assert got == wanted, f"{what}: shape {got}, expected {wanted}"

@@ -1,4 +1,4 @@
-"""The equations in the cells' docstrings, evaluated in NumPy, give what the cells compute.
+"""The equations in the cells' docstrings, evaluated in NumPy, give the cells' outputs.
 
 `X_z(x)` and `H_z(h)` apply the rows of gate z in the cell's weights, by NumPy's matrix product or by a
 convolution written here as loops over the kernel taps.
@@ -38,7 +38,8 @@ def equations(cell: type[Cell]) -> list[list[str]]:
 
 
 def same_convolution(x: Array, w: Array, dilation: tuple[int, ...], groups: int, circular: bool) -> Array:
-    """Return the cross-correlation of the input's size; an even kernel reads one pixel more after."""
+    """Return the cross-correlation, of the input's size; an even kernel is padded one pixel more at the
+    end."""
     batch, _, *space = x.shape
     c_out, per_group, *kernel = w.shape
     y = np.zeros((batch, c_out, *space))
@@ -96,7 +97,7 @@ def bind(cell: Cell, gates: str, hidden: dict[str, str], space: int) -> dict[str
 
 
 def separate_bias(cell: Cell, module: str, names: dict[str, object], letter: str, space: int) -> None:
-    """Move the bias of H_letter to the name b_letter, as the equations write it."""
+    """Move the bias of H_letter to b_letter, its name in the equations."""
     bias = cell.get_submodule(module).get_parameter("bias").detach().numpy().reshape(-1, *(1,) * space)
     with_bias = names[f"H_{letter}"]
     assert callable(with_bias)

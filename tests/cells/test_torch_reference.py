@@ -25,7 +25,7 @@ class Options(NamedTuple):
 
 
 def pair(cell: str, o: Options, dtype: torch.dtype, kernel: str) -> tuple[nn.RNNBase, Recurrent]:
-    """Return torch's layer, and Canton's with the same weights."""
+    """Return torch's layer and Canton's layer with the same weights."""
     torchs = (C_IN, HIDDEN, o.layers)
     theirs: nn.RNNBase
     if cell in ("tanh", "relu"):
@@ -48,7 +48,7 @@ def start(ours: Recurrent, dtype: torch.dtype, batch: tuple[int, ...]) -> list[T
 
 
 def flat(out: tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, ...]]) -> list[Tensor]:
-    """Return outputs and final state in one list; of a PackedSequence its data."""
+    """Return outputs and final state in one list; a PackedSequence becomes its data."""
     ys, end = out
     return [ys if isinstance(ys, Tensor) else ys.data, *((end,) if isinstance(end, Tensor) else end)]
 

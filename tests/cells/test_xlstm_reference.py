@@ -1,4 +1,4 @@
-"""The sLSTM computes what the vanilla sLSTM of its authors' package `xlstm` does, forward and backward.
+"""The sLSTM agrees with the vanilla sLSTM of its authors' package `xlstm`, forward and backward.
 
 The numbers are recorded (benchmarks/record_peers.py); the package is not needed.
 """

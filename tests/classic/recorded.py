@@ -1,4 +1,4 @@
-"""Compare canton.classic with recordings of the 2017 library.
+"""Comparisons of canton.classic with recordings of the 2017 library.
 
 An error is the largest difference in an array, divided by the largest number of the recorded one (at least
 1e-3). The recordings differ from float64 by 6e-7 in outputs and 4e-6 in gradients.

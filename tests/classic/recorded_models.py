@@ -1,4 +1,4 @@
-"""Compare the recorded models: training, weight files, generated text, the author's classifier."""
+"""Comparisons of the recorded models: training, weight files, generated text, the author's classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can: its lists and their order, what it prints, and that it is a torch module."""
+"""The class Can: its ordered lists, its printed lines, and its use as a torch module."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ STEP_BY_STEP: dict[str, Callable[[], Recurrence]] = {
 
 
 def step_by_step(rnn: Recurrence, xs: Tensor, state: Tensor) -> Tensor:
-    """The definition: call the one-pass Can for each step."""
+    """Return the expected states: call the one-pass Can for each step."""
     return torch.stack([state := rnn.unit([state, x]) for x in xs.unbind(1)], 1)
 
 

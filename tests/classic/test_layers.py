@@ -1,4 +1,4 @@
-"""What the recorded files do not cover: initialisation, errors, and the faults of the original."""
+"""Layers beyond the recorded files: initialisation, errors, and the faults of the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Malicious weight files: each is refused with one line, nothing is executed, little memory is used."""
+"""Malicious weight files: a one-line error, no code executed, little memory used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Call:
 
 
 def check_refused(content: bytes, tmp_path: Path, match: str) -> None:
-    """Loading this pickle into a model, from an npz and from an npy, raises a UserError that matches."""
+    """Check that loading this pickle from an npz and an npy raises a matching UserError."""
     (tmp_path / "a.npy").write_bytes(npy_of(content))
     for path in (tmp_path / "a.npy", npz_of(npy_of(content), tmp_path / "a.npz")):
         with pytest.raises(UserError, match=match):
@@ -117,7 +117,7 @@ def integer(number: int) -> bytes:
 
 
 def one_array(shape: bytes, content: bytes, kind: bytes = FLOAT) -> bytes:
-    """A pickled list of one array with this shape and content."""
+    """Return a pickled list of one array with this shape and content."""
     return b"\x80\x02](" + ARRAY + b"(K\x01" + shape + kind + b"\x89" + content + b"tbe."
 
 
@@ -182,7 +182,7 @@ def test_a_trap_is_refused_in_one_line_and_little_memory(content: bytes, match: 
 
 
 def test_persistent_objects_are_refused() -> None:
-    """The opcodes for them are refused before; this is the second check."""
+    """Their opcodes are refused earlier; this tests the second check."""
     with pytest.raises(Exception, match="persistent"):
         _ArrayUnpickler(b"\x80\x02NQ.").load()
 

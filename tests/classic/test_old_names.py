@@ -43,7 +43,7 @@ REMOVED = words("""
 
 
 def rows() -> dict[str, str]:
-    """The replacement of each old name, from the page's table."""
+    """Return the replacement of each old name, from the page's table."""
     table = re.findall(r"^\| (`.*?) \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
     return {name: now for old, now in table for name in re.findall(r"`([\w.]+)[^`]*`", old)}
 

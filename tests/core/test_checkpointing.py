@@ -24,7 +24,7 @@ LAYERS = {
 
 
 def both(name: str, **options: object) -> tuple[Recurrent, Recurrent]:
-    """Return equal layers without and with recompute."""
+    """Return two equal layers: one without recompute, one with it."""
     plain, again = LAYERS[name](**options), LAYERS[name](recompute=True, **options)
     again.load_state_dict(plain.state_dict())
     return plain, again
@@ -69,7 +69,7 @@ def saved_bytes(layer: nn.Module, xs: Tensor) -> int:
     def pack(t: Tensor) -> Tensor:
         if t.untyped_storage().data_ptr() not in known:
             found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-            alive.append(t)  # so that its address is not used again
+            alive.append(t)  # keeps its address in use
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
@@ -85,7 +85,7 @@ def test_less_memory_is_saved(name: str, kernel: str) -> None:
     steps, xs = 100, sequence(name, 100).requires_grad_()
     state = 4 * xs[0, :, 0].numel() * 8  # bytes of one state
     assert saved_bytes(plain, xs) >= 3 * steps * state
-    # the states between the segments, and at most as much again for joining them
+    # the states between segments, and at most as many bytes for their concatenation
     assert saved_bytes(again, xs) <= 2 * 10 * state
     with torch.no_grad():
         assert saved_bytes(again, xs) == 0

@@ -68,7 +68,7 @@ def layer_without_noise(rnn: canton.Recurrent) -> canton.Recurrent:
 
 @both_kernels
 def test_recurrent_dropout_does_not_drop_the_carried_state(kernel: str) -> None:
-    """With z = 0 the state does not change, because only what the maps read is dropped."""
+    """With z = 0 the state does not change: only the input of the maps is dropped."""
     rnn = canton.GRU(2, 8, recurrent_dropout=0.5, kernel=kernel)
     with torch.no_grad():
         rnn.get_parameter("cells.0.input_map.bias")[:8] = -1e4

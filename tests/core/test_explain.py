@@ -1,4 +1,4 @@
-"""`explain` and `which` tell what a call runs, without computing anything."""
+"""`explain` and `which` name the kernel that a call runs, without computing anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FREE = ("empty", "expand", "view", "slice", "select", "unbind", "transpose", "sp
 
 
 class Operations(TorchDispatchMode):
-    """Collects the names of the operations that read or write numbers."""
+    """A recorder of the names of operations that read or write numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Operations(TorchDispatchMode):
 
 
 def chosen(rnn: Recurrent, xs: Tensor, monkeypatch: pytest.MonkeyPatch, **arguments: Tensor) -> list[str]:
-    """The kernels that a call of `rnn` chooses, in order."""
+    """Return the kernels that a call of `rnn` chooses, in order."""
     names, choose = [], kernels.choose
 
     def record(run: object, kernel: str) -> str:

@@ -65,7 +65,7 @@ def test_a_forward_set_on_the_module_runs(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 @every_layer
 def test_reparametrised_weights_train(name: str) -> None:
-    """Two training steps with each of torch's hook-based reparametrisations end where the loop ends."""
+    """Two training steps with torch's hook-based reparametrisations give the loop's weights."""
     for make in (weight_norm, spectral_norm, lambda m: prune.l1_unstructured(m, "weight", amount=0.5)):
         fast, plain, xs = twins(name)
         for layer in (fast, plain):

@@ -1,4 +1,4 @@
-"""Properties in time of every cell over every map, with the reference loop and with kernels."""
+"""Properties in time of every cell x map, with the reference loop and with kernels."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_double_backward_of_the_loop(name: str) -> None:
 def test_double_backward_in_half_precision(
     layer: Callable[[int, int], Recurrent], dtype: torch.dtype
 ) -> None:
-    """Compare over many steps, because the two implementations round differently."""
+    """Compare over many steps: the two implementations round differently."""
     rnn, xs = layer(16, 32).to(dtype), torch.randn(50, 4, 16).to(dtype).requires_grad_()
     twice = []
     for kernel in (rnn.kernel, "loop"):

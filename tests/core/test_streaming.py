@@ -1,4 +1,4 @@
-"""`step` gives the numbers of the reference loop, whatever changed the weights since the last step."""
+"""`step` computes what the reference loop computes, also after the weights changed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_changed_weights_are_used(name: str, change: str, mode: Callable[[], tor
 
 @pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not()))
 def test_many_models_in_turn() -> None:
-    """More weights than the cache holds, and weights at addresses that were freed."""
+    """There are more weights than the cache holds, and weights at freed addresses."""
     x = torch.randn(1, 8, 5, 6)
     for _ in range(3):
         layers = [canton.ConvGRU2d(8, 8, 3) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""Types for users: py.typed is shipped, and strict pyright and mypy accept a program."""
+"""Types for users: py.typed is in the package; strict pyright and mypy accept a program."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check(folder: Path, program: str) -> list[str]:
     """Return the errors of strict pyright in `program`, a file that uses Canton as an installed package."""
     (folder / "program.py").write_text(program, "utf-8")
     settings = {"include": ["program.py"], "typeCheckingMode": "strict", "pythonVersion": "3.10"}
-    # pyright does not find an editable install through its import hook
+    # pyright does not find editable installs that use an import hook
     settings["extraPaths"] = [str(Path(canton.__file__).parents[1])]
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Input without a batch axis, as in torch.nn, and errors about other shapes."""
+"""Input without a batch axis, as in torch.nn, and errors for wrong shapes."""
 
 from __future__ import annotations
 

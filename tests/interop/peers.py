@@ -92,7 +92,7 @@ def _conversions(system: str, case: str) -> tuple[Any, Any]:
 
 
 def peers() -> Iterator[Peer]:
-    """Yield every recorded case but the files."""
+    """Yield every recorded case except the Keras files."""
     for path in sorted(RECORDED.glob("*.npz")):
         cases: dict[str, Arrays] = {}
         with np.load(path) as table:
@@ -107,7 +107,7 @@ def peers() -> Iterator[Peer]:
 
 
 class Results(NamedTuple):
-    """What Canton computed, and what the peer did: outputs, states and gradients by name.
+    """Results of Canton and of the peer: outputs, states and gradients by name.
 
     Weight gradients have Canton's names and layout, everything else the peer's.
     """
@@ -117,7 +117,7 @@ class Results(NamedTuple):
 
 
 def results(peer: Peer) -> Results:
-    """Run Canton's layer on the recorded inputs: outputs, states after, and every gradient."""
+    """Return outputs, final states and all gradients of Canton's layer and of the peer."""
     arrays = {k: torch.from_numpy(v) for k, v in peer.arrays.items()}
     layer = peer.to_canton(peer.weights)
     x = _to_canton_layout(arrays["x"], peer, lead=2).requires_grad_()
@@ -144,7 +144,7 @@ def results(peer: Peer) -> Results:
 
 
 def _weight_gradients(peer: Peer) -> dict[str, Tensor]:
-    """The peer's weight gradients by Canton's names.
+    """Return the peer's weight gradients by Canton's names.
 
     An import moves numbers and changes signs, so it maps gradients as it maps weights. The two exceptions:
     biases that are added have the same gradient each, and Flax's f + 1 adds nothing to a gradient.

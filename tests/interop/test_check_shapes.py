@@ -101,7 +101,7 @@ def test_keras_refuses_mixed_directions(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layers", [MIXED, BOTH_WAYS])
 def test_onnx_exports_them_all(layers: dict[str, Callable[[], Recurrent]]) -> None:
-    """What one operator cannot compute becomes a Scan."""
+    """Layers that one ONNX operator cannot compute become a Scan."""
     pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
     ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
     from canton.interop.onnx import export

@@ -1,4 +1,4 @@
-"""The weights of a custom ConvGRU in Canton's layer give the outputs and gradients of the custom cell."""
+"""A converted custom ConvGRU gives the outputs and gradients of the custom cell."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class JointGates(nn.Module):
 
 
 def check_agreement(layer: nn.Module, cell: nn.Module, *space: int) -> None:
-    """Check that both give the same outputs for a sequence, and the same gradient of the input."""
+    """Check that layer and cell give the same outputs and input gradient."""
     torch.manual_seed(1)
     xs = torch.randn(4, 2, C_IN, *space, requires_grad=True)
     h, outputs = torch.zeros(2, HIDDEN, *space), []

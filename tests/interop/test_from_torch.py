@@ -1,4 +1,4 @@
-"""torch.nn.GRU, LSTM and RNN with all their options, and what the other systems do not have."""
+"""torch.nn.GRU, LSTM and RNN with all their options, and layers that other systems lack."""
 
 from __future__ import annotations
 

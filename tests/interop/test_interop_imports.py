@@ -1,4 +1,4 @@
-"""The conversions import optional packages when they need them, and name the extra that has them."""
+"""The conversions import optional packages on first use; the error names the missing extra."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def recorded(name: str, system: str = "keras") -> tuple[torch.Tensor, torch.Tens
 
 
 def edited(tmp_path: Path, source: str, change: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of a recorded .keras file with its recurrent layers' settings changed by `change`."""
+    """Return a copy of a recorded .keras file; `change` edits its recurrent layers' settings."""
 
     def walk(node: Any) -> None:
         for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
@@ -123,7 +123,7 @@ def pack(path: Path, config: str, weights: bytes) -> None:
 
 
 def strip(path: Path) -> None:
-    """A valid file without the layers' settings."""
+    """Write a valid file without the layers' settings."""
     with zipfile.ZipFile(RECORDED / "video.keras") as archive:
         pack(path, json.dumps({"config": {}}), archive.read("model.weights.h5"))
 
@@ -237,7 +237,7 @@ def test_a_saved_layer_loads_again(case: str, tmp_path: Path) -> None:
         stage = layer.cells[k * each : (k + 1) * each]
         for name, value in keras_files.load_keras(path, f"layer_{k}").cells.state_dict().items():
             assert torch.equal(value, stage.state_dict()[name])
-    if case not in ("rnn", "gru without bias"):  # a weights file does not tell relu and reset
+    if case not in ("rnn", "gru without bias"):  # a weights file does not contain activation and reset
         read = keras_files.load_keras(tmp_path / "layer.weights.h5", "layer_0")
         assert torch.equal(read.cells[0].hidden_map.weight, layer.cells[0].hidden_map.weight)
 

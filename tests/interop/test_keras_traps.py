@@ -21,14 +21,14 @@ FLOATS = {"dtype": "f4"}
 
 
 def other(file: Any) -> Path:
-    """A valid file beside `file`, which must not be read."""
+    """Return a valid file beside `file`, which must not be read."""
     path = Path(file.filename).with_name("other.weights.h5")
     keras_files.save_keras(canton.GRU(3, 4, reset="after"), path)
     return path
 
 
 def forked(file: Any) -> None:
-    """2**12 paths through 12 groups. With 24 groups, 27 KB, a reader takes hours."""
+    """Write 2**12 paths through 12 groups. With 24 groups, 27 KB, a reader takes hours."""
     group = file.create_group("layers")
     for _ in range(12):
         group["a"] = group["b"] = file.create_group(None)
@@ -53,7 +53,7 @@ def one_cell_often(file: Any) -> None:
 
 
 def many_arrays(file: Any) -> None:
-    """Each is small enough, all of them together are not."""
+    """Write arrays of which each is small enough, but not their sum."""
     for k in range(40):
         file.create_dataset(f"layers/gru/cell/vars/{k}", shape=(2**18,), **FLOATS)
 
@@ -72,7 +72,7 @@ def virtual(file: Any) -> None:
 
 
 def linked(place: str, *, soft: bool) -> Callable[[Any], None]:
-    """A layer with a link at `place`, to another place in the file or into another file."""
+    """Return a writer of a layer with a link at `place`, into the same or another file."""
 
     def make(file: Any) -> None:
         stored = "/layers/gru/" + place
@@ -87,7 +87,7 @@ def linked(place: str, *, soft: bool) -> Callable[[Any], None]:
 
 
 def bomb(file: Any) -> None:
-    """100 MB of zeros, compressed twice, as an array of four numbers."""
+    """Write 100 MB of zeros, compressed twice, as an array of four numbers."""
     pipe = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     pipe.set_chunk((4,))
     pipe.set_deflate(9)

@@ -55,7 +55,7 @@ LAYERS = [name for name in canton.__all__ if is_exportable_layer(name)]
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
-    """Each layer with its defaults, and with each of its options."""
+    """Return each layer with its defaults, and with each of its options."""
     found = []
     for name in LAYERS:
         parameters = inspect.signature(getattr(canton, name)).parameters

@@ -217,7 +217,7 @@ def test_the_file_is_saved(tmp_path: Path) -> None:
 def test_torchs_exporter_and_ours() -> None:
     """torch.nn.GRU needs linear_before_reset=1. Some versions of torch's exporter write 0; 2.13 writes 1.
 
-    Whatever the installed torch writes, its file computes accordingly, and ours must be right.
+    The file of the installed torch computes what its attribute says; Canton's must be right.
     """
     theirs = nn.GRU(3, 4).eval()
     with torch.no_grad():

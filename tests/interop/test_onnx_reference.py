@@ -1,7 +1,7 @@
-"""The ONNX reference evaluator's RNN, GRU and LSTM: a second reference that nobody here wrote.
+"""The ONNX reference evaluator's RNN, GRU and LSTM, as an independent reference.
 
-Read before trusting it (onnx 1.23): GRU computes both values of `linear_before_reset`, LSTM its peepholes, as
-the specification's equations have them. RNN knows no activation but tanh and Affine; all three ignore
+Facts read in its source (onnx 1.23): GRU computes both values of `linear_before_reset`, LSTM its peepholes,
+as in the specification's equations. RNN has only the activations tanh and Affine; all three ignore
 sequence_lens and clip. Before the release with onnx/onnx#7935 `direction` was ignored too ("reverse" ran
 forward, "bidirectional" was refused), so the tests of two directions skip where the evaluator refuses.
 """
@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def evaluate(op: str, arrays: Arrays, outputs: int, attributes: dict[str, int | str]) -> list[Tensor]:
-    """One node run by the reference evaluator; `arrays` are its inputs by the specification's names."""
+    """Run one node in the reference evaluator; `arrays` has its inputs by the specification's names."""
     order = {
         "RNN": ["X", "W", "R", "B", "", "initial_h"],
         "GRU": ["X", "W", "R", "B", "", "initial_h"],
@@ -47,7 +47,7 @@ def evaluate(op: str, arrays: Arrays, outputs: int, attributes: dict[str, int | 
 
 
 def reorder(weight: Tensor, order: str, ours: str) -> Tensor:
-    """Our stacked gates, in the order `ours`, as ONNX orders them."""
+    """Reorder stacked gates from Canton's order `ours` to ONNX's `order`."""
     by_name = dict(zip(ours, weight.chunk(len(ours)), strict=True))
     return torch.cat([by_name[gate] for gate in order])
 
@@ -63,7 +63,7 @@ def rnn_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
 
 
 def gru_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
-    """ONNX: gates z, r, h; its z weights the old value, so ours is negated."""
+    """Return ONNX's arrays: gates z, r, h; its z weights the old value, so Canton's is negated."""
     own = {n.removeprefix(f"cells.{k}."): p for n, p in rnn.named_parameters() if n.startswith(f"cells.{k}.")}
     sign = torch.ones(3 * HIDDEN, dtype=torch.float64)
     sign[:HIDDEN] = -1
@@ -79,7 +79,7 @@ def gru_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
 
 
 def lstm_arrays(rnn: Recurrent, k: int) -> dict[str, Tensor]:
-    """ONNX: gates i, o, f, c; peepholes i, o, f."""
+    """Return ONNX's arrays: gates i, o, f, c; peepholes i, o, f."""
     cell = rnn.get_submodule(f"cells.{k}")
     bias = reorder(cell.get_parameter("input_map.bias"), "iofg", "ifgo")
     found = {

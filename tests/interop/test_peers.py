@@ -50,7 +50,7 @@ def test_outputs_states_and_gradients(peer: Peer) -> None:
     "peer", [p for p in CASES if p.from_canton is None], ids=lambda p: f"{p.system}-{p.case}"
 )
 def test_reading_keeps_every_bit(peer: Peer) -> None:
-    """The outputs and gradients show that each number is in its place; here none is rounded."""
+    """The conversion rounds no number. (The other tests check their positions.)"""
     ours = [p.detach().numpy() for p in peer.to_canton(peer.weights).parameters()]
     found, expected = (
         np.sort(np.concatenate([bits(a).ravel() for a in each])) for each in (ours, peer.weights.values())

@@ -26,8 +26,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "state": ("state",),
     "lengths": ("lengths",),
     "reset": ("reset",),
-    "noise": ("drop", "zone"),
-    "all": ("state", "lengths", "reset", "drop", "zone"),
+    "noise": ("dropout", "zoneout"),
+    "all": ("state", "lengths", "reset", "dropout", "zoneout"),
 }
 
 MANUAL = [name for name in CELLS if (spec := CELLS[name](C_IN, MAPS["dense"].map).spec()) and spec.has_step]
@@ -49,28 +49,32 @@ def make_cell(name: str, place: str) -> Cell:
     return cell
 
 
-def draw(cell: Cell, place: Place, options: tuple[str, ...]) -> Run:
+def random_run(cell: Cell, place: Place, options: tuple[str, ...]) -> Run:
     """Return a run for `cell` with random numbers; differentiated tensors require a gradient."""
     xs = torch.randn(STEPS, BATCH, C_IN, *place.space, dtype=torch.float64)
     with torch.no_grad():
         gx = cell.project(xs.flatten(0, 1)).unflatten(0, (STEPS, BATCH))
-    fresh = cell.zero_state(gx[0], gx.dtype)
-    state = fresh
+    reset_state = cell.zero_state(gx[0], gx.dtype)
+    state = reset_state
     if "state" in options:
-        shapes = [tuple(s.shape) for s in fresh]
-        state, fresh = (tuple(s.requires_grad_() for s in random_state(cell, shapes)) for _ in range(2))
+        shapes = [tuple(s.shape) for s in reset_state]
+        state, reset_state = (tuple(s.requires_grad_() for s in random_state(cell, shapes)) for _ in range(2))
     lengths = torch.tensor([STEPS, 0, 2]) if "lengths" in options else None
     reset = torch.rand(STEPS, BATCH) < 0.4 if "reset" in options else None
     if reset is not None and lengths is not None:
         reset = mask_padding(reset, lengths)
-    drop = torch.bernoulli(torch.full_like(state[0], 0.7)) / 0.7 if "drop" in options else None
-    zone = None
-    if "zone" in options:
-        zone = tuple(torch.bernoulli(torch.full((STEPS, *s.shape), 0.3, dtype=s.dtype)) for s in state)
-    return Run(cell.spec(), gx.requires_grad_(), state, fresh, reset, lengths, drop, zone)
+    dropout_mask = torch.bernoulli(torch.full_like(state[0], 0.7)) / 0.7 if "dropout" in options else None
+    zoneout_keep = None
+    if "zoneout" in options:
+        zoneout_keep = tuple(
+            torch.bernoulli(torch.full((STEPS, *s.shape), 0.3, dtype=s.dtype)) for s in state
+        )
+    return Run(
+        cell.spec(), gx.requires_grad_(), state, reset_state, reset, lengths, dropout_mask, zoneout_keep
+    )
 
 
-def moved(run: Run, cell: Cell, device: str, dtype: torch.dtype) -> Run:
+def copy_run(run: Run, cell: Cell, device: str, dtype: torch.dtype) -> Run:
     """Return a copy of the run on another device, with the weights of `cell`, which is on it."""
     done: dict[int, Tensor] = {}
 
@@ -78,8 +82,8 @@ def moved(run: Run, cell: Cell, device: str, dtype: torch.dtype) -> Run:
         if tensor is None:
             return None
         if id(tensor) not in done:  # a shared tensor stays shared
-            there = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
-            done[id(tensor)] = there.requires_grad_(tensor.requires_grad)
+            copied = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+            done[id(tensor)] = copied.requires_grad_(tensor.requires_grad)
         return done[id(tensor)]
 
     def all_of(tensors: tuple[Tensor, ...] | None) -> tuple[Tensor, ...] | None:
@@ -107,7 +111,7 @@ def outcome(run: Run, cell: Cell, execute: Execute) -> dict[str, Tensor]:
     )
     leaves = {"gx": run.gx} | {f"first state {k}": s for k, s in enumerate(run.state)}
     if run.reset is not None:
-        leaves |= {f"fresh {k}": s for k, s in enumerate(run.reset_state)}
+        leaves |= {f"reset state {k}": s for k, s in enumerate(run.reset_state)}
     leaves |= {name: p for name, p in cell.named_parameters() if not name.startswith("input_map")}
     leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
     grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)

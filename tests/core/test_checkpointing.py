@@ -25,9 +25,9 @@ LAYERS = {
 
 def both(name: str, **options: object) -> tuple[Recurrent, Recurrent]:
     """Return two equal layers: one without recompute, one with it."""
-    plain, again = LAYERS[name](**options), LAYERS[name](recompute=True, **options)
-    again.load_state_dict(plain.state_dict())
-    return plain, again
+    plain, recomputed = LAYERS[name](**options), LAYERS[name](recompute=True, **options)
+    recomputed.load_state_dict(plain.state_dict())
+    return plain, recomputed
 
 
 def sequence(name: str, steps: int) -> Tensor:
@@ -39,56 +39,56 @@ def sequence(name: str, steps: int) -> Tensor:
 @pytest.mark.parametrize("steps", [1, 2, 17])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_are_the_same(name: str, steps: int, options: str, kernel: str) -> None:
-    plain, again = both(name, kernel=kernel)
+    plain, recomputed = both(name, kernel=kernel)
     xs, given = sequence(name, steps), {}
     if options == "lengths":
         given["lengths"] = torch.tensor([steps, 0, 1, steps // 2])
     if options == "reset":
         given["reset"] = torch.rand(steps, 4) < 0.3
-    truth, found = results(plain, xs, **given), results(again, xs, **given)
-    assert found.keys() == truth.keys()
-    for what, value in truth.items():
-        assert_close(found[what], value, what=what)
+    expected, actual = results(plain, xs, **given), results(recomputed, xs, **given)
+    assert actual.keys() == expected.keys()
+    for what, value in expected.items():
+        assert_close(actual[what], value, what=what)
 
 
 def test_integer_input() -> None:
-    plain, again = (canton.GRU(256, 8, recompute=r) for r in (False, True))
-    again.load_state_dict(plain.state_dict())
+    plain, recomputed = (canton.GRU(256, 8, recompute=r) for r in (False, True))
+    recomputed.load_state_dict(plain.state_dict())
     data = torch.randint(256, (17, 4), dtype=torch.uint8)
-    truth, found = results(plain, data), results(again, data)
-    for what, value in truth.items():
-        assert_close(found[what], value, what=what)
+    expected, actual = results(plain, data), results(recomputed, data)
+    for what, value in expected.items():
+        assert_close(actual[what], value, what=what)
 
 
 def saved_bytes(layer: nn.Module, xs: Tensor) -> int:
     """Return how many bytes forward saves for backward, without the parameters and the input."""
     known = {t.untyped_storage().data_ptr() for t in (xs, *layer.parameters())}
-    found: dict[int, int] = {}
+    actual: dict[int, int] = {}
     alive: list[Tensor] = []
 
     def pack(t: Tensor) -> Tensor:
         if t.untyped_storage().data_ptr() not in known:
-            found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            actual[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
             alive.append(t)  # keeps its address in use
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         layer(xs)
-    return sum(found.values())
+    return sum(actual.values())
 
 
 @pytest.mark.parametrize("name", ["gru-after", "mingru", "convgru"])
 @pytest.mark.parametrize("kernel", ["auto", "loop"])
 def test_less_memory_is_saved(name: str, kernel: str) -> None:
-    plain, again = both(name, kernel=kernel)
-    plain.zoneout = again.zoneout = 0.0
+    plain, recomputed = both(name, kernel=kernel)
+    plain.zoneout = recomputed.zoneout = 0.0
     steps, xs = 100, sequence(name, 100).requires_grad_()
     state = 4 * xs[0, :, 0].numel() * 8  # bytes of one state
     assert saved_bytes(plain, xs) >= 3 * steps * state
     # the states between segments, and at most as many bytes for their concatenation
-    assert saved_bytes(again, xs) <= 2 * 10 * state
+    assert saved_bytes(recomputed, xs) <= 2 * 10 * state
     with torch.no_grad():
-        assert saved_bytes(again, xs) == 0
+        assert saved_bytes(recomputed, xs) == 0
 
 
 def test_a_changed_parameter_is_an_error() -> None:
@@ -121,9 +121,9 @@ def test_lengths_of_any_integer_type(dtype: torch.dtype) -> None:
 
 def test_transforms_of_torch_func_do_not_recompute() -> None:
     layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(5, 2, 3)
-    found = torch.func.grad(lambda x: layer(x)[0].sum())(xs)
+    actual = torch.func.grad(lambda x: layer(x)[0].sum())(xs)
     layer.recompute = False
-    assert_close(found, torch.func.grad(lambda x: layer(x)[0].sum())(xs))
+    assert_close(actual, torch.func.grad(lambda x: layer(x)[0].sum())(xs))
 
 
 def test_gradients_of_gradients() -> None:

@@ -90,8 +90,8 @@ def test_zoneout_keeps_old_values_by_its_mask(cell: str, place: Place, kernel: s
     state = tuple(s[0] for s in start)
     for t, x in enumerate(xs):
         new = parts(only(x, state[0] if len(state) == 1 else state))
-        kept = tuple(m[t].bool() for m in masks)
-        state = tuple(torch.where(k, s, n) for k, s, n in zip(kept, state, new, strict=True))
+        keeps = tuple(m[t].bool() for m in masks)
+        state = tuple(torch.where(k, s, n) for k, s, n in zip(keeps, state, new, strict=True))
         assert_close(ys[t], state[0], f"output {t}")  # h of an LSTM is computed before zoneout of c
     for a, b in zip(parts(end), state, strict=True):
         assert_close(a[0], b, "final state")
@@ -118,9 +118,9 @@ def test_zoneout_draws_a_mask_per_step() -> None:
     xs = torch.randn(1, 64, 2, dtype=torch.float64).expand(4, -1, -1)
     ys, _ = rnn(xs, start)
     old = torch.cat([start, ys[:-1]])
-    kept = (ys == old).flatten(1)
-    assert 0.3 < kept.double().mean() < 0.7
-    assert len({tuple(row.tolist()) for row in kept}) == 4
+    keeps = (ys == old).flatten(1)
+    assert 0.3 < keeps.double().mean() < 0.7
+    assert len({tuple(row.tolist()) for row in keeps}) == 4
 
 
 @both_kernels
@@ -132,10 +132,10 @@ def test_a_learned_initial_state_has_gradients(cell: str, kernel: str) -> None:
     grads = [p.grad for p in rnn.initial]
     assert all(g is not None and g.any() for g in grads)
     columns = zip(*(p.split(rnn.state_sizes) for p in rnn.initial), strict=True)
-    spread = tuple(torch.stack([p.view(1, -1, 1).expand(3, -1, 6) for p in parts]) for parts in columns)
-    given = spread[0] if len(spread) == 1 else spread
+    expanded = tuple(torch.stack([p.view(1, -1, 1).expand(3, -1, 6) for p in parts]) for parts in columns)
+    given = expanded[0] if len(expanded) == 1 else expanded
     assert_close(rnn(xs, given)[0], rnn(xs)[0], "outputs")
-    zeros = tuple(torch.zeros_like(s) for s in spread)
+    zeros = tuple(torch.zeros_like(s) for s in expanded)
     assert not torch.allclose(rnn(xs, zeros[0] if len(zeros) == 1 else zeros)[0], rnn(xs)[0])
 
 

@@ -66,12 +66,12 @@ def test_reset_restarts_one_row(kernel: str, cell: str, place: Place) -> None:
     reset[2, 1] = True
     ys, end = rnn(xs, start, reset=reset)
     plain, plain_end = rnn(xs, start)
-    fresh, fresh_end = rnn(xs[2:])  # from the learned state
+    restarted, restarted_end = rnn(xs[2:])  # from the learned state
     assert_close(ys[:, ::2], plain[:, ::2], "other rows")
     assert_close(ys[:2, 1], plain[:2, 1], "before the reset")
-    assert_close(ys[2:, 1], fresh[:, 1], "after the reset")
+    assert_close(ys[2:, 1], restarted[:, 1], "after the reset")
     assert not torch.allclose(ys[2:, 1], plain[2:, 1])
-    for a, b, c in zip(parts(end), parts(plain_end), parts(fresh_end), strict=True):
+    for a, b, c in zip(parts(end), parts(plain_end), parts(restarted_end), strict=True):
         assert_close(a[:, ::2], b[:, ::2], "final state of other rows")
         assert_close(a[:, 1], c[:, 1], "final state of the row")
 

@@ -52,10 +52,10 @@ def kernel_loop_(rnn: Recurrent) -> Recurrent:
 def test_state_dict_deepcopy_and_torch_save(name: str, tmp_path: Path) -> None:
     rnn, xs = LAYERS[name](), sequence(name)
     expected = outputs(rnn, xs)
-    fresh = LAYERS[name]()
-    assert not torch.equal(outputs(fresh, xs), expected)
-    fresh.load_state_dict(rnn.state_dict())
-    assert torch.equal(outputs(fresh, xs), expected)
+    other = LAYERS[name]()
+    assert not torch.equal(outputs(other, xs), expected)
+    other.load_state_dict(rnn.state_dict())
+    assert torch.equal(outputs(other, xs), expected)
     assert torch.equal(outputs(copy.deepcopy(rnn), xs), expected)
     torch.save(rnn, tmp_path / "rnn.pt")
     loaded = torch.load(tmp_path / "rnn.pt", weights_only=False)  # the file written above

@@ -126,16 +126,16 @@ def results(peer: Peer) -> Results:
     kinds = len(layer.state_sizes)
     stacks = [torch.stack(start[k::kinds]) for k in range(kinds)]
     stacks = stacks[::-1] if peer.memory_first else stacks
-    y, after = layer(x, stacks[0] if kinds == 1 else tuple(stacks))
-    after = [after] if isinstance(after, Tensor) else list(after)
-    after = after[::-1] if peer.memory_first else after
-    loss = (y * _to_canton_layout(arrays["probe"], peer, lead=2)).sum() + sum(a.sum() for a in after)
+    y, new_state = layer(x, stacks[0] if kinds == 1 else tuple(stacks))
+    new_state = [new_state] if isinstance(new_state, Tensor) else list(new_state)
+    new_state = new_state[::-1] if peer.memory_first else new_state
+    loss = (y * _to_canton_layout(arrays["probe"], peer, lead=2)).sum() + sum(a.sum() for a in new_state)
     loss.backward()
     ours = {"y": _to_peer_layout(y.detach(), peer, lead=2)}
     ours["g_x"] = _to_peer_layout(_gradient(x), peer, lead=2)
     for k, name in enumerate(names):
         ours[f"g_{name}"] = _to_peer_layout(_gradient(start[k]), peer, lead=1)
-        ours[f"t{k}"] = _to_peer_layout(after[k % kinds][k // kinds].detach(), peer, lead=1)
+        ours[f"t{k}"] = _to_peer_layout(new_state[k % kinds][k // kinds].detach(), peer, lead=1)
     expected = {k: v for k, v in arrays.items() if k[0] in "ty" or k == "g_x" or k.startswith("g_s")}
     weight_gradients = _weight_gradients(peer)
     expected |= weight_gradients

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from canton import MinGRU, maps
 from canton.kernels import cpu
 from canton.kernels.associative_scan import recurrence
-from gradients import held_to_the_loop, results
+from gradients import assert_equals_loop, results
 from tolerances import assert_close
 
 
@@ -55,12 +55,12 @@ def test_layer_equals_the_loop(steps: int, hidden: int, dtype: torch.dtype, opti
         given["lengths"] = torch.tensor([steps, 0, 1, steps // 2])
     if options in ("reset", "both"):
         given["reset"] = torch.rand(steps, 4) < 0.3
-    held_to_the_loop(layer, xs, "associative_scan", state, **given)
+    assert_equals_loop(layer, xs, "associative_scan", state, **given)
     plain = options == "plain" and dtype is torch.float32 and cpu.available()
     layer.kernel = "auto"
     if not given:
         assert layer.which(xs) == ("cpp" if plain else "associative_scan")
-    held_to_the_loop(layer, xs, "auto", state, **given)
+    assert_equals_loop(layer, xs, "auto", state, **given)
 
 
 def test_gradients_of_gradients() -> None:
@@ -117,7 +117,7 @@ def test_cpp(steps: int, batch: int, hidden: int, space: tuple[int, ...], instru
     xs, state = torch.randn(steps, batch, 3, *space), (torch.randn(1, batch, hidden, *space),)
     try:
         cpu.use_instruction_set(instructions)
-        found = held_to_the_loop(layer, xs, "cpp", state)
+        found = assert_equals_loop(layer, xs, "cpp", state)
         torch.set_num_threads(2)
         together = results(layer, xs, state)
     finally:

@@ -10,7 +10,7 @@ import torch
 from canton import maps
 from canton.kernels import CppCell, cpu
 from cases import C_IN, CELLS, MAPS, Place, shake_
-from runs import OPTIONS, draw, moved, outcome
+from runs import OPTIONS, copy_run, outcome, random_run
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
@@ -41,8 +41,8 @@ def test_cpp_equals_the_loop(instructions: str, name: str, place: str, options: 
     with torch.no_grad():  # as large as initial weights are, lest gates saturate and rounding errors grow
         for weight in (p for p in cell.parameters() if p.ndim > 1):
             weight.div_(weight[0].numel() ** 0.5)
-    run, there = draw(cell, PLACES[place], OPTIONS[options]), copy.deepcopy(cell).float()
-    run32 = moved(run, there, "cpu", torch.float32)
+    run, there = random_run(cell, PLACES[place], OPTIONS[options]), copy.deepcopy(cell).float()
+    run32 = copy_run(run, there, "cpu", torch.float32)
     assert run32.spec is not None
     assert isinstance(run32.spec.cpp, CppCell)
     if options in ("lengths", "reset") and not run32.spec.cpp.masks:

@@ -13,7 +13,7 @@ from canton import Cell, GRUCell, LSTMCell, maps
 from canton.core.recurrent import Recurrent, loop
 from canton.kernels import Run, cpu
 from cases import given as as_given
-from gradients import held_to_the_loop, results
+from gradients import assert_equals_loop, results
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
@@ -74,8 +74,8 @@ def state_of(layer: Recurrent, batch: int, *space: int) -> tuple[Tensor, ...]:
 def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int, names: str) -> None:
     layer, xs = layer_of(cell, hidden, maps.dense), torch.randn(steps, batch, 3)
     options = options_of(names, steps, batch)
-    held_to_the_loop(layer, xs, "cpp", **options)
-    held_to_the_loop(layer, xs, "cpp", state_of(layer, batch), **options)
+    assert_equals_loop(layer, xs, "cpp", **options)
+    assert_equals_loop(layer, xs, "cpp", state_of(layer, batch), **options)
 
 
 @pytest.mark.parametrize("names", OPTIONS)
@@ -85,7 +85,7 @@ def test_dense(instructions: str, cell: str, hidden: int, steps: int, batch: int
 def test_convolutions(instructions: str, cell: str, place: str, batch: int, names: str) -> None:
     made, space = PLACES[place]
     layer, xs = layer_of(cell, 9, made), torch.randn(4, batch, 3, *space)
-    held_to_the_loop(layer, xs, "cpp", state_of(layer, batch, *space), **options_of(names, 4, batch))
+    assert_equals_loop(layer, xs, "cpp", state_of(layer, batch, *space), **options_of(names, 4, batch))
 
 
 @pytest.mark.parametrize("names", OPTIONS)
@@ -95,14 +95,14 @@ def test_convolutions(instructions: str, cell: str, place: str, batch: int, name
 def test_bidirectional_stacks(cell: str, begun: bool, learned: bool, names: str) -> None:
     layer = layer_of(cell, 9, maps.dense, layers=2, bidirectional=True, learn_initial_state=learned)
     state = state_of(layer, 6) if begun else None
-    held_to_the_loop(layer, torch.randn(5, 6, 3), "cpp", state, **options_of(names, 5, 6))
+    assert_equals_loop(layer, torch.randn(5, 6, 3), "cpp", state, **options_of(names, 5, 6))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_without_a_step_keep_their_state(cell: str) -> None:
     layer, xs = layer_of(cell, 9, maps.dense), torch.randn(4, 3, 3)
     state, lengths = state_of(layer, 3), torch.zeros(3, dtype=torch.int32)
-    found = held_to_the_loop(layer, xs, "cpp", state, lengths=lengths)
+    found = assert_equals_loop(layer, xs, "cpp", state, lengths=lengths)
     assert not found["ys"].any()
     assert all(torch.equal(found[f"state {k}"], s) for k, s in enumerate(state))
 

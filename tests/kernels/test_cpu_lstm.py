@@ -8,7 +8,7 @@ import torch
 from canton import LSTMCell, maps
 from canton.core.recurrent import Recurrent
 from canton.kernels import cpu
-from gradients import held_to_the_loop, results
+from gradients import assert_equals_loop, results
 from tolerances import assert_close
 
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ kernels: {cpu.why_not()}")
@@ -27,8 +27,8 @@ def state_of(layer: Recurrent, batch: int, *space: int) -> tuple[torch.Tensor, .
 @pytest.mark.parametrize("hidden", [1, 7, 16, 33])
 def test_dense(instructions: str, hidden: int, batch: int, steps: int) -> None:
     layer, xs = layer_of(hidden), torch.randn(steps, batch, 3)
-    held_to_the_loop(layer, xs, "cpp")
-    held_to_the_loop(layer, xs, "cpp", state_of(layer, batch))
+    assert_equals_loop(layer, xs, "cpp")
+    assert_equals_loop(layer, xs, "cpp", state_of(layer, batch))
 
 
 CONVOLUTIONS = {
@@ -45,7 +45,7 @@ CONVOLUTIONS = {
 def test_convolutions(instructions: str, name: str, batch: int) -> None:
     made, space = CONVOLUTIONS[name]
     layer = layer_of(9, made)
-    held_to_the_loop(layer, torch.randn(4, batch, 3, *space), "cpp", state_of(layer, batch, *space))
+    assert_equals_loop(layer, torch.randn(4, batch, 3, *space), "cpp", state_of(layer, batch, *space))
 
 
 @pytest.mark.parametrize(("made", "space"), [(maps.dense, ()), (maps.conv2d(3), (11, 9))])

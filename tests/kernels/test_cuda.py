@@ -19,7 +19,7 @@ from canton.core.recurrent import Recurrent, loop
 from canton.kernels import Run, cuda_graphs
 from canton.kernels.cuda_graphs import capture
 from cases import MAPS, shake_
-from runs import OPTIONS, RUNS, draw, make_cell, moved, outcome, setting
+from runs import OPTIONS, RUNS, copy_run, make_cell, outcome, random_run, setting
 from tolerances import assert_close
 
 pytestmark = [
@@ -70,11 +70,11 @@ def test_kernels_equal_the_loop(cell: str, place: str, options: str, replays: li
     for turn in range(3):
         shake_(made)
         update_(there, made)
-        run = draw(made, MAPS[place], OPTIONS[options])
+        run = random_run(made, MAPS[place], OPTIONS[options])
         truth = outcome(run, made, lambda run, loop: loop(run))
         for name in names:
             found = outcome(
-                moved(run, there, "cuda", torch.float32), there, partial(kernels.execute, kernel=name)
+                copy_run(run, there, "cuda", torch.float32), there, partial(kernels.execute, kernel=name)
             )
             # cuDNN's convolutions round more than a product does
             held(found, truth, f"{name}, turn {turn}", slack=1 if place == "dense" else 3)
@@ -94,7 +94,7 @@ def run_of(cell: canton.Cell, steps: int = 9, batch: int = 3) -> Run:
 def test_runs_are_reproducible(place: str, kernel: str, replays: list[int]) -> None:
     made = make_cell("gru", place)
     there = copy.deepcopy(made).to("cuda", torch.float32)
-    run = moved(draw(made, MAPS[place], OPTIONS["all"]), there, "cuda", torch.float32)
+    run = copy_run(random_run(made, MAPS[place], OPTIONS["all"]), there, "cuda", torch.float32)
     with setting(torch.backends.cudnn, "deterministic", True):
         runs = [outcome(run, there, partial(kernels.execute, kernel=kernel)) for _ in range(4)]
     for later in runs[2:]:
@@ -108,14 +108,14 @@ def test_bfloat16(place: str) -> None:
     made = make_cell("gru", place).to(torch.bfloat16).double()  # numbers that both can hold
     there = copy.deepcopy(made).to("cuda", torch.bfloat16)
     for turn in range(3):
-        run = draw(made, MAPS[place], ("state", "reset"))
+        run = random_run(made, MAPS[place], ("state", "reset"))
         with torch.no_grad():
             for t in (run.gx, *run.state, *run.reset_state):
                 t.copy_(t.bfloat16())
         truth = outcome(run, made, lambda run, loop: loop(run))
         for name in ("manual", "cuda_graphs"):
             found = outcome(
-                moved(run, there, "cuda", torch.bfloat16), there, partial(kernels.execute, kernel=name)
+                copy_run(run, there, "cuda", torch.bfloat16), there, partial(kernels.execute, kernel=name)
             )
             held(found, truth, f"{name}, turn {turn}", slack=2)
 

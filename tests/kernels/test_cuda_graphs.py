@@ -22,7 +22,7 @@ from canton.core.recurrent import loop
 from canton.kernels import Dense, Run, cuda_graphs
 from canton.kernels.cuda_graphs import cache, capture
 from cases import MAPS, shake_
-from runs import OPTIONS, RUNS, draw, make_cell, outcome, setting
+from runs import OPTIONS, RUNS, make_cell, outcome, random_run, setting
 from tolerances import assert_close
 
 
@@ -71,7 +71,7 @@ def test_replays_equal_the_loop(cell: str, place: str, options: str, kept: cache
     first: dict[str, Tensor] = {}
     for turn in range(3):
         shake_(made)
-        run = draw(made, MAPS[place], OPTIONS[options])
+        run = random_run(made, MAPS[place], OPTIONS[options])
         truth = outcome(run, made, lambda run, loop: loop(run))
         found = outcome(run, made, cuda_graphs.execute)
         assert Again.replays == 2 * turn, "first it is run, then recorded: one way there and one back"

@@ -13,7 +13,7 @@ import canton
 from canton import maps
 from canton.core.recurrent import Recurrent
 from canton.kernels import cpu
-from gradients import held_to_the_loop, results
+from gradients import assert_equals_loop, results
 from tolerances import assert_close
 
 CELLS = {
@@ -47,7 +47,7 @@ def test_manual(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
         given["lengths"] = torch.tensor([5, 0, 2])
     if options == "reset":
         given["reset"] = torch.rand(5, 3) < 0.4
-    held_to_the_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "manual", **given)
+    assert_equals_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "manual", **given)
 
 
 # What is odd about an input, as (steps, batch, a change of xs, whether all lengths are zero).
@@ -81,7 +81,7 @@ def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, k
         with pytest.raises(ValueError, match="kernel='cpp'"):
             layer(xs, **options)
         return
-    found = held_to_the_loop(layer, xs, kernel, **options)
+    found = assert_equals_loop(layer, xs, kernel, **options)
     if empty:
         assert not found["ys"].any()
 
@@ -94,7 +94,7 @@ def test_auto_runs_the_fastest_kernel(kind: str, cell: str) -> None:
     layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
     cpp_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
     assert layer.which(xs) == ("cpp" if cpp_can else "manual")
-    held_to_the_loop(layer, xs, "auto")
+    assert_equals_loop(layer, xs, "auto")
     assert layer.double().which(xs.double()) == "manual"
 
 

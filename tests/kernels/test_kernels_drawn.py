@@ -15,7 +15,7 @@ import canton
 from canton import kernels, maps
 from canton.core.recurrent import Recurrent
 from canton.kernels import cpu
-from gradients import held_to_the_loop
+from gradients import assert_equals_loop
 
 COUNT = 15
 """Of each cell; three times as many of the one with the most kernels: 210 in all."""
@@ -170,7 +170,7 @@ def runs(
 ) -> bool:
     """Whether `kernel` runs this; what it then gives is asserted to be the loop's."""
     try:
-        held_to_the_loop(layer, xs, kernel, state, **options)
+        assert_equals_loop(layer, xs, kernel, state, **options)
     except ValueError as error:
         if f"kernel={kernel!r}" in str(error):
             return False

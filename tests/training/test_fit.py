@@ -30,8 +30,8 @@ class Small(nn.Module):
         self.rnn, self.drop, self.out = GRU(2, 6), nn.Dropout(0.2), nn.Linear(6, 2)
 
     def forward(self, xs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        ys, after = self.rnn(xs, state)
-        return self.out(self.drop(ys)), after
+        ys, new_state = self.rnn(xs, state)
+        return self.out(self.drop(ys)), new_state
 
 
 def batches(step: int) -> Tensor:
@@ -39,8 +39,8 @@ def batches(step: int) -> Tensor:
 
 
 def echo_loss(model: nn.Module, batch: Tensor, state: State | None) -> tuple[Tensor, State]:
-    ys, after = model(batch, None if state is None else state[0])
-    return nn.functional.mse_loss(ys[1:], batch[:-1]), (after,)
+    ys, new_state = model(batch, None if state is None else state[0])
+    return nn.functional.mse_loss(ys[1:], batch[:-1]), (new_state,)
 
 
 def run(
@@ -60,10 +60,10 @@ def run(
     if model is None:
         torch.manual_seed(1)
         model = Small()
-    made = torch.optim.SGD if sgd else torch.optim.AdamW
+    optimizer = torch.optim.SGD if sgd else torch.optim.AdamW
     extra = {} if clock is None else {"clock": clock}
     fit(
-        model, made(model.parameters(), lr=rate), batches, echo_loss, fabric=make_fabric(), steps=steps,
+        model, optimizer(model.parameters(), lr=rate), batches, echo_loss, fabric=make_fabric(), steps=steps,
         minutes=minutes, warmup=0.25, grad_clip=clip, resume=resume, on_checkpoint=save,
         checkpoint_every_s=save_seconds,
         on_report=report, report_every_s=0.0, **extra,
@@ -138,8 +138,10 @@ def test_gradient_clipping_limits_the_step() -> None:
     start = weights(Small())
     moved = []
     for clip in (None, 1e-3):
-        after = weights(run(steps=1, sgd=True, rate=1.0, clip=clip))
-        moved.append(math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(after, start, strict=True))))
+        new_state = weights(run(steps=1, sgd=True, rate=1.0, clip=clip))
+        moved.append(
+            math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(new_state, start, strict=True)))
+        )
     factor = warmup_cosine(0.0, warmup=0.25, min_lr_ratio=0.0)
     assert moved[1] == pytest.approx(1e-3 * factor, rel=1e-2)
     assert moved[0] > 5 * moved[1]

@@ -196,8 +196,8 @@ class Cell(nn.Module):
         else:
             state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         check_state(state, self.state_sizes, (gx.shape[0],), gx.shape[2:])
-        after = self.advance(gx, state)
-        return after[0] if len(after) == 1 else after
+        new_state = self.advance(gx, state)
+        return new_state[0] if len(new_state) == 1 else new_state
 
     def is_unbatched(self, x: Tensor, *, lead: int) -> bool:
         """Return whether the batch axis is missing from `x`; False if `spatial_dims` is None.
@@ -219,10 +219,10 @@ class Cell(nn.Module):
         if spatial_dims is not None and x.ndim != lead + 1 + spatial_dims:
             raise ValueError(f"input must have {lead + 1 + spatial_dims} axes, got the shape {shape}")
         if x.ndim <= lead or x.shape[lead] != self.input_size:
-            wanted, hint = f"input_size = {self.input_size} channels on axis {lead}", ""
+            expected, hint = f"input_size = {self.input_size} channels on axis {lead}", ""
             if x.ndim > lead + 1 and x.shape[-1] == self.input_size:
                 hint = f", which looks channels-last: use input.movedim(-1, {lead})"
-            raise ValueError(f"input must have {wanted}, got the shape {shape}{hint}")
+            raise ValueError(f"input must have {expected}, got the shape {shape}{hint}")
         if spatial_dims is not None and x.dtype != self.input_map.weight.dtype:
             self._check_dtype(x)
 
@@ -279,10 +279,10 @@ def reject_torch_weights(state_dict: Mapping[str, Any], key: str) -> None:
 
 def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size) -> None:
     """Raise a ValueError unless `state` is one tensor (*lead, size, *space) for each of `sizes`."""
-    wanted = [(*lead, size, *space) for size in sizes]
-    found = [tuple(s.shape) for s in state]
-    if found != wanted:
-        raise ValueError(f"hx must have the shapes {wanted} for this input, got {found}")
+    expected = [(*lead, size, *space) for size in sizes]
+    actual = [tuple(s.shape) for s in state]
+    if actual != expected:
+        raise ValueError(f"hx must have the shapes {expected} for this input, got {actual}")
 
 
 def apply_norm(norm: GateNorm | None, a: Tensor) -> Tensor:

@@ -49,14 +49,14 @@ def checkpointed_segments(
                 "torch.func.functional_call), which recompute=True does not support"
             )
         gx = project(cell, part, kernel)
-        ys, after = execute(_slice(whole, lo, lo + len(part))._replace(gx=gx, state=state))
-        return ys, *(s.clone() for s in after)  # a view would keep all states of the segment alive
+        ys, new_state = execute(_slice(whole, lo, lo + len(part))._replace(gx=gx, state=state))
+        return ys, *(s.clone() for s in new_state)  # a view would keep all states of the segment alive
 
     outputs = []
     for lo in range(0, steps, size):
-        ys, *after = checkpoint(segment, lo, xs[lo : lo + size], *state, use_reentrant=False)
+        ys, *new_state = checkpoint(segment, lo, xs[lo : lo + size], *state, use_reentrant=False)
         outputs.append(ys)
-        state = tuple(after)
+        state = tuple(new_state)
     return torch.cat(outputs), state
 
 

@@ -37,19 +37,20 @@ def loop(run: Run, cell: Cell) -> Result:
         if run.reset is not None:
             reset = run.reset[t].view(-1, 1, *space)
             state = tuple(torch.where(reset, f, s) for f, s in zip(run.reset_state, state, strict=True))
-        after = cell.advance(gx, state, run.dropout_mask)
+        new_state = cell.advance(gx, state, run.dropout_mask)
         if run.zoneout_keep is not None:
             shares = (share[t if len(share) > 1 else 0] for share in run.zoneout_keep)
-            after = tuple(
-                share * old + (1 - share) * new for share, old, new in zip(shares, state, after, strict=True)
+            new_state = tuple(
+                share * old + (1 - share) * new
+                for share, old, new in zip(shares, state, new_state, strict=True)
             )
         if run.lengths is not None:
             valid = (t < run.lengths).view(-1, 1, *space)
-            outputs.append(torch.where(valid, after[0], torch.zeros_like(after[0])))
-            state = tuple(torch.where(valid, new, old) for new, old in zip(after, state, strict=True))
+            outputs.append(torch.where(valid, new_state[0], torch.zeros_like(new_state[0])))
+            state = tuple(torch.where(valid, new, old) for new, old in zip(new_state, state, strict=True))
         else:
-            outputs.append(after[0])
-            state = after
+            outputs.append(new_state[0])
+            state = new_state
     return torch.stack(outputs), state
 
 
@@ -235,12 +236,12 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         Raises:
             ValueError: a shape, length or dtype is wrong.
         """
-        ys, after = self._run(*self._prepare_input(input, hx, lengths, reset))
+        ys, new_state = self._run(*self._prepare_input(input, hx, lengths, reset))
         if isinstance(input, PackedSequence):
-            return pack_like(ys, input), self._as_state(after)
+            return pack_like(ys, input), self._as_state(new_state)
         if self._cells()[0].is_unbatched(input, lead=2):
-            return ys.squeeze(1), self._as_state(_map_state(after, lambda s: s.squeeze(1)))
-        return (ys.transpose(0, 1) if self.batch_first else ys), self._as_state(after)
+            return ys.squeeze(1), self._as_state(_map_state(new_state, lambda s: s.squeeze(1)))
+        return (ys.transpose(0, 1) if self.batch_first else ys), self._as_state(new_state)
 
     def step(self, input: Tensor, hx: Tensor | State | None = None) -> tuple[Tensor, StateT_co]:
         """Run one step of a stream. The steps of a sequence give the same outputs as `forward`.

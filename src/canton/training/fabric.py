@@ -43,7 +43,7 @@ def make_fabric(
             raise UserError(f"cannot create the log directory {log_dir}: {os_error_reason(error)}") from error
         loggers = [fabric.loggers.TensorBoardLogger(str(log_dir), name="", version="")]
     try:
-        made: Fabric = fabric.Fabric(
+        result: Fabric = fabric.Fabric(
             accelerator=accelerator,
             devices=processes,
             strategy="ddp" if processes > 1 else "auto",
@@ -54,4 +54,4 @@ def make_fabric(
         raise UserError(
             f"cannot train with accelerator {accelerator} and precision {precision}: {error}"
         ) from error
-    return made
+    return result

@@ -83,11 +83,11 @@ def export(
         xs = graph.op("Transpose", [xs], {"perm": swap})
     states = _state_inputs(graph, layer, space) if state_inputs else _initial_states(graph, layer, xs, axes)
     masks = _masks(graph, layer, xs, lead, lengths=lengths, reset=reset)
-    ys, after = add_layer(graph, layer, xs, states, integers, masks)
+    ys, new_states = add_layer(graph, layer, xs, states, integers, masks)
     if layer.batch_first:
         ys = graph.op("Transpose", [ys], {"perm": [1, 0, *range(2, 3 + axes)]})
     graph.output(ys, "y", (*lead, layer.directions * layer.state_sizes[0], *space))
-    _state_outputs(graph, layer, after, count, space)
+    _state_outputs(graph, layer, new_states, count, space)
     return save_model(graph.model("canton"), path)
 
 
@@ -110,9 +110,9 @@ def export_step(layer: Recurrent, path: str | Path | None = None, *, integers: b
     graph = Graph()
     space = _SPACE[spatial_dims(_cells(layer)[0])]
     x = _input(graph, layer, ("batch",), space, integers)
-    y, after = add_step(graph, layer, x, _state_inputs(graph, layer, space), integers)
+    y, new_states = add_step(graph, layer, x, _state_inputs(graph, layer, space), integers)
     graph.output(y, "y", ("batch", layer.state_sizes[0], *space))
-    _state_outputs(graph, layer, after, len(layer.cells), space)
+    _state_outputs(graph, layer, new_states, len(layer.cells), space)
     return save_model(graph.model("canton"), path)
 
 
@@ -128,12 +128,12 @@ def add_layer(
         bounds = [graph.constant([k]) for k in (first, first + each, 0)]
         current = [graph.op("Slice", [s, *bounds]) for s in states]
         if standard and standard_ops.are_same_kind(stage):
-            xs, after = standard_ops.add_operator(
+            xs, new_states = standard_ops.add_operator(
                 graph, stage, xs, current, integers and not first, masks.lengths
             )
         else:
-            xs, after = _scan(graph, layer, first, xs, current, integers and not first, masks)
-        for final, part in zip(finals, after, strict=True):
+            xs, new_states = _scan(graph, layer, first, xs, current, integers and not first, masks)
+        for final, part in zip(finals, new_states, strict=True):
             final.append(part)
     return xs, [_concat(graph, parts) for parts in finals]
 
@@ -149,9 +149,9 @@ def add_step(
     for k, cell in enumerate(_cells(layer)):
         index = graph.constant(torch.tensor(k))
         current = [graph.op("Gather", [s, index]) for s in states]
-        after = _advance(graph, layer, cell, project(graph, cell, x, integers and not k), current)
-        x = after[0]
-        for final, part in zip(finals, after, strict=True):
+        new_states = _advance(graph, layer, cell, project(graph, cell, x, integers and not k), current)
+        x = new_states[0]
+        for final, part in zip(finals, new_states, strict=True):
             final.append(graph.op("Unsqueeze", [part, axis]))
     return x, [_concat(graph, parts) for parts in finals]
 
@@ -161,13 +161,13 @@ def _cells(layer: Recurrent) -> list[Cell]:
 
 
 def _advance(graph: Graph, layer: Recurrent, cell: Cell, gx: str, state: list[str]) -> list[str]:
-    after = advance(graph, cell, gx, state)
+    new_states = advance(graph, cell, gx, state)
     if not layer.zoneout:
-        return after
+        return new_states
     old, new = (graph.constant(torch.tensor(share)) for share in (layer.zoneout, 1 - layer.zoneout))
     return [
         graph.op("Add", [graph.op("Mul", [old, s]), graph.op("Mul", [new, t])])
-        for s, t in zip(state, after, strict=True)
+        for s, t in zip(state, new_states, strict=True)
     ]
 
 
@@ -215,12 +215,14 @@ def _body(graph: Graph, layer: Recurrent, index: int, masks: Masks) -> Any:
         reset_now = body.input(body.name("reset"), mark, torch.bool)
         starts = [body.constant(_initial_state(layer, index, k, axes)) for k in range(len(states))]
         states = [body.op("Where", [reset_now, f, s]) for f, s in zip(starts, states, strict=True)]
-    after = _advance(body, layer, cell, gx, states)
-    output = after[0]
+    new_states = _advance(body, layer, cell, gx, states)
+    output = new_states[0]
     if valid is not None:
         output = body.op("Where", [valid, output, body.constant(torch.tensor(0.0))])
-        after = [body.op("Where", [valid, new, old]) for new, old in zip(after, states, strict=True)]
-    for part, size in zip([*after, output], [*cell.state_sizes, cell.state_sizes[0]], strict=True):
+        new_states = [
+            body.op("Where", [valid, new, old]) for new, old in zip(new_states, states, strict=True)
+        ]
+    for part, size in zip([*new_states, output], [*cell.state_sizes, cell.state_sizes[0]], strict=True):
         body.output(part, body.name("after"), (None, size, *space))
     return body.body()
 
@@ -279,9 +281,9 @@ def _state_inputs(graph: Graph, layer: Recurrent, space: tuple[str, ...]) -> lis
 
 
 def _state_outputs(
-    graph: Graph, layer: Recurrent, after: list[str], count: int, space: tuple[str, ...]
+    graph: Graph, layer: Recurrent, new_states: list[str], count: int, space: tuple[str, ...]
 ) -> None:
-    for name, part, size in zip(_STATES, after, layer.state_sizes, strict=False):
+    for name, part, size in zip(_STATES, new_states, layer.state_sizes, strict=False):
         graph.output(part, f"{name}_n", (count, "batch", size, *space))
 
 

@@ -20,7 +20,7 @@ class KernelChoice(NamedTuple):
         direction: "forward" or "backward".
         kernel: name of the kernel that runs; None if the layer's ``kernel`` cannot run, so that a call
         raises.
-        reasons: for every kernel, fastest first, why it cannot run; None where it can.
+        reasons: why each kernel cannot run, fastest first; None where it can.
     """
 
     layer: int

@@ -37,7 +37,7 @@ def from_convgru(state_dict: Mapping[str, Any], prefix: str = "") -> GRU:
 
     Args:
         state_dict: the cell's or the whole model's.
-        prefix: what precedes the names, such as "ConvGRUCell_00." or "cell_list.0.".
+        prefix: prefix of the names, such as "ConvGRUCell_00." or "cell_list.0.".
 
     Raises:
         ValueError: neither set of names is there, or shapes do not fit.

@@ -66,7 +66,7 @@ def from_raft(state_dict: StateDict, prefix: str = "") -> Recurrent[Tensor]:
 
     Args:
         state_dict: the module's or the whole model's.
-        prefix: what precedes the names, such as "update_block.gru.".
+        prefix: prefix of the names, such as "update_block.gru.".
 
     Raises:
         ValueError: a name is missing, or shapes do not fit.
@@ -90,7 +90,7 @@ def from_robust_video_matting(state_dict: StateDict, prefix: str = "") -> GRU:
 
     Args:
         state_dict: the module's or the whole model's.
-        prefix: what precedes the names, such as "decoder.decode1.gru.".
+        prefix: prefix of the names, such as "decoder.decode1.gru.".
 
     Raises:
         ValueError: a name is missing, or shapes do not fit.

@@ -1,7 +1,7 @@
 """Dispatch to the kernels, the fast ways to run a cell over a sequence.
 
 A kernel is a module with ``unsupported_reason(run)`` and ``execute(run, loop)``. ``kernel="auto"`` takes the
-fastest kernel that supports the run, else the reference loop. A kernel asked for by name runs or raises.
+fastest kernel that supports the run, else the reference loop. A kernel selected by name runs or raises.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 Kernel = Literal["auto", "loop", "triton", "cpp", "cuda_graphs", "associative_scan", "manual"]
-"""What ``kernel=`` may be."""
+"""Valid values of ``kernel=``."""
 
 NAMES: tuple[Kernel, ...] = get_args(Kernel)
 
@@ -88,7 +88,7 @@ def check_name(kernel: Kernel) -> Kernel:
 
 
 def explain(run: Run) -> dict[str, str | None]:
-    """Return for every kernel, fastest first, why it cannot run `run`; None where it can.
+    """Return why each kernel cannot run `run`, fastest first; None where it can.
 
     Nothing is computed: only shapes, dtypes, devices and settings count, so `run.gx` may be one number
     expanded to the right shape.
@@ -119,7 +119,7 @@ def choose(run: Run, kernel: Kernel) -> Kernel:
 
 
 def execute(run: Run, loop: Loop, kernel: Kernel = "auto") -> Result:
-    """Run `run` by `kernel`, see `choose`; `loop` is the cell's reference loop."""
+    """Run `run` with `kernel` (see `choose`); `loop` is the cell's reference loop."""
     name = choose(run, kernel)
     return loop(run) if name == "loop" else _KERNELS[name].execute(run, loop)
 

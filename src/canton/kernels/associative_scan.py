@@ -1,4 +1,4 @@
-"""All time steps of a linear recurrence at once, by a tree of pairs.
+"""Parallel scan of a linear recurrence over all time steps.
 
 A cell h' = (1 - z) h + z c whose z and c do not depend on the state is a linear recurrence h_t = a_t h_{t-1}
 + b_t. It is associative over t: two steps in a row are one step with a = a_2 a_1 and b = a_2 b_1 + b_2. Feng
@@ -21,13 +21,13 @@ from canton.kernels.support import eager_reason
 __all__ = ["execute", "recurrence", "unsupported_reason"]
 
 _WIDE = 2048
-"""Numbers in a step from which on a CPU is quicker step by step: the tree reads memory three times."""
+"""Elements per step from which a CPU is faster step by step: the scan reads memory three times."""
 
 
 def unsupported_reason(run: Run) -> str | None:
     """Return why this kernel cannot run `run`; None if it can."""
     if run.spec is None or run.spec.linear_recurrence is None:
-        return "the cell's gates read the state, so it is no linear recurrence"
+        return "the cell's gates read the state, so it is not a linear recurrence"
     return eager_reason(run, (run.gx, *run.state, *run.reset_state))
 
 
@@ -70,7 +70,7 @@ def _cell(run: Run) -> LinearRecurrence:
 
 
 def _new_share(run: Run) -> Tensor | float:
-    """Return the share of a step that takes effect: less under zoneout, 0 behind a row's length."""
+    """Return the weight of the new state: 1, less under zoneout, 0 after a row's length."""
     share: Tensor | float = 1.0 if run.zoneout_keep is None else 1 - run.zoneout_keep[0]
     ended = past_end(run)
     return share if ended is None else share * (~ended).to(run.gx.dtype)
@@ -140,7 +140,7 @@ def _backward(
         incoming = incoming.masked_fill(ended, 0)
     if d_final is not None:
         incoming = torch.cat([incoming[:-1], (incoming[-1] + d_final).unsqueeze(0)])
-    # g_t = incoming_t + passes_{t+1} g_{t+1}; nothing lies behind the last step
+    # g_t = incoming_t + passes_{t+1} g_{t+1}; there is no term after the last step
     later = torch.cat([passes[1:], torch.zeros_like(passes[:1])])
     g = recurrence(later.flip(0), incoming.flip(0), torch.zeros_like(hs[0])).flip(0)
     d_gx = _cell(run).backward(run.gx, z, c, g * (c - before) * share, g * taken)

@@ -9,7 +9,7 @@ from canton.kernels.spec import Loop, Run
 
 
 def past_end(run: Run) -> Tensor | None:
-    """Return (T, B, 1, ...), true behind each row's length; None without lengths."""
+    """Return (T, B, 1, ...), true after each row's length; None without lengths."""
     if run.lengths is None:
         return None
     times = torch.arange(len(run.gx), device=run.gx.device)
@@ -17,7 +17,7 @@ def past_end(run: Run) -> Tensor | None:
 
 
 def mask_past_end(run: Run) -> Run:
-    """Return the run with zeros behind each row's length, so that not even a NaN there has an effect."""
+    """Return the run with zeros after each row's length, so that a NaN there has no effect."""
     ended = past_end(run)
     return run if ended is None else run._replace(gx=run.gx.masked_fill(ended, 0))
 
@@ -25,7 +25,7 @@ def mask_past_end(run: Run) -> Run:
 def differentiable_grads(
     run: Run, loop: Loop, ys: Tensor, incoming: tuple[Tensor | None, ...], needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """Return the gradients of ``run.tensors()`` as a graph of their own, by way of the reference loop.
+    """Return the gradients of ``run.tensors()`` as a differentiable graph, through the reference loop.
 
     Args:
         run: the run.
@@ -60,7 +60,7 @@ def differentiable_grads(
     for k, g in zip(wanted, found, strict=True):
         grads[k] = g
     unused = [k for k in wanted if k >= len(sources) - len(weights) and grads[k] is None]
-    rounding = 16 * torch.finfo(ys.dtype).eps  # each way rounds at every step: an eighth in bfloat16
+    rounding = 16 * torch.finfo(ys.dtype).eps  # both computations round at every step: 1/8 in bfloat16
     same = torch.allclose(ys_again, ys, rtol=max(1e-2, rounding), atol=max(1e-3, rounding), equal_nan=True)
     if unused or not same:
         raise RuntimeError(

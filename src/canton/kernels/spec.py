@@ -123,7 +123,7 @@ class Step:
         raise NotImplementedError
 
     def accumulate(self, lo: int, hi: int, state: Sequence[Tensor]) -> None:
-        """Add steps lo to hi to the gradients of weights that are no products. The default adds nothing."""
+        """Add steps lo to hi to the gradients of weights that are not products. The default adds nothing."""
 
     def weight_grads(self, hidden_in: list[Tensor]) -> list[Tensor]:
         """Return the gradients of the spec's weights in its order; `hidden_in` is all steps, in pieces."""
@@ -153,12 +153,12 @@ class CellSpec:
 
     @property
     def gate_blocks(self) -> int:
-        """How many blocks of hidden_size channels the projected input has."""
+        """Number of blocks of hidden_size channels in the projected input."""
         raise NotImplementedError
 
     @property
     def state_count(self) -> int:
-        """How many tensors the state has."""
+        """Number of tensors in the state."""
         return 1
 
     def product_shapes(self, output: int, hidden: int) -> Sequence[tuple[Product, int, int]]:
@@ -216,7 +216,7 @@ class CellSpec:
         return replace(self, **changed)
 
     def check_shapes(self, gx: Tensor, state: tuple[Tensor, ...]) -> str | None:
-        """Return what does not fit, None if all does; kernels that use addresses would read out of bounds.
+        """Return a shape error, or None. Kernels that use addresses would read out of bounds.
 
         Args:
             gx: the projected input (T, B, G, *space).
@@ -239,7 +239,7 @@ class CellSpec:
 
 
 class Run(NamedTuple):
-    """One run of a cell over a sequence, as the layer hands it to the reference loop and to every kernel.
+    """One run of a cell over a sequence, as the layer passes it to the reference loop and to every kernel.
 
     Attributes:
         spec: the cell's spec; None if it has none.
@@ -275,7 +275,7 @@ Loop = Callable[[Run], Result]
 """The reference loop of one cell."""
 
 TritonKernel = Callable[[Run, Loop], Result]
-"""A function that runs a run on the GPU; the loop serves gradients of gradients."""
+"""A function that runs a run on the GPU; the loop is for gradients of gradients."""
 
 
 def has_hooks(module: nn.Module) -> bool:

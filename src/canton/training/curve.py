@@ -32,7 +32,7 @@ class Curve:
 
     @classmethod
     def from_json(cls, table: dict[str, Any] | None) -> Curve:
-        """Return the curve that `to_json` described; an empty one for None."""
+        """Return the curve of the output of `to_json`; an empty curve for None."""
         curve = cls()
         if table is not None:
             curve.points = [(int(step), float(s), float(loss)) for step, s, loss in table["points"]]

@@ -31,7 +31,7 @@ State = tuple[Tensor, ...]
 """Recurrent state carried from batch to batch; axis 1 of every tensor is the batch."""
 
 Loss = Callable[[nn.Module, Any, State | None], tuple[Tensor, State | None]]
-"""(model, batch, carried state) -> (loss to minimise, state to carry on)."""
+"""(model, batch, carried state) -> (loss to minimise, next state)."""
 
 
 @dataclass(frozen=True)

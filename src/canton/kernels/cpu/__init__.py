@@ -58,7 +58,7 @@ def unsupported_reason(run: Run) -> str | None:
 
 
 def is_quick(run: Run) -> bool:
-    """Return whether one step of `run` packs no weights, few, or finds them packed by the step before."""
+    """Return whether one step of `run` packs no or few weights, or finds them packed by the last step."""
     assert run.spec is not None
     assert isinstance(run.spec.cpp, CppCell)
     sizes = layout.sizes(run.spec, run.gx, run.state)

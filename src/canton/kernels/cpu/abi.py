@@ -24,10 +24,10 @@ LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 INSTRUCTION_SETS = tuple(LANES)
 
 MAX_PRODUCTS, MAX_STATES = 2, 4
-"""Products and state tensors of a cell at most."""
+"""Maximum number of products and of state tensors of a cell."""
 
 MAX_KERNEL_PIXELS = 343
-"""Pixels of a convolution's kernel at most."""
+"""Maximum number of pixels of a convolution's kernel."""
 
 MIN_WINOGRAD_CHANNELS = 8
 """With fewer channels, torch's convolution is quicker."""
@@ -135,7 +135,7 @@ def instruction_set() -> str:
 
 
 def use_instruction_set(name: str) -> None:
-    """Run the copy for `name` from now on, in every thread: for tests and comparisons.
+    """Select the copy for `name` in every thread, for tests and comparisons.
 
     Raises:
         ValueError: the name is unknown, or this processor has no such instructions.
@@ -161,7 +161,7 @@ def library() -> ctypes.CDLL:
 
 
 def empty(like: Tensor, *shape: int) -> Tensor:
-    """Return ``like.new_empty(shape)``, in huge pages if it has some megabytes."""
+    """Return ``like.new_empty(shape)``, in huge pages if it is large."""
     tensor = like.new_empty(shape)
     size = tensor.numel() * tensor.element_size()
     if size in _HUGE_PAGE_BYTES:
@@ -194,7 +194,8 @@ def backward(name: str, run: RecurrentRun, **arrays: Arrays) -> None:
 
 
 def is_quick(name: str, run: RecurrentRun) -> bool:
-    """Return whether a step of `run` packs no weights, few or cached ones; of its arrays only null counts."""
+    """Return whether a step of `run` packs no weights, few or cached ones; only whether its arrays are null
+    matters."""
     return bool(library().canton_cell_is_quick(cell(name), ctypes.byref(run)))
 
 

@@ -17,7 +17,7 @@ def unsupported_reason(module: nn.Module, x: Tensor) -> str | None:
     if reason := traced_reason():
         return reason
     if type(module) is not nn.Conv2d:
-        return "the module is no nn.Conv2d"
+        return "the module is not an nn.Conv2d"
     if reason := why_not():
         return reason
     if set(module.stride) != {1} or set(module.dilation) != {1} or module.groups != 1:

@@ -36,12 +36,12 @@ def sizes(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> RecurrentRun
     q = RecurrentRun(steps=steps, hidden=state[0].shape[1], threads=torch.get_num_threads())
     products = spec.products
     kernel = products[0].weight.shape[2:] if products else ()
-    if math.prod(kernel) == 1:  # every pixel is a row of its own
+    if math.prod(kernel) == 1:  # every pixel is one row
         q.images = q.depth = q.height = 1
         q.kernel[:] = q.dilation[:] = (1, 1, 1)
         if products:
             q.width = batch * math.prod(space)
-        else:  # every number is
+        else:  # every number is one row
             q.width, q.hidden = batch, state[0].numel() // batch
         return q
     q.images = batch
@@ -68,7 +68,7 @@ def _runs_as_winograd(product: Product) -> bool:
 def masks(q: RecurrentRun, run: Run) -> dict[str, Tensor]:
     """Return the fields of `q` that hold a run's lengths and restarts."""
     found, units = {}, q.width if math.prod(q.kernel) == 1 else q.images
-    each = units // run.gx.shape[1]  # pixels that are rows of their own have what their image has
+    each = units // run.gx.shape[1]  # pixels that are rows get the values of their image
     if run.lengths is not None:
         found["lengths"] = run.lengths.long().repeat_interleave(each).contiguous()
         found["order"] = found["lengths"].argsort(descending=True, stable=True)
@@ -86,7 +86,7 @@ def before(run: Run, hs: Tensor) -> Tensor:
 
 
 def final(run: Run, states: Tensor, move: bool) -> Tensor:
-    """Return the state (B, C, *space) after each row's last step, a tensor of its own."""
+    """Return the state (B, C, *space) after each row's last step, in a new tensor."""
     if run.lengths is None:
         return channels_first(states[-1].clone(), move, 1)
     return channels_first(states[run.lengths.long(), torch.arange(states.shape[1])], move, 1)

@@ -16,7 +16,7 @@ def unsupported_reason(module: nn.Module, x: Tensor) -> str | None:
     if reason := traced_reason():
         return reason
     if type(module) is not nn.Linear:
-        return "the module is no nn.Linear"
+        return "the module is not an nn.Linear"
     if reason := module_unsupported_reason(module, (x, *module.parameters(recurse=False))):
         return reason
     if x.ndim != 2 or not is_quicker(len(x), module.out_features, module.in_features):

@@ -33,7 +33,7 @@ MIN_STEPS = 4
 """For fewer steps, copying in and out takes as many launches as the graph saves."""
 
 MAX_BYTES = 2 << 30
-"""Memory of one recording at most; launching is not what slows down larger work."""
+"""Maximum memory of one recording. Launches do not limit the speed of larger work."""
 
 
 def unsupported_reason(run: Run) -> str | None:

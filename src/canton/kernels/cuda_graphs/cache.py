@@ -10,12 +10,12 @@ from canton.kernels.cuda_graphs.capture import Recording
 
 
 class Cache:
-    """The recordings used last and the keys seen, both by the form of the work.
+    """The recently used recordings, and the keys of earlier work.
 
     Args:
-        max_count: how many recordings are kept.
-        max_bytes: how much memory they may hold together; the last one is kept in any case.
-        max_seen: how many keys are remembered.
+        max_count: maximum number of recordings.
+        max_bytes: maximum memory of all recordings; the last one is always kept.
+        max_seen: maximum number of keys.
     """
 
     def __init__(self, max_count: int = 16, max_bytes: int = 4 << 30, max_seen: int = 256) -> None:

@@ -32,14 +32,14 @@ class Runner(Protocol):
     """A way to run the loop over time. It never writes to its results again."""
 
     def forward(self, run: Run, save: bool) -> Forward:
-        """Run `run`; with `save` the trace is there for `backward`."""
+        """Run `run`; with `save` the result has a trace for `backward`."""
 
     def backward(self, run: Run, trace: Trace, incoming: Incoming, weights: bool) -> Gradients:
         """Return the gradients of all inputs; those of the weights only if `weights`."""
 
 
 class Direct:
-    """One torch operation after the other."""
+    """A runner of eager torch operations."""
 
     def forward(self, run: Run, save: bool) -> Forward:
         """Run `run`, see `Runner`."""

@@ -19,7 +19,7 @@ A few such buffers fit in a CPU's cache. On a GPU the number of operations count
 
 
 class Trace(NamedTuple):
-    """What a forward pass leaves: the states after every step, (T, B, C, *space) each, and what the steps
+    """The result of a forward pass: the states after every step, (T, B, C, *space) each, and what the steps
     saved.
     """
 
@@ -28,7 +28,7 @@ class Trace(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a backward pass gives; `reset_state` is None without restarts, `weights` where nobody asked."""
+    """The result of a backward pass; `reset_state` is None without restarts, `weights` if not requested."""
 
     gx: Tensor
     state: tuple[Tensor, ...]
@@ -37,7 +37,7 @@ class Gradients(NamedTuple):
 
 
 def outputs(run: Run, trace: Trace) -> Tensor:
-    """Return the outputs (T, B, C, *space): the first tensor of the state, zero behind a row's length."""
+    """Return the outputs (T, B, C, *space): the first tensor of the state, zero after a row's length."""
     ended = past_end(run)
     return trace.states[0] if ended is None else trace.states[0].masked_fill(ended, 0)
 
@@ -141,7 +141,7 @@ def _restart(run: Run) -> tuple[Tensor, ...] | None:
 
 
 def _new_share(run: Run) -> Callable[[int, int], Tensor] | None:
-    """Return a function of step t and state tensor k: the share of the new value; None if it is always 1."""
+    """Return a function of step t and state tensor k: the weight of the new value; None if it is always 1."""
     ended, count = past_end(run), len(run.gx)
     if ended is None and run.zoneout_keep is None:
         return None
@@ -159,7 +159,7 @@ def _new_share(run: Run) -> Callable[[int, int], Tensor] | None:
 
 
 def _split(grads: tuple[Tensor, ...], new_share: Callable[[int, int], Tensor], t: int) -> list[Tensor]:
-    """Leave the new state's part in `grads`; return the part that goes to the old state directly."""
+    """Keep the new state's part in `grads`, and return the part of the old state."""
     to_old = []
     for k, g in enumerate(grads):
         share = new_share(t, k)

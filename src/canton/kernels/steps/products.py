@@ -1,4 +1,4 @@
-"""The hidden half of a map prepared for a loop: results go into existing memory; and the derivatives."""
+"""Products of the hidden half, with derivatives, that write into existing memory."""
 
 from __future__ import annotations
 

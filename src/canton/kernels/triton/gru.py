@@ -19,7 +19,7 @@ from canton.kernels.spec import Loop, Result, Run
 
 
 def execute(run: Run, loop: Loop) -> Result:
-    """Run the dense reset-before GRU `run` on the GPU; `loop` serves gradients of gradients."""
+    """Run the dense reset-before GRU `run` on the GPU; `loop` is for gradients of gradients."""
     assert run.spec is not None
     gates, candidate = run.spec.weights
     ys = _Sequence.apply(run, loop, run.gx, run.state[0], gates, candidate)

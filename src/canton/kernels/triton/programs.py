@@ -73,7 +73,7 @@ def _tanh(x):
 
 @triton.jit
 def _meet(counter, goal):
-    """Wait until every program of the group has come here; `goal` counts their arrivals since the launch.
+    """Wait until every program of the group has arrived; `goal` counts their arrivals since the launch.
 
     The release makes this program's stores visible first. The wait is relaxed, as an acquire would empty the
     L1 cache, weights and all: what others write is read past that cache. The difference may wrap around.
@@ -87,7 +87,7 @@ def _meet(counter, goal):
 
 @triton.jit
 def _load(a, mask):
-    return tl.load(a, mask=mask, other=0.0).to(tl.float32)  # what nobody writes, or this program alone
+    return tl.load(a, mask=mask, other=0.0).to(tl.float32)  # memory that no program writes, or only this one
 
 
 @triton.jit

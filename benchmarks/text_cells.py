@@ -44,10 +44,10 @@ def weights(architecture: Architecture) -> int:
 
 def main(file: str, minutes: str, rate: str, *cells: str) -> None:
     torch.set_num_threads(1)
-    wanted = weights(plain("gru", 256))
+    target_weights = weights(plain("gru", 256))
     for cell in cells or ("gru", "lstm", "mgu", "rnn"):
         sizes = range(64, 1025, 8)
-        hidden = min(sizes, key=lambda hidden, cell=cell: abs(weights(plain(cell, hidden)) - wanted))
+        hidden = min(sizes, key=lambda hidden, cell=cell: abs(weights(plain(cell, hidden)) - target_weights))
         architecture = plain(cell, hidden)
         with tempfile.TemporaryDirectory() as folder:
             config = TrainConfig(model=architecture, minutes=float(minutes), learning_rate=float(rate))

@@ -88,11 +88,11 @@ def main(argv: list[str] | None = None) -> None:
         return scores.f1 if clip.class_name == "drone" else 1 - scores.false_alarms
 
     order = sorted((clip for clip in clips if clip.name in predictions), key=quality)
-    picked = [order[round(k)] for k in np.linspace(0, len(order) - 1, a.count)]
+    selected = [order[round(k)] for k in np.linspace(0, len(order) - 1, a.count)]
     for clip in order:
         print(f"{clip.name:24} {quality(clip):.3f}")
     rows = []
-    for clip in picked:
+    for clip in selected:
         images = row(loaded.model, clip, predictions[clip.name], threshold, a.hard)
         cv2.putText(images, f"{clip.name} {quality(clip):.2f}", (8, 24), 0, 0.7, (255, 255, 255), 2)
         rows.append(images)

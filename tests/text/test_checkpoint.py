@@ -18,7 +18,9 @@ from canton.text import Architecture, ByteModel, load_model, save_model
 from canton.text.checkpoint import FORMAT
 from canton.training.checkpoint import Checkpoint
 
-safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not here (canton-torch[text])")
+safetensors = pytest.importorskip(
+    "safetensors.torch", reason="safetensors is not installed (canton-torch[text])"
+)
 
 TINY = Architecture(hidden_size=6, embedding_size=4, contexts=((2, 8),))
 HEADER = {"training": {"seed": 3}, "corpus": "ab", "held_out_bits_per_byte": 1.5, "held_out_bytes": 10}
@@ -35,16 +37,16 @@ def test_a_loaded_model_equals_the_saved_one(tmp_path: Path) -> None:
     model = ByteModel(TINY)
     path = tmp_path / "m.safetensors"
     save_model(path, model, HEADER, Checkpoint({"carried.0": torch.arange(3)}, step=7, seconds=2.5))
-    held = load_model(path)
-    assert held.model.architecture == TINY
+    loaded = load_model(path)
+    assert loaded.model.architecture == TINY
     for name, tensor in model.state_dict().items():
-        assert torch.equal(held.model.state_dict()[name], tensor)
-    assert {k: held.header[k] for k in HEADER} == HEADER
-    assert held.checkpoint is not None
-    assert (held.checkpoint.step, held.checkpoint.seconds) == (7, 2.5)
-    assert torch.equal(held.checkpoint.tensors["carried.0"], torch.arange(3))
+        assert torch.equal(loaded.model.state_dict()[name], tensor)
+    assert {k: loaded.header[k] for k in HEADER} == HEADER
+    assert loaded.checkpoint is not None
+    assert (loaded.checkpoint.step, loaded.checkpoint.seconds) == (7, 2.5)
+    assert torch.equal(loaded.checkpoint.tensors["carried.0"], torch.arange(3))
     read = torch.randint(0, 256, (5, 2))
-    assert torch.equal(held.model(read)[0], model.eval()(read)[0])
+    assert torch.equal(loaded.model(read)[0], model.eval()(read)[0])
 
 
 def test_the_file_is_plain_safetensors(file: Path) -> None:
@@ -61,13 +63,13 @@ def test_a_truncated_file_raises(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_changed_byte_raises(file: Path, tmp_path: Path) -> None:
-    whole, spoilt = file.read_bytes(), tmp_path / "spoilt.safetensors"
+    whole, damaged = file.read_bytes(), tmp_path / "damaged.safetensors"
     for place in [*range(0, 700, 7), *range(700, len(whole), 61), len(whole) - 1]:
         changed = bytearray(whole)
         changed[place] ^= 0x04
-        spoilt.write_bytes(changed)
+        damaged.write_bytes(changed)
         with pytest.raises(UserError) as caught:
-            load_model(spoilt)
+            load_model(damaged)
         assert "\n" not in str(caught.value)
 
 

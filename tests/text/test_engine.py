@@ -99,9 +99,9 @@ def test_engine_generates_the_same_bytes(
         model, logits, state, uniforms, **sampling, utf8_state=utf8_state, remaining=length
     )
     engine, text = engine_of(model), b""
-    for piece in np.split(uniforms, [1, 13]):
+    for chunk in np.split(uniforms, [1, 13]):
         part, logits, state, utf8_state = engine.generate(
-            logits, state, piece, **sampling, utf8_state=utf8_state, remaining=length - len(text)
+            logits, state, chunk, **sampling, utf8_state=utf8_state, remaining=length - len(text)
         )
         text += part
     assert text == expected[0]

@@ -33,11 +33,11 @@ def test_chunks_equal_one_run(architecture: Architecture) -> None:
         torch.nn.init.normal_(table.weight)
     read = torch.randint(0, 256, (23, 3))
     whole, last = model(read)
-    state, pieces = None, []
-    for piece in read.split([1, 2, 0 + 3, 7, 10]):
-        logits, state = model(piece, state)
-        pieces.append(logits)
-    assert_close(torch.cat(pieces), whole, "logits")
+    state, chunks = None, []
+    for chunk in read.split([1, 2, 0 + 3, 7, 10]):
+        logits, state = model(chunk, state)
+        chunks.append(logits)
+    assert_close(torch.cat(chunks), whole, "logits")
     for a, b in zip(state, last, strict=True):
         assert_close(a, b, "state")
     again, _ = model(read, model.initial_state(3))
@@ -125,7 +125,7 @@ def test_json_gives_the_architecture_back() -> None:
 
     for architecture in SHAPES:
         assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
-    for spoilt in (
+    for damaged in (
         None,
         {},
         {**ARTICLE.model.to_json(), "x": 1},
@@ -133,4 +133,4 @@ def test_json_gives_the_architecture_back() -> None:
         {**ARTICLE.model.to_json(), "contexts": 3},
     ):
         with pytest.raises(UserError):
-            Architecture.from_json(spoilt)
+            Architecture.from_json(damaged)

@@ -96,11 +96,11 @@ def test_chunks_equal_one_run() -> None:
     ).eval()
     text = torch.tensor(list(b"the cat and the dog and the cat and the dog again" * 2))[:, None]
     whole, after = model(text)
-    state, pieces = None, []
-    for piece in text.split([1, 1, 30, 5, len(text) - 37]):
-        logits, state = model(piece, state)
-        pieces.append(logits)
-    torch.testing.assert_close(torch.cat(pieces), whole)
+    state, chunks = None, []
+    for chunk in text.split([1, 1, 30, 5, len(text) - 37]):
+        logits, state = model(chunk, state)
+        chunks.append(logits)
+    torch.testing.assert_close(torch.cat(chunks), whole)
     assert state is not None
     torch.testing.assert_close(state[0], after[0])
 

@@ -16,8 +16,8 @@ from tolerances import assert_close
 
 TEXT = np.frombuffer(("It's said, HELLO wörld 42; Hello there, it's " * 30).encode(), np.uint8)
 
-onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[onnx])")
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (canton-torch[dev])")
 
 ARCHITECTURES = {
     "article": ARTICLE.model,
@@ -102,7 +102,7 @@ def test_onnxruntime_computes_the_model(name: str, tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:
-    pytest.importorskip("typer", reason="typer is not here (canton-torch[text])")
+    pytest.importorskip("typer", reason="typer is not installed (canton-torch[text])")
     from canton.cli import main
     from canton.text.checkpoint import save_model
 

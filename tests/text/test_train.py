@@ -21,8 +21,8 @@ from canton.errors import UserError
 from canton.io.tensor_file import read_header
 from canton.text import Architecture, ByteModel, Progress, TrainConfig, Trained, load_model, train
 
-pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
-pytest.importorskip("safetensors", reason="safetensors is not here (canton-torch[text])")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed (canton-torch[text])")
+pytest.importorskip("safetensors", reason="safetensors is not installed (canton-torch[text])")
 
 TINY = Architecture(
     cell="gru", hidden_size=16, num_layers=2, embedding_size=8, contexts=((2, 64),), dropout=0.1
@@ -74,20 +74,20 @@ def test_it_learns_and_writes_its_file(tmp_path: Path, text: Path) -> None:
     assert trained.finished
     assert trained.held_out is not None
     assert trained.held_out < 2.5 < 2.7 < reports[0].bits_per_byte
-    held = load_model(tmp_path / "m")
-    assert same(held.model, trained.model)
-    assert held.checkpoint is None
-    assert held.header["held_out_bits_per_byte"] == trained.held_out
-    assert held.header["steps_done"] == 300
-    assert held.header["corpus_files"] == [text.name]
-    assert held.header["training"]["batch_size"] == 4
+    loaded = load_model(tmp_path / "m")
+    assert same(loaded.model, trained.model)
+    assert loaded.checkpoint is None
+    assert loaded.header["held_out_bits_per_byte"] == trained.held_out
+    assert loaded.header["steps_done"] == 300
+    assert loaded.header["corpus_files"] == [text.name]
+    assert loaded.header["training"]["batch_size"] == 4
     import hashlib
 
-    assert held.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
+    assert loaded.header["corpus"] == hashlib.sha256(text.read_bytes()).hexdigest()
     assert [step for step, *_ in trained.curve.points] == [now.step for now in reports][
         : len(trained.curve.points)
     ]
-    assert held.header["curve"] == trained.curve.to_json()
+    assert loaded.header["curve"] == trained.curve.to_json()
     assert trained.curve.held_out[-1] == (300, trained.held_out)
     assert [now.sample is not None for now in reports].count(True) == 3
     assert [now.held_out is not None for now in reports].count(True) == 3

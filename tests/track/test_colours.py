@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.track.video.reader import open_video
 

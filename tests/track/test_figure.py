@@ -7,7 +7,7 @@ import pytest
 import torch
 from spots import clip
 
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.track.model import Architecture, TrackModel
 from canton.track.render.figure import GAP, LEFT, TOP, draw_figure

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.boxes import Box
@@ -147,7 +147,7 @@ def test_folder_with_mot_labels(tmp_path: Path) -> None:
     assert (clip.name, clip.class_name, clip.split) == ("sky", "", "")
     (tmp_path / "splits.csv").write_text("clip,class,split\nsky,DRONE,val\n")
     (clip,) = Footage(tmp_path, split="val", classes=["drone"])
-    assert clip.classes_at(2) == ("drone",), "MOT does not say what its boxes are, splits.csv does"
+    assert clip.classes_at(2) == ("drone",), "MOT has no classes; splits.csv gives them"
     assert {number(f.pixels): clip.boxes_by_frame.get(f.index) for f in clip.frames(None)} == {
         1: None,
         2: None,

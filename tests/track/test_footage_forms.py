@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.data.dataset import Clip, Footage

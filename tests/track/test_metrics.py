@@ -179,7 +179,7 @@ def test_beta_weighs_false_positives() -> None:
 
 @pytest.mark.parametrize("colours", [1, 3])
 def test_enlarge_scales_frames_and_boxes(colours: int) -> None:
-    pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+    pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
     frames = np.full((2, 40, 60, colours), 90, np.uint8)
     frames[:, 10:16, 20:30] = 200
     clip = CachedClip("one", "drone", frames, ((Box(20, 10, 10, 6),),) * 2, np.zeros(2, bool))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
 
 from canton.track.boxes import Box
 from canton.track.peaks import Peak

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
 
 from canton.track.pipeline import track_video
 from canton.track.video.preprocess import to_tensor
@@ -161,7 +161,7 @@ def test_the_callers_code_runs_outside_inference_mode() -> None:
 
 
 def test_memory_use_is_constant() -> None:
-    """A few of 500 frames are alive at once, and memory does not grow."""
+    """At most a few of 500 frames are in memory at once, and memory use does not grow."""
     alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
 
     def video() -> Iterator[Frame]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.synthetic import KINDS, Scene, make_scene
@@ -66,7 +66,7 @@ def test_boxes_match_the_pixels(kind: str) -> None:
         for t in range(3):
             if (
                 np.isnan(there.boxes[t]).any() or apart[t].max() < 30
-            ):  # gone, or as bright as what is behind it
+            ):  # absent, or as bright as the background
                 continue
             weight = apart[t] ** 2
             inside.append(weight[grown(there.boxes[t], 4, 128, 128)].sum() / weight.sum())

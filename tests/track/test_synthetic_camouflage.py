@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.track.synthetic import make_scene
 
@@ -80,7 +80,7 @@ def test_classifier_of_single_frames_is_at_chance(patches: tuple[np.ndarray, np.
     frames, differences = patches
     assert accuracy(frames) < 0.5 + 4 * 0.5 / np.sqrt(
         COUNT
-    )  # COUNT pieces are tested: four standard deviations
+    )  # COUNT patches are tested: four standard deviations
     assert accuracy(differences) > 0.9
 
 

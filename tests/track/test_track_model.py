@@ -37,9 +37,9 @@ def test_chunks_and_steps_equal_one_run(name: str) -> None:
         whole, end = model(frames)
         first, state = model(frames[:2])
         second, after = model(frames[2:], state)
-        assert_close(torch.cat([first, second]), whole, "maps in two pieces")
+        assert_close(torch.cat([first, second]), whole, "maps in two chunks")
         for k, (ours, theirs) in enumerate(zip(after, end, strict=True)):
-            assert_close(ours, theirs, f"state {k} after two pieces")
+            assert_close(ours, theirs, f"state {k} after two chunks")
         carried, steps = None, []
         for frame in frames:
             maps, carried = model.step(frame, carried)

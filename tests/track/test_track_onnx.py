@@ -40,8 +40,8 @@ def test_a_stream_through_onnxruntime(name: str) -> None:
     names = [i.name for i in session.get_inputs()][1:]
     state = {name: np.zeros(s.shape, np.float32) for name, s in zip(names, final, strict=True)}
     found = []
-    for piece in (frames[:3], frames[3:4], frames[4:]):  # dynamic time axis
-        given = {"frames": piece.numpy()} | state
+    for chunk in (frames[:3], frames[3:4], frames[4:]):  # dynamic time axis
+        given = {"frames": chunk.numpy()} | state
         outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
         found.append(outputs["maps"])
         state = {name: outputs[f"{name}_after"] for name in names}

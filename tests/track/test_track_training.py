@@ -61,10 +61,10 @@ def test_learns_to_detect_the_drone(footage: Path, tmp_path: Path) -> None:
     trained = train(TrainConfig(footage=footage, **settings, model=SMALL, steps=150, workers=0), out=out)
     assert trained is not None
     assert trained.finished
-    held = load_model(out)
-    assert held.header["held_out"]["f1"] == trained.held_out["f1"]
+    loaded = load_model(out)
+    assert loaded.header["held_out"]["f1"] == trained.held_out["f1"]
     clips = [clip("new drone", "drone", 100), clip("new bird", "bird", 101)]
-    scores = score(predict_windows(held.model, clips), held.header["threshold"], target_class="drone")
+    scores = score(predict_windows(loaded.model, clips), loaded.header["threshold"], target_class="drone")
     assert scores.f1 > 0.9, scores
 
 
@@ -139,7 +139,7 @@ def test_fine_tuning(footage: Path, tmp_path: Path) -> None:
         ),
         out=second,
     )
-    assert load_model(second).model.architecture == still, "the same network, its memory emptied"
+    assert load_model(second).model.architecture == still, "the same network with a reset state"
     fine = replace(SMALL, early=4)
     train(
         TrainConfig(
@@ -179,11 +179,11 @@ def test_other_target_class(footage: Path, tmp_path: Path) -> None:
         TrainConfig(footage=footage, target_class=" Bird", **settings, model=SMALL, steps=150, workers=0),
         out=out,
     )
-    held = load_model(out)
-    assert held.model.architecture.distractor_classes == ("drone",)
-    assert held.header["training"]["target_class"] == "bird"
-    predictions = predict_windows(held.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
-    scores = score(predictions, held.header["threshold"], target_class="bird")
+    loaded = load_model(out)
+    assert loaded.model.architecture.distractor_classes == ("drone",)
+    assert loaded.header["training"]["target_class"] == "bird"
+    predictions = predict_windows(loaded.model, [clip("one", "drone", 21), clip("two", "bird", 22)])
+    scores = score(predictions, loaded.header["threshold"], target_class="bird")
     assert scores.f1 > 0.9, scores
     with pytest.raises(UserError, match="target_class"):
         train(TrainConfig(footage=footage, start=out, steps=1), out=tmp_path / "drone.safetensors")

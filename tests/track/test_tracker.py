@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
 
 from canton.errors import MissingExtra
 from canton.track.boxes import Box

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
 
 from canton.track.video.reader import open_video
 from track.videos import HEIGHT, WIDTH, noise, number, plain, write_video

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.video.reader import open_video

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
 
 from canton.errors import UserError
 from canton.track.video.reader import open_video

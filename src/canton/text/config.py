@@ -37,7 +37,9 @@ class Architecture:
         (2, 3, 4, 5, 6), "For each n, a table counts which bytes follow each n bytes.", option=False
     )
     ngram_words: tuple[int, ...] = setting(
-        (0, 1, 2), "For each n, a table counts what follows the current word and the n before.", option=False
+        (0, 1, 2),
+        "For each n, a table counts which bytes follow the current word and the n before.",
+        option=False,
     )
     ngram_rows: int = setting(1 << 18, "Rows of each n-gram table. The most frequent n-grams are kept.", ge=1)
     history_orders: tuple[int, ...] = setting(

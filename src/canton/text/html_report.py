@@ -38,16 +38,16 @@ class PageWriter:
 
     def __call__(self, scored: Scored, adapted: Scored | None) -> None:
         """Add a chunk: the adapted model's scores, if there are any."""
-        shown = adapted or scored
-        if len(self.text) + len(shown.text) > MAX_BYTES:
+        selected = adapted or scored
+        if len(self.text) + len(selected.text) > MAX_BYTES:
             raise UserError(
                 f"text must be at most {MAX_BYTES} bytes for a page, got more from {self.name}: "
                 "score a part of it"
             )
-        self.text += shown.text.tobytes()
-        self.bits += (shown.bits.clip(0, 255) * 256).astype("<u2").tobytes()
-        self.top_bytes += shown.top_bytes.tobytes()
-        self.top_probabilities += np.rint(shown.top_probabilities * 65535).astype("<u2").tobytes()
+        self.text += selected.text.tobytes()
+        self.bits += (selected.bits.clip(0, 255) * 256).astype("<u2").tobytes()
+        self.top_bytes += selected.top_bytes.tobytes()
+        self.top_probabilities += np.rint(selected.top_probabilities * 65535).astype("<u2").tobytes()
 
     def end(self, totals: Totals) -> None:
         """Write the page."""

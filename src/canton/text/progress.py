@@ -71,9 +71,9 @@ class ProgressMonitor:
         seconds = max(report.seconds - self.last_seconds - self.eval_seconds, 1e-9)
         speed = (report.step - self.last_step) * self.step_bytes / seconds
         self.last_step, self.last_seconds = report.step, report.seconds
-        began = time.monotonic()
+        start = time.monotonic()
         held_out, sample = self._evaluate(report)
-        self.eval_seconds = time.monotonic() - began
+        self.eval_seconds = time.monotonic() - start
         self.curve.add(report.step, report.seconds, bits)
         if held_out is not None:
             self.curve.held_out.append((report.step, held_out))

@@ -225,7 +225,7 @@ def score(
 
 
 def choose_threshold(*views: Sequence[FramePrediction], target_class: str, beta: float = F_BETA) -> float:
-    """Return the threshold with the best F-beta; of several views the worst one counts.
+    """Return the threshold that maximises the lowest F-beta of the views.
 
     Args:
         beta: weight of recall against precision. Below 1 a false positive costs more than a missed object;

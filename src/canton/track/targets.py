@@ -94,7 +94,7 @@ def track_loss(
         distractors: weight of the distractor classes' heat maps.
         sizes: weight of the absolute error of the sizes' logarithms.
 
-    Source: Law & Deng 2018, arXiv:1808.01244, eq. 1 (there alpha, here gamma; beta is 4 as there).
+    Source: Law & Deng 2018, arXiv:1808.01244, eq. 1 (its alpha is gamma here; beta is 4).
     """
     logits = torch.cat([maps[:, :, :1], maps[:, :, MAPS:]], 2).float()
     heatmap = logits.sigmoid()

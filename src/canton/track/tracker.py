@@ -59,7 +59,7 @@ class Tracker:
     def __init__(self, fps: float, *, threshold: float = 0.0) -> None:
         if not 0 < fps < float("inf"):
             raise ValueError(f"fps must be positive and finite, got {fps}")
-        # These imports take about a second, so they happen here.
+        # imported here because it takes about a second
         self._detections = require("supervision", extra="track").Detections
         trackers = require("trackers", extra="track")
         self._linker = trackers.CBIoUTracker(

@@ -99,12 +99,12 @@ class PrefetchedHistory:
         self._followers, self._totals = stats.followers.view(*shape, MAX_FOLLOWERS), stats.totals.view(shape)
 
     def _window(self, start: int) -> Bytes:
-        batches, wanted = self.batches, self.history.lookback + self.history.size
+        batches, full_size = self.batches, self.history.lookback + self.history.size
         # A stream wraps around: a history longer than this would hold bytes that the stream has not read yet.
-        size = min(wanted, start, batches.corpus.split - batches.stream_size)
+        size = min(full_size, start, batches.corpus.split - batches.stream_size)
         text = batches.read(start, self.block + batches.sequence_length)
         return np.concatenate(
-            [np.zeros(wanted - size, np.uint8), batches.corpus.read(start - size, start), text]
+            [np.zeros(full_size - size, np.uint8), batches.corpus.read(start - size, start), text]
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 MAX_BYTES = 7
-"""The most bytes of an n-gram. Their key is the bytes themselves, below 2**56."""
+"""Largest number of bytes of an n-gram. Their key is the bytes themselves, below 2**56."""
 
 WORD_LOOKBACK = 23
 """Words are read from the last byte and this many before it. A longer word is cut at its start."""
@@ -24,7 +24,7 @@ HASH_SHIFTS = (15, 13)
 """The 32-bit hash. The C++ engine repeats these numbers; the library is checked when it loads."""
 
 MAX_WORDS = 3
-"""The most words before the current one that a key covers."""
+"""Largest number of words before the current one that a key covers."""
 
 
 class NgramKind(NamedTuple):

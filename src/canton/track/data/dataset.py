@@ -89,8 +89,8 @@ class Clip:
     def frames(self, fps: float | None = 10.0, *, gray: bool = False) -> Iterator[Frame]:
         """Yield the frames; see `canton.track.video.reader.open_video`.
 
-        `Frame.index` is the number in the file, and so the key of `boxes_by_frame`. A clip that is cut short
-        yields the frames before the error and does not report it; use `open_video` to see it.
+        `Frame.index` is the number in the file, and so the key of `boxes_by_frame`. A truncated clip yields
+        the frames before the error and does not report it; use `open_video` to see it.
 
         Args:
             fps: largest frame rate. None: all frames.
@@ -139,9 +139,9 @@ class Footage(Sequence[Clip]):
         if not labelled:
             raise UserError(f"{self.directory} must have labelled clips, got none")
         chosen = labelled
-        for attribute, wanted in (("modality", modality), ("split", split), ("class_name", classes)):
-            if wanted is not None:
-                names = [wanted] if isinstance(wanted, str) else wanted
+        for attribute, values in (("modality", modality), ("split", split), ("class_name", classes)):
+            if values is not None:
+                names = [values] if isinstance(values, str) else values
                 lower = _check_known(self.directory, labelled, attribute, names)
                 chosen = [clip for clip in chosen if str(getattr(clip, attribute)).lower() in lower]
         if not chosen:
@@ -200,13 +200,13 @@ def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
     return add_splits(found, folder / "splits.csv", split_column=split_column)
 
 
-def _check_known(folder: Path, clips: list[ClipLabels], attribute: str, wanted: Collection[str]) -> set[str]:
-    """Return `wanted` in lower case. Each must be the attribute of a clip.
+def _check_known(folder: Path, clips: list[ClipLabels], attribute: str, values: Collection[str]) -> set[str]:
+    """Return `values` in lower case. Each must be the attribute of a clip.
 
     Raises:
         UserError: one is not.
     """
-    lower = {name.lower() for name in wanted}
+    lower = {name.lower() for name in values}
     found = {str(getattr(clip, attribute)) for clip in clips}
     unknown = sorted(lower - {name.lower() for name in found})
     if unknown:

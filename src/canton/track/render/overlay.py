@@ -23,7 +23,7 @@ else:
     cv2 = require("cv2", extra="track")
 
 MIN_WIDTH = 960
-"""px: a narrower video is enlarged by a whole number, so that an object of ten pixels is visible."""
+"""Width in px. A narrower video is enlarged by an integer factor, so that objects of ten px are visible."""
 TRAIL_SECONDS = 1.5
 MAX_OPACITY = 0.5
 """Opacity of the heat map at score 1, so that the object stays visible."""
@@ -35,7 +35,7 @@ DARK = (12, 12, 16)
 WHITE = (255, 255, 255)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SHIFT = 4
-"""Fractional bits of line coordinates: lines at whole pixels jitter."""
+"""Fractional bits of line coordinates: with integer coordinates moving lines jitter."""
 ONE = 1 << SHIFT
 
 Image = NDArray[np.uint8]

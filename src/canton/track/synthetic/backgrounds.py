@@ -1,4 +1,4 @@
-"""Backgrounds: generated, or crops of the user's photographs; kept in memory once made."""
+"""Backgrounds: generated, or crops of the user's photographs; cached in memory."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ class View:
         mirrored = -1.0 if rng.random() < 0.5 else 1.0
         cosine, sine = math.cos(angle) / zoom, math.sin(angle) / zoom
         self._turn = np.array([[mirrored * cosine, -mirrored * sine], [sine, cosine]])
-        room = [
+        margin = [
             max(0.0, columns / 2 - (width / 2 + reach[0]) / zoom),
             max(0.0, rows / 2 - (height / 2 + reach[1]) / zoom),
         ]
         self._middle = np.array(
-            [columns / 2 + rng.uniform(-room[0], room[0]), rows / 2 + rng.uniform(-room[1], room[1])]
+            [columns / 2 + rng.uniform(-margin[0], margin[0]), rows / 2 + rng.uniform(-margin[1], margin[1])]
         )
 
     def at(self, camera: Floats, roll: float) -> Pixels:

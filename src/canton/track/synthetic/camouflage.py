@@ -73,9 +73,9 @@ def _camera_path(rng: Rng, frames: int) -> NDArray[np.int64]:
 def _reflect_inside(rng: Rng, positions: NDArray[np.int64], width: int, height: int) -> NDArray[np.int64]:
     """Return the positions of the corner within 0 to width and height, reflected at the edges."""
     placed: NDArray[np.int64] = positions.copy()
-    for axis, room in enumerate((width, height)):
-        span = placed[:, axis] + int(rng.integers(room + 1)) - int(placed[:, axis].min())
-        placed[:, axis] = room - np.abs(span % (2 * room) - room) if room else 0
+    for axis, margin in enumerate((width, height)):
+        span = placed[:, axis] + int(rng.integers(margin + 1)) - int(placed[:, axis].min())
+        placed[:, axis] = margin - np.abs(span % (2 * margin) - margin) if margin else 0
     return placed
 
 

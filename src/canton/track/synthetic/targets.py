@@ -77,7 +77,7 @@ def _copter(rng: Rng, arms: int) -> TargetShape:
             foot = (side * 0.3, -high - 0.32)
             fixed.append(tube(TRIM, (-0.35, *foot), (0.35, *foot), 0.03, sides=4))
             fixed += [tube(TRIM, (x, 0.5 * side * wide, 0), (x, *foot), 0.03, sides=3) for x in (-0.2, 0.2)]
-        elif legs == 1:  # a foot below every other motor
+        elif legs == 1:  # feet below the motors
             for x, y, z in hubs[:: 2 if arms == 6 else 1]:
                 fixed.append(tube(TRIM, (x, y, z), (x, y, z - 0.3), 0.05, 0.03, 3))
     still = join(*fixed, *(disc(ROTOR, (x, y, z + 0.16), rotor) for x, y, z in hubs))

@@ -94,10 +94,10 @@ def _bushes(rng: Rng, image: Floats, horizon: float) -> None:
     if rng.random() < 0.35:  # a near tree, higher than the others
         rows, columns = np.mgrid[: image.shape[0], :width].astype(np.float32)
         x, radius = rng.uniform(0, width), rng.uniform(25, 90)
-        apart = np.hypot(columns - x, (rows - horizon) * np.float32(rng.uniform(0.6, 1.0))) / np.float32(
+        distance = np.hypot(columns - x, (rows - horizon) * np.float32(rng.uniform(0.6, 1.0))) / np.float32(
             radius
         )
-        crown = apart + np.float32(0.13) * fractal_noise(
+        crown = distance + np.float32(0.13) * fractal_noise(
             rng, width, image.shape[0], cells=12, octaves=4, persistence=0.8
         )
         share = np.clip((1 - crown) * 9, 0, 1)

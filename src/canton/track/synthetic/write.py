@@ -56,7 +56,7 @@ def clip_name(index: int) -> str:
 
 def _check_settings(folder: Path, scenes: Scenes) -> None:
     """Check that the folder's scenes have the same settings; write the settings if it has none."""
-    wanted: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "seed": scenes.seed,
         "frames": scenes.frames,
         "size": scenes.size if isinstance(scenes.size, int) else list(scenes.size),
@@ -73,17 +73,17 @@ def _check_settings(folder: Path, scenes: Scenes) -> None:
             )
         check_writable(path)
         with atomic_write(path) as file:
-            file.write(json.dumps(wanted, indent=1).encode() + b"\n")
+            file.write(json.dumps(settings, indent=1).encode() + b"\n")
         return
     try:
         stored = json.loads(path.read_text())
-        other = [name for name, value in wanted.items() if stored[name] != value]
+        other = [name for name, value in settings.items() if stored[name] != value]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if other:
         name = other[0]
         raise UserError(
-            f"{name} must be {stored[name]} in {folder}, which has such scenes, got {wanted[name]}: choose "
+            f"{name} must be {stored[name]} in {folder}, which has such scenes, got {settings[name]}: choose "
             "another folder"
         )
 

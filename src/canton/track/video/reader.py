@@ -48,7 +48,7 @@ class Frame(NamedTuple):
 
 
 class Video:
-    """An iterator over the frames of a video, made by `open_video`; use it as a context manager.
+    """An iterator over the frames of a video, returned by `open_video`; use it as a context manager.
 
     Attributes:
         width, height: size of the frames in px.

@@ -60,8 +60,8 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
     try:
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
-            wanted, absent = ", ".join(columns), ", ".join(missing)
-            raise UserError(f"{path} must have the columns {wanted}; missing: {absent}")
+            required, absent = ", ".join(columns), ", ".join(missing)
+            raise UserError(f"{path} must have the columns {required}; missing: {absent}")
         for row in reader:
             if any(row[column] is None for column in columns):
                 raise UserError(f"{path}, line {reader.line_num}: a cell is missing")

@@ -1,6 +1,6 @@
 """F1 of a network with and without memory on synthetic scenes of one kind, by frame.
 
-    python benchmarks/track_made.py KIND MINUTES OUT.json [--early N] [--footage DIR]
+    python benchmarks/track_synthetic.py KIND MINUTES OUT.json [--early N] [--footage DIR]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N] [--accelerator cuda]
 
 KIND is article, camouflage, thermal or mixed. Each network trains for MINUTES (see track_runs.py). --early N
@@ -60,7 +60,9 @@ def main(argv: list[str] | None = None) -> None:
     a = parser.parse_args(argv)
     own = [*([] if a.early is None else [f"--early {a.early}"]), *(["--footage DIR"] if a.footage else [])]
     figures: dict[str, Any] = {
-        "command": " ".join(["benchmarks/track_made.py", a.kind, f"{a.minutes:g}", "OUT", *own, *flags(a)]),
+        "command": " ".join(
+            ["benchmarks/track_synthetic.py", a.kind, f"{a.minutes:g}", "OUT", *own, *flags(a)]
+        ),
         "machine": machine(a),
         "torch": torch.__version__,
         "scenes": SCENES,

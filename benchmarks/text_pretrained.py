@@ -1,6 +1,6 @@
 """Train the pretrained text model, which `canton text generate` uses without a model.
 
-    python benchmarks/text_shipped.py MINUTES
+    python benchmarks/text_pretrained.py MINUTES
 
 It trains on Python's built-in language documentation. It has no n-gram tables and no contexts, so its
 file is small. MINUTES is processor time on one thread. The model goes to

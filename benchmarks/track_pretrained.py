@@ -1,6 +1,6 @@
 """Train the pretrained models `infrared` and `visible`: one network, in two runs.
 
-    python benchmarks/track_shipped.py FOOTAGE FOLDER [--no-recurrent] [--accelerator cuda] [--workers N]
+    python benchmarks/track_pretrained.py FOOTAGE FOLDER [--no-recurrent] [--accelerator cuda] [--workers N]
         [--share X]
 
 The second run fine-tunes the first. Writes infrared.safetensors (the mean of both runs) and
@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         out = a.folder / f"run.{k}.safetensors"
         steps = max(1, round((run.steps or 0) * a.share))
         loaded = load_model(out) if out.exists() else None
-        asked = (not a.no_recurrent, steps)
-        if loaded and (loaded.model.architecture.recurrent, loaded.header["training"]["steps"]) != asked:
+        expected = (not a.no_recurrent, steps)
+        if loaded and (loaded.model.architecture.recurrent, loaded.header["training"]["steps"]) != expected:
             raise SystemExit(f"{out} must have the same network and steps: choose another folder")
         if loaded is None or loaded.checkpoint is not None:
             print(f"run {k} of {len(RUNS)}: {out}", flush=True)

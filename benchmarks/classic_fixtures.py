@@ -21,7 +21,7 @@ import numpy  # noqa: E402
 import torch  # noqa: E402
 
 import canton  # noqa: E402
-from classic.recorded import fixtures, too_far  # noqa: E402
+from classic.recorded import failures, fixtures  # noqa: E402
 from classic.recorded_models import compare  # noqa: E402
 
 
@@ -31,9 +31,9 @@ def measure() -> dict[str, object]:
     worst: dict[str, dict[str, object]] = {}
     for fixture in recorded:
         found = compare(fixture)
-        failures = too_far(found)
-        passed[fixture["kind"]] += not failures
-        failed += [f"{fixture['file']}: {line}" for line in failures]
+        exceeded = failures(found)
+        passed[fixture["kind"]] += not exceeded
+        failed += [f"{fixture['file']}: {line}" for line in exceeded]
         for c in found:
             kind = f"{fixture['kind']}: {c.kind}"
             if kind not in worst or c.error > worst[kind]["error"]:  # type: ignore[operator]

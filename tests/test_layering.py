@@ -129,7 +129,7 @@ def test_imports_go_only_down(root: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_file_imports_itself_by_any_way_round(root: Path) -> None:
+def test_there_is_no_import_cycle(root: Path) -> None:
     files = sources(root)
     graph = {
         module: {
@@ -156,13 +156,13 @@ def test_no_file_imports_itself_by_any_way_round(root: Path) -> None:
         ("cells.gru", "core.cell", None),
     ],
 )
-def test_the_rule_sees(module: str, target: str, complaint: str | None) -> None:
+def test_forbidden_imports_are_reported(module: str, target: str, complaint: str | None) -> None:
     found = upward(module, target)
     assert (found is None) == (complaint is None), found
     assert complaint is None or complaint in str(found)
 
 
-def test_imports_are_seen_wherever_they_stand() -> None:
+def test_imports_in_functions_and_type_checking_are_found() -> None:
     source = """
 from typing import TYPE_CHECKING
 import canton.gates

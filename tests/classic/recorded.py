@@ -39,7 +39,7 @@ ALLOWED = {
 }
 
 
-def too_far(found: list[Compared]) -> list[str]:
+def failures(found: list[Compared]) -> list[str]:
     """Return a line for each comparison with an error above the allowed one."""
     return [f"{c.kind} {c.name}: error {c.error:.2g}" for c in found if not c.error <= ALLOWED[c.kind]]
 

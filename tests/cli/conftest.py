@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-pytest.importorskip("typer", reason="typer is not here (canton-torch[text])")
-pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
+pytest.importorskip("typer", reason="typer is not installed (canton-torch[text])")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed (canton-torch[text])")
 
 
 @dataclass(frozen=True)

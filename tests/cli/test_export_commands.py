@@ -14,8 +14,8 @@ from cli.conftest import Canton
 from tolerances import assert_close
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
+pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[onnx])")
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (canton-torch[dev])")
 
 
 def stream(
@@ -56,8 +56,8 @@ def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) ->
 
 @pytest.mark.parametrize("which", ["pretrained", pytest.param("trained", marks=pytest.mark.slow)])
 def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-    pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+    pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+    pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
     from canton.track.checkpoint import load_model
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

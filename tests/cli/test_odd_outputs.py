@@ -96,7 +96,7 @@ def test_file_names_that_are_not_utf8(model: Path, text: Path, tmp_path: Path) -
 
 
 def test_the_curve_of_a_name_with_dots_has_its_own_file(canton: Canton, text: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (canton-torch[plot])")
     for name in ("run.v1", "run.v2", "run.safetensors"):
         assert canton("text", "train", text, "--out", tmp_path / name, *TRAIN).status == 0
     drawn = sorted(path.name for path in tmp_path.glob("*.png"))
@@ -104,7 +104,7 @@ def test_the_curve_of_a_name_with_dots_has_its_own_file(canton: Canton, text: Pa
 
 
 def test_the_log_directory_is_a_file(canton: Canton, text: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="tensorboard is not here (canton-torch[log])")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (canton-torch[log])")
     line = canton.complains("text", "train", text, "--out", tmp_path / "m", "--log-dir", text, *TRAIN)
     assert "log directory" in line
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from canton.errors import UserError
 from canton.training.settings import check_resumable, check_settings, from_json, setting, to_json
 from cli.conftest import Canton
 
-typer = pytest.importorskip("typer", reason="typer is not here (canton-torch[text])")
+typer = pytest.importorskip("typer", reason="typer is not installed (canton-torch[text])")
 
 from canton.cli.options import ConfigCommand, Given, config_options  # noqa: E402
 

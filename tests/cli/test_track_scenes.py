@@ -10,8 +10,8 @@ import pytest
 
 from conftest import Canton
 
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
 
 SMALL = ("--frames", "4", "--size", "48", "--seed", "3", "-q")
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
 
 from canton.cli.models import TRACK_MODELS, load_pretrained
 from canton.track.checkpoint import load_model
@@ -80,7 +80,7 @@ def test_train_prints_scores(canton: Canton, footage: Path, tmp_path: Path) -> N
     held = load_model(out)
     assert held.header["held_out"]["frames"] == 24
     assert held.header["curve"]["points"][-1][0] == 2
-    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (canton-torch[plot])")
     assert (tmp_path / "m.curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -111,7 +111,7 @@ def test_evaluate_output(canton: Canton, trained: Path, footage: Path, tmp_path:
         assert figures[name]["own"]["frames"] == 12
         assert len(figures[name]["recall_by_frame"]) == 12
         assert 0 <= figures[name]["own"]["f1"] <= 1
-    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (canton-torch[plot])")
     assert canton("track", "evaluate", trained, *words, "--plot", plot).status == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
 
@@ -214,7 +214,7 @@ def test_the_figure_has_three_rows(canton: Canton, trained: Path, tmp_path: Path
 
 
 def test_export_and_info(canton: Canton, trained: Path, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[onnx])")
     out = tmp_path / "track.onnx"
     assert canton("track", "export", trained, "--out", out).status == 0
     assert [i.name for i in onnx.load(out).graph.input] == ["frames", "early_0", "h_0"]
@@ -268,7 +268,7 @@ def test_problems_of_clips_are_reported(
 def test_a_plot_that_cannot_be_drawn_is_refused_at_once(
     canton: Canton, trained: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (canton-torch[plot])")
     nowhere = tmp_path / "nowhere"  # which would be found out later
     words = ("--footage", nowhere, "--plot", tmp_path / "recall.xyz")
     assert "recall.xyz" in canton.complains("track", "evaluate", trained, *words)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
 
 from cli.conftest import Canton, disk_of
 from track.pipeline_stub import flight

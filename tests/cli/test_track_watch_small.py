@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-cv2 = pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+cv2 = pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
 
 from canton.track.checkpoint import save_model
 from canton.track.model import ARTICLE, Architecture, TrackModel

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
 
 from canton.track.video.reader import open_video
 from cli.conftest import Canton

@@ -132,7 +132,7 @@ def test_a_kernel_asked_for_by_name_runs_or_raises(kernel: str) -> None:
             torch.testing.assert_close(y, rnn.step(xs[0])[0])
 
 
-def test_layers_of_a_stack_are_explained_one_by_one() -> None:
+def test_each_layer_of_a_stack_is_explained() -> None:
     rnn = Recurrent([canton.MinGRUCell(3, 4), canton.GRUCell(4, 4, map=Odd)], kernel="auto")
     first, second = rnn.explain(torch.randn(5, 2, 3))
     assert first.kernel != "loop"

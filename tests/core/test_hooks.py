@@ -24,7 +24,7 @@ LAYERS: dict[str, Callable[[], Recurrent]] = {
 every_layer = pytest.mark.parametrize("name", LAYERS)
 
 
-def twins(name: str) -> tuple[Recurrent, Recurrent, Tensor]:
+def layer_pair(name: str) -> tuple[Recurrent, Recurrent, Tensor]:
     """Return equal layers with kernel="auto" and kernel="loop", and a sequence."""
     fast, plain = LAYERS[name](), LAYERS[name]()
     plain.load_state_dict(fast.state_dict())
@@ -40,7 +40,7 @@ def hidden(layer: Recurrent) -> nn.Module:
 
 @every_layer
 def test_hooks_run_at_every_step(name: str) -> None:
-    fast, plain, xs = twins(name)
+    fast, plain, xs = layer_pair(name)
     before, _ = fast(xs)
     for layer in (fast, plain):
         hidden(layer).register_forward_hook(lambda module, given, y: 0 * y)
@@ -54,7 +54,7 @@ def test_hooks_run_at_every_step(name: str) -> None:
 
 @every_layer
 def test_a_forward_set_on_the_module_runs(name: str) -> None:
-    fast, plain, xs = twins(name)
+    fast, plain, xs = layer_pair(name)
     for layer in (fast, plain):
         module = hidden(layer)
         own = module.forward
@@ -67,7 +67,7 @@ def test_a_forward_set_on_the_module_runs(name: str) -> None:
 def test_reparametrised_weights_train(name: str) -> None:
     """Two training steps with torch's hook-based reparametrisations give the loop's weights."""
     for make in (weight_norm, spectral_norm, lambda m: prune.l1_unstructured(m, "weight", amount=0.5)):
-        fast, plain, xs = twins(name)
+        fast, plain, xs = layer_pair(name)
         for layer in (fast, plain):
             torch.manual_seed(3)  # spectral_norm draws a start vector
             make(hidden(layer))

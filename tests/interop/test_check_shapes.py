@@ -93,7 +93,7 @@ def test_torch_refuses_mixed_stacks(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BOTH_WAYS if name != "peephole"])
 def test_keras_refuses_mixed_directions(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("h5py", reason="h5py is not here (canton-torch[weights])")
+    pytest.importorskip("h5py", reason="h5py is not installed (canton-torch[weights])")
     with pytest.raises(ValueError, match=r"cells\[1\]"):
         keras_files.save_keras(BOTH_WAYS[name](), tmp_path / "m.keras")
     assert not (tmp_path / "m.keras").exists()
@@ -102,8 +102,8 @@ def test_keras_refuses_mixed_directions(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layers", [MIXED, BOTH_WAYS])
 def test_onnx_exports_them_all(layers: dict[str, Callable[[], Recurrent]]) -> None:
     """Layers that one ONNX operator cannot compute become a Scan."""
-    pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
-    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
+    pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[onnx])")
+    ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (canton-torch[dev])")
     from canton.interop.onnx import export
 
     for make in layers.values():

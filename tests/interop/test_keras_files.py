@@ -1,4 +1,4 @@
-"""Keras files: load what Keras saved, save what Keras loads, refuse what Canton cannot compute."""
+"""Keras files: load, save, and refuse layers that Canton cannot compute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from canton.errors import UserError
 from canton.interop import keras_files
 from tolerances import assert_close
 
-h5py = pytest.importorskip("h5py", reason="h5py is not here (canton-torch[weights])")
+h5py = pytest.importorskip("h5py", reason="h5py is not installed (canton-torch[weights])")
 
 
 def recorded(name: str, system: str = "keras") -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ import canton
 from canton.errors import UserError
 from canton.interop import keras_files
 
-h5py = pytest.importorskip("h5py", reason="h5py is not here (canton-torch[weights])")
+h5py = pytest.importorskip("h5py", reason="h5py is not installed (canton-torch[weights])")
 
 FLOATS = {"dtype": "f4"}
 

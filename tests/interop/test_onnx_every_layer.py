@@ -11,8 +11,8 @@ import torch
 
 import canton
 
-pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
+pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[onnx])")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (canton-torch[dev])")
 
 from test_onnx_export import compare, feed, one_or_all, runner, states_of
 

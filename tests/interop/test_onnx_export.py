@@ -19,8 +19,8 @@ from canton.interop.raft import SepConvGRUCell
 from canton.maps import conv1d, separable2d
 from tolerances import assert_close
 
-onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[onnx])")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not here (canton-torch[dev])")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[onnx])")
+ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (canton-torch[dev])")
 
 LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "gru": (lambda: canton.GRU(3, 4), ()),

@@ -18,7 +18,7 @@ from canton import Recurrent
 from cases import shake_
 from tolerances import assert_close
 
-onnx = pytest.importorskip("onnx", reason="onnx is not here (canton-torch[dev])")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (canton-torch[dev])")
 from onnx.reference import ReferenceEvaluator  # noqa: E402  # after the check that it is there
 
 C_IN, HIDDEN, STEPS, BATCH = 3, 4, 5, 2

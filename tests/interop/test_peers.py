@@ -86,7 +86,7 @@ def test_importing_draws_no_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_gates_in_another_order_are_noticed() -> None:
+def test_swapped_gates_fail_the_comparison() -> None:
     """The comparison itself can fail."""
     peer = next(p for p in CASES if p.case == "gru_before")
     swapped = {k: np.roll(v, 4, axis=-1) for k, v in peer.weights.items()}

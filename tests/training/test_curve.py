@@ -39,7 +39,7 @@ def test_merging_keeps_the_mean_loss() -> None:
 
 
 def test_the_plot_shows_the_curve(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not here (canton-torch[plot])")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (canton-torch[plot])")
     from matplotlib.image import imread
 
     def dark(curve: Curve, name: str) -> float:

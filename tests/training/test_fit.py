@@ -19,7 +19,7 @@ from canton.training.fabric import make_fabric
 from canton.training.fit import Report, State, fit
 from canton.training.schedule import warmup_cosine
 
-pytest.importorskip("lightning_fabric", reason="lightning-fabric is not here (canton-torch[text])")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed (canton-torch[text])")
 
 
 class Small(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not here (canton-torch[ui])")
+pytest.importorskip("gradio", reason="gradio is not installed (canton-torch[ui])")
 
 
 def test_the_page_is_served_on_loopback(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not here (canton-torch[ui])")
-pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not here (canton-torch[dev])")
+pytest.importorskip("gradio", reason="gradio is not installed (canton-torch[ui])")
+pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed (canton-torch[dev])"
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,

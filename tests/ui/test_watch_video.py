@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-av = pytest.importorskip("av", reason="av is not here (canton-torch[track])")
-pytest.importorskip("cv2", reason="opencv is not here (canton-torch[track])")
-pytest.importorskip("trackers", reason="trackers is not here (canton-torch[track])")
+av = pytest.importorskip("av", reason="av is not installed (canton-torch[track])")
+pytest.importorskip("cv2", reason="opencv is not installed (canton-torch[track])")
+pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[track])")
 
 
 def test_the_output_video_keeps_uneven_frame_times(tmp_path: Path) -> None:

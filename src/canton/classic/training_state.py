@@ -14,7 +14,7 @@ def set_training_state(state: bool = True) -> None:
 
 
 def get_training_state() -> bool:
-    """Return whether training is on. It is on at the start."""
+    """Return whether training is on (default: on)."""
     return _training
 
 

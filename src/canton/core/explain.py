@@ -47,7 +47,7 @@ class Explanation(tuple[KernelChoice, ...]):
 
 
 def choice(layer: int, direction: int, kernel: str, reasons: dict[str, str | None]) -> KernelChoice:
-    """Return what ``kernel=kernel`` runs, given the `reasons` of all kernels."""
+    """Return the choice for ``kernel=kernel``, given the `reasons` of all kernels."""
     name: str | None = kernel
     if kernel == "auto":
         name = next((name for name, reason in reasons.items() if reason is None), "loop")

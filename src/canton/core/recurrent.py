@@ -121,10 +121,10 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             )
         sizes = cells[0].state_sizes
         for k, cell in enumerate(cells):
-            wanted = cells[0].input_size if k < self.directions else self.directions * sizes[0]
-            if cell.state_sizes != sizes or cell.input_size != wanted:
+            expected = cells[0].input_size if k < self.directions else self.directions * sizes[0]
+            if cell.state_sizes != sizes or cell.input_size != expected:
                 raise ValueError(
-                    f"cells[{k}] must have input_size {wanted} and state_sizes {sizes}, "
+                    f"cells[{k}] must have input_size {expected} and state_sizes {sizes}, "
                     f"got {cell.input_size} and {cell.state_sizes}"
                 )
         self.cells = nn.ModuleList(cells)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets; the caller finishes its step and stops.
+    """Yield an event that Ctrl-C or SIGTERM sets. The caller then finishes its step and stops.
 
     A second signal raises KeyboardInterrupt. Outside the main thread no signal is handled.
     """

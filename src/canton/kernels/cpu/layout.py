@@ -41,7 +41,7 @@ def sizes(spec: CellSpec, gx: Tensor, state: tuple[Tensor, ...]) -> RecurrentRun
         q.kernel[:] = q.dilation[:] = (1, 1, 1)
         if products:
             q.width = batch * math.prod(space)
-        else:  # every number is one row
+        else:  # every element is one row
             q.width, q.hidden = batch, state[0].numel() // batch
         return q
     q.images = batch

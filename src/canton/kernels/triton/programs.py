@@ -1,7 +1,7 @@
 """The Triton programs of the dense reset-before GRU. Needs Triton; see `gru` and `launch`."""
 
 # mypy: ignore-errors
-# Triton's language is not Python's: a compiler of its own reads it, where annotations mean other things.
+# Triton's own compiler reads these functions: annotations have another meaning there.
 
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-// What Python hands over: sizes, and addresses of contiguous float32 arrays. abi.py repeats these structs; the tables at the
+// The arguments from Python: sizes, and addresses of contiguous float32 arrays. abi.py repeats these structs; the tables at the
 // end let it check every field and constant when it loads the library.
 // Pixels come before channels: gx is (steps, images, depth, height, width, gates * hidden). A dense batch has no pixels; its
 // rows lie along `width` of one image with a kernel of one pixel.
@@ -8,7 +8,7 @@
 constexpr int64_t MAX_PRODUCTS = 2, MAX_STATES = 4;  // of a cell
 constexpr int64_t MAX_KERNEL_PIXELS = 343;
 constexpr int64_t MIN_WINOGRAD_CHANNELS = 8;  // with fewer a plain convolution is quicker
-constexpr int64_t WINOGRAD_TILE = 4;          // outputs a side of a tile
+constexpr int64_t WINOGRAD_TILE = 4;          // outputs per side of a tile
 
 struct RecurrentRun {
     int64_t steps, images, depth, height, width, hidden;

@@ -71,14 +71,14 @@ EXPORT void canton_cell_forward(const RegisteredCell* cell, const RecurrentRun* 
 EXPORT void canton_cell_backward(const RegisteredCell* cell, const RecurrentRun* run) {
     cell->functions[selected].backward(*run);
 }
-// Of the arrays it matters only which are null.
+// It matters only which arrays are null.
 EXPORT int canton_cell_is_quick(const RegisteredCell* cell, const RecurrentRun* run) {
     return cell->functions[selected].is_quick(*run);
 }
 EXPORT int canton_winograd(const RecurrentRun* run) { return run->winograd(); }
 
 EXPORT int canton_isa() { return selected; }
-// For tests: select a lesser instruction set. One that the processor lacks is refused. Returns the selected one.
+// For tests: select a smaller instruction set. One that the processor lacks is rejected. Returns the selected one.
 EXPORT int canton_use_isa(int isa) {
     if (isa >= PORTABLE && isa <= best()) selected = isa;
     return selected;

@@ -76,7 +76,7 @@ struct Gemm {
     // are neighbours in memory, so it is packed depth by depth.
     template <bool ACROSS>
     void multiply(int64_t row0, int64_t count, int64_t k0, int64_t depth, float* rows) const {
-        const int64_t stride = ACROSS ? MAX_BLOCK_ROWS : (depth + 15) / 16 * 16 + 16;  // lest rows share cache sets
+        const int64_t stride = ACROSS ? MAX_BLOCK_ROWS : (depth + 15) / 16 * 16 + 16;  // so that rows do not share cache sets
         const float* from = run.a + row0 * run.a_row + k0 * run.a_depth;
         const int64_t lines = ACROSS ? depth : count, length = ACROSS ? count : depth, next = ACROSS ? run.a_depth : run.a_row;
         float* to = rows;

@@ -8,7 +8,7 @@
 
 namespace {
 
-// Cache lines that are needed soon. A micro-kernel prefetches one with every k; all at once they would delay the numbers that
+// Cache lines that are needed soon. A micro-kernel prefetches one with every k; all at once would delay the numbers that
 // it needs itself.
 struct PrefetchQueue {
     static constexpr int MAX_PIECES = 4;  // two vectors of the result, a panel and the end

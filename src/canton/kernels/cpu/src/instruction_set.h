@@ -6,5 +6,5 @@
 enum { PORTABLE = 0, AVX2 = 1, AVX512 = 2 };
 constexpr int LANES[] = {4, 8, 16};  // floats in a vector
 
-// The selected one: the best of this processor, unless a test selected a lesser one (canton_use_isa).
+// The selected one: the best of this processor, unless a test selected another (canton_use_isa).
 extern "C" EXPORT int canton_isa();

@@ -24,7 +24,7 @@ struct Workspace {
 
 struct PaddedImage {
     float* data = nullptr;
-    int64_t channels, stride;               // of a pixel; a dense row gets 16 floats more, lest rows share cache sets
+    int64_t channels, stride;               // of a pixel; a dense row gets 16 floats more, so that rows do not share cache sets
     int64_t pitch, plane, image;            // floats from line to line, plane to plane, image to image
     int64_t depth, height, width, inside;   // inside: floats from an image's corner to its first true pixel
     int64_t before[3], after[3];

@@ -45,7 +45,7 @@ def test_incan_returns_none_and_add_returns_the_can() -> None:
     assert can.add(dense) is dense
     assert can.subcans == (dense, dense)
     assert len(can.get_weights()) == 4, "a Can that was added twice is listed twice"
-    assert len(list(can.parameters())) == 2, "for torch it is one module"
+    assert len(list(can.parameters())) == 2, "torch lists it as one module"
 
 
 def test_the_lists_of_a_tree() -> None:

@@ -41,7 +41,7 @@ class OwnStep(classic.GRU_onepass):
 
 
 class OwnCall(classic.GRU_onepass):
-    """The same, with the method name of 2017."""
+    """The same step, defined in `__call__` as in 2017."""
 
     def __call__(self, i: list[Tensor]) -> Tensor:
         return -super().__call__(i)

@@ -67,7 +67,7 @@ def from_keras(
         weights: the arrays of ``get_weights()``.
         reset_after: the GRU's argument of that name (default: read from the bias).
         activation: the SimpleRNN's argument of that name.
-        dilation_rate: the ConvLSTM's argument of that name. Keras dilates the input's kernel alone.
+        dilation_rate: the ConvLSTM's argument of that name. Keras dilates only the input's kernel.
 
     Raises:
         ValueError: arrays of other shapes, an option that the layer does not have, or a GRU without bias and

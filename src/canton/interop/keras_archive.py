@@ -145,7 +145,7 @@ class _SafeReader:
         return str(variables.attrs["name"])
 
     def refusal(self, name: str, problem: str) -> UserError:
-        """Return the error for an object, in one line whatever its name is."""
+        """Return a one-line error for an object; whitespace in its name is collapsed."""
         return UserError(f"{self.path} is not a Keras 3 file: {' '.join(f'{name} {problem}'.split())}")
 
 

@@ -1,8 +1,8 @@
-"""Compare canton.classic with the recordings of the 2017 library: files passed, largest error by kind.
+"""Compare canton.classic with recordings of the 2017 library: files passed, largest error by kind.
 
     python benchmarks/classic_fixtures.py [--write benchmarks/results/classic_fixtures.json]
 
-It reads the recordings beside the project (shared/canton-0.1). Without them it exits with status 2.
+Reads shared/canton-0.1 beside the project. Without it the exit status is 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from classic.recorded_models import compare  # noqa: E402
 
 
 def measure() -> dict[str, object]:
-    """Return the figures of all recorded files."""
+    """Return the results of all recorded files."""
     recorded, passed, failed = fixtures(), Counter[str](), []
     worst: dict[str, dict[str, object]] = {}
     for fixture in recorded:
@@ -41,7 +41,7 @@ def measure() -> dict[str, object]:
     total = Counter(fixture["kind"] for fixture in recorded)
     return {
         "what": "recorded files of Canton 0.1.22 and 0.1.21 that canton.classic reproduces",
-        "error": "largest difference against the largest number of the recorded array; bytes that differ",
+        "error": "largest difference, relative to the array's largest value; number of different bytes",
         "passed": sum(passed.values()),
         "of": len(recorded),
         "by_kind": {kind: {"passed": passed[kind], "of": total[kind]} for kind in total},
@@ -59,10 +59,10 @@ def measure() -> dict[str, object]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", type=Path, help="JSON file for the figures")
+    parser.add_argument("--write", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     if not fixtures():
-        print("no recorded files: there is no folder shared/canton-0.1 beside the project", file=sys.stderr)
+        print("no recordings: the folder shared/canton-0.1 beside the project is missing", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
     figures = measure()

@@ -1,8 +1,10 @@
-"""The kernels of a GPU beside cuDNN's GRU, the usual Python loops and torch.compile'd cells.
+"""Speed of the GPU kernels, of cuDNN's GRU, of Python loops and of cells with torch.compile.
 
-All in one process and in turn: within a row every contestant is timed once, then every one again. A time is
-that of a few calls in a row between two CUDA events, from an idle GPU on, divided by their number; rows give
-medians. Rows are printed and written as they are done; one contestant that fails leaves its words there.
+    python benchmarks/gpu_speed.py [--out FILE] [--budget SECONDS] [--compile] [--training]
+
+All implementations run interleaved in one process. A time is that of several calls between two CUDA events,
+starting with an idle GPU, divided by their number. Rows contain medians, and are printed and written one by
+one. The error of an implementation that fails is written to its row.
 """
 
 from __future__ import annotations
@@ -23,23 +25,24 @@ from torch import Tensor, nn
 
 import canton
 from canton import kernels
-from compare.peers.shared_torch import detector_run
-from compare.peers.torch_loop import UsualConvGRU
+from compare.implementations.shared_torch import Detector, detector_run
+from compare.implementations.torch_loop import LoopConvGRU
 from compare.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 DEVICE = "cuda"
-LEAST, MOST = 7, 25
-"""Of timings in a median. A contestant slower than a row allows is timed `FEWEST` times, as the row says."""
-FEWEST = 3
-AT_ONCE_MS, MOST_CALLS = 5.0, 20
-"""So many calls are timed together that they take so long, a queue's worth at most."""
+MIN_TIMINGS, MAX_TIMINGS = 7, 25
+"""Number of timings in a median."""
+MIN_SLOW_TIMINGS = 3
+"""Number of timings of an implementation that exceeds its share of the row's budget."""
+TIMING_MS, MAX_CALLS = 5.0, 20
+"""A timing has as many calls as take `TIMING_MS`, at most `MAX_CALLS`."""
 
 Call = Callable[[], object]
 
 
 class Row(NamedTuple):
-    """One line of the table: the shapes, and what is timed at them."""
+    """One row of the results table."""
 
     kind: str  # dense, conv or detector
     steps: int
@@ -64,7 +67,7 @@ DETECTOR = Row("detector", 16, 4, 16, (128, 128), 5)
 
 
 def rows(compiled: bool) -> Iterator[Row]:
-    """In order of weight: what does not fit into the budget is missing at the end."""
+    """Yield the rows, the most important first; the last are missing if the budget is too small."""
     for backward in (True, False):
         for dtype in ("float32", "bfloat16"):
             for shape in CONV:
@@ -83,7 +86,7 @@ def rows(compiled: bool) -> Iterator[Row]:
 
 
 class CompiledCell(nn.Module):
-    """The reset-before GRU as a Python loop over a compiled cell; the input's product once for all steps."""
+    """GRU that resets before the map, as a Python loop over a compiled cell; one product of all inputs."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -105,19 +108,19 @@ class CompiledCell(nn.Module):
         return torch.stack(outputs), h
 
 
-def pass_over(layer: nn.Module, xs: Tensor, weigh: Tensor, backward: bool) -> None:
-    """One pass of a layer, with the gradients of input and weights if `backward`."""
+def run_layer(layer: nn.Module, xs: Tensor, weight: Tensor, backward: bool) -> None:
+    """Run a layer once, with the gradients of input and weights if `backward`."""
     if not backward:
         with torch.no_grad():
             layer(xs)
         return
     layer.zero_grad(set_to_none=True)
     xs.grad = None
-    layer(xs)[0].backward(weigh)
+    layer(xs)[0].backward(weight)
 
 
 def layers(row: Row) -> dict[str, Callable[[], nn.Module]]:
-    """The contestants by name: Canton's ways with the same weights, and the others."""
+    """Return functions that make the layers: Canton's kernels, with the same weights, and the others."""
     torch.manual_seed(0)
     dense, sizes = row.kind == "dense", (row.size, row.size)
     first = canton.GRU(*sizes) if dense else canton.ConvGRU2d(*sizes, row.kernel_size)
@@ -132,41 +135,44 @@ def layers(row: Row) -> dict[str, Callable[[], nn.Module]]:
     if dense:
         found["cudnn"] = lambda: nn.GRU(*sizes)
     else:
-        found["usual loop"] = lambda: UsualConvGRU(*sizes, row.kernel_size)
+        found["loop of two convolutions"] = lambda: LoopConvGRU(*sizes, row.kernel_size)
     if row.compiled:
         found["compiled cell"] = lambda: CompiledCell(row.size)
     return found
 
 
-def contestants(row: Row, note: dict[str, Any]) -> dict[str, Callable[[], Call]]:
-    """What is timed in this row; `note` takes what there is to say about it."""
+def implementations(row: Row, result: dict[str, Any]) -> dict[str, Callable[[], Call]]:
+    """Return functions that prepare what a row times.
+
+    They add to `result` the kernel of "auto" and the difference of each kernel from the loop.
+    """
     if row.kind == "detector":
         return {name: partial(detector, make, name) for name, make in layers(row).items()}
     dtype = getattr(torch, row.dtype)
     shape = (row.steps, row.batch, row.size, *row.space)
     xs = torch.randn(shape, device=DEVICE, dtype=dtype, requires_grad=row.backward)
-    weigh = torch.randn(shape, device=DEVICE, dtype=dtype)
+    weight = torch.randn(shape, device=DEVICE, dtype=dtype)
 
     def build(make: Callable[[], nn.Module], name: str) -> Call:
         layer = make().to(DEVICE, dtype)
         if name == "auto":
-            note["auto_is"] = layer.which(xs)
+            result["auto_is"] = layer.which(xs)
         if isinstance(layer, canton.Recurrent):
             with torch.no_grad():
                 ys = layer(xs)[0].double()
                 layer.kernel = "loop"
                 error = (ys - layer(xs)[0].double()).abs().max().item()
-            note.setdefault("largest_difference_from_the_loop", {})[name] = float(f"{error:.2g}")
+            result.setdefault("largest_difference_from_the_loop", {})[name] = float(f"{error:.2g}")
             layer.kernel = name
-        return partial(pass_over, layer, xs, weigh, row.backward)
+        return partial(run_layer, layer, xs, weight, row.backward)
 
     return {name: partial(build, make, name) for name, make in layers(row).items()}
 
 
 def detector(make: Callable[[], nn.Module], name: str) -> Call:
-    """A training step of the article's detector, the same stem for all."""
+    """Return a training step of the article's detector."""
     with torch.device(DEVICE):
-        return detector_run(make().to(DEVICE), WORKLOADS["W5"])
+        return detector_run(Detector(make()), WORKLOADS["W5"])
 
 
 def wait() -> None:
@@ -175,7 +181,7 @@ def wait() -> None:
 
 
 def timed_ms(call: Call, calls: int) -> float:
-    """Milliseconds of one call, of `calls` in a row from an idle GPU on."""
+    """Return the milliseconds of one call, from `calls` calls that start with an idle GPU."""
     wait()
     if DEVICE != "cuda":
         start = time.perf_counter()
@@ -192,7 +198,7 @@ def timed_ms(call: Call, calls: int) -> float:
 
 
 def measure(row: Row, budget_s: float) -> dict[str, Any]:
-    """The medians of one row, in about `budget_s`."""
+    """Return the medians of one row, in about `budget_s` seconds."""
     found: dict[str, Any] = {**row._asdict(), "ms": {}, "fastest_ms": {}, "repeats": {}, "errors": {}}
     start = time.perf_counter()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.tf32
@@ -203,30 +209,30 @@ def measure(row: Row, budget_s: float) -> dict[str, Any]:
     def attempt(name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception as error:  # whatever it is: the others are timed all the same
+        except Exception as error:  # of any type: the others are still timed
             found["errors"][name] = f"{type(error).__name__}: {error}"[:500]
             ready.pop(name, None)
             times.pop(name, None)
 
     def prepare(name: str, build: Callable[[], Call]) -> None:
         call = build()
-        for _ in range(3):  # for graphs: run, record, play back
+        for _ in range(3):  # a CUDA graph runs, captures and replays
             call()
-        once = timed_ms(call, 1)
-        ready[name] = call, max(1, min(MOST_CALLS, int(AT_ONCE_MS / max(once, 1e-3))))
+        call_ms = timed_ms(call, 1)
+        ready[name] = call, max(1, min(MAX_CALLS, int(TIMING_MS / max(call_ms, 1e-3))))
         times[name] = []
 
     def time_once(name: str) -> None:
         call, calls = ready[name]
         times[name].append(timed_ms(call, calls))
 
-    for name, build in contestants(row, found).items():
+    for name, build in implementations(row, found).items():
         attempt(name, partial(prepare, name, build))
     spent = dict.fromkeys(ready, 0.0)
     share = max(0.0, budget_s - (time.perf_counter() - start)) / max(1, len(ready))
-    for turn in range(MOST):
+    for turn in range(MAX_TIMINGS):
         for name in list(ready):
-            enough = turn >= LEAST or (turn >= FEWEST and spent[name] > 2 * share)
+            enough = turn >= MIN_TIMINGS or (turn >= MIN_SLOW_TIMINGS and spent[name] > 2 * share)
             if enough and (spent[name] > share or len(times[name]) < turn):
                 continue
             before = time.perf_counter()
@@ -244,18 +250,18 @@ def measure(row: Row, budget_s: float) -> dict[str, Any]:
     return found | {"seconds": round(time.perf_counter() - start, 2)}
 
 
-def said(found: dict[str, Any]) -> str:
-    """One row in one line."""
+def format_row(found: dict[str, Any]) -> str:
+    """Return a row as one line of text."""
     space = "x".join(map(str, found["space"]))
-    where = f"{found['kind']} T{found['steps']} B{found['batch']} {found['size']} {space}"
-    how = f"{found['dtype']}{' tf32' if found['tf32'] else ''} {'both' if found['backward'] else 'forward'}"
+    shape = f"{found['kind']} T{found['steps']} B{found['batch']} {found['size']} {space}"
+    mode = f"{found['dtype']}{' tf32' if found['tf32'] else ''} {'both' if found['backward'] else 'forward'}"
     times = "  ".join(f"{name} {ms:.3f}" for name, ms in found["ms"].items())
     errors = "".join(f"\n    {name}: {text[:160]}" for name, text in found["errors"].items())
-    return f"{where:32} {how:18} ms: {times}  (auto is {found.get('auto_is')}){errors}"
+    return f"{shape:32} {mode:18} ms: {times}  (auto is {found.get('auto_is')}){errors}"
 
 
-def about() -> dict[str, Any]:
-    """The device, and the versions of what ran on it."""
+def environment() -> dict[str, Any]:
+    """Return the device and the versions."""
     return {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else DEVICE,
         "canton": canton.__version__,
@@ -263,36 +269,38 @@ def about() -> dict[str, Any]:
         "triton": next((found.version for found in distributions(name="triton")), None),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if DEVICE == "cuda" else None,
-        "settings": "TF32 off for products and convolutions, unless a row says tf32; cudnn.benchmark off",
+        "settings": "TF32 off for products and convolutions, except in rows with tf32; cudnn.benchmark off",
     }
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--budget", type=float, default=100.0, help="seconds in all")
-    parser.add_argument("--compile", action="store_true", help="a torch.compile'd cell too, at two sizes")
-    parser.add_argument("--training", action="store_true", help="only the rows with gradients")
+    parser.add_argument("--budget", type=float, default=100.0, help="seconds (default: 100)")
+    parser.add_argument("--compile", action="store_true", help="also time a compiled cell, at two sizes")
+    parser.add_argument("--training", action="store_true", help="only rows with gradients")
     options = parser.parse_args(argv)
-    start, done = time.perf_counter(), []
-    todo = [row for row in rows(options.compile) if row.backward or not options.training]
-    weights = [3 if row.steps > 500 else 1 for row in todo]
-    for k, row in enumerate(todo):
+    start, results = time.perf_counter(), []
+    selected = [row for row in rows(options.compile) if row.backward or not options.training]
+    weights = [3 if row.steps > 500 else 1 for row in selected]
+    for k, row in enumerate(selected):
         left = options.budget - (time.perf_counter() - start)
         if left <= 0:
-            print(f"the budget is spent: {len(todo) - k} rows are left out", flush=True)
+            print(f"out of time: {len(selected) - k} rows skipped", flush=True)
             break
         try:
             found = measure(row, left * weights[k] / sum(weights[k:]))
-        except Exception as error:  # of the row as a whole, such as memory for its input
+        except Exception as error:  # such as out of memory for the input
             found = {**row._asdict(), "errors": {"all": f"{type(error).__name__}: {error}"[:500]}}
             print(found, flush=True)
         else:
-            print(said(found), flush=True)
-        done.append(found)
-        result = {**about(), "left_out": len(todo) - k - 1, "rows": done}
-        (scratch := options.out.with_suffix(".part")).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-        scratch.replace(options.out)
+            print(format_row(found), flush=True)
+        results.append(found)
+        result = {**environment(), "rows_skipped": len(selected) - k - 1, "rows": results}
+        (partial_file := options.out.with_suffix(".part")).write_text(
+            json.dumps(result, indent=1) + "\n", "utf-8"
+        )
+        partial_file.replace(options.out)
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ def main(repetitions: int = 5) -> None:
             times: dict[int, list[float]] = {n: [] for n in LENGTHS}
             for k in range(repetitions + 1):
                 for n, xs in inputs.items():
-                    taken = seconds(layer, xs)
+                    elapsed = seconds(layer, xs)
                     if k:
-                        times[n].append(taken)
+                        times[n].append(elapsed)
             per_step_us = {n: statistics.median(v) / n * 1e6 for n, v in times.items()}
             row = {
                 "layer": name,

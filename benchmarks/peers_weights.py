@@ -1,9 +1,8 @@
-"""Largest differences between Canton and other systems with the same weights.
+"""Largest differences of outputs and gradients between Canton and other libraries with the same weights.
 
     python benchmarks/peers_weights.py [--write benchmarks/results/peers_weights.json]
 
-Outputs and gradients. Keras, Flax, RAFT and Robust Video Matting were recorded (record_peers.py). torch.nn
-and onnxruntime run here.
+torch.nn and onnxruntime run here; the results of the others are recorded (record_peers.py).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Worst = dict[str, float]
 
 
 def error(found: Tensor, expected: Tensor) -> float:
-    """The largest difference against the largest number of `expected`."""
+    """Return the largest difference, relative to the largest value of `expected`."""
     scale = max(expected.abs().max().item(), 1e-3)
     return (found - expected).abs().max().item() / scale
 
@@ -88,9 +87,9 @@ def onnxruntime() -> Worst:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description="Largest differences from other systems, with their weights."
+        description="Largest differences from other libraries with the same weights."
     )
-    parser.add_argument("--write", type=Path, help="JSON file for the figures")
+    parser.add_argument("--write", type=Path, help="JSON file for the results")
     path = parser.parse_args(argv).write
     torch.manual_seed(0)
     versions = json.loads((RECORDED / "versions.json").read_text("utf-8"))
@@ -101,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     both = {name: version(name) for name in ("onnx", "onnxruntime")}
     figures["onnx"] = {"versions": both, "run": "here", **onnxruntime()}
     table = {
-        "what": "largest difference between Canton and the system, by the largest number of the array",
+        "what": "largest difference between Canton and the library, relative to the array's largest value",
         "canton": canton.__version__,
         "machine": f"{platform.machine()} {platform.system()}, Python {platform.python_version()}",
         "systems": figures,

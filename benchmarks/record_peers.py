@@ -1,6 +1,6 @@
-"""Record results and gradients of other systems' recurrent layers, on small fixed inputs.
+"""Record outputs and gradients of the recurrent layers of other libraries, on small fixed inputs.
 
-Run it once in an environment of each system:
+Run it in an environment for each library:
 
     python -m venv peers && peers/bin/pip install tensorflow-cpu flax
     peers/bin/python benchmarks/record_peers.py keras
@@ -14,7 +14,7 @@ Run it once in an environment of each system:
 
 It writes NAME.npz and updates versions.json. Arrays are named case/array: x the input, s0, s1, ... the first
 state, w0, w1, ... or w_PATH the weights, y the outputs, t0, t1, ... the last state, g_NAME the gradient of
-sum(y * probe) + sum(t) by NAME. Axes are in the system's order.
+sum(y * probe) + sum(t) by NAME. Axes are in the library's order.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _text_model(keras: Any, table: Arrays, path: Path) -> Any:
 
 
 def keras_30(folder: Path, source: Path | None) -> dict[str, str]:
-    """Record a file of Keras 3.0, which has no layer names beside the arrays."""
+    """Record a file of Keras 3.0, which stores no layer names."""
     import keras
 
     table: Arrays = {}
@@ -217,10 +217,10 @@ def rvm(folder: Path, source: Path | None) -> dict[str, str]:
 
 
 def xlstm(folder: Path, source: Path | None) -> dict[str, str]:
-    """The vanilla sLSTM of the package `xlstm`, one head, from a zero and from another state."""
+    """Record the vanilla sLSTM of the package `xlstm`: one head, from a zero and from a random state."""
     import torch
 
-    # the file alone: the package imports more than its vanilla sLSTM needs
+    # load the file alone: the package has more dependencies
     root = source or Path(str(find_spec("xlstm").submodule_search_locations[0]))  # type: ignore[union-attr,index]
     spec = spec_from_file_location(
         "vanilla",
@@ -233,8 +233,8 @@ def xlstm(folder: Path, source: Path | None) -> dict[str, str]:
     for name in ("zero", "other"):
         case = Case(table, name)
         shapes = {"x": (7, 3, 4), "w": (20, 4), "r": (1, 20, 5), "b": (20,)}
-        leaves = {key: torch.tensor(case.draw(shape)).requires_grad_() for key, shape in shapes.items()}
-        start = torch.zeros(4, 3, 5) if name == "zero" else torch.tensor(np.abs(case.draw((4, 3, 5))) + 0.1)
+        leaves = {key: torch.tensor(case.normal(shape)).requires_grad_() for key, shape in shapes.items()}
+        start = torch.zeros(4, 3, 5) if name == "zero" else torch.tensor(np.abs(case.normal((4, 3, 5))) + 0.1)
         states, _, _ = vanilla.slstm_forward(
             leaves["x"] @ leaves["w"].t(),
             start,
@@ -242,7 +242,7 @@ def xlstm(folder: Path, source: Path | None) -> dict[str, str]:
             leaves["b"],
             vanilla.slstm_pointwise_function_registry["slstm"],
         )
-        probe = torch.tensor(case.draw(tuple(states[0, 1:].shape)))
+        probe = torch.tensor(case.normal(tuple(states[0, 1:].shape)))
         ((states[0, 1:] * probe).sum() + states[:, -1].sum()).backward()
         case.keep(start=start, states=states.detach(), probe=probe)
         case.keep(**{key: leaf.detach() for key, leaf in leaves.items()})

@@ -3,9 +3,11 @@
     python benchmarks/track_defaults.py FOOTAGE MINUTES OUT.json [--only NAME ...] [--modality IR] [--seed N]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
 
-Trains in bfloat16; for MINUTES see track_runs.py. average_precision: of the peaks, over all clips, clean and
-degraded; birds, airplanes and helicopters are distractors. box_f1: on the clean drone clips, at the threshold
-chosen there. ms_a_frame: median of 30 frames of 320 x 256, one by one on one thread. --only: train these.
+Trains in bfloat16; for MINUTES see track_training.py. --only: the variants to train.
+
+average_precision: of the peaks, over all clips, clean and degraded; birds, airplanes and helicopters are
+distractors. box_f1: on the clean drone clips, at the threshold chosen there. ms_per_frame: median of 30
+frames of 320 x 256, one by one on one thread.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ from canton.track import (
 )
 from canton.track.metrics import average_precision, iou_at_least_half
 from canton.track.targets import track_loss
-from track_rows import FPS
-from track_runs import add_arguments, flags, machine, run_training
+from track_test_results import FPS
+from track_training import add_arguments, flags, machine, run_training
 
 DEFAULT = Architecture()
 
@@ -87,7 +89,7 @@ def measure(model: TrackModel, clips: list[CachedClip]) -> dict[str, Any]:
         "average_precision": round(average_precision(clean, target_class="drone"), 4),
         "average_precision_hard": round(average_precision(hard, target_class="drone"), 4),
         "box_f1": round(score(own, threshold, target_class="drone", matcher=iou_at_least_half).f1, 4),
-        "ms_a_frame": round(milliseconds(model), 2),
+        "ms_per_frame": round(milliseconds(model), 2),
     }
 
 

@@ -9,7 +9,7 @@ modality. Both runs train on all train clips; they take 91 and 59 minutes on one
 resume a stopped run, start the command again.
 --share X trains for a share of the steps, to test the script. --no-recurrent trains the network without
 memory.
-`track_rows.py` measures a model, `track_compared.py` compares two.
+`track_test_results.py` measures a model, `track_compare.py` compares two.
 
 In the first run of the models in the package the size loss had 0.3 of the current weight, and wide footage
 was enlarged at most 1.4 times. Its weights are results/track_scratch_memory.safetensors. To reproduce
@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 
 from canton.track import Architecture, TrainConfig, load_model, train
-from track_mean import mean
-from track_runs import print_progress
+from track_average_weights import mean
+from track_training import print_progress
 
 RUNS = (
     TrainConfig(steps=11500, batch_size=16, single_frame_steps=1400),

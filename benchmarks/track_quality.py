@@ -4,8 +4,8 @@
         [--single-frame-steps N] [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N]
         [--accelerator cuda]
 
-For MINUTES see track_runs.py, for the scores track_rows.py. On a CPU convolutions are in bfloat16. Writes the
-model to OUT and the scores to OUT with the suffix .json.
+For MINUTES see track_training.py, for the scores track_test_results.py. On a CPU convolutions are in
+bfloat16. Writes the model to OUT and the scores to OUT with the suffix .json.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from canton.track import load_model
-from track_rows import rows
-from track_runs import add_arguments, flags, initial_architecture, machine, run_training
+from track_test_results import rows
+from track_training import add_arguments, flags, initial_architecture, machine, run_training
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/track_speed.py MODEL OUT.json VIDEO [VIDEO ...] [--minutes 10]
 
-Each video is processed seven times, in turn with the others. The memory is measured on one video that repeats
-for the given number of minutes, and must not grow.
+Each video is processed seven times, interleaved with the others. The memory is measured on one video that
+repeats for the given number of minutes, and must not grow.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/track_synthetic.py KIND MINUTES OUT.json [--early N] [--footage DIR]
         [--batch-size N] [--frames-per-step N] [--tbptt-chunks N] [--workers N] [--accelerator cuda]
 
-KIND is article, camouflage, thermal or mixed. Each network trains for MINUTES (see track_runs.py). --early N
-sets the channels of the early ConvGRU in both. Writes F1 and recall of 200 held-out scenes at each frame from
-the first (t0), at the threshold with the best F0.5 over all frames. With --footage it also scores the models
-on the infrared test clips; they are not trained on real footage.
+KIND is article, camouflage, thermal or mixed. Each network trains for MINUTES (see track_training.py).
+--early N sets the channels of the early ConvGRU in both. Writes F1 and recall of 200 held-out scenes at each
+frame from the first (t0), at the threshold with the best F0.5 over all frames. With --footage it also scores
+the models on the infrared test clips; they are not trained on real footage.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from canton.track import (
     score,
 )
 from canton.track.train_sources import SceneSource
-from track_runs import add_arguments, flags, initial_architecture, machine, run_training
+from track_training import add_arguments, flags, initial_architecture, machine, run_training
 
 SCENES = 200
 
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         if a.footage is not None:
             clips = cache_frames(list(Footage(a.footage, split="test", modality="IR")), fps=10.0, width=320)
             threshold = figures[name]["threshold"]
-            figures[name]["filmed"] = evaluate(
+            figures[name]["real_footage"] = evaluate(
                 model, clips, threshold=threshold, target_class="drone", fps=10.0
             )
         print(name, json.dumps(figures[name]), flush=True)

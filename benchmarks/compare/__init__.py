@@ -1,6 +1,6 @@
-"""Canton against its peers, side by side in one run: `make bench`.
+"""Compare the speed of Canton with other implementations in one interleaved run: `make bench`.
 
-Every contestant lives in a process of its own and does one repetition when told to, so that the repetitions
-of all can be interleaved and nobody's threads, allocator or compiler touch another's. What runs in those
-processes imports nothing of Canton's but this package, so that a peer may live in an interpreter of its own.
+Every implementation runs in its own process, one timed repetition at a time, so that repetitions can be
+interleaved and no process affects another's threads, allocator or compiler. Those processes import no part of
+Canton except the implementation `canton` itself, so that an implementation can use another interpreter.
 """

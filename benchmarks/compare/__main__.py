@@ -1,4 +1,4 @@
-"""Time Canton beside its peers on this machine, in one interleaved run: ``make bench``."""
+"""Command line of the comparison: ``make bench``."""
 
 from __future__ import annotations
 
@@ -8,60 +8,61 @@ from typing import Annotated
 
 import typer
 
-from .runner import CONTESTANTS, Timing, check, compare, report
+from .runner import IMPLEMENTATIONS, Timing, check, compare, report
 from .workloads import WORKLOADS
 
 
 def bench(
     workloads: Annotated[
-        list[str] | None, typer.Argument(help=f"Of {', '.join(WORKLOADS)}; all if none.")
+        list[str] | None, typer.Argument(help=f"Any of {', '.join(WORKLOADS)} (default: all).")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads for everyone.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of every implementation.")] = 1,
     repetitions: Annotated[int, typer.Option(min=1, help="Timed repetitions of each.")] = 7,
-    contestant: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(CONTESTANTS)}.")] = None,
+    implementation: Annotated[
+        list[str] | None, typer.Option(help=f"Any of {', '.join(IMPLEMENTATIONS)} (default: all).")
+    ] = None,
     python: Annotated[
-        str, typer.Option(help="Interpreter that has Keras and Flax, if this one has not.")
+        str, typer.Option(help="Interpreter with Keras and Flax (default: the current one).")
     ] = "",
-    out: Annotated[Path | None, typer.Option(help="Write all figures here, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for all results.")] = None,
 ) -> None:
-    """Time Canton beside its peers: medians, ratios, and the share of this machine's peak."""
-    from .floor import measure
+    """Time Canton and other implementations: medians, speedups, and the share of the roofline."""
+    from .roofline import measure_peak
 
     names = workloads or list(WORKLOADS)
-    chosen = tuple(contestant or CONTESTANTS)
+    chosen = tuple(implementation or IMPLEMENTATIONS)
     try:
         check(names, chosen)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    peak = measure(threads)
+    peak = measure_peak(threads)
     typer.echo(
-        f"{threads} thread(s): product {peak['gflop_per_s']:.0f} GF/s, copy {peak['gb_per_s']:.0f} GB/s, "
-        f"cache {peak['cached_gb_per_s']:.0f} GB/s"
+        f"{threads} thread(s): matrix product {peak['gflop_per_s']:.0f} GFLOP/s, "
+        f"copy {peak['gb_per_s']:.0f} GB/s, cache {peak['cached_gb_per_s']:.0f} GB/s"
     )
     timings: list[Timing] = []
     for name in names:
         found = list(
-            compare(name, threads=threads, repetitions=repetitions, contestants=chosen, python=python)
+            compare(name, threads=threads, repetitions=repetitions, implementations=chosen, python=python)
         )
         timings += found
-        _show(name, found, WORKLOADS[name].floor_s(peak))
+        _print(name, found, WORKLOADS[name].roofline_s(peak))
     if out is not None:
         out.write_text(json.dumps(report(timings, peak), indent=1) + "\n")
 
 
-def _show(name: str, timings: list[Timing], floor_s: float) -> None:
-    work = WORKLOADS[name]
-    typer.echo(f"\n{name}  {work.what}")
-    ours = next((t for t in timings if t.contestant == "canton" and t.seconds), None)
+def _print(name: str, timings: list[Timing], roofline_s: float) -> None:
+    typer.echo(f"\n{name}  {WORKLOADS[name].description}")
+    ours = next((t for t in timings if t.implementation == "canton" and t.seconds), None)
     for timing in timings:
         if not timing.seconds:
-            typer.echo(f"  {timing.contestant:11} -          {timing.refused}")
+            typer.echo(f"  {timing.implementation:11} -          {timing.skip_reason}")
             continue
-        line = f"  {timing.contestant:11} {timing.median_s * 1e3:9.2f} ms"
+        line = f"  {timing.implementation:11} {timing.median_s * 1e3:9.2f} ms"
         if timing is ours:
-            line += f"   {floor_s / timing.median_s:.0%} of the floor's speed"
-        elif ours is not None and timing is not ours:
-            line += f"   canton is {timing.median_s / ours.median_s:.2f} x as fast"
+            line += f"   {roofline_s / timing.median_s:.0%} of the roofline"
+        elif ours is not None:
+            line += f"   canton is {timing.median_s / ours.median_s:.2f} times as fast"
         typer.echo(line)
 
 

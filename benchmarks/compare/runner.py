@@ -1,4 +1,4 @@
-"""Interleaved timing of contestants, each in its own process; medians and ratios."""
+"""Interleaved timing of implementations, each in its own process; medians and ratios."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from typing import Any
 
 from .workloads import WORKLOADS
 
-CONTESTANTS = ("canton", "canton_int8", "torch_nn", "torch_loop", "onnx", "keras", "flax")
-"""Module names in `compare.peers`; the first one is Canton itself, the others are held against it."""
+IMPLEMENTATIONS = ("canton", "canton_int8", "torch_nn", "torch_loop", "onnx", "keras", "flax")
+"""Module names in `compare.implementations`. The others are compared with the first, Canton."""
 
-SETTLING_S = 0.3
-"""Before each repetition: a pool of threads, as onnxruntime has one, spins on for a while after its work, and
-would take a processor from whoever comes next."""
+PAUSE_S = 0.3
+"""Pause before each repetition: the thread pool of onnxruntime keeps spinning after its work."""
 
-FOREIGN = ("keras", "flax")
-"""Contestants that may live in an interpreter of their own."""
+OTHER_INTERPRETER = ("keras", "flax")
+"""Implementations that can use another interpreter."""
 
 
 @dataclass
 class Timing:
-    """One contestant at one workload: seconds per repetition, or why it did not run."""
+    """Times of one implementation at one workload: seconds per repetition, or why it did not run."""
 
-    contestant: str
+    implementation: str
     workload: str
     threads: int
     versions: dict[str, str] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
-    refused: str = ""
+    skip_reason: str = ""
 
     @property
     def median_s(self) -> float:
@@ -44,14 +43,14 @@ class Timing:
 
 
 class Worker:
-    """A contestant's process; `repeat` runs its work once more."""
+    """Process of an implementation."""
 
-    def __init__(self, contestant: str, workload: str, threads: int, python: str) -> None:
-        self.timing = Timing(contestant, workload, threads)
+    def __init__(self, implementation: str, workload: str, threads: int, python: str) -> None:
+        self.timing = Timing(implementation, workload, threads)
         here = Path(__file__).resolve().parent
         path = os.pathsep.join(filter(None, [str(here.parent), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            [python, "-m", "compare.worker", contestant, workload, str(threads)],
+            [python, "-m", "compare.worker", implementation, workload, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -59,24 +58,25 @@ class Worker:
             env={**os.environ, "PYTHONPATH": path},
         )
         answer = self._answer()
-        self.timing.versions = answer.get("ready", {})
-        self.timing.refused = str(answer.get("refused", ""))
+        self.timing.versions = answer.get("versions", {})
+        self.timing.skip_reason = str(answer.get("skip_reason", ""))
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            return {"refused": f"its process ended with status {self.process.wait()}"}
+            return {"skip_reason": f"the process exited with status {self.process.wait()}"}
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def repeat(self) -> None:
+        """Time one more repetition."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         answer = self._answer()
-        if "refused" in answer:
-            self.timing.refused = str(answer["refused"])
+        if "skip_reason" in answer:
+            self.timing.skip_reason = str(answer["skip_reason"])
         else:
             self.timing.seconds.append(float(str(answer["seconds"])))
 
@@ -86,13 +86,15 @@ class Worker:
         self.process.wait(timeout=30)
 
 
-def check(workloads: Sequence[str], contestants: Sequence[str]) -> None:
-    """Raises: ValueError if one of them is unknown."""
+def check(workloads: Sequence[str], implementations: Sequence[str]) -> None:
+    """Raise ValueError if a workload or implementation is unknown."""
     for workload in workloads:
         if workload not in WORKLOADS:
-            raise ValueError(f"workload is {workload!r}: it is one of {', '.join(WORKLOADS)}")
-    if unknown := set(contestants) - set(CONTESTANTS):
-        raise ValueError(f"contestants has {sorted(unknown)}: they are {', '.join(CONTESTANTS)}")
+            raise ValueError(f"workload must be one of {', '.join(WORKLOADS)}, got {workload!r}")
+    if unknown := set(implementations) - set(IMPLEMENTATIONS):
+        raise ValueError(
+            f"implementations must be from {', '.join(IMPLEMENTATIONS)}, got {', '.join(sorted(unknown))}"
+        )
 
 
 def compare(
@@ -100,31 +102,31 @@ def compare(
     *,
     threads: int = 1,
     repetitions: int = 7,
-    contestants: tuple[str, ...] = CONTESTANTS,
+    implementations: tuple[str, ...] = IMPLEMENTATIONS,
     python: str = "",
 ) -> Iterator[Timing]:
-    """Time the contestants at one workload, in turn: A B C A B C ...
+    """Time the implementations at one workload, interleaved: A B C A B C ...
 
     Args:
         workload: a key of `WORKLOADS`.
-        threads: processor threads for everyone.
-        repetitions: timed repetitions of each, after two that are not.
-        contestants: which of `CONTESTANTS`.
-        python: the interpreter for `FOREIGN` contestants, this one if empty.
+        threads: CPU threads of every implementation.
+        repetitions: timed repetitions of each, after two warm-up runs.
+        implementations: names from `IMPLEMENTATIONS`.
+        python: interpreter for `OTHER_INTERPRETER`; the current one if empty.
 
     Raises:
-        ValueError: an unknown workload or contestant.
+        ValueError: unknown workload or implementation.
     """
-    check([workload], contestants)
+    check([workload], implementations)
     workers = [
-        Worker(name, workload, threads, python if python and name in FOREIGN else sys.executable)
-        for name in contestants
+        Worker(name, workload, threads, python if python and name in OTHER_INTERPRETER else sys.executable)
+        for name in implementations
     ]
     try:
         for _ in range(repetitions):
             for worker in workers:
-                if not worker.timing.refused:
-                    time.sleep(SETTLING_S)
+                if not worker.timing.skip_reason:
+                    time.sleep(PAUSE_S)
                     worker.repeat()
     finally:
         for worker in workers:
@@ -133,7 +135,7 @@ def compare(
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """Return a description of this machine."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -150,20 +152,23 @@ def machine() -> dict[str, str]:
 
 
 def report(timings: list[Timing], peak: dict[str, float]) -> dict[str, object]:
-    """Medians, ratios to Canton's and the share of the floor, as plain data for JSON.
+    """Return times, medians, speedups of Canton and the share of the roofline, for JSON.
 
-    `peak` is what `floor.measure` gave.
+    Args:
+        peak: the result of `roofline.measure_peak`.
     """
     rows = []
-    ours = {(t.workload, t.threads): t.median_s for t in timings if t.contestant == "canton" and t.seconds}
+    ours = {
+        (t.workload, t.threads): t.median_s for t in timings if t.implementation == "canton" and t.seconds
+    }
     for timing in timings:
         row: dict[str, object] = asdict(timing)
         if timing.seconds:
             row["median_s"] = timing.median_s
             own = ours.get((timing.workload, timing.threads))
-            row["canton_is_faster_by"] = timing.median_s / own if own else None
-            if timing.contestant == "canton":
-                row["floor_s"] = WORKLOADS[timing.workload].floor_s(peak)
-                row["share_of_floor"] = WORKLOADS[timing.workload].floor_s(peak) / timing.median_s
+            row["canton_speedup"] = timing.median_s / own if own else None
+            if timing.implementation == "canton":
+                row["roofline_s"] = WORKLOADS[timing.workload].roofline_s(peak)
+                row["roofline_share"] = WORKLOADS[timing.workload].roofline_s(peak) / timing.median_s
         rows.append(row)
     return {"machine": machine(), "peak": peak, "rows": rows}

@@ -1,25 +1,29 @@
-"""What is timed, and the floor under it: the operations that the algebra needs."""
+"""The timed workloads, with their number of operations."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
+class OutputMismatch(Exception):
+    """The outputs of an implementation differ from the reference with the same weights."""
+
+
 class Workload(NamedTuple):
-    """One row of the table; every contestant computes the same shapes in float32.
+    """One row of the results table; every implementation computes the same shapes in float32.
 
     Attributes:
-        what: in words.
-        steps, batch, c_in, hidden: the sizes of the recurrent layer.
-        space: the image, () for a dense layer.
-        kernel_size: of the convolution.
-        backward: whether one repetition includes the gradients of input and weights.
-        gflop: operations of the recurrent layer's products (and, for W1 and W5, of the whole network).
-        gbyte: weights that a batch of one reads anew in every step; their operations are not in `gflop`.
-        repeats: how often the work is done within one timed repetition.
+        description: a line for the table.
+        steps, batch, c_in, hidden: sizes of the recurrent layer.
+        space: size of the image, () for a dense layer.
+        kernel_size: side of the convolution kernel.
+        backward: whether a repetition includes the gradients of input and weights.
+        gflop: operations of the recurrent layer's products; in W1, W5 and W6 of the whole network.
+        gbyte: weights that every step reads at batch 1; their operations are not in `gflop`.
+        repeats: number of runs in one timed repetition.
     """
 
-    what: str
+    description: str
     steps: int
     batch: int
     c_in: int
@@ -31,8 +35,8 @@ class Workload(NamedTuple):
     gbyte: float = 0.0
     repeats: int = 1
 
-    def floor_s(self, peak: dict[str, float]) -> float:
-        """Seconds it takes at the rates of `floor.measure`: its products, and the weights read every step."""
+    def roofline_s(self, peak: dict[str, float]) -> float:
+        """Return the seconds of the products and weight reads at the rates of `roofline.measure_peak`."""
         return self.gflop / peak["gflop_per_s"] + self.gbyte / peak["cached_gb_per_s"]
 
 
@@ -41,7 +45,7 @@ def _gru_gflop(steps: int, batch: int, c_in: int, hidden: int, taps: int, passes
 
 
 def _detector_gflop(frames: int, height: int, width: int, passes: int) -> float:
-    """The article's detector: two stages of conv and pool, one conv, the ConvGRU, a 1x1."""
+    """Return the operations of `shared_torch.Detector`."""
     areas = []
     for _ in range(3):
         height, width = height - 4, width - 4
@@ -58,7 +62,7 @@ WORKLOADS: dict[str, Workload] = {
         256,
         256,
         256,
-        # bytes are a row look-up: no product for the input half
+        # a byte selects a row: no product for the input
         gflop=(2 * 3 * 256 * 256 + 2 * 2 * 64 * 256) * 16 * 256 * 3 / 1e9,
     ),
     "W3a": Workload(
@@ -84,7 +88,7 @@ WORKLOADS: dict[str, Workload] = {
         1,
         512,
         512,
-        # the input half three times and one product for the gradient of the recurrent weights
+        # three products of the input, and one for the gradient of the recurrent weights
         gflop=4 * 2 * 3 * 512 * 512 * 1024 / 1e9,
         gbyte=2 * 1024 * 4 * 3 * 512 * 512 / 1e9,
     ),

@@ -1,4 +1,4 @@
-"""Every benchmark script can be imported: the names that it takes from Canton exist."""
+"""Every benchmark script can be imported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONAL = {
     "matplotlib",
 }
 
-# One process for all of them, which imports torch once. It prints a line for each script that fails.
+# One process imports torch once, and prints an error for each script that fails.
 IMPORT_ALL = f"""
 import runpy, sys, traceback
 folder, optional = {str(FOLDER)!r}, {OPTIONAL!r}
@@ -39,7 +39,7 @@ for script in sys.argv[1:]:
 
 
 def failures(scripts: list[Path]) -> str:
-    """What the scripts print when they are imported and cannot be."""
+    """Return the errors of the scripts that cannot be imported."""
     command = [sys.executable, "-c", IMPORT_ALL, *map(str, scripts)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_every_script_imports() -> None:
 
 
 @pytest.mark.parametrize("code", ["from canton import NoSuchName", "import no_such_package"])
-def test_a_script_that_does_not_import_is_seen(code: str, tmp_path: Path) -> None:
+def test_a_script_that_cannot_be_imported_is_reported(code: str, tmp_path: Path) -> None:
     script = tmp_path / "broken.py"
     script.write_text(code, "utf-8")
     assert "broken.py" in failures([script])

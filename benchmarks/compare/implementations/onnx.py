@@ -1,4 +1,4 @@
-"""onnxruntime running ONNX's own operators, forward only."""
+"""onnxruntime with ONNX operators, forward only. The weights are random and differ from the others'."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
 
 def build(name: str, work: Workload, threads: int) -> Callable[[], object]:
     if work.backward:
-        raise NotImplementedError("onnxruntime computes no gradients here")
+        raise NotImplementedError("onnxruntime computes no gradients")
     import onnxruntime
 
     graph = {"W6": _detector, "W7": _text_step}.get(name, _gru)
@@ -27,10 +27,10 @@ def build(name: str, work: Workload, threads: int) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     if name == "W6":
         frame = rng.random((1, work.c_in, *work.space), np.float32)
-        held = [np.zeros((1, work.hidden, 53, 73), np.float32)]
+        state = [np.zeros((1, work.hidden, 53, 73), np.float32)]
 
         def stream() -> None:
-            held[0] = session.run(["state_out"], {"frame": frame, "state": held[0]})[0]
+            state[0] = session.run(["state_out"], {"frame": frame, "state": state[0]})[0]
 
         return stream
     if name == "W7":
@@ -121,11 +121,11 @@ def _detector(work: Workload) -> bytes:
         helper.make_node("Conv", ["xrh", "c"], ["ca"], **same),
         helper.make_node("Tanh", ["ca"], ["cand"]),
         helper.make_node("Sub", ["one", "z"], ["keep"]),
-        helper.make_node("Mul", ["keep", "state"], ["kept"]),
+        helper.make_node("Mul", ["keep", "state"], ["old"]),
         helper.make_node("Mul", ["z", "cand"], ["new"]),
-        helper.make_node("Add", ["kept", "new"], ["state_out"]),
+        helper.make_node("Add", ["old", "new"], ["state_out"]),
         helper.make_node("Conv", ["state_out", "head"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["belief"]),
+        helper.make_node("Sigmoid", ["logit"], ["score"]),
     ]
     inputs = [
         helper.make_tensor_value_info("frame", TensorProto.FLOAT, (1, work.c_in, *work.space)),
@@ -133,7 +133,7 @@ def _detector(work: Workload) -> bytes:
     ]
     outputs = [
         helper.make_tensor_value_info(key, TensorProto.FLOAT, (1, c, "h", "w"))
-        for key, c in (("belief", 1), ("state_out", 16))
+        for key, c in (("score", 1), ("state_out", 16))
     ]
     return _model(nodes, inputs, outputs, start)
 

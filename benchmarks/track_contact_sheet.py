@@ -1,6 +1,6 @@
 """Contact sheet of test clips, from the worst to the best F1.
 
-    python benchmarks/track_sheets.py MODEL FOOTAGE OUT.png [--modality IR] [--count 10] [--hard]
+    python benchmarks/track_contact_sheet.py MODEL FOOTAGE OUT.png [--modality IR] [--count 10] [--hard]
 
 Every row shows six frames of a window. True boxes of drones are white, of other classes gray. True positives
 are green circles, false positives red ones. The heat map is orange.

@@ -1,4 +1,4 @@
-"""Keras 3 on TensorFlow: GRU (its default resets after the map) and ConvLSTM2D (it has no ConvGRU)."""
+"""Keras 3 on TensorFlow: GRU, which resets after the map, and ConvLSTM2D, since Keras has no ConvGRU."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build(name: str, work: Workload, threads: int) -> Callable[[], object]:
         layer = keras.layers.ConvLSTM2D(work.hidden, work.kernel_size, padding="same", return_sequences=True)
         shape = (work.batch, work.steps, *work.space, work.c_in)
     else:
-        raise NotImplementedError("no Keras form of this workload was written")
+        raise NotImplementedError("not written for Keras")
     xs = tf.random.normal(shape)
     weight = tf.random.normal((*shape[:-1], work.hidden))
     layer.build(shape)

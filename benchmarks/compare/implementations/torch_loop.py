@@ -1,4 +1,4 @@
-"""What people paste: a Python loop over a cell of their own, written fairly: nothing quadratic in it."""
+"""Python loops over a custom cell in PyTorch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..workloads import Workload
 from . import shared_torch as common
 
 
-class HoistedGRU(nn.Module):
-    """Reset-before GRU: the input's product once for all steps, then a loop."""
+class LoopGRU(nn.Module):
+    """GRU that resets before the map: one product of all inputs, then a loop."""
 
     def __init__(self, c_in: int, hidden: int) -> None:
         super().__init__()
@@ -30,8 +30,8 @@ class HoistedGRU(nn.Module):
         return torch.stack(outputs), h
 
 
-class UsualConvGRU(nn.Module):
-    """The ConvGRU of the gists: at every step two convolutions on the concatenated input and state."""
+class LoopConvGRU(nn.Module):
+    """ConvGRU that resets before the map: in every step two convolutions of [x, h]."""
 
     def __init__(self, c_in: int, hidden: int, kernel_size: int) -> None:
         super().__init__()
@@ -52,6 +52,17 @@ class UsualConvGRU(nn.Module):
         return torch.stack(outputs), h
 
 
+def loop_step(layer: LoopConvGRU) -> common.Step:
+    """Return the layer's step, which starts from zeros where the state is None."""
+
+    def step(x: Tensor, state: Tensor | None) -> Tensor:
+        if state is None:
+            state = x.new_zeros(x.shape[0], layer.hidden, *x.shape[2:])
+        return layer.step(x, state)
+
+    return step
+
+
 def versions() -> dict[str, str]:
     return {"torch": torch.__version__}
 
@@ -59,16 +70,13 @@ def versions() -> dict[str, str]:
 def build(name: str, work: Workload, threads: int) -> common.Run:
     common.prepare(threads)
     if name in ("W1", "W7"):
-        raise NotImplementedError("see torch_nn")
+        raise NotImplementedError("not written as a loop: see torch_nn")
     if name.startswith("W3"):
-        return common.layer_run(HoistedGRU(work.c_in, work.hidden), work)
-    layer = UsualConvGRU(work.c_in if name.startswith("W4") else work.hidden, work.hidden, work.kernel_size)
+        return common.layer_run(LoopGRU(work.c_in, work.hidden), work)
+    layer = LoopConvGRU(work.c_in if name.startswith("W4") else work.hidden, work.hidden, work.kernel_size)
     if name.startswith("W4"):
         return common.layer_run(layer, work)
+    detector = common.Detector(layer)
     if name == "W5":
-        return common.detector_run(layer, work)
-
-    def step(x: Tensor, state: Tensor | None) -> Tensor:
-        return layer.step(x, x.new_zeros(x.shape[0], work.hidden, *x.shape[2:]) if state is None else state)
-
-    return common.stream_run(step, work)
+        return common.detector_run(detector, work)
+    return common.stream_run(detector, loop_step(layer), work)

@@ -1,4 +1,4 @@
-"""Flax linen under jax.jit: nn.RNN(GRUCell), and a ConvGRU by nn.scan."""
+"""Flax linen under jax.jit: nn.RNN(GRUCell), and a ConvGRU with nn.scan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
 def build(name: str, work: Workload, threads: int) -> Callable[[], object]:
     import os
 
-    # XLA's own pool has no switch for its size: hold the process to as many processors
+    # XLA has no setting for its number of threads
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     import jax
     import jax.numpy as jnp
@@ -54,7 +54,7 @@ def build(name: str, work: Workload, threads: int) -> Callable[[], object]:
         def apply(p, xs):  # type: ignore[no-untyped-def]
             return scan.apply(p, start, xs)[1]
     else:
-        raise NotImplementedError("no Flax form of this workload was written")
+        raise NotImplementedError("not written for Flax")
     weight = jax.random.normal(key, (*xs.shape[:-1], work.hidden))
     if not work.backward:
         forward = jax.jit(apply)
@@ -78,7 +78,7 @@ def _text_step(work: Workload) -> Callable[[], object]:
     data = jax.random.randint(key, (work.steps + 1, work.batch), 0, 256)
     model, optimiser = Text(), optax.adam(1e-3)
     parameters = model.init(key, data[:-1])
-    held = [parameters, optimiser.init(parameters)]
+    current = [parameters, optimiser.init(parameters)]
 
     @jax.jit
     def step(p, o):  # type: ignore[no-untyped-def]
@@ -89,7 +89,7 @@ def _text_step(work: Workload) -> Callable[[], object]:
         return optax.apply_updates(p, updates), o
 
     def run() -> None:
-        held[:] = jax.block_until_ready(step(*held))
+        current[:] = jax.block_until_ready(step(*current))
 
     return run
 

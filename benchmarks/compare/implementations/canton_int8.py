@@ -1,4 +1,4 @@
-"""Canton writing with the recurrent weights as whole numbers of 8 bits."""
+"""Canton, generating with int8 weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def versions() -> dict[str, str]:
 
 def build(name: str, work: Workload, threads: int) -> common.Run:
     if name != "W7":
-        raise NotImplementedError("int8 is for writing alone")
+        raise NotImplementedError("int8 is for text generation only")
     common.prepare(threads)
     return canton.generate(work, precision="int8")

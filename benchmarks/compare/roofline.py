@@ -1,4 +1,4 @@
-"""The machine's own limits, measured beside the workloads: of products, of memory, of a cache."""
+"""Peak rates of the machine: matrix product, memory and cache."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ def _median_s(run: Callable[[], object], repetitions: int = 7) -> float:
     return statistics.median(seconds)
 
 
-def measure(threads: int) -> dict[str, float]:
-    """GF/s of a 1024^3 float32 matrix product, torch's or Canton's own plain one, whichever is faster; GB/s
-    (read + written) of a 128 MB copy, and GB/s read over and over from 3 MB, which a cache holds.
+def measure_peak(threads: int) -> dict[str, float]:
+    """Measure the peak rates.
+
+    Returns:
+        gflop_per_s: GFLOP/s of a 1024^3 float32 matrix product, the faster of torch's and Canton's.
+        gb_per_s: GB/s, read and written, of a 128 MB copy.
+        cached_gb_per_s: GB/s of repeated reads of 3 MB, which fit into the cache.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -36,12 +40,12 @@ def measure(threads: int) -> dict[str, float]:
         source = torch.randn(32 * 2**20)
         target = torch.empty_like(source)
         copy = _median_s(lambda: target.copy_(source))
-        near = source[: 3 * 2**18]
-        cached = _median_s(lambda: [near.sum() for _ in range(100)]) / 100
+        cached_part = source[: 3 * 2**18]
+        cached = _median_s(lambda: [cached_part.sum() for _ in range(100)]) / 100
     finally:
         torch.set_num_threads(before)
     return {
         "gflop_per_s": 2 * 1024**3 / product / 1e9,
         "gb_per_s": 2 * source.nbytes / copy / 1e9,
-        "cached_gb_per_s": near.nbytes / cached / 1e9,
+        "cached_gb_per_s": cached_part.nbytes / cached / 1e9,
     }

@@ -1,12 +1,12 @@
 """Compare canton.classic with the published 2017 package, on random layers and sizes.
 
-Run it in an environment with the package, then here:
+Run `record` in an environment with the package, then `compare` here:
 
     python -m venv old && old/bin/pip install tensorflow-cpu canton==0.1.22
-    old/bin/python benchmarks/classic_drawn.py record FOLDER
-    python benchmarks/classic_drawn.py compare FOLDER [--write benchmarks/results/classic_drawn.json]
+    old/bin/python benchmarks/classic_random.py record FOLDER
+    python benchmarks/classic_random.py compare FOLDER [--write benchmarks/results/classic_random.json]
 
-The package runs on tensorflow.compat.v1 with one thread. It lacks what was added after 0.1.22.
+The package runs on tensorflow.compat.v1 with one thread. Layers that are newer than 0.1.22 are not compared.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def random_cases(count: int = 200) -> Iterator[tuple[str, Shapes]]:
 
 
 def record(folder: Path) -> None:
-    """Record the package: inputs, weights, outputs, and the gradients of a random sum of the outputs."""
+    """Record inputs, weights, outputs, and the gradients of a weighted sum of the outputs."""
     import tensorflow.compat.v1 as tf
 
     tf.disable_v2_behavior()
@@ -96,20 +96,22 @@ def record(folder: Path) -> None:
         grads = tf.gradients(tf.reduce_sum(y * found["probe"]), [*x, *weights])
         found |= {f"g{k}": run.run(g, feed) for k, g in enumerate(grads) if g is not None}
         table.update({f"{n}/{name}": value for name, value in found.items()})
-    np.savez_compressed(folder / "drawn.npz", **table)
+    np.savez_compressed(folder / "random.npz", **table)
     versions = {name: version(name) for name in ("canton", "tensorflow-cpu", "numpy")}
-    (folder / "drawn.json").write_text(json.dumps({**versions, "python": platform.python_version()}), "utf-8")
+    (folder / "random.json").write_text(
+        json.dumps({**versions, "python": platform.python_version()}), "utf-8"
+    )
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Return the largest errors by layer, divided by the largest number of each array (at least 1e-3)."""
+    """Return the largest errors by layer, relative to the largest value of each array (at least 1e-3)."""
     import torch
 
     import canton
 
     torch.set_num_threads(1)
     figures: dict[str, dict[str, Any]] = {}
-    with np.load(folder / "drawn.npz") as table:
+    with np.load(folder / "random.npz") as table:
         for n, (code, shapes) in enumerate(random_cases()):
             prefix = f"{n}/"
             z = {name.removeprefix(prefix): table[name] for name in table.files if name.startswith(prefix)}
@@ -129,18 +131,18 @@ def compare(folder: Path) -> dict[str, Any]:
                             worst[f"{kind} of"] = f"{code} of {shapes}"
     return {
         "what": "canton.classic and the 2017 package on random layers and sizes, in float32: largest errors, "
-        "by the largest number of the array (at least 1e-3), and the errors of both against float64",
+        "relative to the largest value of the array (at least 1e-3), and the errors of both against float64",
         "cases": sum(worst["cases"] for worst in figures.values()),
         "worst": {kind: max(worst[kind] for worst in figures.values()) for kind in ("output", "gradient")},
         "by layer": dict(sorted(figures.items())),
-        "recorded with": json.loads((folder / "drawn.json").read_text("utf-8")),
+        "recorded with": json.loads((folder / "random.json").read_text("utf-8")),
         "compared with": {"canton": canton.__version__, "torch": torch.__version__},
         "machine": f"{platform.machine()} {platform.system()}, one thread",
     }
 
 
 def _ours(code: str, z: dict[str, np.ndarray], dtype: Any) -> dict[str, np.ndarray]:
-    """Return output and gradients from the recorded weights and inputs, by their recorded names."""
+    """Return output and gradients for the recorded weights and inputs, by their recorded names."""
     import torch
 
     from canton import classic
@@ -175,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("step", choices=("record", "compare"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--write", type=Path, help="JSON file for the figures")
+    parser.add_argument("--write", type=Path, help="JSON file for the results")
     arguments = parser.parse_args(argv)
     if arguments.step == "record":
         record(arguments.folder)

@@ -1,6 +1,6 @@
 """Mean of the weights of models fine-tuned from one model, with its own threshold and scores.
 
-    python benchmarks/track_mean.py FOOTAGE OUT MODEL [MODEL ...] [--modality IR]
+    python benchmarks/track_average_weights.py FOOTAGE OUT MODEL [MODEL ...] [--modality IR]
 
 With one model and --modality, it measures the threshold and scores on footage of that modality.
 

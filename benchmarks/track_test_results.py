@@ -4,7 +4,7 @@ The model runs on the test clips at 10 frames per second, in windows of twelve f
 The threshold of a row has the best F-beta on its validation clips, on the worse of two views: their own size
 and enlarged by 1.4. The default beta is 0.5.
 
-    python benchmarks/track_rows.py MODEL FOOTAGE OUT.json [--modality IR] [--beta 1]
+    python benchmarks/track_test_results.py MODEL FOOTAGE OUT.json [--modality IR] [--beta 1]
 
 Rows are "drone clips" and "all clips", where birds, airplanes and helicopters are distractors, each clean and
 hard (a quarter of the contrast, noise with a standard deviation of 20 of 255). F1, precision and recall count

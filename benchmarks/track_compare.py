@@ -1,10 +1,11 @@
 """F1 of two models on the same test clips, and the difference with its 95% confidence interval.
 
-The rows are those of track_rows.py. The interval is a paired bootstrap over the clips with 4,000 samples.
+The rows are those of track_test_results.py. The interval is a paired bootstrap over the clips, with 4,000
+samples.
 
 Source: Efron 1979, doi:10.1214/aos/1176344552.
 
-    python benchmarks/track_compared.py MODEL OTHER FOOTAGE OUT.json [--modality IR] [--beta 1]
+    python benchmarks/track_compare.py MODEL OTHER FOOTAGE OUT.json [--modality IR] [--beta 1]
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from canton.track import FramePrediction, choose_threshold, load_model
 from canton.track.metrics import F_BETA, Matcher, count, iou_at_least_half
-from track_rows import Predictions, by_row, predict_splits
+from track_test_results import Predictions, by_row, predict_splits
 
 BOOTSTRAP_SAMPLES = 4000
 

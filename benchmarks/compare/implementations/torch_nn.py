@@ -1,4 +1,4 @@
-"""torch.nn.GRU, where there is one: reset after the map, so another function of the same cost."""
+"""torch.nn.GRU. It resets after the map: another function of the same cost, so outputs are not compared."""
 
 from __future__ import annotations
 

@@ -22,6 +22,9 @@ IMPLEMENTATIONS = ("canton", "canton_int8", "torch_nn", "torch_loop", "onnx", "k
 PAUSE_S = 0.3
 """Pause before each repetition: the thread pool of onnxruntime keeps spinning after its work."""
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""glibc settings of every process: reuse freed memory. By default that depends on what was freed before."""
+
 OTHER_INTERPRETER = ("keras", "flax")
 """Implementations that can use another interpreter."""
 
@@ -55,7 +58,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **MALLOC, "PYTHONPATH": path},
         )
         answer = self._answer()
         self.timing.versions = answer.get("versions", {})

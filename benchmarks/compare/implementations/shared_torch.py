@@ -90,20 +90,26 @@ class Stem(nn.Module):
 
 
 class Detector(nn.Module):
-    """The article's detector: stem, recurrent layer, and a 1x1 convolution to logits."""
+    """The article's detector: stem, recurrent layer, and a 1x1 convolution to logits.
+
+    The stem is channels-last, which is faster with every recurrent layer.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.stem, self.layer, self.head = Stem(), layer, nn.Conv2d(16, 1, 1)
+        self.stem.to(memory_format=torch.channels_last)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the logits (T, B, 1, height, width) of frames (T, B, 3, height, width)."""
-        xs = self.stem(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        xs = self.stem(images).unflatten(0, frames.shape[:2])
         ys: Tensor = self.head(self.layer(xs)[0].flatten(0, 1))
         return ys.unflatten(0, frames.shape[:2])
 
     def step(self, frame: Tensor, state: Tensor | None, layer_step: Step) -> tuple[Tensor, Tensor]:
         """Return the logits of a frame (B, 3, height, width), and the next state."""
+        frame = frame.contiguous(memory_format=torch.channels_last)
         state = layer_step(self.stem(frame), state)
         return self.head(state), state
 

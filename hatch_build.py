@@ -1,6 +1,6 @@
 """Build the C++ kernels when the package is installed; without a compiler, install without them.
 
-Also runs by hand, for work in the source tree: ``python hatch_build.py``.
+For development in the source tree run ``python hatch_build.py``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-except ImportError:  # run by hand where hatchling is not installed
+except ImportError:  # run as a script without hatchling
     BuildHookInterface = object  # type: ignore[assignment,misc]
 
 FOLDER = Path("src", "canton", "kernels", "cpu")
 SOURCES = (FOLDER / "src", Path("src", "canton", "text", "engine"))
 PER_INSTRUCTION_SET = ("kernels.cpp", "engine.cpp")
-"""Files compiled once for each instruction set, as those of src/cells are; the others are compiled once."""
+"""Files compiled once for each instruction set, like those in src/cells. The others are compiled once."""
 
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
@@ -36,10 +36,10 @@ INSTRUCTIONS = {
 
 
 def build(root: Path) -> Path:
-    """Compile and link the library; returns its path.
+    """Compile and link the library, and return its path.
 
     Raises:
-        RuntimeError: there is no compiler, or it failed; the message is its own.
+        RuntimeError: there is no compiler, or it failed; the message is the its output.
     """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:
@@ -56,15 +56,15 @@ def build(root: Path) -> Path:
         ]
         objects = [str(Path(temporary, f"{number}.o")) for number in range(len(jobs))]
         commands = [
-            [compiler, *flags(root, name, x86=x86), "-c", str(source), "-o", made]
-            for (source, name), made in zip(jobs, objects, strict=True)
+            [compiler, *flags(root, name, x86=x86), "-c", str(source), "-o", output]
+            for (source, name), output in zip(jobs, objects, strict=True)
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         linked = str(Path(temporary, library.name))
         _run([compiler, "-shared", "-o", linked, *objects, "-lpthread"])
         shutil.copyfile(linked, folder / f".{library.name}")
-        os.replace(folder / f".{library.name}", library)  # noqa: PTH105  (whole or not at all, also while in use)
+        os.replace(folder / f".{library.name}", library)  # noqa: PTH105  (atomic, also while the library is loaded)
     return library
 
 
@@ -97,14 +97,14 @@ def _run(command: list[str]) -> None:
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[misc,type-arg]
-    """Hatch calls this for wheels and editable installs."""
+    """Build hook of Hatch, for wheels and editable installs."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
             return
         try:
             library = build(Path(self.root))
-        except Exception as error:  # an install must never fail for want of a faster way
+        except Exception as error:  # the package works without the library
             print(
                 f"canton: installed without its C++ kernels, torch's operations run instead: {error}",
                 file=sys.stderr,

@@ -39,7 +39,7 @@ def build(root: Path) -> Path:
     """Compile and link the library, and return its path.
 
     Raises:
-        RuntimeError: there is no compiler, or it failed; the message is the its output.
+        RuntimeError: there is no compiler, or it failed; the message is its output.
     """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:

@@ -70,7 +70,7 @@ def main(file: str, minutes: str = "2") -> None:
     torch.set_num_threads(1)
     corpus, rows = Corpus([Path(file)]), {}
     configs = {"default": TrainConfig(), "article": TrainConfig(model=ARTICLE.model)}
-    rows["shipped, its own held-out part"] = measure(load_model(PRETRAINED).model, Corpus())
+    rows["pretrained, held-out part of its corpus"] = measure(load_model(PRETRAINED).model, Corpus())
     for name, config in configs.items():
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "model.safetensors"

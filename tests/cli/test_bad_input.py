@@ -186,14 +186,14 @@ def test_a_full_disk(canton: Canton, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "m"
     words = ("text", "train", text, "--out", out, *TRAIN)
     assert canton(*words).status == 0
-    before, beside = out.read_bytes(), listing(tmp_path)
+    before, files = out.read_bytes(), listing(tmp_path)
     with disk_of(4000):
         assert "cannot write" in canton.complains(*words, "--seed", "5", "--save-seconds", "0")
         done = canton("text", "score", out, text, "--html", tmp_path / "page")
         assert done.status == 2
         assert "cannot write" in done.err
     assert out.read_bytes() == before
-    assert listing(tmp_path) == beside
+    assert listing(tmp_path) == files
     assert canton("text", "generate", out, "--bytes", "5").status == 0
 
 

@@ -94,43 +94,43 @@ def test_the_learning_rate_is_restored() -> None:
     model = Small()
     again = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
-        seen: list[Report] = []
+        history: list[Report] = []
         fit(
             model, again, batches, echo_loss, fabric=make_fabric(), steps=8, warmup=0.25,
-            on_report=seen.append, report_every_s=0.0,
+            on_report=history.append, report_every_s=0.0,
         )  # fmt: skip
-        assert max(report.learning_rate for report in seen) > 0.08
+        assert max(report.learning_rate for report in history) > 0.08
 
 
 def test_the_loss_falls() -> None:
-    seen: list[Report] = []
-    run(steps=150, report=seen.append, rate=3e-2)
-    assert seen[-1].step == 150
-    first, last = (sum(r.loss for r in part) / 10 for part in (seen[:10], seen[-10:]))
+    history: list[Report] = []
+    run(steps=150, report=history.append, rate=3e-2)
+    assert history[-1].step == 150
+    first, last = (sum(r.loss for r in part) / 10 for part in (history[:10], history[-10:]))
     assert last < 0.8 * first
 
 
 def test_a_budget_in_minutes_follows_the_clock() -> None:
-    seen: list[Report] = []
+    history: list[Report] = []
     ticks = iter(range(10_000))
-    run(minutes=2.0, report=seen.append, clock=lambda: 3.0 * next(ticks))
-    assert seen[-1].fraction == 1.0
-    assert seen[-1].step == 39  # 120 seconds, three a step, and three before the first
-    for report in seen[:-1]:
+    run(minutes=2.0, report=history.append, clock=lambda: 3.0 * next(ticks))
+    assert history[-1].fraction == 1.0
+    assert history[-1].step == 39  # 120 seconds, three a step, and three before the first
+    for report in history[:-1]:
         expected = 1e-2 * warmup_cosine(3.0 * (report.step + 1) / 120, warmup=0.25, min_lr_ratio=0.0)
         assert report.learning_rate == pytest.approx(expected)
 
 
 def test_a_resumed_run_in_minutes_has_the_rest_of_them() -> None:
     ticks = iter(range(10_000))
-    seen: list[Report] = []
+    history: list[Report] = []
     run(
         minutes=1.0,
         resume=Checkpoint({}, step=10, seconds=45.0),
-        report=seen.append,
+        report=history.append,
         clock=lambda: float(next(ticks)),
     )
-    assert seen[-1].step == 10 + 14
+    assert history[-1].step == 10 + 14
 
 
 def test_gradient_clipping_limits_the_step() -> None:
@@ -197,19 +197,19 @@ def test_a_finished_run_resumes_without_a_step() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_step_and_saves(number: signal.Signals) -> None:
-    seen: list[Report] = []
+    history: list[Report] = []
     saved: list[Checkpoint] = []
 
     def interrupt(report: Report) -> None:
-        seen.append(report)
+        history.append(report)
         if report.step == 5:
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(number)
     run(steps=50, report=interrupt, save=saved.append)
-    assert seen[-1].stopped
-    assert [checkpoint.step for checkpoint in saved] == [seen[-1].step]
-    assert 5 <= seen[-1].step <= 6
+    assert history[-1].stopped
+    assert [checkpoint.step for checkpoint in saved] == [history[-1].step]
+    assert 5 <= history[-1].step <= 6
     assert signal.getsignal(number) is before
 
 

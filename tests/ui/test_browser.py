@@ -9,9 +9,11 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,21 +38,29 @@ SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from canton.text import Architecture, TrainConfig, train
+    from canton.ui import text_tab
     from canton.ui.app import serve
+
+    def generate_slowly(*arguments: Any, **options: Any) -> Iterator[bytes]:
+        for piece in generate(*arguments, **options):
+            time.sleep(0.1)  # else all bytes may be generated before the click on Stop
+            yield piece
 
     folder = tmp_path_factory.mktemp("models")
     small = Architecture(hidden_size=24, embedding_size=12, contexts=(), ngram_orders=(), ngram_words=())
     train(TrainConfig(model=small, steps=20), out=folder / "small.safetensors")
-    with serve(folder, port=0) as url:
+    generate = text_tab.generate
+    with pytest.MonkeyPatch.context() as patch, serve(folder, port=0) as url:
+        patch.setattr(text_tab, "generate", generate_slowly)
         yield url
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return two seconds of video with a bright moving square, under a name that looks like another path."""
     from canton.track.video.writer import VideoWriter
 
-    path = tmp_path_factory.mktemp("film") / "..%2F..%2Fetc passwd;.mp4"
+    path = tmp_path_factory.mktemp("video") / "..%2F..%2Fetc passwd;.mp4"
     sky = np.random.default_rng(0).integers(60, 80, (256, 320, 3)).astype(np.uint8)
     with VideoWriter(path, 320, 256, 10) as writer:
         for t in range(20):
@@ -179,15 +189,15 @@ def test_the_scored_text_sets_the_height_of_its_frame(wide: playwright.Page) -> 
         inside = wide.frame_locator("#scored iframe").locator("header")
         playwright.expect(inside).to_contain_text(f"{15 * lines - 1:,} bytes", timeout=PATIENCE)
         taller = "least => parseFloat(document.querySelector('#scored iframe').style.height) > least"
-        wide.wait_for_function(taller, arg=heights[-1])  # the frame is told once its text is laid out
+        wide.wait_for_function(taller, arg=heights[-1])  # the height is sent after layout
         heights.append(box(wide, "#scored iframe")["height"])
     assert heights[-1] <= 0.8 * SIZES["wide"][1], heights
 
 
-def test_track_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Path) -> None:
+def test_track_an_uploaded_video(page: playwright.Page, video: Path, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Track").click()
     places = [box(page, part) for part in ("#stage", "#timeline", "#get-json")]
-    page.locator("#video input[type=file]").set_input_files(film)
+    page.locator("#video input[type=file]").set_input_files(video)
     playwright.expect(page.locator("#video")).to_contain_text("passwd", timeout=PATIENCE)
     page.locator("#watch").click()
     tally = page.locator("#track-stats")
@@ -195,14 +205,14 @@ def test_track_an_uploaded_video(page: playwright.Page, film: Path, tmp_path: Pa
     assert "20 frames" in tally.inner_text()
     playwright.expect(page.locator("#result video")).to_be_visible(timeout=PATIENCE)
     page.wait_for_function("document.querySelector('#result video').readyState >= 2")
-    assert page.locator("#result video").evaluate("film => film.error") is None
+    assert page.locator("#result video").evaluate("video => video.error") is None
     stage, line, _ = (box(page, part) for part in ("#stage", "#timeline", "#get-json"))
-    assert stage == places[0], "the film moved the page"
+    assert stage == places[0], "the video moved the page"
     assert (line["x"], line["y"], line["width"]) == tuple(places[1][k] for k in ("x", "y", "width"))
     keep(page, "track")
     curve = page.locator("#timeline .timeline")
     curve.click(position={"x": 0.75 * line["width"], "y": 30})
-    assert 1 < page.locator("#result video").evaluate("film => film.currentTime") < 2
+    assert 1 < page.locator("#result video").evaluate("video => video.currentTime") < 2
     for button, kind in (("#get-mp4", "mp4"), ("#get-json", "json")):
         with page.expect_download() as download:
             page.locator(button).click()
@@ -268,7 +278,7 @@ def test_stop_affects_only_ones_own_job(
 ) -> None:
     with visit(browser, address, "wide") as other:
         for one in (wide, other):
-            ask_for(one, 8000)  # of the shipped model, which takes its time
+            ask_for(one, 8000)
         other.locator("#write").click()
         playwright.expect(other.locator("#write-stats")).to_contain_text("bytes…", timeout=PATIENCE)
         wide.locator("#write").click()

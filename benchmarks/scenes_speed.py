@@ -2,7 +2,7 @@
 
     python benchmarks/scenes_speed.py
 
-"cold" is the first scenes of a process, which also generate the shared backgrounds and shapes. "warm" is the
+"cold" is the first scenes of a process, which also generate the shared backgrounds and shapes. "warm" is all
 later ones. Measured in processor time.
 """
 

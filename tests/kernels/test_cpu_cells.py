@@ -38,7 +38,7 @@ def test_cpp_equals_the_loop(instructions: str, name: str, place: str, options: 
     hidden = 17 if place in WINOGRAD or place == "dense" else 4
     cell = type(CELLS[name](C_IN, maps.dense))(C_IN, hidden, map=PLACES[place].map).double()
     shake_(cell)
-    with torch.no_grad():  # as large as initial weights are, lest gates saturate and rounding errors grow
+    with torch.no_grad():  # small, so that gates do not saturate
         for weight in (p for p in cell.parameters() if p.ndim > 1):
             weight.div_(weight[0].numel() ** 0.5)
     run, there = random_run(cell, PLACES[place], OPTIONS[options]), copy.deepcopy(cell).float()

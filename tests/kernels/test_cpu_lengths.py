@@ -40,7 +40,7 @@ def unwritten_is_no_number() -> Iterator[None]:
 
 
 def options_of(names: str, steps: int, batch: int) -> dict[str, Tensor]:
-    """Lengths of which one is 0 and one is whole, and restarts in a third of all places."""
+    """Return lengths (one row is empty, one complete) and resets at a third of all steps."""
     options = {}
     if names != "reset":
         options["lengths"] = torch.randint(steps + 1, (batch,))

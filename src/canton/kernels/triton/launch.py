@@ -29,8 +29,8 @@ for the smallest block, and 1.6 times for the largest.
 def plan(batch: int, hidden: int, processors: int) -> tuple[int, int, int, int]:
     """Return rows and columns of a program's block, groups of programs, and members of a group.
 
-    The smallest block with which every program has one block and a multiprocessor of its own; if even the
-    largest is too small for that, groups go on to further rows and members to further columns.
+    The block is the smallest that gives every program one block and its own multiprocessor. If the largest
+    block is too small for that, groups loop over rows, and members over columns.
     """
     for rows, cols in SLABS:
         row_blocks, col_blocks = triton.cdiv(batch, rows), triton.cdiv(hidden, cols)

@@ -1,4 +1,4 @@
-"""The C++ GRU along the lines of a picture, for few channels, against the same equations in float64."""
+"""The C++ GRU with vectors along image rows, for few channels, against the same equations in float64."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
 
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Whatever file is named holds a network that sees what is bright."""
+    """Make every model file load as a stub that detects bright pixels."""
     from track.pipeline_stub import Bright
 
     stub = SimpleNamespace(model=Bright(), header={"threshold": 0.4}, checkpoint=None)

@@ -73,7 +73,7 @@ def tabulate(
         seconds_to_first: median time from the first frame of a window to the first detection, over windows
             whose first frame shows a target. None: at least half of them have no detection.
         never_found: share of these windows without a detection. None: there are no such windows.
-        recall_by_frame: recall at every step of a window, over the clips of own.
+        recall_by_frame: recall at every step of a window, over the clips that show the target.
     """
     clips = {one.clip for one in predictions if one.class_name == target_class or one.boxes_of(target_class)}
     own = [one for one in predictions if one.clip in clips]

@@ -43,7 +43,7 @@ def outputs(run: Run, trace: Trace) -> Tensor:
 
 
 def forward(run: Run, step: Step, save: bool) -> Trace:
-    """Execute a run that is masked past its end; without `save` only the outputs and the last state are kept."""
+    """Execute a run masked past its end; without `save` only the outputs and the last state are kept."""
     count, (rows, _, *space) = len(run.gx), run.gx.shape[1:]
     saved = run.gx.new_empty(count if save else 1, rows, step.saved_blocks * step.hidden, *space)
     step.begin_forward(run.gx, saved)

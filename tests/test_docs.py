@@ -76,10 +76,14 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "README.md").write_bytes((ROOT / "README.md").read_bytes())
     shipped = ROOT / "src" / "canton" / "text" / "models" / "text.safetensors"
     (tmp_path / "model.safetensors").write_bytes(shipped.read_bytes())
-    words = ["track", "scenes", "--out", "FOLDER", "--clips", "4", "--frames", "24"]
+    words = ["track", "scenes", "--out", "FOLDER", "--clips", "8", "--frames", "24"]
     subprocess.run([sys.executable, "-m", "canton", *words], cwd=tmp_path, check=True, capture_output=True)
     splits = tmp_path / "FOLDER" / "splits.csv"
-    splits.write_text(re.sub(r",(train|val)\b", ",test", splits.read_text("utf-8")), "utf-8")
+    header, *rows = splits.read_text("utf-8").splitlines()
+    drones = [row for row in rows if ",DRONE," in row]  # every split needs one
+    part = {drones[0]: "train", drones[1]: "val"}
+    rows = [re.sub(r",(train|val|test)\b", f",{part.get(row, 'test')}", row) for row in rows]
+    splits.write_text("\n".join([header, *rows]) + "\n", "utf-8")
     clip = next((tmp_path / "FOLDER" / "clips").glob("*.mp4"))
     (tmp_path / "video.mp4").write_bytes(clip.read_bytes())
     return tmp_path

@@ -39,7 +39,7 @@ def test_a_text_model(canton: Canton, text: Path, tmp_path: Path, which: str) ->
     out, named = tmp_path / "m.onnx", []
     if which == "trained":
         named = [tmp_path / "m.safetensors"]
-        done = canton("text", "train", text, "--out", *named, "--steps", "40", "--batch", "4", "--quiet")
+        done = canton("text", "train", text, "--out", *named, "--steps", "40", "--batch-size", "4", "--quiet")
         assert done.status == 0, done.err
     done = canton("text", "export", *named, "--out", out)
     assert (done.status, done.out, done.err) == (0, f"{out}\n", "")
@@ -64,7 +64,17 @@ def test_a_motion_model(canton: Canton, tmp_path: Path, which: str, monkeypatch:
     out, named = tmp_path / "m.onnx", []
     if which == "trained":
         named = [tmp_path / "m.safetensors"]
-        tiny = ("--batch", "1", "--length", "2", "--size", "48", "--workers", "0", "--quiet")
+        tiny = (
+            "--batch-size",
+            "1",
+            "--frames-per-step",
+            "2",
+            "--crop-size",
+            "48",
+            "--workers",
+            "0",
+            "--quiet",
+        )
         done = canton("track", "train", "--scenes", "--steps", "2", "--out", *named, *tiny)
         assert done.status == 0, done.err
     done = canton("track", "export", *named, "--out", out)

@@ -144,8 +144,8 @@ def test_gradients_of_gradients() -> None:
     [
         (nn.Linear(129, 200), torch.randn(3, 129), "too small"),
         (nn.Linear(129, 200).double(), torch.randn(257, 129).double(), "float32"),
-        (nn.Conv2d(3, 4, 1), torch.randn(1, 3, 4, 4), "no nn.Linear"),
-        (nn.Bilinear(129, 1, 200), torch.randn(257, 129), "no nn.Linear"),
+        (nn.Conv2d(3, 4, 1), torch.randn(1, 3, 4, 4), "nn.Linear"),
+        (nn.Bilinear(129, 1, 200), torch.randn(257, 129), "nn.Linear"),
     ],
 )
 def test_unsupported_reason(module: nn.Module, x: Tensor, reason: str) -> None:

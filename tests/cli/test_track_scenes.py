@@ -118,6 +118,9 @@ def test_invalid_output_folders(canton: Canton, tmp_path: Path) -> None:
     canton("track", "scenes", "--out", tmp_path / "a", "--clips", "1", *SMALL)
     again = ("track", "scenes", "--out", tmp_path / "a", "--clips", "1", "-q", "--size", "48")
     assert "seed" in canton.complains(*again, "--frames", "4")
+    settings = tmp_path / "a" / "scenes.json"
+    settings.write_text(settings.read_text().replace("target_class", "target"))  # the name of older versions
+    assert "must have target_class" in canton.complains(*again, "--frames", "4")
     (tmp_path / "labels.csv").write_text("mine")
     assert "labels.csv" in canton.complains("track", "scenes", "--out", tmp_path, "--clips", "1")
     assert (tmp_path / "labels.csv").read_text() == "mine"

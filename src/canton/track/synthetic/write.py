@@ -78,7 +78,11 @@ def _check_settings(folder: Path, scenes: Scenes) -> None:
     try:
         stored = json.loads(path.read_text())
         other = [name for name, value in settings.items() if stored[name] != value]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise UserError(
+            f"{path} must have {error.args[0]}; an older version may have written it: choose another folder"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if other:
         name = other[0]

@@ -126,7 +126,8 @@ def test_reset_in_other_dtypes(dtype: torch.dtype) -> None:
     rnn.reset_parameters()
     hidden = rnn.cells[0].candidate_map.weight.double()
     assert rnn.cells[0].candidate_map.weight.dtype == dtype
-    torch.testing.assert_close(hidden @ hidden.t(), torch.eye(16).double(), atol=2e-2, rtol=0)
+    atol = 1e-5 if dtype == torch.float64 else 2e-2  # half types round the weights
+    torch.testing.assert_close(hidden @ hidden.t(), torch.eye(16).double(), atol=atol, rtol=0)
 
 
 def test_dropout_with_one_layer_warns() -> None:

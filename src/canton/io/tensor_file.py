@@ -48,7 +48,9 @@ def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[st
     with _open(path) as file:
         raw: dict[str, str] = file.metadata() or {}
         if raw.get("format") != format:
-            found = f"got format {raw['format']!r}" if "format" in raw else "it was not written by Canton"
+            found = "it was not written by Canton"
+            if "format" in raw:
+                found = f"got format {raw['format']!r}, of another kind of file or another version of Canton"
             raise UserError(f"{path} is not a {format} file: {found}")
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if raw.get("checksum") != _checksum(tensors, raw):

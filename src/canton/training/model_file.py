@@ -107,7 +107,7 @@ def check_replaceable(path: Path, *, format: str, kind: str) -> None:
     except UserError:
         header = {}
     if header.get("format") != format:
-        raise UserError(f"refusing to overwrite {path}: not a Canton {kind}")
+        raise UserError(f"refusing to overwrite {path}: not a Canton {kind} of this version")
     if "step" in header:
         raise UserError(
             f"{path} is an unfinished run (step {header['step']}). "

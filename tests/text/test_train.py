@@ -223,6 +223,37 @@ def test_two_processes_give_the_loss_curve_of_one(tmp_path: Path, text: Path) ->
         assert torch.allclose(a, b, atol=2e-3)
 
 
+UNEQUAL_CLOCKS = """
+import itertools, os, sys
+from pathlib import Path
+import torch
+from canton.text import Architecture, TrainConfig, train
+torch.set_num_threads(1)
+a = Architecture(hidden_size=16, embedding_size=8, contexts=((2, 64),), dropout=0.0)
+config = TrainConfig(model=a, batch_size=4, sequence_length=8, minutes=1.0, processes=2, eval_count=0)
+speed = 0.5 + 2 * int(os.environ.get("LOCAL_RANK", 0))
+ticks = itertools.count()
+trained = train(config, out=Path(sys.argv[2]), files=[Path(sys.argv[1])], clock=lambda: speed * next(ticks))
+if trained is not None:
+    print(trained.report.step, trained.finished)
+"""
+
+
+def test_processes_with_unequal_clocks_end_together(tmp_path: Path, text: Path) -> None:
+    """Each process has its own clock, and has spent another part of the budget on counting n-grams."""
+    script = tmp_path / "script.py"
+    script.write_text(UNEQUAL_CLOCKS)
+    done = subprocess.run(
+        [sys.executable, str(script), str(text), str(tmp_path / "m")],
+        capture_output=True, text=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    step, finished = done.stdout.split()[-2:]
+    assert finished == "True"
+    assert 110 < int(step) < 125  # process 0 has 60 seconds, less those of counting, of 0.5 s a step
+    assert load_model(tmp_path / "m").checkpoint is None
+
+
 def test_tensorboard_gets_the_curves(tmp_path: Path, text: Path) -> None:
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not here"

@@ -110,8 +110,9 @@ def fit(
     forked = torch.random.fork_rng(_cuda_devices(fabric))
     with stop_signals() as stop, forked, restore_learning_rates(optimizer) as peaks:
         while True:
-            seconds, stopped = _synchronise(before + clock() - started, stop.is_set(), fabric)
+            seconds = before + clock() - started
             spent = step / steps if steps is not None else seconds / (60 * (minutes or math.inf))
+            seconds, spent, stopped = _synchronise(seconds, spent, stop.is_set(), fabric)
             over = spent >= 1 or stopped
             ratio = warmup_cosine(min(spent, 1.0), warmup=warmup, min_lr_ratio=min_lr_ratio)
             if over or (count and seconds - reported >= report_every_s):
@@ -173,14 +174,19 @@ def _mean(total: Tensor, count: int, fabric: Fabric) -> float:
     return mean.item() if count and isinstance(mean, Tensor) else math.nan
 
 
-def _synchronise(seconds: float, stop: bool, fabric: Fabric) -> tuple[float, bool]:
-    """Return process 0's clock and whether any process was asked to stop, for all processes."""
+def _synchronise(seconds: float, spent: float, stop: bool, fabric: Fabric) -> tuple[float, float, bool]:
+    """Return process 0's clock and spent fraction of the budget, and whether any process was asked to stop.
+
+    All processes must take the same decisions: one that ends earlier would leave the others waiting for it.
+    """
     if fabric.world_size == 1:
-        return seconds, stop
-    local = torch.tensor([seconds if fabric.is_global_zero else 0.0, float(stop)], device=fabric.device)
-    summed = fabric.all_reduce(local, reduce_op="sum")
+        return seconds, spent, stop
+    local = [seconds, spent, float(stop)] if fabric.is_global_zero else [0.0, 0.0, float(stop)]
+    summed = fabric.all_reduce(
+        torch.tensor(local, device=fabric.device, dtype=torch.float64), reduce_op="sum"
+    )
     assert isinstance(summed, Tensor)
-    return float(summed[0]), bool(summed[1] > 0)
+    return float(summed[0]), float(summed[1]), bool(summed[2] > 0)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from canton.kernels.spec import Run, has_hooks
 
+_PLAIN = (Tensor, nn.Parameter)
+
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -25,6 +27,8 @@ def unsupported_reason(run: Run) -> str | None:
         return "the cell has no kernel spec (it has a map of its own, hooks or layer normalisation)"
     if reason := run.spec.check_shapes(run.gx, run.state):
         return reason
+    if reason := subclass_reason((*run.tensors(), run.reset, run.lengths)):
+        return reason
     if is_transformed(run.tensors()):
         return "a torch.func transform or forward-mode differentiation is active"
     return None
@@ -38,12 +42,32 @@ def module_unsupported_reason(module: nn.Module, tensors: Iterable[Tensor | None
         tensors: x and the module's parameters.
     """
     present = [t for t in tensors if t is not None]
+    if reason := subclass_reason(present):
+        return reason
     if any(t.device.type != "cpu" or t.dtype != torch.float32 for t in present):
         return "it runs on the CPU in float32 only"
     if has_hooks(module) or torch.is_autocast_enabled("cpu"):
         return "the module has hooks, or autocast is on"
+    if any(t.is_neg() for t in present):
+        return "a tensor is a view that negates its numbers"
     if is_transformed(present):
         return "a torch.func transform or forward-mode differentiation is active"
+    return None
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Return whether `tensor` is of torch's own class, whose numbers lie where its address says.
+
+    Subclasses may hold theirs elsewhere, as quantised weights (torchao), DTensor and FakeTensor do.
+    """
+    return type(tensor) in _PLAIN
+
+
+def subclass_reason(tensors: Iterable[Tensor | None]) -> str | None:
+    """Return why no kernel can run on `tensors` if one is of a subclass of Tensor; None if none is."""
+    for tensor in tensors:
+        if tensor is not None and not is_plain(tensor):
+            return f"a tensor is of the subclass {type(tensor).__name__}, which only its own operations read"
     return None
 
 

@@ -50,7 +50,8 @@ class FootageSource:
 
     def __init__(self, config: TrainConfig, on_decode: Callable[[int, int], None] | None = None) -> None:
         folder = config.footage
-        assert folder is not None
+        if folder is None:
+            raise UserError("footage must name a folder, got None")
         self.target_class = config.target_class
         train, val = (Footage(folder, split=split, modality=config.modality) for split in ("train", "val"))
         train.check_labelled(config.target_class)

@@ -55,7 +55,8 @@ def figure(
         )
     sheet = draw_figure(loaded.model, scenes.held_out_scene(scene, frames=frames), frames=frames)
     encoded, content = cv2.imencode(".png", sheet[..., ::-1])
-    assert encoded
+    if not encoded:
+        raise UserError(f"the figure cannot be encoded as PNG, got an array of shape {sheet.shape}")
     with atomic_write(out) as file:
         file.write(content.tobytes())
     message = f"output, truth and input of scene {scene}: {out}"

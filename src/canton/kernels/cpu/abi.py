@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from canton.kernels.cpu.abi_check import constant_mismatch, structure_mismatch
+from canton.kernels.cpu.address import address
+from canton.kernels.spec import CppCell
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 _PATH = Path(__file__).parent / f"libcanton{_SUFFIX}"
@@ -165,7 +167,8 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     tensor = like.new_empty(shape)
     size = tensor.numel() * tensor.element_size()
     if size in _HUGE_PAGE_BYTES:
-        library().canton_huge_pages(ctypes.c_void_p(tensor.data_ptr()), ctypes.c_int64(size))
+        place = address("a new array", tensor, tensor.numel(), tensor.dtype)
+        library().canton_huge_pages(ctypes.c_void_p(place), ctypes.c_int64(size))
     return tensor
 
 
@@ -181,16 +184,27 @@ def cell(name: str) -> ctypes.c_void_p:
     raise RuntimeError(f"the C++ library has no cell named {name!r}: build it again")
 
 
-def forward(name: str, run: RecurrentRun, **arrays: Arrays) -> None:
-    """Run the cell forward; `arrays` are contiguous tensors for the fields they name."""
-    _set(run, arrays)
-    library().canton_cell_forward(cell(name), ctypes.byref(run))
+def forward(kind: CppCell, run: RecurrentRun, counts: list[int], gates: int, **arrays: Arrays) -> None:
+    """Run the cell forward.
+
+    Args:
+        kind: the cell.
+        run: the sizes.
+        counts: the number of elements of each weight.
+        gates: blocks of channels of gx.
+        arrays: contiguous tensors for the fields they name.
+
+    Raises:
+        ValueError: a tensor has another size, dtype or device than C++ reads, or is not contiguous.
+    """
+    _set(run, arrays, _counts(run, kind, counts, gates, run.steps + 1))
+    library().canton_cell_forward(cell(kind.name), ctypes.byref(run))
 
 
-def backward(name: str, run: RecurrentRun, **arrays: Arrays) -> None:
-    """Run the cell backward; `arrays` are contiguous tensors for the fields they name."""
-    _set(run, arrays)
-    library().canton_cell_backward(cell(name), ctypes.byref(run))
+def backward(kind: CppCell, run: RecurrentRun, counts: list[int], gates: int, **arrays: Arrays) -> None:
+    """Run the cell backward; see `forward`. The states are those before each step."""
+    _set(run, arrays, _counts(run, kind, counts, gates, run.steps))
+    library().canton_cell_backward(cell(kind.name), ctypes.byref(run))
 
 
 def is_quick(name: str, run: RecurrentRun) -> bool:
@@ -199,19 +213,37 @@ def is_quick(name: str, run: RecurrentRun) -> bool:
     return bool(library().canton_cell_is_quick(cell(name), ctypes.byref(run)))
 
 
-def _set(run: RecurrentRun, arrays: dict[str, Arrays]) -> None:
+def _counts(
+    run: RecurrentRun, kind: CppCell, weights: list[int], gates: int, states: int
+) -> dict[str, int | list[int]]:
+    """Return the number of elements of every array; abi.h has the shapes."""
+    dense = run.kernel[0] * run.kernel[1] * run.kernel[2] == 1
+    units = run.width if dense else run.images
+    state = run.images * run.depth * run.height * run.width * run.hidden
+    steps = run.steps * state
+    return {
+        "gx": steps * gates,
+        "weights": weights,
+        "states": states * state,
+        "saved": steps * kind.saved,
+        "d_outputs": steps,
+        "d_states": state,
+        "d_gx": steps * gates,
+        "product_inputs": steps,
+        "order": units,
+        "lengths": units,
+        "reset": run.steps * units,
+        "reset_state": state,
+        "d_reset_state": state,
+    }
+
+
+def _set(run: RecurrentRun, arrays: dict[str, Arrays], counts: dict[str, int | list[int]]) -> None:
     for field, value in arrays.items():
+        count, dtype = counts[field], _MASKS.get(field, torch.float32)
         if isinstance(value, list):
-            places = getattr(run, field)
-            for k, tensor in enumerate(value):
-                places[k] = _address(field, tensor)
-        else:
-            setattr(run, field, _address(field, value))
-
-
-def _address(field: str, tensor: Tensor | None) -> int | None:
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous(), field
-    assert tensor.dtype == _MASKS.get(field, torch.float32), field
-    return tensor.data_ptr()
+            places, each = getattr(run, field), count if isinstance(count, list) else [count] * len(value)
+            for k, (tensor, size) in enumerate(zip(value, each, strict=True)):
+                places[k] = None if tensor is None else address(f"{field}[{k}]", tensor, size, dtype)
+        elif isinstance(count, int):
+            setattr(run, field, None if value is None else address(field, value, count, dtype))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from canton.kernels.cpu.abi import MIN_WINOGRAD_CHANNELS, ConvolutionRun, empty, library, why_not
+from canton.kernels.cpu.address import address, strided_address
 from canton.kernels.support import module_unsupported_reason, traced_reason
 
 
@@ -72,8 +73,10 @@ def _run(
     run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()
     weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
     y = empty(x, images, run.out_height, run.out_width, out)
-    run.x, run.weight, run.y = x.data_ptr(), weight.data_ptr(), y.data_ptr()
-    run.bias = None if bias is None else bias.data_ptr()
+    run.x = strided_address("x", x, (images, run.in_channels, height, width))
+    run.weight = address("weight", weight, out * run.in_channels * k * k)
+    run.bias = None if bias is None else address("bias", bias, out)
+    run.y = address("y", y, images * run.out_height * run.out_width * out)
     library().canton_convolve(ctypes.byref(run))
     return y.permute(0, 3, 1, 2)
 
@@ -91,6 +94,7 @@ class _Convolution(torch.autograd.Function):
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
             return None, None, *_differentiable_grads(ctx, (x, weight, bias), d)
+        d = d.resolve_neg()
         d_x = _run(d, weight, None, weight.shape[2] - 1 - ctx.pad, ctx.circular, True) if needs[0] else None
         d_weight = weight_gradient(x, d, weight.shape[2], ctx.pad, ctx.circular) if needs[1] else None
         return None, None, d_x, d_weight, d.sum((0, 2, 3)) if needs[2] else None
@@ -118,7 +122,9 @@ def weight_gradient(x: Tensor, d: Tensor, k: int, pad: int, circular: bool) -> T
     run.kernel[:], run.pad[:] = (k, k), (pad, pad)
     run.by_image, run.by_channel, run.by_line, run.by_pixel = x.stride()
     d_weight = x.new_empty(out, c_in, k, k)
-    run.x, run.dy, run.dy_pixel, run.dweight = x.data_ptr(), d.data_ptr(), step, d_weight.data_ptr()
+    run.x = strided_address("x", x, (images, c_in, height, width))
+    run.dy, run.dy_pixel = strided_address("d", d, (images, out, high, wide)), step
+    run.dweight = address("d_weight", d_weight, d_weight.numel())
     library().canton_convolve_weights(ctypes.byref(run))
     return d_weight
 

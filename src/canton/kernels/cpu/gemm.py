@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from canton.kernels.cpu.abi import GemmRun, empty, instruction_set, library, why_not
+from canton.kernels.cpu.address import address, strided_address
+from canton.kernels.support import is_plain
 
 MIN_MULTIPLICATIONS = 1 << 22
 """Below this, packing both matrices takes longer than it saves."""
@@ -41,10 +43,10 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         b_column=b.stride(1),
         b_depth=b.stride(0),
         c_row=columns,
-        a=a.data_ptr(),
-        b=b.data_ptr(),
-        bias=None if bias is None else bias.data_ptr(),
-        c=c.data_ptr(),
+        a=strided_address("a", a, (rows, depth)),
+        b=strided_address("b", b, (depth, columns)),
+        bias=None if bias is None else address("bias", bias, columns),
+        c=address("c", c, rows * columns),
     )
     library().canton_gemm(ctypes.byref(run))
     return c
@@ -53,7 +55,7 @@ def multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b``, by C++ where that is quicker; no gradient passes through."""
     (rows, depth), columns = a.shape, b.shape[1]
-    float32 = all(t.dtype is torch.float32 and t.device.type == "cpu" for t in (a, b))
-    if not float32 or not is_quicker(rows, columns, depth):
+    readable = all(is_plain(t) and t.dtype is torch.float32 and t.is_cpu and not t.is_neg() for t in (a, b))
+    if not readable or not is_quicker(rows, columns, depth):
         return torch.mm(a, b)
     return multiply(a, b)

@@ -22,7 +22,7 @@ def channels_last(x: Tensor, move: bool, axis: int) -> Tensor:
     """Return `x`, contiguous, with the channels at `axis` moved to the end if `move`; a view where
     possible.
     """
-    return (x.movedim(axis, -1) if move else x).contiguous()
+    return (x.movedim(axis, -1) if move else x).contiguous().resolve_neg()
 
 
 def channels_first(x: Tensor, move: bool, axis: int) -> Tensor:
@@ -78,11 +78,12 @@ def masks(q: RecurrentRun, run: Run) -> dict[str, Tensor]:
 
 
 def before(run: Run, hs: Tensor) -> Tensor:
-    """Return the hidden states before each step, after restarts; `hs` is (T + 1, ...)."""
+    """Return the hidden states before each step, after restarts, contiguous; `hs` is (T + 1, ...)."""
     if run.reset is None:
         return hs[:-1]
-    restart = run.reset.view(*run.reset.shape, *(1,) * (hs.ndim - 2))
-    return torch.where(restart, channels_last(run.reset_state[0], True, 1), hs[:-1])
+    # torch.where gives its result the order of axes of `reset`, which may be a transposed view
+    restart = run.reset.contiguous().view(*run.reset.shape, *(1,) * (hs.ndim - 2))
+    return torch.where(restart, channels_last(run.reset_state[0], True, 1), hs[:-1]).contiguous()
 
 
 def final(run: Run, states: Tensor, move: bool) -> Tensor:

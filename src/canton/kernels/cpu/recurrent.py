@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,8 +59,10 @@ def _forward(run: Run, *, save: bool) -> tuple[RecurrentRun, list[Tensor], Tenso
     shape = states[0].shape[1:]
     saved = empty(gx, len(gx), *shape[:-1], cell.saved * shape[-1]) if save and cell.saved else None
     abi.forward(
-        cell.name,
+        cell,
         sizes,
+        _weight_sizes(spec, run.state),
+        spec.gate_blocks,
         gx=gx,
         weights=[weight.contiguous() for weight in spec.weights],
         states=states,
@@ -67,6 +71,12 @@ def _forward(run: Run, *, save: bool) -> tuple[RecurrentRun, list[Tensor], Tenso
         **layout.masks(sizes, run),
     )
     return sizes, states, saved
+
+
+def _weight_sizes(spec: CellSpec, state: Sequence[Tensor]) -> list[int]:
+    """Return the number of elements of every weight, from the channels of the state."""
+    shapes = spec.product_shapes(state[0].shape[1], state[-1].shape[1])
+    return [out * into * math.prod(product.weight.shape[2:]) for product, out, into in shapes]
 
 
 def _reset_state(run: Run, axis: bool) -> list[Tensor]:
@@ -102,11 +112,13 @@ class _Recurrent(torch.autograd.Function):
         d_gx = empty(gx, len(gx), *shape[:-1], spec.gate_blocks * hidden) if axis else gx.new_empty(gx.shape)
         d_state = [layout.channels_last(d, axis, 1).clone() for d in d_final]
         d_reset = [] if reset is None else [torch.zeros_like(d) for d in d_state]
-        states[0] = layout.before(run, states[0])
+        states = [layout.before(run, states[0]), *(s[:-1] for s in states[1:])]
         stored = {k: empty(gx, *states[0].shape) for k in cell.stored_inputs}
         abi.backward(
-            cell.name,
+            cell,
             ctx.sizes,
+            _weight_sizes(spec, state),
+            spec.gate_blocks,
             gx=layout.channels_last(gx, axis, 2) if cell.reads_gx else None,
             weights=[weight.contiguous() for weight in spec.weights],
             states=states,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_double, c_int64, c_void_p
 from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from canton.errors import UserError
 from canton.kernels.cpu import abi
@@ -93,6 +97,26 @@ CONSTANTS = {
     "HASH_MULTIPLIER": keys.HASH_MULTIPLIER,
 }
 """The constants that ngram_constants.h must repeat."""
+
+
+def array_address(name: str, array: npt.NDArray[Any], count: int, dtype: type[np.generic]) -> int:
+    """Return the address of a contiguous array.
+
+    Args:
+        name: the argument's name, for the error.
+        array: the array.
+        count: the number of elements that C++ reads or writes.
+        dtype: the type of the elements.
+
+    Raises:
+        ValueError: the array has another size or dtype, or is not contiguous.
+    """
+    if array.size != count or array.dtype != dtype or not array.flags.c_contiguous:
+        raise ValueError(
+            f"{name} must be {count} contiguous {np.dtype(dtype)} for C++, "
+            f"got the shape {array.shape}, strides {array.strides} and dtype {array.dtype}"
+        )
+    return int(array.ctypes.data)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 from canton.cells.gru import GRUCell
 from canton.core.recurrent import Recurrent
 from canton.errors import UserError
+from canton.kernels.cpu.address import address
+from canton.kernels.support import subclass_reason
 from canton.text import utf8
 from canton.text.engine.abi import (
     MAX_CONTEXTS,
@@ -24,6 +27,7 @@ from canton.text.engine.abi import (
     EngineMixer,
     EngineModel,
     EngineTable,
+    array_address,
     library,
     load,
 )
@@ -66,6 +70,8 @@ def unsupported_reason(model: ByteModel) -> str | None:
     weight = model.logits.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return f"weights must be float32 on the CPU, got {weight.dtype} on {weight.device}"
+    if reason := subclass_reason(model.parameters()):
+        return reason
     sizes = {
         "num_layers": (architecture.num_layers, MAX_LAYERS),
         "contexts": (len(architecture.contexts), MAX_CONTEXTS),
@@ -137,7 +143,7 @@ class Engine:
         Raises:
             ValueError: an argument of the wrong shape, or logits that stop being finite.
         """
-        scores = np.array(logits, np.float32)
+        scores = np.array(logits, np.float32, order="C")
         past, *hidden = state
         past_bytes = past.detach().cpu().to(torch.uint8).flatten().clone()
         flat = torch.cat([h.detach().float().flatten() for h in hidden]).contiguous().clone()
@@ -153,19 +159,19 @@ class Engine:
         draws, out = np.ascontiguousarray(uniforms, np.float64), np.empty(len(uniforms), np.uint8)
         fits = utf8.FITS.view(np.uint8)
         call = EngineCall(
-            logits=scores.ctypes.data,
-            state=flat.data_ptr(),
-            past=past_bytes.data_ptr(),
-            out=out.ctypes.data,
-            uniforms=draws.ctypes.data,
+            logits=array_address("logits", scores, 256, np.float32),
+            state=address("state[1:]", flat, sum(self._hidden)),
+            past=address("state[0]", past_bytes, self._past_size, torch.uint8),
+            out=array_address("out", out, len(draws), np.uint8),
+            uniforms=array_address("uniforms", draws, len(draws), np.float64),
             count=len(draws),
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
             utf8_state=-1 if utf8_state is None else utf8_state,
             remaining=remaining,
-            utf8_next=utf8.NEXT.ctypes.data,
-            utf8_fits=fits.ctypes.data,
+            utf8_next=array_address("utf8.NEXT", utf8.NEXT, 8 * 256, np.int8),
+            utf8_fits=array_address("utf8.FITS", fits, 4 * 8 * 256, np.uint8),
         )
         count = library().canton_engine_generate(ctypes.c_void_p(self._handle), ctypes.byref(call))
         if count < len(draws):
@@ -188,7 +194,8 @@ class Engine:
             packed.norm_bias = self._copy("norm", model.norm.bias, E)
             packed.norm_eps = model.norm.eps
         for k, layer in enumerate(model.layers):
-            assert isinstance(layer, Recurrent)
+            if not isinstance(layer, Recurrent):
+                raise TypeError(f"layers[{k}] must be a Recurrent, got {type(layer).__name__}")
             packed.layer[k] = self._layer(layer, (H + E if a.skip else H) if k else E, H, bias=a.bias)
         width = head_width = a.num_layers * H + E if a.skip else H
         if model.head is not None:
@@ -217,7 +224,8 @@ class Engine:
 
     def _layer(self, layer: Recurrent, below: int, H: int, *, bias: bool) -> EngineLayer:
         cell = layer.cells[0]
-        assert isinstance(cell, GRUCell)
+        if not isinstance(cell, GRUCell):
+            raise TypeError(f"cells[0] must be a GRUCell, got {type(cell).__name__}")
         maps = (cell.input_map, cell.hidden_map, cell.candidate_map)
         inputs, gates, candidate = (module.get_parameter("weight") for module in maps)
         added = cell.input_map.get_parameter("bias") if bias else None
@@ -257,4 +265,4 @@ class Engine:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
         self._tensors.append(tensor.detach().to("cpu", dtype, copy=True).contiguous())
-        return self._tensors[-1].data_ptr()
+        return address(name, self._tensors[-1], math.prod(shape), dtype)

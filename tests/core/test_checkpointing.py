@@ -110,12 +110,15 @@ def test_another_parameter_is_an_error() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int64])
 def test_lengths_of_any_integer_type(dtype: torch.dtype) -> None:
-    layer, xs = canton.GRU(3, 4, recompute=True), torch.randn(100, 2, 3)
-    ys, end = layer(xs, lengths=torch.tensor([2, 100], dtype=dtype))
-    layer.recompute = False
-    plain, last = layer(xs, lengths=torch.tensor([2, 100]))
-    assert_close(ys, plain)
-    assert_close(end, last)
+    """Differences of lengths and steps are negative, which uint8 cannot hold."""
+    layer, xs = canton.GRU(3, 4, bidirectional=True), torch.randn(100, 3, 3)
+    plain, last = layer(xs, lengths=torch.tensor([2, 100, 0]))
+    for kernel in ("loop", "auto"):
+        for recompute in (True, False):
+            layer.kernel, layer.recompute = kernel, recompute
+            ys, end = layer(xs, lengths=torch.tensor([2, 100, 0], dtype=dtype))
+            assert_close(ys, plain)
+            assert_close(end, last)
     assert not ys[2:, 0].any()
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from canton import GRUCell, LSTMCell, Recurrent, RNNCell
 from canton.interop import custom_convgru, flax, keras, keras_files, raft, torch_nn
+from canton.interop.gate_matrices import GateMatrices, gru_cell, lstm_cell, rnn_cell
 
 
 def arrays(*shapes: tuple[int, ...]) -> list[Any]:
@@ -61,6 +62,36 @@ RAFT = {
 def test_wrong_shapes_are_refused(read: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="weights must"):
         read()
+
+
+@pytest.mark.parametrize(("gates", "make"), [(3, "gru"), (4, "lstm"), (4, "projected"), (1, "rnn")])
+def test_each_wrong_axis_is_refused(gates: int, make: str) -> None:
+    """Weights of 4 inputs and 5 units, with one size changed at a time."""
+    state = 2 if make == "projected" else 5
+    right = {"input": (gates * 5, 4), "hidden": (gates * 5, state), "bias": (gates * 5,)}
+    makers: dict[str, Callable[[GateMatrices], object]] = {
+        "gru": lambda m: gru_cell(m, reset="before"),
+        "lstm": lstm_cell,
+        "projected": lambda m: lstm_cell(m, torch.ones(2, 5)),
+        "rnn": lambda m: rnn_cell(m, "tanh"),
+    }
+
+    def read(shapes: dict[str, tuple[int, ...]]) -> object:
+        return makers[make](GateMatrices(**{name: torch.ones(shape) for name, shape in shapes.items()}))
+
+    read(right)
+    wrong = [("input", (gates * 6, 4)), ("input", (gates * 5, 4, 3)), ("hidden", (gates * 6, state))]
+    wrong += [("hidden", (gates * 5, state + 1)), ("hidden", (gates * 5, state, 3)), ("bias", (gates * 6,))]
+    wrong += [("bias", (1, gates * 5))]
+    for name, shape in wrong:
+        with pytest.raises(ValueError, match="weights must"):
+            read({**right, name: shape})
+    if gates > 1:
+        with pytest.raises(ValueError, match="weights must"):  # no whole number of gates
+            read({"input": (gates * 5 + 1, 4), "hidden": (gates * 5 + 1, state), "bias": (gates * 5 + 1,)})
+    if make == "projected":
+        with pytest.raises(ValueError, match="projection must"):
+            lstm_cell(GateMatrices(*(torch.ones(shape) for shape in right.values())), torch.ones(2, 6))
 
 
 def test_gates_may_be_a_list() -> None:

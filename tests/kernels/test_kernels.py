@@ -34,20 +34,25 @@ CPP = pytest.param("cpp", marks=pytest.mark.skipif(not cpu.available(), reason=s
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("options", ["plain", "lengths", "reset", "noisy"])
+@pytest.mark.parametrize("options", ["plain", "lengths", "reset", "noisy", "all"])
 @pytest.mark.parametrize("kind", MAPS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_manual(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
     torch.manual_seed(3)
     made, space = MAPS[kind]
     xs = torch.randn(5, 3, 4, *space, dtype=dtype)
-    noise = {"recurrent_dropout": 0.3, "zoneout": 0.2} if options == "noisy" else {}
+    noise = {"recurrent_dropout": 0.3, "zoneout": 0.2} if options in ("noisy", "all") else {}
+    layer = Recurrent(CELLS[cell](made), learn_initial_state=options in ("reset", "all"), **noise).to(dtype)
+    for initial in layer.initial:
+        torch.nn.init.uniform_(initial, -0.5, 0.5)
     given = {}
-    if options == "lengths":
-        given["lengths"] = torch.tensor([5, 0, 2])
-    if options == "reset":
-        given["reset"] = torch.rand(5, 3) < 0.4
-    assert_equals_loop(Recurrent(CELLS[cell](made), **noise).to(dtype), xs, "manual", **given)
+    if options in ("lengths", "all"):
+        given["lengths"] = torch.tensor([5, 0, 4])
+    if options in ("reset", "all"):  # rows that are reset never, once and several times
+        given["reset"] = torch.tensor(
+            [[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0]], dtype=torch.bool
+        )
+    assert_equals_loop(layer, xs, "manual", **given)
 
 
 # What is odd about an input, as (steps, batch, a change of xs, whether all lengths are zero).

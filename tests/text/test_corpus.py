@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.text.corpus import ContiguousBatches, Corpus
+from canton.text.corpus import NUM_FOLDS, ContiguousBatches, Corpus
 
 
 @pytest.fixture
@@ -82,9 +82,40 @@ def test_later_epochs_start_at_other_offsets(corpus: Corpus) -> None:
     batches = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=3)
     starts = {int(batches(turn * batches.steps_per_epoch).window[0, 0]) for turn in range(6)}
     assert len(starts) > 3
-    other = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=4)
-    assert torch.equal(batches(0).window, other(0).window)
-    assert not torch.equal(batches(batches.steps_per_epoch).window, other(batches.steps_per_epoch).window)
+    others = [ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=seed) for seed in (0, 1, 3)]
+    assert torch.equal(batches(0).window, others[0](0).window)
+    shifts = [other.starts(other.steps_per_epoch)[0] for other in others]
+    assert len(set(shifts)) == 3
+    assert shifts[2] == batches.starts(batches.steps_per_epoch)[0]
+
+
+@pytest.mark.parametrize("limit", [1 << 23, 800])  # all 900 bytes are counted, and the first 800
+def test_folds_of_the_targets(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """A byte's fold is its eighth of the counted text; behind the counted text there are no folds."""
+    monkeypatch.setattr("canton.text.corpus.MAX_COUNTED", limit)
+    counted = min(900, limit)
+    borders = [
+        position for position in range(1, counted) if position * 8 // counted > (position - 1) * 8 // counted
+    ]
+    assert len(borders) == NUM_FOLDS - 1
+    fold_of = np.searchsorted(borders, np.arange(900), side="right")
+    fold_of[counted:] = NUM_FOLDS
+    batches = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=3)
+    for step in range(2 * batches.steps_per_epoch):  # the second epoch wraps around at the end
+        starts = np.array(batches.starts(step))
+        targets = (starts + np.arange(1, 17)[:, None]) % 900
+        assert torch.equal(batches(step).folds.clamp(max=NUM_FOLDS), torch.from_numpy(fold_of[targets]))
+
+
+def test_every_shift_is_as_likely_as_another(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(bytes(range(11)))  # nine to train on
+    batches = ContiguousBatches(Corpus([tmp_path / "short"]), batch_size=2, sequence_length=3)
+    starts = [batches.starts(epoch * batches.steps_per_epoch) for epoch in range(1, 901)]
+    assert all((second - first) % 9 == 4 for first, second in starts)
+    counts = np.bincount([first for first, _ in starts])
+    assert len(counts) == 9
+    assert counts.min() > 70  # 100 of each; three standard deviations are 28
+    assert counts.max() < 130
 
 
 def test_processes_split_the_batch(corpus: Corpus) -> None:

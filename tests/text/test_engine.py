@@ -112,6 +112,30 @@ def test_engine_generates_the_same_bytes(
         assert_close(got, wanted, "state")
 
 
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"),
+    [
+        (0, 0.25, 1),
+        (0, 0.5, 2),
+        (0, 0.500001, 3),
+        (0, 0.75, 3),
+        (0, 0.999, 4),
+        (0, 1.0, 4),
+        (3, 1.0, 3),
+        (4, 0.5, 2),
+    ],
+)
+def test_equal_bytes_at_the_limit(instructions: str, top_k: int, top_p: float, kept: int) -> None:
+    """As in test_generate: bytes that reach top-p exactly are enough, of equal bytes the smaller is first."""
+    engine, (_, state) = engine_of(model_of("article")), predict_next(model_of("article"), b"\nhello")
+    logits = np.full(256, -1e4, np.float32)
+    logits[[40, 50, 60, 200]] = 0.0
+    for place in range(kept):
+        for uniform in (max(place / kept, 1e-9), (place + 0.999) / kept):
+            text = engine.generate(logits, state, np.array([uniform]), top_k=top_k, top_p=top_p)[0]
+            assert text == bytes([(40, 50, 60, 200)[place]])
+
+
 def test_two_texts_alternate_on_one_engine() -> None:
     model = model_of("history")
     engine, uniforms = engine_of(model), np.random.default_rng(0).random(40)

@@ -67,6 +67,31 @@ def test_top_p_keeps_the_fewest_bytes_that_reach_p() -> None:
     assert np.count_nonzero(shares(LOGITS, top_p=1e-9)) == 1
 
 
+LEVEL = np.full(256, -1e4, np.float32)
+LEVEL[[40, 50, 60, 200]] = 0.0  # four bytes of equal probability; all others have none
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "kept"),
+    [
+        (0, 0.25, 1),
+        (0, 0.5, 2),
+        (0, 0.500001, 3),
+        (0, 0.75, 3),
+        (0, 0.999, 4),
+        (1, 1.0, 1),
+        (3, 1.0, 3),
+        (4, 0.5, 2),
+    ],
+)
+def test_equal_bytes_at_the_limit(top_k: int, top_p: float, kept: int) -> None:
+    """Bytes that reach top-p exactly are enough; of equal bytes the smaller comes first."""
+    chosen = (40, 50, 60, 200)[:kept]
+    for place in range(kept):  # `uniform` on a border belongs to the byte after it
+        for uniform in (max(place / kept, 1e-9), (place + 0.999) / kept):
+            assert sample_byte(LEVEL, uniform, top_k=top_k, top_p=top_p) == chosen[place]
+
+
 def test_a_mask_keeps_the_proportions() -> None:
     mask = np.arange(256) % 3 == 0
     expected = np.where(mask, softmax(LOGITS), 0) / softmax(LOGITS)[mask].sum()
@@ -97,8 +122,10 @@ def test_a_prompt_may_end_within_a_character(model: ByteModel) -> None:
 
 
 def test_the_seed_decides(model: ByteModel) -> None:
-    texts = [b"".join(generate(model, 50, seed=seed)) for seed in (1, 1, 2)]
-    assert texts[0] == texts[1] != texts[2]
+    texts = [b"".join(generate(model, 50, seed=seed)) for seed in (1, 1, 0, 2)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+    assert b"".join(generate(model, 50)) == texts[2]
 
 
 def test_each_byte_is_predicted_from_all_text_before_it(model: ByteModel) -> None:
@@ -114,11 +141,21 @@ def test_it_streams(model: ByteModel) -> None:
     assert all(0 < len(part) <= 256 for part in parts)
 
 
-def test_it_stops_after_the_stop_text(model: ByteModel) -> None:
-    text = b"".join(generate(model, 200, seed=5))
-    for stop in (text[30:33], text[62:65], text[0:1]):  # the second across two blocks
+@pytest.mark.parametrize(("cell", "length"), [("gru", 600), ("lstm", 100)])  # blocks of 256 and of 32 bytes
+def test_it_stops_after_the_stop_text(cell: str, length: int) -> None:
+    model = ByteModel(
+        Architecture(
+            cell=cell, hidden_size=8, embedding_size=6, contexts=(), history_orders=(), history_words=()
+        )
+    ).eval()
+    blocks = list(generate(model, length, seed=5, only_utf8=False))
+    text, ends = b"".join(blocks), list(itertools.accumulate(map(len, blocks)))
+    assert len(ends) > 2
+    across = [text[ends[0] - before : ends[0] + after] for before, after in ((3, 1), (1, 3), (4, 0), (0, 4))]
+    longer_than_a_block = text[ends[0] - 2 : ends[1] + 2]
+    for stop in (text[30:33], text[0:1], *across, longer_than_a_block):
         end = text.index(stop) + len(stop)
-        assert b"".join(generate(model, 200, seed=5, stop=stop)) == text[:end]
+        assert b"".join(generate(model, length, seed=5, only_utf8=False, stop=stop)) == text[:end]
 
 
 @pytest.mark.parametrize(

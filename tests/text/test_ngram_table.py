@@ -108,6 +108,18 @@ def test_an_update_equals_counting_both_texts() -> None:
         check(stats, k, [table[identity(together, end, kind)] for end in range(800)])
 
 
+def test_a_weight_of_two_counts_everything_twice() -> None:
+    first, window = TEXT[:500], window_of(TEXT[:700])
+    part, targets = window[499 : 499 + LOOKBACK + 200], torch.from_numpy(TEXT[500:700].copy())
+    heavy, twice = (count_ngrams(first, KINDS, 10**6) for _ in range(2))
+    heavy.update(part, LOOKBACK, targets, weight=2)
+    for _ in range(2):
+        twice.update(part, LOOKBACK, targets)
+    got, expected = heavy.look_up(window, LOOKBACK), twice.look_up(window, LOOKBACK)
+    assert torch.equal(got.counts, expected.counts)
+    assert torch.equal(got.totals, expected.totals)
+
+
 def test_the_mixer_follows_its_equation() -> None:
     torch.manual_seed(0)
     mixer = NgramMixer(2, 5, initial_count_scores()).double()
@@ -187,4 +199,5 @@ def test_an_adapter_updates_its_own_tables_only() -> None:
 
     assert learned(0) == pytest.approx(before, abs=1e-6)
     assert learned(1) < before - 1
+    assert abs(learned(2) - learned(1)) > 1e-3
     assert score(model, new).bits_per_byte == pytest.approx(before, abs=1e-6)

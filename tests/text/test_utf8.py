@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,6 +66,37 @@ def test_allowed_bytes_end_with_a_whole_character(length: int, random: object) -
         state = int(utf8.NEXT[state, byte])
     assert len(text) == length
     assert text.decode("utf-8") is not None
+
+
+LEADS: dict[int, list[int]] = {  # the first bytes of all characters, by the bytes that follow
+    0: list(range(0x80)),
+    1: list(range(0xC2, 0xE0)),
+    2: list(range(0xE0, 0xF0)),
+    3: list(range(0xF0, 0xF5)),
+}
+EDGES = (0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0xFFFFF, 0x10FFFF)
+
+
+@pytest.fixture(scope="module")
+def next_bytes() -> dict[bytes, set[int]]:
+    """The bytes that follow each start of a character, from Python's encoder."""
+    points = {*range(0, 0x110000, 64), *(edge // 64 * 64 + k for edge in EDGES for k in range(64))}
+    found: dict[bytes, set[int]] = defaultdict(set)
+    for text in (chr(point).encode() for point in points if not 0xD800 <= point < 0xE000):
+        for k in range(1, len(text)):
+            found[text[:k]].add(text[k])
+    return found
+
+
+@pytest.mark.parametrize("room", range(1, 7))
+def test_a_character_starts_only_where_it_fits(next_bytes: dict[bytes, set[int]], room: int) -> None:
+    """A character that has begun may always be continued, whether it fits or not."""
+    expected = [lead for more, leads in LEADS.items() if more < room for lead in leads]
+    assert np.flatnonzero(utf8.allowed(utf8.START, room)).tolist() == expected
+    for text in (chr(edge).encode() for edge in EDGES):
+        for start in (text[:k] for k in range(1, len(text))):
+            state = utf8.advance(utf8.START, start)
+            assert set(np.flatnonzero(utf8.allowed(state, room)).tolist()) == next_bytes[start]
 
 
 def test_a_character_that_does_not_fit_may_be_continued() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
+import pytest
 from spots import clip
 
 from canton.track.boxes import Box
@@ -59,6 +62,22 @@ def test_every_box_keeps_its_class() -> None:
     )
     tallest = [max(named, key=lambda label: label.box.height) for named in still.boxes]
     assert [one.class_name for one in tallest] == ["bird"] * 3
+
+
+@pytest.mark.parametrize(("share", "stride"), [(0.0, 1), (1.0, 2)])
+def test_windows_start_anywhere(share: float, stride: int) -> None:
+    """Every run of 3 frames of 7, in both directions, about equally often."""
+    film = clip("one", "drone", 1, frames=7)
+    film = film._replace(classes=tuple((str(t),) for t in range(7)))  # the class tells the frame
+    starts: Counter[tuple[int, ...]] = Counter()
+    for k in range(400):
+        window = sample_window(
+            [film], np.random.default_rng(k), target_class="0", steps=3, size=16, double_speed_share=share
+        )
+        starts[tuple(int(label.class_name) for (label,) in window.boxes)] += 1
+    runs = [tuple(range(s, s + 3 * stride, stride)) for s in range(7 - 2 * stride)]
+    assert set(starts) == {order for run in runs for order in (run, run[::-1])}
+    assert min(starts.values()) > 0.5 * 400 / len(starts)
 
 
 def test_contrast_is_inverted_in_colour_footage() -> None:

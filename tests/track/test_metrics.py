@@ -200,6 +200,17 @@ def test_average_precision_by_hand() -> None:
     # in order of score: true positive (precision 1), false positive, true positive (2/3); three boxes
     assert average_precision(predictions, target_class="drone") == pytest.approx((1 + 2 / 3) / 3)
     assert average_precision([], target_class="drone") == 0
+    assert average_precision([prediction(0, (), RIGHT)], target_class="drone") == 0
+    assert average_precision([prediction(0, (HERE,))], target_class="drone") == 0
+
+
+def test_average_precision_interpolates_where_precision_rises_again() -> None:
+    """Precision 0, 1/2, 2/3, 2/4, 3/5, 3/6: each recall gets the highest precision at or behind it."""
+    scores = [(AWAY, 0.9), (RIGHT, 0.8), (RIGHT, 0.7), (AWAY, 0.65), (RIGHT, 0.6), (AWAY, 0.5)]
+    predictions = [prediction(t, (HERE,), one._replace(score=s)) for t, (one, s) in enumerate(scores)]
+    found = average_precision(predictions, target_class="drone")
+    assert found == pytest.approx((2 / 3 + 2 / 3 + 3 / 5) / 6)
+    assert average_precision(predictions[::-1], target_class="drone") == found, "in order of score"
 
 
 def test_recall_by_frame_and_first_detection() -> None:

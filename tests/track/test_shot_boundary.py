@@ -26,6 +26,22 @@ def test_cuts_are_detected() -> None:
     assert cuts(scene(k // 10)[..., :1] for k in range(30)) == [0, 10, 20]
 
 
+def test_cuts_close_together() -> None:
+    """A cut is compared with the frames of its own shot only, and not with the cut before."""
+    order = [0] * 10 + [1, 2, 2, 3, 3, 3, 4] + [5] * 4
+    assert cuts(scene(k) for k in order) == [0, 10, 11, 13, 16, 17]
+
+
+def test_a_faint_cut_soon_after_a_fast_pan() -> None:
+    """The pan's differences are 0.03, a quarter of the cut's; those of its own shot are 0."""
+    wide = scene(0, 1280)
+    panned = [wide[:, 4 * k : 4 * k + 160] for k in range(20)]
+    still = scene(7, 160)
+    faint = np.clip(still.astype(int) + 35, 0, 255).astype(np.uint8)
+    assert cuts([*panned, still, still, faint, faint]) == [0, 20, 22]
+    assert cuts([still, still, faint, faint]) == [0, 2]
+
+
 def test_motion_is_no_cut() -> None:
     def images() -> Iterable[np.ndarray]:
         for k in range(40):

@@ -19,7 +19,9 @@ from canton.training.fabric import make_fabric
 from canton.training.fit import Report, State, fit
 from canton.training.schedule import warmup_cosine
 
-pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed (canton-torch[text])")
+Fabric = pytest.importorskip(
+    "lightning_fabric", reason="lightning-fabric is not installed (canton-torch[text])"
+).Fabric
 
 
 class Small(nn.Module):
@@ -100,6 +102,50 @@ def test_the_learning_rate_is_restored() -> None:
             on_report=history.append, report_every_s=0.0,
         )  # fmt: skip
         assert max(report.learning_rate for report in history) > 0.08
+
+
+def test_two_parameter_groups_keep_their_ratio() -> None:
+    model = Small()
+    groups = [{"params": model.rnn.parameters(), "lr": 0.1}, {"params": model.out.parameters(), "lr": 0.02}]
+    optimizer, rates, history = torch.optim.SGD(groups), list[list[float]](), list[Report]()
+
+    def loss(model: nn.Module, batch: Tensor, state: State | None) -> tuple[Tensor, State]:
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return echo_loss(model, batch, state)
+
+    fit(
+        model, optimizer, batches, loss, fabric=make_fabric(), steps=4, warmup=0.5,
+        on_report=history.append, report_every_s=0.0,
+    )  # fmt: skip
+    ratios = [warmup_cosine(step / 4, warmup=0.5, min_lr_ratio=0.0) for step in range(4)]
+    assert rates == [pytest.approx([0.1 * ratio, 0.02 * ratio]) for ratio in ratios]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    assert history[0].learning_rate == pytest.approx(0.1 * ratios[history[0].step]), "the largest of them"
+
+
+def test_random_numbers_depend_on_seed_step_and_process() -> None:
+    """No two of them draw the same, and each draws the same again."""
+
+    def drawn(seed: int, rank: int) -> list[float]:
+        class Process(Fabric):
+            global_rank = rank
+
+        numbers: list[float] = []
+
+        def loss(model: nn.Module, batch: Tensor, state: State | None) -> tuple[Tensor, None]:
+            numbers.append(float(torch.rand(())))
+            return model(batch, None)[0].mean(), None
+
+        model = Small()
+        fit(
+            model, torch.optim.SGD(model.parameters(), lr=0.1), batches, loss,
+            fabric=Process(accelerator="cpu", devices=1), steps=4, seed=seed,
+        )  # fmt: skip
+        return numbers
+
+    found = [drawn(seed, rank) for seed in (0, 1, 2) for rank in (0, 1, 2)]
+    assert len({number for numbers in found for number in numbers}) == 9 * 4
+    assert drawn(1, 2) == found[5]
 
 
 def test_the_loss_falls() -> None:

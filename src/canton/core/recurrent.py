@@ -268,9 +268,10 @@ class Recurrent(nn.Module, Generic[StateT_co]):
                 x = nn.functional.dropout(x, self.dropout, self.training)
             gx = project(cell, x.unsqueeze(0), self.kernel)
             run = self._make_run(k, cell, gx, states[k] if states else None, x)
-            (x,), final = kernels.execute_step(run, partial(loop, cell=cell), self.kernel)
+            ys, final = kernels.execute_step(run, partial(loop, cell=cell), self.kernel)
+            x = ys[0]
             finals.append(final)
-        return x, self._as_state(self._stack(finals))
+        return _separate(x), self._as_state(self._stack(finals))
 
     def explain(
         self,
@@ -391,7 +392,7 @@ class Recurrent(nn.Module, Generic[StateT_co]):
                 outputs.append(flip(ys, lengths) if backward else ys)
                 finals.append(final)
             xs = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
-        return xs, self._stack(finals)
+        return _separate(xs), self._stack(finals)
 
     def _make_run(
         self,
@@ -438,6 +439,11 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         stacked = (hx,) if isinstance(hx, Tensor) else tuple(hx)
         check_state(stacked, self.state_sizes, (len(self.cells), *batch), space)
         return list(zip(*(s.unbind(0) for s in stacked), strict=True))
+
+
+def _separate(ys: Tensor) -> Tensor:
+    """Return a copy of `ys` if a backward pass may read it, so that a caller may change it in place."""
+    return ys.clone() if ys.requires_grad else ys
 
 
 def _map_state(state: Tensor | State, function: Callable[[Tensor], Tensor]) -> Tensor | State:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import canton
-from canton.text import ARTICLE, ByteModel, Corpus, TrainConfig, load_model, score, train
+from canton.text import ARTICLE, ByteModel, Corpus, Sampling, TrainConfig, load_model, score, train
 from canton.text.corpus import Bytes
 from canton.text.engine.engine import build_engine
 from canton.text.generate import predict_next
@@ -47,8 +47,9 @@ def engine_bits_per_byte(model: ByteModel, text: Bytes, precision: str) -> float
         nats += np.logaddexp.reduce(scores) - scores[byte]
         forced = np.zeros(256, np.float32)
         forced[byte] = FORCED
-        generated, logits, state, _ = engine.generate(forced, state, np.zeros(1), temperature=0)
-        assert generated[0] == byte
+        done = engine.generate(forced, state, np.zeros(1), sampling=Sampling(temperature=0))
+        logits, state = done.logits, done.state
+        assert done.text[0] == byte
     return float(nats) / math.log(2) / len(text)
 
 

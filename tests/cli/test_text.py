@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from canton import __version__
 from canton.cli.models import PRETRAINED
 from cli.conftest import Canton
 
@@ -100,6 +102,49 @@ def test_generate_stop_and_count(canton: Canton, model: Path) -> None:
     assert "3 of 3, seed 9" in done.err
     third = canton("text", "generate", model, "--seed", "9", "--bytes", "10", "--no-utf8")
     assert done.out.endswith(third.out + "\n")
+
+
+def test_generate_prints_json_lines_for_prompts_from_a_file(
+    canton: Canton, model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts"
+    file.write_text("What is\\x20past\nä\\n\n")
+    words = ("text", "generate", model, "--bytes", "20", "--seed", "4", "--min-p", "0.1")
+    done = canton(*words, "--prompts", file, "--escape", "--json", "--echo", "--count", "2")
+    assert done.status == 0, done.err
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["prompt"] for row in rows] == ["What is past", "What is past", "ä\n", "ä\n"]
+    assert [row["seed"] for row in rows] == [4, 5, 4, 5]
+    single = canton(*words, "--prompt", "What is past").out
+    assert rows[0]["text"] == "What is past" + single
+    assert rows[0]["bytes"] == 20
+    assert 0 < rows[0]["bits"] < 160
+    assert rows[0]["bits"] == pytest.approx(20 * rows[0]["bits_per_byte"])
+
+
+def test_generate_prints_bytes_that_are_not_utf8_as_base64(canton: Canton, model: Path) -> None:
+    words = ("--no-utf8", "--json", "--escape", "--prompt", r"a\xff", "--bytes", "3")
+    row = json.loads(canton("text", "generate", model, *words).out)
+    assert base64.b64decode(row["prompt_base64"]) == b"a\xff"
+
+
+def test_generate_interactively_continues_one_text(
+    canton: Canton, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("text", "generate", model, "--bytes", "9", "--temperature", "0")
+    first = canton(*words, "--prompt", "What is past").out
+    second = canton(*words, "--prompt", "What is past" + first + "What is past is ").out
+    lines = io.TextIOWrapper(io.BytesIO(b"\nWhat is past is \n"))
+    monkeypatch.setattr("sys.stdin", lines)
+    done = canton(*words, "--prompt", "What is past", "--interactive", "--echo")
+    assert done.out == f"What is past{first}\n{second}\n"
+
+
+def test_version_and_bare_command(canton: Canton) -> None:
+    assert canton("--version").out == f"canton {__version__}\n"
+    done = canton("text")
+    assert done.status == 2
+    assert "\n  generate" in done.err
 
 
 def test_score_prints_bits_per_byte(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from canton.errors import UserError
 from canton.kernels import cpu
 from canton.kernels.cpu.abi_check import constant_mismatch, structure_mismatch
 from canton.text import ByteModel, generate, utf8
-from canton.text.config import ARTICLE, Architecture
+from canton.text.config import ARTICLE, Architecture, Sampling
 from canton.text.engine import abi
 from canton.text.engine.engine import Engine, build_engine
 from canton.text.generate import predict_next, sample_bytes
@@ -65,7 +65,14 @@ MODELS = {
     ),
 }
 
-SAMPLING = [(1.0, 0, 1.0), (0.7, 20, 0.9), (1.3, 0, 0.8), (0.0, 0, 1.0)]
+SAMPLING = {
+    "plain": Sampling(),
+    "min-p": Sampling(temperature=1.5, min_p=0.05, logit_bias=((32, 4.0), (101, -1000.0))),
+    "sorted": Sampling(
+        temperature=0.9, top_k=40, top_p=0.95, min_p=0.01, repetition_penalty=1.3, repetition_window=7
+    ),
+    "greedy": Sampling(temperature=0.0, repetition_penalty=1.4, repetition_window=30),
+}
 
 
 def model_of(name: str) -> ByteModel:
@@ -86,29 +93,32 @@ def engine_of(model: ByteModel, precision: str = "float32") -> Engine:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), SAMPLING)
+@pytest.mark.parametrize("how", SAMPLING)
 @pytest.mark.parametrize("utf8_state", [utf8.START, None])
 def test_engine_generates_the_same_bytes(
-    instructions: str, name: str, temperature: float, top_k: int, top_p: float, utf8_state: int | None
+    instructions: str, name: str, how: str, utf8_state: int | None
 ) -> None:
-    model, length = model_of(name), 120
-    logits, state = predict_next(model, b"\nHello wor")
+    model, length, prompt, sampling = model_of(name), 120, b"\nHello wor", SAMPLING[how]
+    logits, state = predict_next(model, prompt)
     uniforms = np.random.default_rng(3).random(length)
-    sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     expected = sample_bytes(
-        model, logits, state, uniforms, **sampling, utf8_state=utf8_state, remaining=length
-    )
-    engine, text = engine_of(model), b""
+        model, logits, state, uniforms, sampling=sampling, recent=prompt, utf8_state=utf8_state,
+        remaining=length,
+    )  # fmt: skip
+    engine, text, bits = engine_of(model), b"", np.zeros(0, np.float32)
     for chunk in np.split(uniforms, [1, 13]):
-        part, logits, state, utf8_state = engine.generate(
-            logits, state, chunk, **sampling, utf8_state=utf8_state, remaining=length - len(text)
-        )
-        text += part
-    assert text == expected[0]
-    assert utf8_state == expected[3]
-    assert_close(torch.from_numpy(logits), torch.from_numpy(np.asarray(expected[1])), "logits")
-    assert torch.equal(state[0], expected[2][0])
-    for got, wanted in zip(state[1:], expected[2][1:], strict=True):
+        done = engine.generate(
+            logits, state, chunk, sampling=sampling, recent=prompt + text, utf8_state=utf8_state,
+            remaining=length - len(text),
+        )  # fmt: skip
+        logits, state, utf8_state = done.logits, done.state, done.utf8_state
+        text, bits = text + done.text, np.concatenate([bits, done.bits])
+    assert text == expected.text
+    assert utf8_state == expected.utf8_state
+    assert_close(torch.from_numpy(bits), torch.from_numpy(expected.bits), "bits")
+    assert_close(torch.from_numpy(logits), torch.from_numpy(np.asarray(expected.logits)), "logits")
+    assert torch.equal(state[0], expected.state[0])
+    for got, wanted in zip(state[1:], expected.state[1:], strict=True):
         assert_close(got, wanted, "state")
 
 
@@ -152,8 +162,8 @@ def test_int8_is_close(instructions: str, name: str) -> None:
         engine_of(model, precision).generate(logits, state, np.array([0.3]))
         for precision in ("float32", "int8")
     )
-    assert exact[0] == coarse[0]
-    error = np.abs(exact[1] - coarse[1]).max() / np.abs(exact[1]).max()
+    assert exact.text == coarse.text
+    error = np.abs(exact.logits - coarse.logits).max() / np.abs(exact.logits).max()
     assert 0 < error < 0.02
 
 

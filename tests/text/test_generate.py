@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canton.errors import UserError
-from canton.text import Architecture, ByteModel, generate
-from canton.text.generate import sample_byte
+from canton.text import Architecture, ByteModel, Sampling, TextGenerator, generate, surprisals
+from canton.text.sampling import sample_byte
 
 SMALL = Architecture(hidden_size=12, num_layers=2, embedding_size=6, contexts=((2, 16),), dropout=0.5)
 
@@ -27,10 +28,18 @@ def model() -> ByteModel:
     return model.eval()
 
 
-def shares(logits: np.ndarray, **kwargs: object) -> np.ndarray:
+def shares(
+    logits: np.ndarray,
+    sampling: Sampling | None = None,
+    *,
+    recent: bytes = b"",
+    allowed: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the frequency of each byte for evenly spaced `uniform`."""
     count = 20_000
-    drawn = [sample_byte(logits, (k + 0.5) / count, **kwargs) for k in range(count)]  # type: ignore[arg-type]
+    drawn = [
+        sample_byte(logits, (k + 0.5) / count, sampling, recent=recent, allowed=allowed) for k in range(count)
+    ]
     return np.bincount(drawn, minlength=256) / count
 
 
@@ -47,24 +56,51 @@ def test_frequencies_equal_probabilities() -> None:
 
 
 def test_temperature_flattens_and_sharpens() -> None:
-    assert np.abs(shares(LOGITS, temperature=2.0) - softmax(LOGITS / 2)).max() < 1e-4
-    assert sample_byte(LOGITS, 0.999, temperature=0.0) == int(LOGITS.argmax())
-    assert np.abs(shares(LOGITS, temperature=1e-3)[LOGITS.argmax()] - 1) < 1e-9
+    assert np.abs(shares(LOGITS, Sampling(temperature=2.0)) - softmax(LOGITS / 2)).max() < 1e-4
+    assert sample_byte(LOGITS, 0.999, Sampling(temperature=0.0)) == int(LOGITS.argmax())
+    assert np.abs(shares(LOGITS, Sampling(temperature=1e-3))[LOGITS.argmax()] - 1) < 1e-9
 
 
 def test_top_k_keeps_the_k_likeliest_in_proportion() -> None:
     likely = np.argsort(-LOGITS)[:5]
     expected = np.zeros(256)
     expected[likely] = softmax(LOGITS)[likely] / softmax(LOGITS)[likely].sum()
-    assert np.abs(shares(LOGITS, top_k=5) - expected).max() < 1e-4
+    assert np.abs(shares(LOGITS, Sampling(top_k=5)) - expected).max() < 1e-4
 
 
 def test_top_p_keeps_the_fewest_bytes_that_reach_p() -> None:
     chance = np.sort(softmax(LOGITS))[::-1]
-    kept = np.flatnonzero(shares(LOGITS, top_p=0.5))
+    kept = np.flatnonzero(shares(LOGITS, Sampling(top_p=0.5)))
     assert chance[: len(kept) - 1].sum() < 0.5 <= chance[: len(kept)].sum()
     assert set(kept) == set(np.argsort(-LOGITS)[: len(kept)])
-    assert np.count_nonzero(shares(LOGITS, top_p=1e-9)) == 1
+    assert np.count_nonzero(shares(LOGITS, Sampling(top_p=1e-9))) == 1
+
+
+def test_min_p_keeps_the_bytes_with_a_fraction_of_the_highest_probability() -> None:
+    chance = softmax(LOGITS / 2)
+    expected = np.where(chance >= 0.2 * chance.max(), chance, 0)
+    assert 1 < np.count_nonzero(expected) < 250
+    for other in (Sampling(temperature=2.0, min_p=0.2), Sampling(temperature=2.0, min_p=0.2, top_k=200)):
+        assert np.abs(shares(LOGITS, other) - expected / expected.sum()).max() < 1e-4
+
+
+def test_the_repetition_penalty_changes_the_bytes_of_the_window() -> None:
+    best, worst = int(LOGITS.argmax()), int(LOGITS.argmin())
+    assert LOGITS[worst] < 0 < LOGITS[best]
+    expected = LOGITS.copy()
+    expected[best] /= 2
+    expected[worst] *= 2
+    penalty = Sampling(repetition_penalty=2.0, repetition_window=3)
+    text = bytes([best, 0, best, worst, worst])  # the byte 0 is outside the window
+    assert np.abs(shares(LOGITS, penalty, recent=text) - softmax(expected)).max() < 1e-4
+
+
+def test_a_logit_bias_is_added() -> None:
+    expected = LOGITS.copy()
+    expected[65] += 2.5
+    expected[int(LOGITS.argmax())] -= 1000
+    sampling = Sampling(logit_bias=((65, 2.5), (int(LOGITS.argmax()), -1000.0)))
+    assert np.abs(shares(LOGITS, sampling) - softmax(expected)).max() < 1e-4
 
 
 LEVEL = np.full(256, -1e4, np.float32)
@@ -96,22 +132,23 @@ def test_a_mask_keeps_the_proportions() -> None:
     mask = np.arange(256) % 3 == 0
     expected = np.where(mask, softmax(LOGITS), 0) / softmax(LOGITS)[mask].sum()
     assert np.abs(shares(LOGITS, allowed=mask) - expected).max() < 1e-4
-    assert sample_byte(LOGITS, 0.5, temperature=0.0, allowed=mask) % 3 == 0
+    assert sample_byte(LOGITS, 0.5, Sampling(temperature=0.0), allowed=mask) % 3 == 0
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 256), st.floats(1e-6, 1))
 def test_only_allowed_bytes_are_sampled(uniform: float, top_k: int, top_p: float) -> None:
     mask = np.arange(256) > 250
-    assert sample_byte(LOGITS, uniform, top_k=top_k, top_p=top_p, allowed=mask) > 250
+    sampling = Sampling(top_k=top_k, top_p=top_p, min_p=0.3)
+    assert sample_byte(LOGITS, uniform, sampling, allowed=mask) > 250
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 31, 32, 33, 100])
 def test_the_text_is_whole_characters_of_the_given_length(model: ByteModel, length: int) -> None:
     for seed in range(3):
-        text = b"".join(generate(model, length, seed=seed, temperature=1.5))
+        text = b"".join(generate(model, length, seed=seed, sampling=Sampling(temperature=1.5)))
         assert len(text) == length
         text.decode("utf-8")
-    raw = b"".join(generate(model, 100, only_utf8=False, temperature=1.5))
+    raw = b"".join(generate(model, 100, only_utf8=False, sampling=Sampling(temperature=1.5)))
     with pytest.raises(UnicodeDecodeError):  # so the mask has work to do
         raw.decode("utf-8")
 
@@ -129,7 +166,7 @@ def test_the_seed_decides(model: ByteModel) -> None:
 
 
 def test_each_byte_is_predicted_from_all_text_before_it(model: ByteModel) -> None:
-    text = b"".join(generate(model, 45, prompt=b"ab", temperature=0.0, only_utf8=False))
+    text = b"".join(generate(model, 45, prompt=b"ab", sampling=Sampling(temperature=0.0), only_utf8=False))
     whole = b"\nab" + text
     with torch.no_grad():
         logits, _ = model(torch.tensor(list(whole))[:, None])
@@ -158,15 +195,42 @@ def test_it_stops_after_the_stop_text(cell: str, length: int) -> None:
         assert b"".join(generate(model, length, seed=5, only_utf8=False, stop=stop)) == text[:end]
 
 
+def test_a_text_continues_from_every_context(model: ByteModel) -> None:
+    """In turns, and after a stop within a block, a text goes on as if it had been the prompt."""
+    generator = TextGenerator(model, Sampling(repetition_penalty=1.5, repetition_window=20), only_utf8=False)
+    whole = b"".join(part.text for part in generator.generate(generator.start(b"ab"), 100, seed=5))
+    stopped = list(generator.generate(generator.start(b"ab"), 100, seed=5, stop=whole[40:43]))
+    start = b"ab" + b"".join(part.text for part in stopped)
+    assert len(start) < 100
+    contexts = generator.read(stopped[-1].context, b" cd"), generator.start(start + b" cd")
+    first, second = (b"".join(p.text for p in generator.generate(each, 50)) for each in contexts)
+    assert first == second
+
+
+def test_the_bits_are_those_of_scoring(model: ByteModel) -> None:
+    generator = TextGenerator(model, Sampling(temperature=0.5, logit_bias=((65, 3.0),)))
+    parts = list(generator.generate(generator.start(b"ab"), 90, seed=1))
+    text = np.frombuffer(b"ab" + b"".join(part.text for part in parts), np.uint8)
+    (scored,) = surprisals(model, text)
+    assert np.abs(np.concatenate([part.bits for part in parts]) - scored.bits[2:]).max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("temperature", -1.0), ("temperature", float("nan")), ("temperature", float("inf")), ("top_k", -1),
-     ("top_k", 257), ("top_p", 0.0), ("top_p", 1.1), ("top_p", float("nan")), ("length", -1)],
+     ("top_k", 257), ("top_p", 0.0), ("top_p", 1.1), ("top_p", float("nan")), ("min_p", 1.5),
+     ("repetition_penalty", 0.0), ("repetition_window", 0),
+     ("logit_bias", ((256, 1.0),)), ("logit_bias", ((0, 1e9),))],
 )  # fmt: skip
-def test_a_value_out_of_range_raises_before_generation(model: ByteModel, name: str, value: float) -> None:
-    arguments = {"length": 5, name: value}
+def test_a_value_out_of_range_raises(name: str, value: float) -> None:
+    arguments: dict[str, Any] = {name: value}
     with pytest.raises(UserError, match=name):
-        generate(model, **arguments)  # type: ignore[arg-type]
+        Sampling(**arguments)
+
+
+def test_a_negative_length_raises_before_generation(model: ByteModel) -> None:
+    with pytest.raises(UserError, match="length"):
+        generate(model, -1)
 
 
 def test_a_prompt_that_is_not_utf8_raises(model: ByteModel) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from canton import __version__
 from canton.cli.info import info
 from canton.cli.options import ConfigCommand
 from canton.cli.text.export import export
@@ -21,6 +23,14 @@ from canton.cli.track.watch import watch
 from canton.cli.ui import ui
 from canton.errors import UserError
 
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, if it is wanted."""
+    if wanted:
+        typer.echo(f"canton {__version__}")
+        raise typer.Exit
+
+
 PLAIN = {
     "no_args_is_help": True,
     "rich_markup_mode": None,
@@ -33,10 +43,21 @@ text = typer.Typer(help="Train byte models of text, generate and score text.", *
 track = typer.Typer(help="Detect and track small moving objects in video.", **PLAIN)  # type: ignore[arg-type]
 app.add_typer(text, name="text")
 app.add_typer(track, name="track")
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Gated recurrence over any affine map."""
+
+
 app.command()(info)
 app.command()(ui)
 text.command(cls=ConfigCommand)(train)
-text.command()(generate)
+text.command(cls=ConfigCommand)(generate)
 text.command()(score)
 text.command()(export)
 track.command()(scenes)
@@ -65,5 +86,8 @@ def run(argv: Sequence[str]) -> int:
     except Exception as error:
         if not isinstance(error, usage_error):
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # in a private module of both
+            typer.echo(error.format_message(), err=True)  # type: ignore[attr-defined]
+            return 2
         raise UserError(error.format_message()) from error  # type: ignore[attr-defined]
     return status if isinstance(status, int) else 0

@@ -9,10 +9,10 @@ print(b"".join(generate(model, 600)).decode())
 """
 
 from canton.text.checkpoint import ModelFile, load_model, save_model
-from canton.text.config import ARTICLE, Architecture, TrainConfig
+from canton.text.config import ARTICLE, Architecture, Sampling, TrainConfig
 from canton.text.corpus import Corpus, map_file
 from canton.text.dynamic_eval import Adapter
-from canton.text.generate import generate
+from canton.text.generate import TextGenerator, generate
 from canton.text.likelihood import Scored, bits_per_byte, surprisals
 from canton.text.model import ByteModel
 from canton.text.progress import Progress
@@ -27,7 +27,9 @@ __all__ = [
     "Corpus",
     "ModelFile",
     "Progress",
+    "Sampling",
     "Scored",
+    "TextGenerator",
     "Totals",
     "TrainConfig",
     "Trained",

@@ -1,4 +1,4 @@
-"""The settings of a byte model and of its training."""
+"""The settings of a byte model, of its training and of sampling."""
 
 from __future__ import annotations
 
@@ -171,6 +171,57 @@ class TrainConfig:
         training = header.get("training")
         table = training | {"model": header.get("architecture")} if isinstance(training, dict) else None
         return from_json(cls, table)
+
+
+@documented
+@dataclass(frozen=True)
+class Sampling:
+    """How a byte is sampled from the logits.
+
+    The settings apply in this order: logit bias, repetition penalty, temperature, top-k, top-p, min-p. It is
+    the order of Hugging Face transformers; temperature 0 ignores the last three.
+
+    Raises:
+        UserError: a field is out of range.
+
+    Source: repetition penalty, Keskar et al. 2019, arXiv:1909.05858, section 4.1, where negative logits are
+    multiplied as in transformers and llama.cpp; top-p, Holtzman et al. 2019, arXiv:1904.09751; min-p, Nguyen
+    et al. 2024, arXiv:2407.01082.
+    """
+
+    temperature: float = setting(1.0, "Divisor of the logits; 0: always take the likeliest byte.", ge=0)
+    top_k: int = setting(0, "Sample from the k likeliest bytes; 0: from all.", ge=0, le=256)
+    top_p: float = setting(
+        1.0, "Sample from the fewest likeliest bytes with this total probability.", gt=0, le=1
+    )
+    min_p: float = setting(
+        0.0,
+        "Sample from the bytes with at least this fraction of the likeliest byte's probability.",
+        ge=0,
+        le=1,
+    )
+    repetition_penalty: float = setting(
+        1.0,
+        "Divide the positive logits of the bytes in the repetition window by this, and multiply the negative "
+        "ones; 1: no penalty.",
+        ge=0.01,
+        le=100,
+    )
+    repetition_window: int = setting(
+        64, "Last bytes of the text, prompt included, that the repetition penalty applies to.", ge=1
+    )
+    logit_bias: tuple[tuple[int, float], ...] = setting(
+        (), "Pairs (byte, bias): the bias, -1000 to 1000, is added to the byte's logit.", option=False
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for byte, bias in self.logit_bias:
+            if not 0 <= byte <= 255 or not -1000 <= bias <= 1000:
+                raise UserError(
+                    "logit_bias must be pairs (byte from 0 to 255, bias from -1000 to 1000), "
+                    f"got ({byte}, {bias})"
+                )
 
 
 def _kinds(orders: tuple[int, ...], words: tuple[int, ...]) -> tuple[NgramKind, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,149 @@ import torch
 
 from canton.errors import UserError
 from canton.text import utf8
-from canton.text.engine.engine import Engine, build_engine
+from canton.text.config import Sampling
+from canton.text.engine.engine import build_engine
 from canton.text.likelihood import START_BYTE
 from canton.text.model import ByteModel, State
+from canton.text.sampling import Floats, sample_byte
+from canton.text.types import SampledBytes
 
-Floats = npt.NDArray[np.floating]
+
+class Context(NamedTuple):
+    """The position at the end of a text, from which a `TextGenerator` continues. It is never changed.
+
+    Attributes:
+        logits: (256,) of the next byte.
+        state: of the model.
+        utf8_state: of the automaton in `canton.text.utf8`; None allows any byte.
+        recent: the last `repetition_window` bytes.
+    """
+
+    logits: Floats
+    state: State
+    utf8_state: int | None
+    recent: bytes
+
+
+class Part(NamedTuple):
+    """A part of a generated text.
+
+    Attributes:
+        text: its bytes.
+        bits: (n,) surprisal of each under the model, as `canton.text.surprisals` gives it: neither
+            temperature nor any other setting of the sampling changes it.
+        context: the position after it.
+    """
+
+    text: bytes
+    bits: npt.NDArray[np.float32]
+    context: Context
+
+
+class TextGenerator:
+    """A model prepared to continue texts. One text at a time: the calls share the engine's memory.
+
+    Args:
+        model: the model; it is set to evaluation mode.
+        sampling: how bytes are sampled. None: the defaults.
+        only_utf8: mask bytes that are not well-formed UTF-8 and characters that do not fit in the length, so
+            that the text consists of whole characters.
+        precision: "float32" or "int8", see `canton.text.engine.engine.build_engine`.
+
+    Raises:
+        UserError: the precision is unknown, or the C++ engine cannot run the model in int8.
+    """
+
+    def __init__(
+        self,
+        model: ByteModel,
+        sampling: Sampling | None = None,
+        *,
+        only_utf8: bool = True,
+        precision: str = "float32",
+    ) -> None:
+        self.model, self.sampling, self.only_utf8 = model.eval(), sampling or Sampling(), only_utf8
+        self._engine = build_engine(model, precision=precision)
+
+    def start(self, prompt: bytes = b"") -> Context:
+        """Return the position after `prompt`.
+
+        Raises:
+            UserError: with `only_utf8`, the prompt is not UTF-8.
+        """
+        state = self._advance_utf8(utf8.START if self.only_utf8 else None, prompt)
+        logits, after = predict_next(self.model, bytes([START_BYTE]) + prompt)
+        return Context(logits, after, state, prompt[-self.sampling.repetition_window :])
+
+    def read(self, context: Context, text: bytes) -> Context:
+        """Return the position after `text`, which follows `context`.
+
+        Raises:
+            UserError: with `only_utf8`, the text is not UTF-8.
+        """
+        if not text:
+            return context
+        state = self._advance_utf8(context.utf8_state, text)
+        logits, after = predict_next(self.model, text, context.state)
+        return Context(logits, after, state, self._recent(context, text))
+
+    def generate(self, context: Context, length: int, *, seed: int = 0, stop: bytes = b"") -> Iterator[Part]:
+        """Yield up to `length` bytes, in parts, as they are sampled.
+
+        Args:
+            context: the position to continue from.
+            length: bytes to generate.
+            seed: random seed.
+            stop: stop after this text; empty for never.
+
+        Raises:
+            UserError: the length is negative.
+        """
+        if length < 0:
+            raise UserError(f"length must be >= 0, got {length}")
+        return self._generate(context, length, seed, stop)
+
+    def _generate(self, context: Context, length: int, seed: int, stop: bytes) -> Iterator[Part]:
+        random, count, tail = np.random.default_rng(seed), 0, b""
+        while count < length:
+            block = min(32 if self._engine is None else 256, length - count)  # a few milliseconds of work
+            uniforms = random.random(block)
+            part = self._sample(context, uniforms, length - count)
+            end = (tail + part.text).find(stop) if stop else -1
+            if end >= 0:
+                kept = end + len(stop) - len(tail)
+                if kept < block:  # sample the block again up to here, for the position after it
+                    part = self._sample(context, uniforms[:kept], length - count)
+                yield part
+                return
+            tail = (tail + part.text)[1 - len(stop) :] if len(stop) > 1 else b""
+            count, context = count + block, part.context
+            yield part
+
+    def _sample(self, context: Context, uniforms: npt.NDArray[np.float64], remaining: int) -> Part:
+        sample = partial(sample_bytes, self.model) if self._engine is None else self._engine.generate
+        done = sample(
+            context.logits,
+            context.state,
+            uniforms,
+            sampling=self.sampling,
+            recent=context.recent,
+            utf8_state=context.utf8_state,
+            remaining=remaining,
+        )
+        after = Context(done.logits, done.state, done.utf8_state, self._recent(context, done.text))
+        return Part(done.text, done.bits, after)
+
+    def _recent(self, context: Context, text: bytes) -> bytes:
+        return (context.recent + text)[-self.sampling.repetition_window :]
+
+    def _advance_utf8(self, state: int | None, text: bytes) -> int | None:
+        if state is None:
+            return None
+        try:
+            return utf8.advance(state, text)
+        except UserError as error:
+            raise UserError(f"prompt must be UTF-8: {error}; or allow any bytes with --no-utf8") from error
 
 
 def generate(
@@ -24,9 +162,7 @@ def generate(
     length: int,
     *,
     prompt: bytes = b"",
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
+    sampling: Sampling | None = None,
     seed: int = 0,
     stop: bytes = b"",
     only_utf8: bool = True,
@@ -38,92 +174,17 @@ def generate(
         model: the model.
         length: bytes to generate.
         prompt: text to continue.
-        temperature: divides the logits; 0 takes the likeliest byte.
-        top_k: sample from this many likeliest bytes; 0 for all.
-        top_p: sample from the fewest likeliest bytes that together have this probability (Holtzman et al.
-            2019, arXiv:1904.09751).
+        sampling: how bytes are sampled. None: the defaults.
         seed: random seed.
         stop: stop after this text; empty for never.
-        only_utf8: mask bytes that are not well-formed UTF-8 and characters that do not fit in `length`, so
-            that the text consists of whole characters.
-        precision: "float32" or "int8", see `canton.text.engine.engine.build_engine`.
+        only_utf8, precision: see `TextGenerator`.
 
     Raises:
         UserError: a value is out of range or, with `only_utf8`, the prompt is not UTF-8.
     """
-    check_sampling(length=length, temperature=temperature, top_k=top_k, top_p=top_p)
-    utf8_state = utf8.START
-    if only_utf8:
-        try:
-            utf8_state = utf8.advance(utf8_state, prompt)
-        except UserError as error:
-            raise UserError(f"prompt must be UTF-8: {error}; or allow any bytes with --no-utf8") from error
-    engine = build_engine(model, precision=precision)
-    return _stream(
-        model,
-        engine,
-        length,
-        prompt,
-        temperature,
-        top_k,
-        top_p,
-        seed,
-        stop,
-        utf8_state if only_utf8 else None,
-    )
-
-
-def check_sampling(*, length: int, temperature: float, top_k: int, top_p: float) -> None:
-    """Check the arguments of `generate`.
-
-    Raises:
-        UserError: a value is out of range.
-    """
-    if length < 0:
-        raise UserError(f"length must be >= 0, got {length}")
-    if not 0 <= temperature < math.inf:
-        raise UserError(f"temperature must be finite and >= 0, got {temperature}")
-    if not 0 <= top_k <= 256:
-        raise UserError(f"top_k must be 0 (all bytes) to 256, got {top_k}")
-    if not 0 < top_p <= 1:
-        raise UserError(f"top_p must be > 0 and <= 1, got {top_p}")
-
-
-def _stream(
-    model: ByteModel,
-    engine: Engine | None,
-    length: int,
-    prompt: bytes,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    seed: int,
-    stop: bytes,
-    utf8_state: int | None,
-) -> Iterator[bytes]:
-    model.eval()
-    logits, state = predict_next(model, bytes([START_BYTE]) + prompt)
-    generator = np.random.default_rng(seed)
-    written = b""
-    while len(written) < length:
-        block = min(32 if engine is None else 256, length - len(written))  # a few milliseconds of work
-        sample_block = partial(sample_bytes, model) if engine is None else engine.generate
-        text, logits, state, utf8_state = sample_block(
-            logits,
-            state,
-            generator.random(block),
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            utf8_state=utf8_state,
-            remaining=length - len(written),
-        )
-        end = (written + text).find(stop, max(0, len(written) - len(stop))) if stop else -1
-        if end >= 0:
-            yield text[: end + len(stop) - len(written)]
-            return
-        written += text
-        yield text
+    generator = TextGenerator(model, sampling, only_utf8=only_utf8, precision=precision)
+    parts = generator.generate(generator.start(prompt), length, seed=seed, stop=stop)
+    return (part.text for part in parts)
 
 
 @torch.no_grad()
@@ -143,69 +204,29 @@ def sample_bytes(
     state: State,
     uniforms: Floats,
     *,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    utf8_state: int | None,
-    remaining: int,
-) -> tuple[bytes, Floats, State, int | None]:
+    sampling: Sampling | None = None,
+    recent: bytes = b"",
+    utf8_state: int | None = None,
+    remaining: int = 0,
+) -> SampledBytes:
     """Sample one byte for each of `uniforms`, and run the model on every byte.
 
     The reference for `canton.text.engine.engine.Engine.generate`.
 
     Args:
         logits, state: results of `predict_next` or of the previous call.
+        sampling: how bytes are sampled. None: the defaults.
+        recent: the text so far, at least its last `repetition_window` bytes.
         utf8_state: state of the UTF-8 automaton; None allows any byte.
         remaining: bytes up to the end of the text, see `utf8.allowed`.
-
-    Returns:
-        the bytes, and logits, state and utf8_state for the next call.
     """
-    text = bytearray()
+    text, bits = bytearray(), np.empty(len(uniforms), np.float32)
     for k, uniform in enumerate(uniforms):
         mask = None if utf8_state is None else utf8.allowed(utf8_state, remaining - k)
-        byte = sample_byte(
-            logits, float(uniform), temperature=temperature, top_k=top_k, top_p=top_p, allowed=mask
-        )
+        byte = sample_byte(logits, float(uniform), sampling, recent=recent + bytes(text), allowed=mask)
         text.append(byte)
+        bits[k] = (np.logaddexp.reduce(logits) - logits[byte]) / np.log(2)
         if utf8_state is not None:
             utf8_state = int(utf8.NEXT[utf8_state, byte])
         logits, state = predict_next(model, bytes([byte]), state)
-    return bytes(text), logits, state, utf8_state
-
-
-def sample_byte(
-    logits: Floats,
-    uniform: float,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    allowed: npt.NDArray[np.bool_] | None = None,
-) -> int:
-    """Sample a byte by inverting the cumulative distribution of the logits at `uniform`.
-
-    Args:
-        logits: (256,).
-        uniform: a number in [0, 1).
-        temperature, top_k, top_p: see `generate`. With top-k or top-p the distribution is sorted, the
-            likeliest byte first; otherwise it is in byte order.
-        allowed: (256,) the bytes that may be sampled; applied first. None: all.
-    """
-    scores = logits.astype(np.float64)
-    if allowed is not None:
-        scores = np.where(allowed, scores, -np.inf)
-    if temperature == 0:
-        return int(scores.argmax())
-    order = np.argsort(-scores, kind="stable") if top_k or top_p < 1 else np.arange(256)
-    if top_k:
-        order = order[:top_k]
-    weights = np.exp((scores[order] - scores.max()) / temperature)
-    ends = weights.cumsum()
-    if top_p < 1:
-        ends = ends[: int(np.searchsorted(ends, top_p * ends[-1])) + 1]
-    place = int(np.searchsorted(ends, uniform * ends[-1], side="right"))
-    last = int(
-        np.searchsorted(ends, ends[-1])
-    )  # the last byte with a probability above 0; rounding can exceed it
-    return int(order[min(place, last)])
+    return SampledBytes(bytes(text), bits, logits, state, utf8_state)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from canton.text.config import TrainConfig
+from canton.text.config import Sampling, TrainConfig
 from canton.text.corpus import Corpus
 from canton.text.generate import generate
 from canton.text.likelihood import bits_per_byte
@@ -99,6 +99,6 @@ class ProgressMonitor:
             return None, None
         end = min(len(self.corpus), self.corpus.split + (1 << 14))
         held_out = bits_per_byte(self.model, self.corpus, self.corpus.split, end, warmup_bytes=512)
-        sample = b"".join(generate(self.model, 160, seed=due, temperature=0.8))
+        sample = b"".join(generate(self.model, 160, seed=due, sampling=Sampling(temperature=0.8)))
         self.model.train()
         return held_out, sample

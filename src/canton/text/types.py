@@ -1,9 +1,11 @@
-"""The statistics that n-gram tables and the history give to the mixer."""
+"""Results that modules of different layers exchange."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 MAX_FOLLOWERS = 8
@@ -23,3 +25,19 @@ class NgramStats(NamedTuple):
     followers: Tensor
     counts: Tensor
     totals: Tensor
+
+
+class SampledBytes(NamedTuple):
+    """A block of sampled bytes.
+
+    Attributes:
+        text: its n bytes.
+        bits: (n,) surprisal of each under the model's logits.
+        logits, state, utf8_state: after the block, for the next call.
+    """
+
+    text: bytes
+    bits: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.floating]
+    state: tuple[Tensor, ...]
+    utf8_state: int | None

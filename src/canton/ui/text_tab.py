@@ -12,7 +12,8 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
-from canton.text.generate import check_sampling, generate
+from canton.text.config import Sampling
+from canton.text.generate import generate
 from canton.text.html_report import ALTERNATIVES, PageWriter
 from canton.text.likelihood import Scored
 from canton.text.model import ByteModel
@@ -86,9 +87,9 @@ def text_tab(store: ModelStore[ByteModel], jobs: Jobs, *, uploads: Path) -> None
             start = encode_text(text or "", MAX_PROMPT_BYTES, "the prompt")
             chosen = parse_seed(seed_text)
             count = min(int(count), MAX_GENERATED_BYTES)
-            check_sampling(length=count, temperature=t, top_k=0, top_p=p)
+            sampling = Sampling(temperature=t, top_p=p)
             stop = jobs.start(f"write {visitor(request)}")
-            for text_html, stats_line in _write(network, stop, start, count, t, p, chosen):
+            for text_html, stats_line in _write(network, stop, start, count, sampling, chosen):
                 yield {generated: text_html, stats: stats_line}
 
     def score_text_job(name: str | None, text: str, request: gr.Request) -> Iterator[Updates]:
@@ -119,8 +120,7 @@ def _write(
     stop: threading.Event,
     prompt: bytes,
     length: int,
-    temperature: float,
-    top_p: float,
+    sampling: Sampling,
     seed: int,
 ) -> Iterator[tuple[str, str]]:
     """Yield the generated text as HTML, and a line of statistics, while they grow."""
@@ -128,7 +128,7 @@ def _write(
     document.add(prompt, meter.bits(prompt), is_prompt=True)
     yield document.html, "reading the prompt…"
     count, bits, elapsed, shown_at = 0, 0.0, 0.0, time.monotonic()
-    pieces = generate(model, length, prompt=prompt, temperature=temperature, top_p=top_p, seed=seed)
+    pieces = generate(model, length, prompt=prompt, sampling=sampling, seed=seed)
     started = time.perf_counter()
     for piece in pieces:
         elapsed += time.perf_counter() - started

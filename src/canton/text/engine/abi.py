@@ -73,10 +73,11 @@ class EngineCall(ctypes.Structure):
     """The arguments and results of a call."""
 
     _fields_ = (
-        *((name, c_void_p) for name in ("logits", "state", "past", "out", "uniforms")),
+        *((name, c_void_p) for name in ("logits", "state", "past", "out", "bits", "uniforms")),
         ("count", c_int64),
-        ("temperature", c_double),
-        ("top_p", c_double),
+        *((name, c_double) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
+        *((name, c_void_p) for name in ("logit_bias", "recent")),
+        *((name, c_int64) for name in ("recent_size", "repetition_window")),
         *((name, c_int64) for name in ("top_k", "utf8_state", "remaining")),
         ("utf8_next", c_void_p),
         ("utf8_fits", c_void_p),

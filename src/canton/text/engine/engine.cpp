@@ -45,11 +45,14 @@ public:
     int64_t generate(EngineCall& call) {
         NgramStats history_stats[MAX_TABLES];
         history.begin(model, call.past);
+        RepetitionWindow window(call);
         int64_t count = 0;
         for (; count < call.count; ++count) {
-            const int byte = sample(call, call.uniforms[count], call.remaining - count);
+            const int byte = sample(call, call.uniforms[count], call.remaining - count, window.count);
             if (byte < 0) break;
             call.out[count] = uint8_t(byte);
+            call.bits[count] = surprisal(call.logits, byte);
+            window.append(call, count);
             if (call.utf8_state >= 0) call.utf8_state = call.utf8_next[call.utf8_state * 256 + byte];
             history.append(model, uint8_t(byte), history_stats);
             run_model(history.end() - 1, history_stats, call.state, call.logits);

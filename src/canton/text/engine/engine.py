@@ -17,6 +17,7 @@ from canton.errors import UserError
 from canton.kernels.cpu.address import address
 from canton.kernels.support import subclass_reason
 from canton.text import utf8
+from canton.text.config import Sampling
 from canton.text.engine.abi import (
     MAX_CONTEXTS,
     MAX_LAYERS,
@@ -35,7 +36,8 @@ from canton.text.model import ByteModel, State
 from canton.text.ngram.keys import NgramKind
 from canton.text.ngram.mixer import COUNT_EDGES, TOTAL_EDGES, NgramMixer
 from canton.text.ngram.table import NgramTable
-from canton.text.types import MAX_FOLLOWERS
+from canton.text.sampling import bias_vector
+from canton.text.types import MAX_FOLLOWERS, SampledBytes
 
 PRECISIONS = ("float32", "int8")
 MAX_HISTORY_SIZE = 1 << 24
@@ -116,12 +118,11 @@ class Engine:
         state: State,
         uniforms: npt.NDArray[np.floating],
         *,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
+        sampling: Sampling | None = None,
+        recent: bytes = b"",
         utf8_state: int | None = None,
         remaining: int = 0,
-    ) -> tuple[bytes, npt.NDArray[np.float32], State, int | None]:
+    ) -> SampledBytes:
         """Sample one byte for each of `uniforms`, and run the model on every byte.
 
         `canton.text.generate.sample_bytes` in C++. A call that continues the previous one is fastest, because
@@ -131,14 +132,10 @@ class Engine:
             logits: (256,) scores of the first byte.
             state: state of the model, batch size 1.
             uniforms: numbers in [0, 1).
-            temperature: divides the logits; 0 takes the likeliest byte.
-            top_k: sample from this many likeliest bytes; 0 for all.
-            top_p: sample from the fewest likeliest bytes that together have this probability.
+            sampling: how bytes are sampled. None: the defaults.
+            recent: the text so far, at least its last `repetition_window` bytes.
             utf8_state: state of the automaton in `canton.text.utf8`; None allows any byte.
             remaining: bytes up to the end of the text; with `utf8_state`, at least the length of `uniforms`.
-
-        Returns:
-            the bytes, and logits, state and utf8_state for the next call.
 
         Raises:
             ValueError: an argument of the wrong shape, or logits that stop being finite.
@@ -157,7 +154,10 @@ class Engine:
         if utf8_state is not None and remaining < len(uniforms):
             raise ValueError(f"remaining must be >= {len(uniforms)}, got {remaining}")
         draws, out = np.ascontiguousarray(uniforms, np.float64), np.empty(len(uniforms), np.uint8)
-        fits = utf8.FITS.view(np.uint8)
+        fits, bits = utf8.FITS.view(np.uint8), np.empty(len(uniforms), np.float32)
+        sampling = sampling or Sampling()
+        bias = bias_vector(sampling) if sampling.logit_bias else None
+        window = np.frombuffer(recent[-sampling.repetition_window :], np.uint8)
         call = EngineCall(
             logits=array_address("logits", scores, 256, np.float32),
             state=address("state[1:]", flat, sum(self._hidden)),
@@ -165,9 +165,16 @@ class Engine:
             out=array_address("out", out, len(draws), np.uint8),
             uniforms=array_address("uniforms", draws, len(draws), np.float64),
             count=len(draws),
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
+            bits=bits.ctypes.data,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            logit_bias=None if bias is None else bias.ctypes.data,
+            recent=window.ctypes.data,
+            recent_size=len(window),
+            repetition_window=sampling.repetition_window,
+            top_k=sampling.top_k,
             utf8_state=-1 if utf8_state is None else utf8_state,
             remaining=remaining,
             utf8_next=array_address("utf8.NEXT", utf8.NEXT, 8 * 256, np.int8),
@@ -178,7 +185,8 @@ class Engine:
             raise ValueError(f"logits must be finite, got NaN or infinity after {count} bytes")
         parts = zip(flat.split(self._hidden), hidden, strict=True)
         after = (past_bytes.view_as(past), *(part.view_as(old) for part, old in parts))
-        return out.tobytes(), scores, after, None if utf8_state is None else int(call.utf8_state)
+        utf8_after = None if utf8_state is None else int(call.utf8_state)
+        return SampledBytes(out.tobytes(), bits, scores, after, utf8_after)
 
     def _pack(self, model: ByteModel) -> EngineModel:
         """Copy the model's tensors and return their addresses."""

@@ -1,5 +1,7 @@
 // Sampling of the next byte from logits, as canton.text.generate does it.
 #pragma once
+#include <math.h>
+
 #include "engine_abi.h"
 #include "simd.h"
 
@@ -42,12 +44,47 @@ inline void mask_utf8(const EngineCall& call, int64_t remaining, float* logit) {
         if (any ? fits[i] == 0 : next[i] < 0) logit[i] = -__builtin_inff();
 }
 
+// How often each byte occurs in the last repetition_window bytes of the text.
+struct RepetitionWindow {
+    int64_t count[256] = {};
+
+    explicit RepetitionWindow(const EngineCall& call) {
+        for (int64_t i = 0; i < call.recent_size; ++i) ++count[call.recent[i]];
+    }
+    // Adds byte `k` of the generated text and removes the one that leaves the window.
+    void append(const EngineCall& call, int64_t k) {
+        ++count[call.out[k]];
+        const int64_t left = call.recent_size + k - call.repetition_window;
+        if (left >= 0) --count[left < call.recent_size ? call.recent[left] : call.out[left - call.recent_size]];
+    }
+};
+
+// Returns the bits of `byte` under softmax(logits).
+inline float surprisal(const float* logits, int byte) {
+    V peak = all(-__builtin_inff()), sum{};
+    for (int i = 0; i < 256; i += W) {
+        const V here = load(logits + i);
+        peak = here > peak ? here : peak;
+    }
+    float top = peak[0], total = 0;
+    for (int i = 1; i < W; ++i) top = peak[i] > top ? peak[i] : top;
+    for (int i = 0; i < 256; i += W) sum += exponential(load(logits + i) - top);
+    for (int i = 0; i < W; ++i) total += sum[i];
+    return (logf(total) - (logits[byte] - top)) * 1.44269504f;
+}
+
 // Returns the byte whose interval of the cumulative probabilities holds `uniform`, -1 if the logits are not finite.
-inline int sample(const EngineCall& call, double uniform, int64_t remaining) {
+// `seen` counts each byte of the repetition window.
+inline int sample(const EngineCall& call, double uniform, int64_t remaining, const int64_t* seen) {
     const float lowest = -__builtin_inff();
     alignas(64) float logit[256], probability[256];  // probabilities are not normalised
     memcpy(logit, call.logits, sizeof logit);
     if (call.utf8_state >= 0) mask_utf8(call, remaining, logit);
+    if (call.logit_bias)
+        for (int i = 0; i < 256; ++i) logit[i] += call.logit_bias[i];
+    if (const float penalty = float(call.repetition_penalty); penalty != 1)
+        for (int i = 0; i < 256; ++i)
+            if (seen[i]) logit[i] = logit[i] > 0 ? logit[i] / penalty : logit[i] * penalty;
     V peak = all(lowest), difference{};
     for (int i = 0; i < 256; i += W) {
         const V masked = load(logit + i), given = load(call.logits + i);
@@ -67,7 +104,11 @@ inline int sample(const EngineCall& call, double uniform, int64_t remaining) {
         const V masked = load(logit + i);
         store(probability + i, masked == all(lowest) ? V{} : exponential((masked - top) * inverse_temperature));
     }
+    const float lowest_kept = float(call.min_p);
     if (call.top_k == 0 && call.top_p >= 1) {  // no sorting: bytes in their own order, 16 blocks of 16
+        if (lowest_kept > 0)
+            for (int i = 0; i < 256; ++i)
+                if (probability[i] < lowest_kept) probability[i] = 0;
         double ends[16], total = 0;
         for (int i = 0; i < 16; ++i) {
             double sum = 0;
@@ -100,6 +141,7 @@ inline int sample(const EngineCall& call, double uniform, int64_t remaining) {
         while (last < count - 1 && ends[last] < call.top_p * ends[count - 1]) ++last;
         count = last + 1;
     }
+    while (probability[sorted[count - 1]] < lowest_kept) --count;
     int chosen = 0;
     while (chosen < count - 1 && ends[chosen] <= uniform * ends[count - 1]) ++chosen;
     return sorted[chosen];

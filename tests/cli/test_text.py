@@ -230,6 +230,14 @@ def test_help_imports_nothing_slow() -> None:
     assert not slow & set(modules.split())
 
 
+def test_the_first_byte_needs_no_compiler() -> None:
+    """torch._dynamo takes longer to import than torch itself."""
+    code = "import sys; from canton.cli import main; main(['text', 'generate', '--bytes', '1'])\n"
+    code += "print('\\n', 'torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == ["False", "False"]
+
+
 def test_a_closed_pipe_is_not_an_error(model: Path) -> None:
     words = [sys.executable, "-m", "canton", "text", "generate", str(model), "--bytes", "100000"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ})

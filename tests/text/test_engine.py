@@ -69,7 +69,7 @@ SAMPLING = {
     "plain": Sampling(),
     "min-p": Sampling(temperature=1.5, min_p=0.05, logit_bias=((32, 4.0), (101, -1000.0))),
     "sorted": Sampling(
-        temperature=0.9, top_k=40, top_p=0.95, min_p=0.01, repetition_penalty=1.3, repetition_window=7
+        temperature=0.9, top_k=40, top_p=0.99, min_p=0.1, repetition_penalty=1.3, repetition_window=7
     ),
     "greedy": Sampling(temperature=0.0, repetition_penalty=1.4, repetition_window=30),
 }

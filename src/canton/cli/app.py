@@ -57,7 +57,7 @@ def main(
 app.command()(info)
 app.command()(ui)
 text.command(cls=ConfigCommand)(train)
-text.command(cls=ConfigCommand)(generate)
+text.command()(generate)
 text.command()(score)
 text.command()(export)
 track.command()(scenes)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from canton import __version__
 from canton.errors import UserError
@@ -77,7 +78,8 @@ def read_model(
     """
     tensors, header = read_tensors(path, format=format)
     try:
-        with torch.device("meta"):  # names, shapes and types are compared before memory is allocated
+        # names, shapes and types are compared before memory is allocated
+        with torch.device("meta"), _SkipInitialisers():
             model = build(header.get("architecture"))
         weights = _with_prefix(tensors, "model.")
         _check_weights(model.state_dict(), weights)
@@ -113,6 +115,17 @@ def check_replaceable(path: Path, *, format: str, kind: str) -> None:
             f"{path} is an unfinished run (step {header['step']}). "
             f"Continue it with: train --resume --out {path}"
         )
+
+
+class _SkipInitialisers(TorchFunctionMode):
+    """Skips the functions of torch.nn.init: `normal_` on the meta device imports torch._dynamo (seconds)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,21 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from canton.cli.options import Given, config_options
 from canton.errors import UserError
 
 if TYPE_CHECKING:
-    from canton.text import Sampling, TextGenerator
+    from canton.text import TextGenerator
 
 
-def default_sampling() -> Sampling:
-    """Return the settings of sampling without options."""
-    from canton.text import Sampling
-
-    return Sampling()
-
-
-@config_options(default_sampling)
 def generate(
     model: Annotated[Path | None, typer.Argument(help="Model file (default: the pretrained model).")] = None,
     length: Annotated[int, typer.Option("--bytes", help="Bytes to generate.")] = 600,
@@ -48,8 +39,30 @@ def generate(
         typer.Option("--escape", "-e", help="Replace \\n, \\t, \\xNN and the like in prompts and --stop."),
     ] = False,
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt before the text.")] = False,
-    *,
-    given: Given,
+    temperature: Annotated[
+        float, typer.Option(help="Divisor of the logits; 0: always take the likeliest byte.")
+    ] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest bytes; 0: from all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the fewest likeliest bytes with this total probability.")
+    ] = 1.0,
+    min_p: Annotated[
+        float,
+        typer.Option(
+            help="Sample from the bytes with at least this fraction of the likeliest byte's probability."
+        ),
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Divide the positive logits of the bytes in the repetition window by this, and multiply "
+            "the negative ones; 1: no penalty."
+        ),
+    ] = 1.0,
+    repetition_window: Annotated[
+        int,
+        typer.Option(help="Last bytes of the text, prompt included, that the repetition penalty applies to."),
+    ] = 64,
     logit_bias: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,7 +100,10 @@ def generate(
     if interactive and (taken or prompt == "-"):
         other = f"--{taken[0]}" if taken else "--prompt -"
         raise UserError(f"--interactive cannot be used with {other}")
-    sampling = given.apply(Sampling(logit_bias=parse_logit_bias(logit_bias or [])))
+    sampling = Sampling(
+        temperature, top_k, top_p, min_p, repetition_penalty, repetition_window,
+        parse_logit_bias(logit_bias or []),
+    )  # fmt: skip
     end = encode(stop, "stop", escape=escape)
     if prompts is not None:
         starts = read_prompts(prompts, escape=escape)

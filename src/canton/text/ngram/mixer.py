@@ -30,13 +30,14 @@ _TOTAL_EDGES = torch.tensor(TOTAL_EDGES, dtype=torch.int32)
 
 def initial_count_scores() -> Tensor:
     """Return the scores of counts before training, (totals, counts): they rise with count / sqrt(total)."""
-    counts, totals = torch.tensor([0.0, *COUNT_EDGES]), torch.tensor([1.0, *TOTAL_EDGES])
+    counts = torch.tensor([0.0, *COUNT_EDGES], device="cpu")
+    totals = torch.tensor([1.0, *TOTAL_EDGES], device="cpu")
     return torch.log1p(6 * counts / totals[:, None].sqrt())
 
 
 def initial_rank_scores() -> Tensor:
     """Return the scores of ranks before training, (totals, ranks): the latest follower has the largest."""
-    ranks = torch.tensor([1.0, *COUNT_EDGES])
+    ranks = torch.tensor([1.0, *COUNT_EDGES], device="cpu")
     return (0.5 / ranks).expand(len(TOTAL_EDGES) + 1, -1)
 
 
@@ -52,8 +53,9 @@ class NgramMixer(nn.Module):
     def __init__(self, tables: int, features: int, scores: Tensor) -> None:
         super().__init__()
         self.tables = tables
-        strength = torch.full((tables, tables + 1), 0.15)
-        strength[torch.arange(tables), torch.arange(tables) + 1] = 0.8  # the longest n-gram that is known
+        # on the CPU also while the model is built on the meta device, whose arithmetic imports torch._dynamo
+        strength = torch.full((tables, tables + 1), 0.15, device="cpu")
+        strength.diagonal(1).fill_(0.8)  # the longest n-gram that is known
         self.scores = nn.Embedding(strength.numel() * scores.numel(), 1)
         with torch.no_grad():
             self.scores.weight.copy_((strength[:, :, None, None] * scores).reshape(-1, 1))

@@ -24,12 +24,12 @@ from canton.track import (
     TrackModel,
     cache_frames,
     choose_threshold,
-    evaluate,
     load_model,
     predict_windows,
     score,
 )
 from canton.track.train_sources import SceneSource
+from canton.track.window_analysis import evaluate_windows
 from track_training import add_arguments, flags, initial_architecture, machine, run_training
 
 SCENES = 200
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
         if a.footage is not None:
             clips = cache_frames(list(Footage(a.footage, split="test", modality="IR")), fps=10.0, width=320)
             threshold = figures[name]["threshold"]
-            figures[name]["real_footage"] = evaluate(
+            figures[name]["real_footage"] = evaluate_windows(
                 model, clips, threshold=threshold, target_class="drone", fps=10.0
             )
         print(name, json.dumps(figures[name]), flush=True)

@@ -98,9 +98,9 @@ def test_train_on_scenes_without_memory(
     assert held.header["training"]["scenes"]
 
 
-def test_evaluate_output(canton: Canton, trained: Path, footage: Path, tmp_path: Path) -> None:
+def test_evaluate_windows_output(canton: Canton, trained: Path, footage: Path, tmp_path: Path) -> None:
     wanted, plot = tmp_path / "figures.json", tmp_path / "recall.png"
-    words = ("--footage", footage, "--threshold", "0.05", "--json", wanted)
+    words = ("--footage", footage, "--threshold", "0.05", "--json", wanted, "--windows")
     done = canton("track", "evaluate", trained, *words)
     assert done.status == 0
     assert "false alarms per frame" in done.out
@@ -116,6 +116,30 @@ def test_evaluate_output(canton: Canton, trained: Path, footage: Path, tmp_path:
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_evaluate_measures_what_watch_prints(canton: Canton, footage: Path, tmp_path: Path) -> None:
+    written, wanted = tmp_path / "points.json", tmp_path / "figures.json"
+    words = ("--footage", footage, "--threshold", "0.05", "--points", written, "--json", wanted)
+    done = canton("track", "evaluate", "infrared", *words, "--group-by", "modality")
+    assert done.status == 0
+    assert "IDF1" in done.out
+    figures = json.loads(wanted.read_text())
+    assert figures["all"]["frames"] == 24
+    assert (figures["kinds"]["drone"]["targets"], figures["kinds"]["bird"]["targets"]) == (12, 0)
+    assert set(figures["clips"]) == {"test_0", "test_1"}
+    assert figures["groups"]["modality"]["IR"]["clips"] == 2
+    points = json.loads(written.read_text())
+    assert points["test_0"], "a threshold that finds something"
+    for name, found in points.items():
+        rows = canton(
+            "track", "watch", "infrared", footage / f"{name}.mp4", "--threshold", "0.05", "--csv", "-"
+        )
+        cells = [[float(cell) for cell in line.split(",")] for line in rows.out.splitlines()]
+        watched = [[c[0] - 1, c[2] + c[4] / 2, c[3] + c[5] / 2, c[6]] for c in cells]
+        assert np.allclose(found, watched, atol=0.02)
+    half = canton("track", "evaluate", "infrared", "--footage", footage, "--every-clip", "2", "--json", "-")
+    assert json.loads(half.out)["all"]["clips"] == 2, "the first of each kind"
+
+
 def test_without_a_model_the_shipped_one_is_taken(
     canton: Canton, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,8 +148,7 @@ def test_without_a_model_the_shipped_one_is_taken(
     assert canton("track", "evaluate", "--footage", footage, "--json", wanted).status == 0
     figures = json.loads(wanted.read_text())
     shipped = load_pretrained("infrared", load_model)
-    assert figures["model"] == "infrared", "the clips have no colours"
-    assert figures["threshold"] == shipped.header["threshold"]
+    assert figures["models"] == {"infrared": {"threshold": shipped.header["threshold"]}}, "no colours"
     opened: list[str] = []
     monkeypatch.setattr(
         "canton.track.checkpoint.load_model", lambda path: opened.append(path.name) or load_model(path)
@@ -152,9 +175,11 @@ def test_evaluate_asks_which_model_where_some_clips_have_colours(
     with VideoWriter(mixed / "test_1.mp4", 64, 64, 10.0) as writer:
         for _ in range(12):
             writer.write(np.full((64, 64, 3), (40, 90, 200), np.uint8))
-    line = canton.complains("track", "evaluate", "--footage", mixed)
+    line = canton.complains("track", "evaluate", "--windows", "--footage", mixed)
     assert "visible, infrared" in line
-    assert canton("track", "evaluate", "visible", "--footage", mixed).status == 0
+    assert canton("track", "evaluate", "visible", "--windows", "--footage", mixed).status == 0
+    done = canton("track", "evaluate", "--footage", mixed, "--json", "-")
+    assert set(json.loads(done.out)["models"]) == {"infrared", "visible"}, "watch chooses clip by clip"
 
 
 @pytest.mark.parametrize("shipped", TRACK_MODELS)
@@ -257,10 +282,14 @@ def test_problems_of_clips_are_reported(
     done = canton("track", "evaluate", trained, "--footage", folder, "--json", "-")
     assert done.status == 0
     assert "test_0.mp4 ends early after" in done.err
+    assert json.loads(done.out)["all"]["clips"] == 2
+    done = canton("track", "evaluate", trained, "--windows", "--footage", folder, "--json", "-")
+    assert done.status == 0
+    assert "test_0.mp4 ends early after" in done.err
     assert "skipped: 1 clip shorter than a window, such as test_1" in done.err
     figures = json.loads(done.out)
     assert (figures["clips"], figures["too_short"]) == (1, ["test_1"])
-    done = canton("track", "evaluate", trained, "--footage", folder, "--quiet")
+    done = canton("track", "evaluate", trained, "--windows", "--footage", folder, "--quiet")
     assert (done.status, done.err) == (0, "")
     assert "F1 of boxes" in done.out
 
@@ -270,7 +299,7 @@ def test_a_plot_that_cannot_be_drawn_is_refused_at_once(
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (canton-torch[plot])")
     nowhere = tmp_path / "nowhere"  # which would be found out later
-    words = ("--footage", nowhere, "--plot", tmp_path / "recall.xyz")
+    words = ("--windows", "--footage", nowhere, "--plot", tmp_path / "recall.xyz")
     assert "recall.xyz" in canton.complains("track", "evaluate", trained, *words)
 
 
@@ -307,10 +336,14 @@ def test_bad_input_is_one_line(
             "must have a val clip",
         ),
         (("train", "--resume", "--out", trained), "resume"),
-        (("evaluate", trained, "--footage", brief), "clips"),
+        (("evaluate", trained, "--windows", "--footage", brief), "clips"),
+        (("evaluate", trained, "--footage", footage, "--every", "2"), "--every"),
+        (("evaluate", trained, "--footage", footage, "--group-by", "weather"), "weather"),
+        (("evaluate", trained, "--windows", "--footage", footage, "--group-by", "split"), "--group-by"),
+        (("evaluate", trained, "--footage", footage, "--split-column", "place"), "place"),
         (("evaluate", trained, "--footage", footage, "--json", trained), "--json"),
-        (("evaluate", trained, "--footage", footage, "--plot", "-"), "--plot"),
-        (("evaluate", trained, "--footage", footage, "--fps", "0"), "fps"),
+        (("evaluate", trained, "--windows", "--footage", footage, "--plot", "-"), "--plot"),
+        (("evaluate", trained, "--windows", "--footage", footage, "--fps", "0"), "fps"),
         (("evaluate", trained, "--footage", empty), "label"),
         (("evaluate", trained, "--footage", footage, "--split", "exam"), "exam"),
         (("evaluate", trained, "--footage", footage, "--threshold", "nan"), "threshold"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,37 @@ def test_selection_of_clips(folder: Path) -> None:
 def test_selection_without_matches(folder: Path, chosen: dict[str, str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         Footage(folder, **chosen)  # type: ignore[arg-type]
+
+
+def test_splits_must_not_share_a_place(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    place = tmp_path / "splits.csv"
+    place.write_text("clip,split,scene\nA,train,hill\nB,val,hill\nC,test,sea\n")
+    assert [clip.name for clip in Footage(tmp_path, split="test")] == ["C"]
+    assert Footage(tmp_path, split="test")[0].columns["scene"] == "sea"
+    for split in ("train", "val", None):
+        with pytest.raises(UserError, match="scene hill is in train and val"):
+            Footage(tmp_path, split=split)
+    assert len(Footage(tmp_path, split="train", shared_val=True)) == 1
+    place.write_text("clip,split,scene\nA,train,hill\nB,val,\nC,test,hill\n")
+    for split in ("train", "test"):
+        with pytest.raises(UserError, match="scene hill is in test and train"):
+            Footage(tmp_path, split=split, shared_val=True)
+    place.write_text("clip,split,split_scene,scene\nA,train,test,hill\nB,val,train,\nC,test,test,hill\n")
+    assert [clip.name for clip in Footage(tmp_path, split="test")] == ["A", "C"], "split_scene comes first"
+    with pytest.raises(UserError, match="hill"):
+        Footage(tmp_path, split="test", split_column="split")
+
+
+def test_test_places_of_the_data_set_are_in_no_other_split(shared: Path) -> None:
+    test = Footage(shared / "drone", split="test")
+    assert len(test) == 106
+    places = {clip.columns["scene"] for clip in test}
+    for split in ("train", "val"):
+        other = Footage(shared / "drone", split=split, shared_val=True)
+        assert not places & {clip.columns["scene"] for clip in other}
+    with pytest.raises(UserError, match="scene"):
+        Footage(shared / "drone", split="test", split_column="split")
 
 
 def test_invalid_folders(tmp_path: Path) -> None:
@@ -230,7 +262,7 @@ def test_real_dataset(shared: Path) -> None:
     with (shared / "drone" / "splits.csv").open() as file:
         rows = {row["clip"]: row for row in csv.DictReader(file)}
     footage = Footage(shared / "drone", split="test", modality="IR")
-    wanted = [n for n, row in rows.items() if row["split"] == "test" and row["modality"] == "IR"]
+    wanted = [n for n, row in rows.items() if row["split_scene"] == "test" and row["modality"] == "IR"]
     assert [clip.name for clip in footage] == sorted(wanted)
     clip = next(clip for clip in footage if clip.class_name == "drone")
     frames = list(clip.frames(fps=10))

@@ -11,7 +11,6 @@ import torch
 from canton.errors import UserError
 from canton.track.boxes import Box
 from canton.track.data.frame_cache import CachedClip
-from canton.track.evaluate import evaluate, tabulate
 from canton.track.metrics import (
     FramePrediction,
     average_precision,
@@ -27,6 +26,7 @@ from canton.track.metrics import (
 )
 from canton.track.model import ARTICLE, Architecture, TrackModel
 from canton.track.peaks import Peak
+from canton.track.window_analysis import evaluate_windows, tabulate
 
 HERE = Box(100, 50, 20, 10)
 RIGHT = Peak(Box.from_centre(110, 55, 20, 10), 0.9)
@@ -100,10 +100,10 @@ def test_clips_shorter_than_a_window_are_listed() -> None:
         "long", "drone", np.zeros((13, 32, 32, 1), np.uint8), ((HERE,),) * 13, np.zeros(13, bool)
     )
     short = clip._replace(name="short", frames=clip.frames[:11], boxes=clip.boxes[:11], cuts=clip.cuts[:11])
-    figures = evaluate(model, [clip, short], threshold=0.5, target_class="drone", fps=10)
+    figures = evaluate_windows(model, [clip, short], threshold=0.5, target_class="drone", fps=10)
     assert (figures["clips"], figures["too_short"]) == (1, ["short"])
     with pytest.raises(UserError, match="clips"):
-        evaluate(model, [short], threshold=0.5, target_class="drone", fps=10)
+        evaluate_windows(model, [short], threshold=0.5, target_class="drone", fps=10)
 
 
 def test_frames_too_small_for_the_model() -> None:

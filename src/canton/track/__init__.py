@@ -4,7 +4,7 @@ from canton.track.boxes import Box
 from canton.track.checkpoint import load_model, save_model
 from canton.track.data.dataset import Clip, Footage
 from canton.track.data.frame_cache import CachedClip, cache_frames
-from canton.track.evaluate import evaluate
+from canton.track.evaluate import ClipResult, evaluate, watch_clip
 from canton.track.metrics import FramePrediction, Scores, choose_threshold, predict_windows, score
 from canton.track.model import ARTICLE, Architecture, TrackModel
 from canton.track.peaks import Peak, find_peaks
@@ -21,6 +21,7 @@ __all__ = [
     "Box",
     "CachedClip",
     "Clip",
+    "ClipResult",
     "Footage",
     "Frame",
     "FramePrediction",
@@ -46,4 +47,5 @@ __all__ = [
     "score",
     "track_video",
     "train",
+    "watch_clip",
 ]

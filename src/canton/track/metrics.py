@@ -32,6 +32,9 @@ MIN_BOX_PX = 8.0
 THRESHOLDS = tuple(round(0.08 + 0.02 * k, 2) for k in range(43))
 """Candidates of `choose_threshold`."""
 
+ANY = "any"
+"""Target class that stands for every class."""
+
 Matcher = Callable[[Box, Box], bool]
 """(predicted, truth) -> whether the prediction counts as a hit."""
 
@@ -58,7 +61,9 @@ class FramePrediction(NamedTuple):
     classes: tuple[str, ...] | None = None
 
     def boxes_of(self, target_class: str) -> list[Box]:
-        """Return the true boxes of `target_class`."""
+        """Return the true boxes of `target_class` (`ANY`: all)."""
+        if target_class == ANY:
+            return list(self.truth)
         classes = (self.class_name,) * len(self.truth) if self.classes is None else self.classes
         return [box for box, name in zip(self.truth, classes, strict=True) if name == target_class]
 
@@ -195,7 +200,7 @@ def count(
     true_positives = false_positives = positives = on_empty = empty_frames = 0
     for one in predictions:
         truth, peaks = one.boxes_of(target_class), one.peaks_above(threshold)
-        matched = sum(_match(peaks, truth, matcher or centre_in_box(one.frame_width)))
+        matched = sum(match_peaks(peaks, truth, matcher or centre_in_box(one.frame_width)))
         true_positives += matched
         false_positives += len(peaks) - matched
         positives += len(truth)
@@ -263,7 +268,7 @@ def average_precision(
     for one in predictions:
         truth = one.boxes_of(target_class)
         positives += len(truth)
-        matched = _match(one.peaks, truth, matcher or centre_in_box(one.frame_width))
+        matched = match_peaks(one.peaks, truth, matcher or centre_in_box(one.frame_width))
         scored += zip((peak.score for peak in one.peaks), matched, strict=True)
     correct = np.array([matched for _, matched in sorted(scored, key=lambda pair: -pair[0])], bool)
     if not positives or not len(correct):
@@ -298,13 +303,13 @@ def frames_to_first_detection(
         if one.step == 0:
             frames += [math.inf] * waiting
             waiting = bool(truth)
-        if waiting and any(_match(one.peaks_above(threshold), truth, centre_in_box(one.frame_width))):
+        if waiting and any(match_peaks(one.peaks_above(threshold), truth, centre_in_box(one.frame_width))):
             frames.append(one.step + 1)
             waiting = False
     return frames + [math.inf] * waiting
 
 
-def _match(peaks: Sequence[Peak], truth: Sequence[Box], matcher: Matcher) -> list[bool]:
+def match_peaks(peaks: Sequence[Peak], truth: Sequence[Box], matcher: Matcher) -> list[bool]:
     """Return for every peak whether it matches a true box that no peak before it matches."""
     free, matched = list(truth), []
     for peak in peaks:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from canton.track.model import MAPS, TrackModel
 from canton.track.peaks import Peak, decode_peaks
+from canton.track.scene_motion import SceneMotion
 from canton.track.tracker import Track, Tracker
 from canton.track.video.preprocess import check_frame_size, downscale_factor, to_tensor
 
@@ -117,6 +118,7 @@ def _results(
         next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     )
     state, size = None, None
+    motion = SceneMotion()
     with _Prefetcher(video, 1 if live else prefetch, width, drop=live) as frames:  # a waiting frame lags
         for frame, tensor, dropped_frames in frames:
             start = time.perf_counter()
@@ -127,6 +129,7 @@ def _results(
             if frame.cut:
                 state = None
                 tracker.reset()
+                motion.reset()
             with torch.inference_mode():  # entered per frame: the caller's code runs between frames
                 maps, state = model.step(tensor.to(device), state)
                 peaks = decode_peaks(
@@ -139,7 +142,7 @@ def _results(
             scale = downscale_factor(frame.pixels.shape[1], width)
             if scale > 1:
                 peaks = [Peak(peak.box.scaled(scale), peak.score) for peak in peaks]
-            tracks = tracker.update(peaks)
+            tracks = motion.update(frame.pixels, frame.seconds, tracker.update(peaks))
             yield FrameResult(
                 frame,
                 heatmap,

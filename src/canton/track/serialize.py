@@ -28,6 +28,8 @@ def json_line(result: FrameResult) -> str:
                     "centre": _rounded(track.box.centre),
                     "score": round(track.score, 4),
                     "age": track.age,
+                    "moving": track.moving,
+                    "speed": round(track.speed, 2),
                 }
                 for track in result.tracks
             ],

@@ -35,12 +35,16 @@ class Track(NamedTuple):
         box: box in px of the frame.
         score: score of its peak, in [0, 1].
         age: frames in which it was detected so far.
+        moving: whether it left its place in the scene within the last two seconds.
+        speed: speed against the scene, in px/s.
     """
 
     id: int
     box: Box
     score: float
     age: int
+    moving: bool = False
+    speed: float = 0.0
 
 
 class Tracker:

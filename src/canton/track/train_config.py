@@ -31,6 +31,10 @@ class TrainConfig:
         None, "Folder of annotated clips: trains on its train split, scores on its val split.",
         default_help="none",
     )  # fmt: skip
+    shared_val: bool = setting(
+        False, "Allow places (scene in splits.csv) that are in train and val: held-out scores are too high.",
+        resumable=True,
+    )  # fmt: skip
     scenes: bool | None = setting(None, "Train on synthetic scenes.", default_help="only without --footage")
     scene_share: float | None = setting(
         None, "Share of synthetic scenes among the windows, beside footage.", ge=0, le=1,

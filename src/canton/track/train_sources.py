@@ -53,7 +53,10 @@ class FootageSource:
         if folder is None:
             raise UserError("footage must name a folder, got None")
         self.target_class = config.target_class
-        train, val = (Footage(folder, split=split, modality=config.modality) for split in ("train", "val"))
+        train, val = (
+            Footage(folder, split=split, modality=config.modality, shared_val=config.shared_val)
+            for split in ("train", "val")
+        )
         train.check_labelled(config.target_class)
         clips = cache_frames([*train, *val], fps=config.fps, width=config.width, on_decode=on_decode)
         self.clips, self.val = clips[: len(train)], clips[len(train) :]

@@ -12,7 +12,32 @@ import typer
 from canton.errors import UserError
 
 if TYPE_CHECKING:
-    from canton.track.data.dataset import Footage
+    from canton.cli.console.training_bar import TrainingBar
+    from canton.track.checkpoint import ModelFile
+    from canton.track.data.dataset import Clip, Footage
+
+ROWS = (
+    ("clips", "clips", "d"),
+    ("F1", "f1", ".3f"),
+    ("precision", "precision", ".3f"),
+    ("recall", "recall", ".3f"),
+    ("F1 of boxes, IoU 0.5", "box_f1", ".3f"),
+    ("average precision", "average_precision", ".3f"),
+    ("F1, mean of clips", "macro_f1", ".3f"),
+    ("IDF1", "idf1", ".3f"),
+    ("HOTA", "hota", ".3f"),
+    ("id switches", "id_switches", "d"),
+    ("clips with a hit", "found", ".1%"),
+    ("first hit, s (median)", "seconds_to_first", ".2f"),
+    ("false tracks, moving", "false_tracks_moving", "d"),
+    ("false tracks, still", "false_tracks_still", "d"),
+    ("frames with a still false track", "still_false_frames", ".1%"),
+    ("false alarms per minute", "false_alarms_per_minute", ".1f"),
+    ("false boxes per frame", "false_boxes_per_frame", ".3f"),
+)
+"""Label, key and format of the table's rows; see `canton.track.evaluate.summarise`."""
+COLUMNS = 6
+"""Largest number of kinds or groups side by side."""
 
 
 def evaluate(
@@ -20,66 +45,207 @@ def evaluate(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="Model file, or pretrained model (visible, infrared). Default: infrared if the clips are "
-            "gray, else visible."
+            help="Model file, or pretrained model (visible, infrared). Default, clip by clip: infrared if "
+            "it is gray, else visible."
         ),
     ] = None,
     split: Annotated[
         str, typer.Option(help="Split of the folder's splits.csv, such as train, val or test.")
     ] = "test",
+    split_column: Annotated[
+        str | None,
+        typer.Option(help="Column of splits.csv that names the split (default: split_scene, else split)."),
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="Use clips of this modality only, such as IR.")] = None,
     target_class: Annotated[
-        str | None, typer.Option(help="Class to detect (default: the model's own).")
+        str | None,
+        typer.Option(help="Class to detect; any: every class (default: the model's own)."),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Detection threshold, 0.05-1 (default: the model's own).")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second (default: the training rate).")] = None,
-    every: Annotated[int, typer.Option(help="Evaluate every N-th window of 12 frames.")] = 1,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of splits.csv, such as distance: print figures for each of its values. May be "
+            "repeated."
+        ),
+    ] = None,
+    every_clip: Annotated[int, typer.Option(help="Use every N-th clip of each kind, by name.")] = 1,
+    windows: Annotated[
+        bool,
+        typer.Option(
+            "--windows",
+            help="Analysis instead: windows of 12 frames from an empty state, recall by frames seen, and "
+            "degraded frames.",
+        ),
+    ] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second of the windows (default: the training rate)."),
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="Use every N-th window (default: 1).")] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write all figures as JSON to this file; -: standard output.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Plot recall by frame (png, svg or pdf).")] = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(help="Write the tracks' centres as JSON: {clip: [[frame, x, y, score], ...]}."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Plot recall by frames seen (png, svg or pdf), with --windows.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Evaluate a model on annotated footage."""
+    """Evaluate a model on annotated footage: what watch prints, over whole clips."""
     from canton.cli.console.training_bar import TrainingBar
-    from canton.cli.models import VISIBLE, open_model
     from canton.cli.outputs import check_outputs
     from canton.io.atomic import atomic_write
-    from canton.track.checkpoint import load_model
     from canton.track.data.dataset import Footage
-    from canton.track.data.formats.labels import normalise_class
-    from canton.track.data.frame_cache import cache_frames, clip_problems
-    from canton.track.evaluate import evaluate
     from canton.training.curve import check_plot
 
-    check_outputs({"json": json, "plot": plot}, inputs=[str(model)] if model else [])
+    outputs = {"json": json, "plot": plot, "points": points}
+    check_outputs(outputs, inputs=[str(model)] if model else [])
+    _check(threshold, fps, every, every_clip)
+    for option, given in (("fps", fps is not None), ("every", every is not None), ("plot", plot is not None)):
+        if given and not windows:
+            raise UserError(f"--{option} has no effect without --windows: omit it, or add --windows")
+    for option, given in (("group-by", bool(group_by)), ("points", points is not None)):
+        if given and windows:
+            raise UserError(f"--{option} has no effect with --windows: omit one of them")
     if plot is not None:
         check_plot(plot)
-    if fps is not None and not 0 < fps < math.inf:
-        raise UserError(f"--fps must be positive and finite, got {fps}")
-    if every < 1:
-        raise UserError(f"--every must be >= 1, got {every}")
-    if threshold is not None and not 0.05 <= threshold <= 1:
-        raise UserError(f"--threshold must be in [0.05, 1], got {threshold}")
-    clips = Footage(footage, split=split, modality=modality)
+    clips = Footage(footage, split=split, modality=modality, split_column=split_column)
     if not len(clips):
         raise UserError(f"{footage} has no {split} clips" + (f" of modality {modality}" if modality else ""))
-    name = _pretrained(clips) if model is None else str(model)
-    loaded = open_model(Path(name), VISIBLE, load_model)
+    chosen = _every_clip(clips, every_clip)
+    with TrainingBar(quiet=quiet) as bar:
+        if windows:
+            figures = _evaluate_windows(
+                clips, chosen, model, bar, target_class, threshold=threshold, fps=fps, every=every or 1
+            )
+        else:
+            figures, found = _evaluate_clips(
+                clips, chosen, model, bar, target_class, threshold, group_by or []
+            )
+    figures = {"split": split, "modality": modality, "every_clip": every_clip, **figures}
+    show = _show_windows if windows else _show
+    show(figures, err=str(json) == "-")
+    if str(json) == "-":
+        typer.echo(json_module.dumps(figures, indent=1))
+    elif json is not None:
+        with atomic_write(json) as file:
+            file.write(json_module.dumps(figures, indent=1).encode())
+    if points is not None:
+        with atomic_write(points) as file:
+            file.write(json_module.dumps(found).encode())
+    if plot is not None:
+        from canton.track.render.plots import plot_recall
+
+        curves = {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}
+        plot_recall(plot, curves, figures["fps"])
+
+
+def _check(threshold: float | None, fps: float | None, every: int | None, every_clip: int) -> None:
+    if fps is not None and not 0 < fps < math.inf:
+        raise UserError(f"--fps must be positive and finite, got {fps}")
+    for option, number in (("every", 1 if every is None else every), ("every-clip", every_clip)):
+        if number < 1:
+            raise UserError(f"--{option} must be >= 1, got {number}")
+    if threshold is not None and not 0.05 <= threshold <= 1:
+        raise UserError(f"--threshold must be in [0.05, 1], got {threshold}")
+
+
+def _every_clip(clips: Footage, every: int) -> list[Clip]:
+    """Return every n-th clip of each class, by name."""
+    chosen = []
+    seen: dict[str, int] = {}
+    for clip in clips:
+        count = seen[clip.class_name] = seen.get(clip.class_name, -1) + 1
+        if count % every == 0:
+            chosen.append(clip)
+    return chosen
+
+
+def _evaluate_clips(
+    footage: Footage,
+    clips: list[Clip],
+    model: Path | None,
+    bar: TrainingBar,
+    target_class: str | None,
+    threshold: float | None,
+    group_by: list[str],
+) -> tuple[dict[str, Any], dict[str, list[list[float]]]]:
+    from canton.track.evaluate import evaluate, points, watch_clip
+
+    known = sorted({name for clip in clips for name in clip.columns})
+    for column in group_by:
+        if column not in known:
+            raise UserError(
+                f"--group-by must be a column of splits.csv ({', '.join(known) or 'none'}), got {column!r}"
+            )
+    loaded: dict[str, ModelFile] = {}
+    names = {clip.name: _pretrained(clip) if model is None else str(model) for clip in clips}
+    results = []
+    class_names = set()
+    for k, clip in enumerate(clips):
+        name = names[clip.name]
+        if name not in loaded:
+            loaded[name] = _load(name)
+            class_names.add(_target_class(footage, loaded[name], target_class))
+            loaded[name].model.eval()
+        header = loaded[name].header
+        found = watch_clip(
+            loaded[name].model,
+            clip,
+            threshold=threshold or float(header["threshold"]),
+            width=int(header["training"]["width"]) or None,
+        )
+        if found.problem is not None:
+            bar.warn(f"{found.problem}; the frames before are used")
+        results.append(found)
+        bar.show_decoding(k + 1, len(clips))
+    if len(class_names) > 1:
+        raise UserError(
+            "--target-class must be given: the models detect " + " and ".join(sorted(class_names))
+        )
+    (class_name,) = class_names
+    settings = {
+        name: {"threshold": threshold or float(file.header["threshold"])} for name, file in loaded.items()
+    }
+    figures = evaluate(results, target_class=class_name, group_by=group_by)
+    return {"models": settings, "target_class": class_name, **figures}, points(results)
+
+
+def _evaluate_windows(
+    footage: Footage,
+    clips: list[Clip],
+    model: Path | None,
+    bar: TrainingBar,
+    target_class: str | None,
+    *,
+    threshold: float | None,
+    fps: float | None,
+    every: int,
+) -> dict[str, Any]:
+    from canton.track.data.frame_cache import cache_frames, clip_problems
+    from canton.track.window_analysis import evaluate_windows
+
+    names = {_pretrained(clip) for clip in clips} if model is None else {str(model)}
+    if len(names) > 1:
+        raise UserError(
+            "clips must be all in colour or all gray to choose a pretrained model, got both: name a model "
+            "(visible, infrared), or use --modality"
+        )
+    (name,) = names
+    loaded = _load(name)
     training = loaded.header["training"]
     rate = fps or float(training["fps"])
-    class_name = normalise_class(target_class or str(training["target_class"]))
-    if target_class:
-        clips.check_labelled(class_name)
-    with TrainingBar(quiet=quiet) as bar:
-        cached = cache_frames(
-            list(clips), fps=rate, width=int(training["width"]), on_decode=bar.show_decoding
-        )
-        for line in clip_problems(cached):
-            bar.warn(line)
-    figures = evaluate(
+    class_name = _target_class(footage, loaded, target_class)
+    cached = cache_frames(clips, fps=rate, width=int(training["width"]), on_decode=bar.show_decoding)
+    for line in clip_problems(cached):
+        bar.warn(line)
+    figures = evaluate_windows(
         loaded.model,
         cached,
         threshold=threshold or float(loaded.header["threshold"]),
@@ -87,41 +253,60 @@ def evaluate(
         fps=rate,
         every=every,
     )
-    figures = {"model": name, "split": split, "modality": modality, **figures}
-    _show(figures, err=str(json) == "-")
-    if str(json) == "-":
-        typer.echo(json_module.dumps(figures, indent=1))
-    elif json is not None:
-        with atomic_write(json) as file:
-            file.write(json_module.dumps(figures, indent=1).encode())
-    if plot is not None:
-        from canton.track.render.plots import plot_recall
-
-        plot_recall(plot, {name: figures[name]["recall_by_frame"] for name in ("clean", "hard")}, rate)
+    return {"model": name, **figures}
 
 
-def _pretrained(clips: Footage) -> str:
-    """Return the name of the pretrained model for these clips.
+def _load(name: str) -> ModelFile:
+    from canton.cli.models import VISIBLE, open_model
+    from canton.track.checkpoint import load_model
 
-    Raises:
-        UserError: some clips have colour and some are gray.
-    """
+    return open_model(Path(name), VISIBLE, load_model)
+
+
+def _target_class(footage: Footage, loaded: ModelFile, given: str | None) -> str:
+    """Return the class to detect; if it is given, check that a box has it."""
+    from canton.track.data.formats.labels import normalise_class
+    from canton.track.metrics import ANY
+
+    class_name = normalise_class(given or str(loaded.header["training"]["target_class"]))
+    if given and class_name != ANY:
+        footage.check_labelled(class_name)
+    return class_name
+
+
+def _pretrained(clip: Clip) -> str:
+    """Return the name of the pretrained model for a clip."""
     from canton.cli.models import pretrained_for
     from canton.track.video.reader import open_video
 
-    names = set()
-    for clip in clips:
-        with open_video(clip.path) as video:
-            names.add(pretrained_for(has_colour=video.has_colour))
-    if len(names) > 1:
-        raise UserError(
-            "clips must be all in colour or all gray to choose a pretrained model, got both: name a model "
-            "(visible, infrared), or use --modality"
-        )
-    return names.pop()
+    with open_video(clip.path) as video:
+        return pretrained_for(has_colour=video.has_colour)
 
 
 def _show(figures: dict[str, Any], *, err: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=err)
+    thresholds = ", ".join(f"{name} (threshold {v['threshold']})" for name, v in figures["models"].items())
+    title = f"{figures['all']['clips']} whole clips, {figures['target_class']}, {thresholds}"
+    parts = {title: {"all": figures["all"], **figures["kinds"]}}
+    parts.update((f"by {column}", rows) for column, rows in figures["groups"].items())
+    for name, rows in parts.items():
+        table = Table(title=name, title_justify="left")
+        table.add_column("", no_wrap=True)
+        shown = list(rows.items())[: COLUMNS + 1]
+        for head, _ in shown:
+            table.add_column(head, justify="right")
+        for label, key, form in ROWS:
+            cells = ["-" if row[key] is None else format(row[key], form) for _, row in shown]
+            table.add_row(label, *cells)
+        console.print(table)
+        if len(rows) > len(shown):
+            console.print(f"{len(rows) - len(shown)} more columns: see --json", highlight=False)
+
+
+def _show_windows(figures: dict[str, Any], *, err: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -8,7 +8,7 @@ https://doi.org/10.5281/zenodo.5500576 and https://github.com/DroneDetectionThes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
@@ -35,6 +35,8 @@ class Clip:
         split: such as "train"; "" if unknown.
         boxes_by_frame: boxes in px, by the number of the frame, from 0. A frame without an entry has none.
         classes_by_frame: the class of each box. Frames without an entry have boxes of `class_name` alone.
+        tracks_by_frame: the number of each box's object, 0 if unknown. Without an entry all are unknown.
+        columns: every cell of the clip's row of splits.csv, such as "scene" and "distance".
 
     Raises:
         UserError: a frame has more or fewer classes than boxes.
@@ -47,6 +49,8 @@ class Clip:
     split: str
     boxes_by_frame: dict[int, tuple[Box, ...]]
     classes_by_frame: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    tracks_by_frame: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for frame, classes in self.classes_by_frame.items():
@@ -116,11 +120,13 @@ class Footage(Sequence[Clip]):
         split: only clips of this split, such as "train". None: all.
         modality: only clips of this modality, such as "IR". None: all.
         classes: only clips of these classes, such as ["drone"]. None: all. Boxes of other classes are kept.
-        split_column: column of splits.csv that names the split.
+        split_column: column of splits.csv that names the split. None: split_scene, or split without it.
+        shared_val: allow places that are in both train and val.
 
     Raises:
         UserError: the folder has no labels, or they cannot be read; no clip has the split, modality or class;
-            or a clip has no video.
+            a clip has no video; or a place, the column scene of splits.csv, is in two splits of which
+            `split` is one.
     """
 
     def __init__(
@@ -130,7 +136,8 @@ class Footage(Sequence[Clip]):
         split: str | None = None,
         modality: str | None = None,
         classes: Collection[str] | None = None,
-        split_column: str = "split",
+        split_column: str | None = None,
+        shared_val: bool = False,
     ) -> None:
         if isinstance(classes, str):
             raise UserError(f"classes must be a list, such as [{classes!r}], got {classes!r}")
@@ -138,6 +145,7 @@ class Footage(Sequence[Clip]):
         labelled = list(_labels_in(self.directory, split_column).values())
         if not labelled:
             raise UserError(f"{self.directory} must have labelled clips, got none")
+        _check_places(self.directory, labelled, split, shared_val=shared_val)
         chosen = labelled
         for attribute, values in (("modality", modality), ("split", split), ("class_name", classes)):
             if values is not None:
@@ -155,7 +163,15 @@ class Footage(Sequence[Clip]):
                 + ", ".join(VIDEO_SUFFIXES)
             )
         self._clips = [
-            Clip(clip.name, videos[clip.name], clip.class_name, clip.modality, clip.split, *_by_frame(clip))
+            Clip(
+                clip.name,
+                videos[clip.name],
+                clip.class_name,
+                clip.modality,
+                clip.split,
+                *_by_frame(clip),
+                clip.columns,
+            )
             for clip in sorted(chosen, key=lambda clip: clip.name)
         ]
 
@@ -183,7 +199,7 @@ class Footage(Sequence[Clip]):
         return self._clips[index]
 
 
-def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
+def _labels_in(folder: Path, split_column: str | None) -> dict[str, ClipLabels]:
     """Return the labels of every clip, in any of the three formats."""
     if not folder.is_dir():
         raise UserError(f"cannot read {folder}: not a folder")
@@ -198,6 +214,28 @@ def _labels_in(folder: Path, split_column: str) -> dict[str, ClipLabels]:
                 f"{folder} must have labels: labels.csv, labels.json (COCO) or CLIP/gt/gt.txt (MOT)"
             )
     return add_splits(found, folder / "splits.csv", split_column=split_column)
+
+
+def _check_places(folder: Path, clips: list[ClipLabels], split: str | None, *, shared_val: bool) -> None:
+    """Check that no place of `split` (None: of any split) is in another split.
+
+    Raises:
+        UserError: one is.
+    """
+    splits: dict[str, set[str]] = {}
+    for clip in clips:
+        if (scene := clip.columns.get("scene", "").strip()) and clip.split:
+            splits.setdefault(scene, set()).add(clip.split.lower())
+    for scene, found in sorted(splits.items()):
+        if len(found) < 2 or (split is not None and split.lower() not in found):
+            continue
+        if shared_val and found == {"train", "val"}:
+            continue
+        raise UserError(
+            f"splits must not share a place: scene {scene} is in {' and '.join(sorted(found))} in "
+            f"{folder / 'splits.csv'}. Give every place to one split"
+            + (", or allow it: shared_val" if found == {"train", "val"} else "")
+        )
 
 
 def _check_known(folder: Path, clips: list[ClipLabels], attribute: str, values: Collection[str]) -> set[str]:
@@ -245,10 +283,14 @@ def _preference(path: Path) -> tuple[int, Path]:
     return (VIDEO_SUFFIXES.index(suffix) if suffix in VIDEO_SUFFIXES and not path.is_dir() else -1), path
 
 
-def _by_frame(clip: ClipLabels) -> tuple[dict[int, tuple[Box, ...]], dict[int, tuple[str, ...]]]:
+def _by_frame(
+    clip: ClipLabels,
+) -> tuple[dict[int, tuple[Box, ...]], dict[int, tuple[str, ...]], dict[int, tuple[int, ...]]]:
     boxes: dict[int, tuple[Box, ...]] = {}
     classes: dict[int, tuple[str, ...]] = {}
+    tracks: dict[int, tuple[int, ...]] = {}
     for label in clip.labels:
         boxes[label.frame] = (*boxes.get(label.frame, ()), label.box)
         classes[label.frame] = (*classes.get(label.frame, ()), label.class_name or clip.class_name)
-    return boxes, classes
+        tracks[label.frame] = (*tracks.get(label.frame, ()), label.track)
+    return boxes, classes, tracks

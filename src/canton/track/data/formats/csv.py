@@ -10,9 +10,11 @@ from canton.errors import UserError
 from canton.track.data.formats.labels import ClipLabels, Label, checked_box, normalise_class, read_text
 
 COLUMNS = ("clip", "frame", "x", "y", "w", "h")
+SPLIT_COLUMNS = ("split_scene", "split")
+"""Columns of splits.csv that name the split. The first that exists is used."""
 
 
-def read_csv(path: Path, *, split_column: str = "split") -> dict[str, ClipLabels]:
+def read_csv(path: Path, *, split_column: str | None = None) -> dict[str, ClipLabels]:
     """Return the labels of every clip in a CSV file, by the clip's name.
 
     The columns are clip, frame, x, y, w, h and, optionally, modality, class and track. A file splits.csv in
@@ -31,12 +33,12 @@ def read_csv(path: Path, *, split_column: str = "split") -> dict[str, ClipLabels
 
 
 def add_splits(
-    clips: dict[str, ClipLabels], path: Path, *, split_column: str = "split"
+    clips: dict[str, ClipLabels], path: Path, *, split_column: str | None = None
 ) -> dict[str, ClipLabels]:
     """Return `clips` with the splits, classes and modalities of a splits.csv file, if there is one.
 
-    The file has a row for each clip: the columns clip, `split_column` and, optionally, class (that of the
-    clip) and modality. It may name clips without labels.
+    The file has a row for each clip: the columns clip, `split_column` (None: split_scene, else split) and,
+    optionally, class (that of the clip), modality and scene (the place). It may name clips without labels.
 
     Raises:
         UserError: the file cannot be read, or a column is missing.
@@ -44,12 +46,17 @@ def add_splits(
     if not path.exists():
         return clips
     clips = dict(clips)
-    for _, row in _rows(path, ("clip", split_column)):
+    rows = list(_rows(path, ("clip",) if split_column is None else ("clip", split_column)))
+    column = split_column or next((name for name in SPLIT_COLUMNS if rows and name in rows[0][1]), "split")
+    for line, row in rows:
+        if row.get(column) is None:
+            raise UserError(f"{path}, line {line}: the row must have a cell in the column {column}")
         clip = clips.get(row["clip"]) or ClipLabels.of(row["clip"], [])
         clips[row["clip"]] = clip._replace(
             class_name=normalise_class(row.get("class") or "") or clip.class_name,
             modality=row.get("modality") or clip.modality,
-            split=row[split_column],
+            split=row[column],
+            columns={name: cell for name, cell in row.items() if isinstance(cell, str) and name},
         )
     return clips
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from canton.errors import UserError
@@ -36,6 +38,7 @@ class ClipLabels(NamedTuple):
         modality: such as "IR" or "V"; "" if unknown.
         split: such as "train"; "" if unknown.
         labels: in the order of their frames.
+        columns: every cell of the clip's row of splits.csv, such as "scene" and "distance".
     """
 
     name: str
@@ -43,6 +46,7 @@ class ClipLabels(NamedTuple):
     modality: str
     split: str
     labels: tuple[Label, ...]
+    columns: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def of(cls, name: str, labels: list[Label], modality: str = "") -> ClipLabels:

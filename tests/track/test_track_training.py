@@ -159,14 +159,14 @@ def test_fine_tuning(footage: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="start"):
         train(TrainConfig(footage=footage, start=first, model=replace(SMALL, memory=7), steps=1), out=second)
     broken = tmp_path / "broken.safetensors"
-    save_model(broken, a.model, {"training": {}, "curve": []}, Checkpoint({}, 3, 1.0))
+    save_model(broken, a.model, {"training": {}, "curve": None}, Checkpoint({}, 3, 1.0))
     with pytest.raises(UserError, match="start"):
         train(TrainConfig(footage=footage, start=broken, steps=1), out=second)
     with pytest.raises(UserError, match="broken"):
         train(TrainConfig(footage=footage, steps=1), out=broken)
     assert load_model(broken).checkpoint is not None, "a run that was stopped is not written over"
     older = {name: value for name, value in a.header["training"].items() if name != "start"}
-    save_model(broken, a.model, {"training": older, "curve": []}, Checkpoint({}, 3, 1.0))
+    save_model(broken, a.model, {"training": older, "curve": None}, Checkpoint({}, 3, 1.0))
     with pytest.raises(UserError, match="TrainConfig"):
         train(out=broken, resume=True)
 

@@ -24,6 +24,16 @@ from canton.io.atomic import atomic_write, is_special, os_error_reason
 JSON = Any  # what json.loads returns
 
 
+DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+"""The types of a file's tensors."""
+
+MAX_DEPTH = 32
+"""Largest depth of nested lists and objects in a header."""
+
+
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, JSON], *, format: str
 ) -> None:
@@ -53,6 +63,9 @@ def read_tensors(path: Path, *, format: str) -> tuple[dict[str, Tensor], dict[st
                 found = f"got format {raw['format']!r}, of another kind of file or another version of Canton"
             raise UserError(f"{path} is not a {format} file: {found}")
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise UserError(f"{path}: tensor {name} has the type {tensor.dtype}, which Canton does not write")
     if raw.get("checksum") != _checksum(tensors, raw):
         raise UserError(f"{path} was changed after it was written: its checksum does not match")
     return tensors, _parse(path, raw)
@@ -90,9 +103,18 @@ def _open(path: Path) -> Iterator[Any]:
 
 def _parse(path: Path, raw: Mapping[str, str]) -> dict[str, JSON]:
     try:
-        return {name: json.loads(raw[name]) for name in sorted(raw) if name not in ("format", "checksum")}
+        table = {name: json.loads(raw[name]) for name in sorted(raw) if name not in ("format", "checksum")}
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} has a header that Canton did not write") from error
+    nested: list[tuple[JSON, int]] = [(table, 0)]
+    while nested:
+        value, depth = nested.pop()
+        if depth > MAX_DEPTH or (isinstance(value, str) and "\0" in value):
+            raise UserError(f"{path} has a header that Canton did not write")
+        if isinstance(value, (dict, list)):
+            inner = [*value, *value.values()] if isinstance(value, dict) else value
+            nested += [(each, depth + 1) for each in inner]
+    return table
 
 
 def _checksum(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> str:

@@ -7,13 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
-from canton.text.config import Architecture
+from canton.text.config import Architecture, TrainConfig
 from canton.text.model import ByteModel
 from canton.text.ngram.table import pack_tables, unpack_tables
 from canton.training import model_file
 from canton.training.checkpoint import Checkpoint
 
 FORMAT = "canton-text-2"
+
+ENTRIES = {
+    "corpus": str,
+    "corpus_files": tuple[str, ...],
+    "held_out_bits_per_byte": float | None,
+    "held_out_bytes": int | None,
+}
+"""The types of a header's entries, beside those of `canton.training.model_file`."""
 
 ModelFile = model_file.ModelFile[ByteModel]
 """A byte model's file. Its header has:
@@ -41,8 +49,21 @@ def save_model(
 def load_model(path: Path) -> ModelFile:
     """Read a byte model; see `canton.training.model_file.read_model`."""
     return model_file.read_model(
-        path, lambda table: ByteModel(Architecture.from_json(table)), format=FORMAT, attach=_attach
+        path,
+        lambda table: ByteModel(Architecture.from_json(table)),
+        format=FORMAT,
+        attach=_attach,
+        entries=ENTRIES,
     )
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Return the training settings of a byte model's file.
+
+    Raises:
+        UserError: it is missing, or of another format or version; the message names it.
+    """
+    return model_file.read_config(path, TrainConfig.from_header, format=FORMAT)
 
 
 def _attach(model: ByteModel, tables: dict[str, Tensor]) -> None:

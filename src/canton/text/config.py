@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,10 +23,10 @@ class Architecture:
     cell: Literal["gru", "lstm", "mgu", "rnn"] = setting(
         "gru", "Recurrent cell. The GRU resets before the map, as in the article."
     )
-    hidden_size: int = setting(256, "Channels of each recurrent layer's state.", ge=1)
-    num_layers: int = setting(1, "Number of recurrent layers.", ge=1)
+    hidden_size: int = setting(256, "Channels of each recurrent layer's state.", ge=1, le=1 << 16)
+    num_layers: int = setting(1, "Number of recurrent layers.", ge=1, le=64)
     embedding_size: int = setting(
-        128, "Channels of a byte's embedding. 0: the first layer reads one-hot bytes.", ge=0
+        128, "Channels of a byte's embedding. 0: the first layer reads one-hot bytes.", ge=0, le=1 << 16
     )
     contexts: tuple[tuple[int, int], ...] = setting(
         ((2, 4096),),
@@ -41,15 +42,19 @@ class Architecture:
         "For each n, a table counts which bytes follow the current word and the n before.",
         option=False,
     )
-    ngram_rows: int = setting(1 << 18, "Rows of each n-gram table. The most frequent n-grams are kept.", ge=1)
+    ngram_rows: int = setting(
+        1 << 18, "Rows of each n-gram table. The most frequent n-grams are kept.", ge=1, le=1 << 30
+    )
     history_orders: tuple[int, ...] = setting(
         (2, 3, 4, 6), "For each n, the history is searched for the last n bytes.", option=False
     )
     history_words: tuple[int, ...] = setting(
         (0, 1), "For each n, the history is searched for the current word and the n before.", option=False
     )
-    history_size: int = setting(1 << 14, "Bytes of history, stored in the model's state.", ge=1)
-    head_size: int = setting(0, "Channels of a hidden layer (ELU) before the logits. 0: none.", ge=0)
+    history_size: int = setting(1 << 14, "Bytes of history, stored in the model's state.", ge=1, le=1 << 20)
+    head_size: int = setting(
+        0, "Channels of a hidden layer (ELU) before the logits. 0: none.", ge=0, le=1 << 16
+    )
     skip: bool = setting(
         True, "Normalise the embedding (LayerNorm) and feed it to every layer and to the output."
     )
@@ -69,8 +74,13 @@ class Architecture:
             value = getattr(self, name)
             if any(not low <= n <= high for n in value) or len(set(value)) < len(value):
                 raise UserError(f"{name} must be different integers from {low} to {high}, got {value}")
-        if any(n < 2 or rows < 1 for n, rows in self.contexts):
-            raise UserError(f"contexts must be pairs (n >= 2, rows >= 1), got {self.contexts}")
+        if len(self.contexts) > 16 or any(
+            not (2 <= n <= 64 and 1 <= rows <= 1 << 30) for n, rows in self.contexts
+        ):
+            raise UserError(
+                f"contexts must be up to 16 pairs (n from 2 to 64, rows from 1 to 2**30), "
+                f"got {reprlib.repr(self.contexts)}"
+            )
         if not self.embedding_size and (self.contexts or self.skip):
             raise UserError("embedding_size must be >= 1 with contexts or skip, got 0")
 
@@ -122,8 +132,8 @@ class TrainConfig:
     steps: int | None = setting(
         None, "Training steps, in place of a time.", ge=1, default_help="no limit but the time"
     )
-    batch_size: int = setting(32, "Streams of text read in parallel, over all processes.", ge=1)
-    sequence_length: int = setting(32, "Bytes of each stream per step.", ge=1)
+    batch_size: int = setting(32, "Streams of text read in parallel, over all processes.", ge=1, le=1 << 20)
+    sequence_length: int = setting(32, "Bytes of each stream per step.", ge=1, le=1 << 20)
     learning_rate: float = setting(5e-3, "Peak learning rate.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0, le=1)
     warmup: float = setting(0.03, "Fraction of the run in which the learning rate rises.", ge=0, le=1)

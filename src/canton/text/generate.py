@@ -195,6 +195,8 @@ def predict_next(model: ByteModel, text: bytes, state: State | None = None) -> t
     for chunk in inputs.split(4096):
         logits, state = model(chunk, state)
     assert state is not None
+    if not bool(logits[-1, 0].isfinite().all()):
+        raise UserError("the model's logits must be finite, got NaN or infinity: its weights are damaged")
     return logits[-1, 0].float().cpu().numpy(), state
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from canton.errors import UserError
 from canton.text.corpus import Bytes, Corpus
 from canton.text.model import ByteModel, State
 
@@ -126,7 +127,12 @@ def bits_per_byte(
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits.float(), targets.long(), reduction="none")
+    nats = nn.functional.cross_entropy(logits.float(), targets.long(), reduction="none")
+    if not bool(nats.detach().isfinite().all()):
+        raise UserError(
+            "the model's prediction is not finite: its weights are damaged, or a learning rate too high"
+        )
+    return nats
 
 
 def _read(corpus: Corpus, start: int, stop: int, end: int) -> Bytes:

@@ -118,7 +118,7 @@ def train(
     else:
         if saved.header["corpus"] != digest:
             raise UserError(f"files must be those that the run in {out} was started on, got others")
-        model, curve = saved.model, Curve.from_json(saved.header["curve"])
+        model, curve = saved.model, Curve.from_json(saved.header.get("curve"))
     started = clock()
     model.ngrams = _count_ngrams(config.model, corpus)
     header: dict[str, Any] = {
@@ -181,8 +181,16 @@ def _load_run(out: Path, config: TrainConfig | None, paths: Sequence[str]) -> Mo
     saved = load_model(out)
     if saved.checkpoint is None:
         raise UserError(f"resume must be used with an unfinished run, got {out}, a finished model")
+    try:
+        started = TrainConfig.from_header(saved.header)
+        for name in ("corpus", "corpus_files"):
+            if name not in saved.header:
+                raise UserError(f"the header has no {name}")
+        saved.checkpoint.check_carried(saved.model.initial_state(1), rows=(started.batch_size,))
+    except UserError as error:
+        raise UserError(f"cannot resume {out}: {error}") from error
     if config is not None:
-        check_resumable(TrainConfig.from_header(saved.header), config)
+        check_resumable(started, config)
     if paths and list(paths) != saved.header["corpus_files"]:
         raise UserError(
             f"files must be {', '.join(saved.header['corpus_files'])}, as in the run in {out}, got "

@@ -5,6 +5,7 @@ A second ConvGRU follows the stem's first block, at a higher resolution.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,23 +59,28 @@ class Architecture:
         option=False,
     )
     context: int = setting(
-        4, "Dilation of a residual 3 x 3 block at the end of the stem. 0: no such block.", ge=0, option=False
+        4,
+        "Dilation of a residual 3 x 3 block at the end of the stem. 0: no such block.",
+        ge=0,
+        le=64,
+        option=False,
     )
     early: int = setting(
         4,
         "Channels of the early ConvGRU after the stem's first block, at half the frame's resolution, for "
         "faint objects and camouflage. 0: none.",
         ge=0,
+        le=4096,
     )
-    memory: int = setting(48, "Channels of the ConvGRU after the stem. 0: none.", ge=0)
-    memory_kernel: int = setting(3, "Kernel of both ConvGRUs, odd.", ge=1, option=False)
-    memory_layers: int = setting(1, "Layers of the ConvGRU after the stem.", ge=1)
+    memory: int = setting(48, "Channels of the ConvGRU after the stem. 0: none.", ge=0, le=4096)
+    memory_kernel: int = setting(3, "Kernel of both ConvGRUs, odd.", ge=1, le=31, option=False)
+    memory_layers: int = setting(1, "Layers of the ConvGRU after the stem.", ge=1, le=64)
     recurrent: bool = setting(
         True, "Carry the state from frame to frame. Without it every frame starts with an empty state."
     )
     bypass: bool = setting(True, "Feed the stem's output to the head, beside the memory's.", option=False)
     head: int = setting(
-        32, "Channels of a hidden 1 x 1 convolution before the maps. 0: none.", ge=0, option=False
+        32, "Channels of a hidden 1 x 1 convolution before the maps. 0: none.", ge=0, le=4096, option=False
     )
     distractor_classes: tuple[str, ...] = setting(
         ("bird", "airplane", "helicopter"),
@@ -84,8 +90,16 @@ class Architecture:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not self.stem or any(c < 1 or k < 1 or k % 2 == 0 for c, k, _ in self.stem):
-            raise UserError(f"stem must be blocks (channels >= 1, odd kernel, halve), got {self.stem}")
+        blocks = 1 <= len(self.stem) <= 16
+        if not blocks or any(not (1 <= c <= 4096 and 1 <= k <= 31 and k % 2) for c, k, _ in self.stem):
+            raise UserError(
+                f"stem must be 1 to 16 blocks (channels from 1 to 4096, odd kernel up to 31, halve), "
+                f"got {reprlib.repr(self.stem)}"
+            )
+        if len(self.distractor_classes) > 100:
+            raise UserError(
+                f"distractor_classes must be at most 100 names, got {len(self.distractor_classes)}"
+            )
         if self.memory_kernel % 2 == 0:
             raise UserError(f"memory_kernel must be odd, got {self.memory_kernel}")
 
@@ -185,6 +199,19 @@ class TrackModel(nn.Module):
     @property
     def offset(self) -> float:
         return self.architecture.offset
+
+    def empty_state(self, batch_size: int, height: int, width: int) -> State:
+        """Return the state before the first of frames (B, 3, height, width)."""
+        a, weight = self.architecture, self.maps.weight
+        if not a.recurrent:
+            return ()
+        first = replace(a, stem=a.stem[:1])
+        layers = [(1, a.early, first)] if a.early else []
+        layers += [(a.memory_layers, a.memory, a)] if a.memory else []
+        return tuple(
+            weight.new_zeros(count, batch_size, channels, part.cells(height), part.cells(width))
+            for count, channels, part in layers
+        )
 
     def forward(
         self, frames: Tensor, state: State | None = None, reset: Tensor | None = None

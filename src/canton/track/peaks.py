@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from canton.errors import UserError
 from canton.track.boxes import Box
 
 Floats = NDArray[np.floating[Any]]
@@ -86,10 +87,13 @@ def decode_peaks(
 
     Raises:
         ValueError: a shape is wrong, or a number is out of range.
+        UserError: a score is not finite.
     """
     if maps.ndim != 3 or maps.shape[0] < 3:
         raise ValueError(f"maps must have shape (3 or more, height, width), got {tuple(maps.shape)}")
     _check(maps[0], threshold, max_peaks, None, radius)
+    if not bool(maps[0].isfinite().all()):
+        raise UserError("the heat map must be finite, got NaN or infinity: the model's weights are damaged")
     # Maxima are searched in the logits: the sigmoid is then taken at the peaks only, and two scores that both
     # round to 1 still differ.
     min_logit = math.log(threshold / (1 - threshold)) if threshold < 1 else math.inf

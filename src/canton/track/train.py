@@ -110,7 +110,7 @@ def train(
     checkpoint = None
     if resume:
         config, saved = _load_run(out, config)
-        model, checkpoint, curve = saved.model, saved.checkpoint, Curve.from_json(saved.header["curve"])
+        model, checkpoint, curve = saved.model, saved.checkpoint, Curve.from_json(saved.header.get("curve"))
     else:
         config = config or TrainConfig().resolve()
         model, curve = _new_model(config), Curve()
@@ -234,6 +234,9 @@ def _load_run(out: Path, config: TrainConfig | None) -> tuple[TrainConfig, Model
         raise UserError(f"resume must be used with an unfinished run, got {out}, a finished model")
     try:
         saved_config = TrainConfig.from_header(saved.header)
+        rows, size = saved_config.batch_size, saved_config.crop_size
+        single = rows * saved_config.frames_per_step  # of `single_frame_steps`
+        saved.checkpoint.check_carried(saved.model.empty_state(1, size, size), rows=(rows, single))
     except UserError as error:
         raise UserError(f"cannot resume {out}: {error}") from error
     if config is None:

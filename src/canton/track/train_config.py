@@ -52,7 +52,7 @@ class TrainConfig:
         None, "Train only on footage of this modality, such as IR.", default_help="all"
     )
     fps: float = setting(10.0, "Frame rate of the footage, in frames per second.", gt=0)
-    width: int = setting(640, "Resize wider footage to this width, in pixels.", ge=32)
+    width: int = setting(640, "Resize wider footage to this width, in pixels.", ge=32, le=1 << 16)
     model: Architecture | None = setting(
         None, "Architecture of the network. None: the default one, or that of `start`.", option=False
     )
@@ -66,16 +66,16 @@ class TrainConfig:
     steps: int | None = setting(
         None, "Training steps, in place of a time.", ge=1, default_help="no limit but the time"
     )
-    batch_size: int = setting(8, "Windows per step, over all processes.", ge=1)
-    frames_per_step: int = setting(8, "Frames of each window per step.", ge=1)
+    batch_size: int = setting(8, "Windows per step, over all processes.", ge=1, le=4096)
+    frames_per_step: int = setting(8, "Frames of each window per step.", ge=1, le=1024)
     tbptt_chunks: int = setting(
-        2, "Steps per window. The state is carried from one to the next; gradients are not.", ge=1
+        2, "Steps per window. The state is carried from one to the next; gradients are not.", ge=1, le=1024
     )
     single_frame_steps: int = setting(
         0, "Steps at the start in which every frame is a window of its own, rounded up to whole windows.",
         ge=0,
     )  # fmt: skip
-    crop_size: int = setting(128, "Side of a training window, in pixels.", ge=32)
+    crop_size: int = setting(128, "Side of a training window, in pixels.", ge=32, le=4096)
     learning_rate: float = setting(5e-3, "Peak learning rate.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0)
     grad_clip: float = setting(1.0, "Gradient clipping norm.", gt=0)
@@ -85,7 +85,7 @@ class TrainConfig:
     )  # fmt: skip
     seed: int = setting(0, "Random seed.", ge=0, le=2**63 - 1)
     workers: int = setting(
-        1, "Processes that prepare windows. 0: the training process does.", ge=0, resumable=True
+        1, "Processes that prepare windows. 0: the training process does.", ge=0, le=1024, resumable=True
     )
     device: str = setting("cpu", "Device: cpu, cuda, mps or auto.", resumable=True)
     processes: int = setting(1, "Number of processes, each with its own device.", ge=1, resumable=True)
@@ -155,10 +155,12 @@ class TrainConfig:
         Raises:
             UserError: the fields are not those of this version of Canton, or are out of range.
         """
-        table = header["training"]
-        paths = {name: Path(table[name]) for name in PATHS if table.get(name) is not None}
+        table = header.get("training")
+        if not isinstance(table, dict):
+            raise UserError("the header has no training settings")
+        paths = {name: Path(table[name]) for name in PATHS if isinstance(table.get(name), str)}
         config = from_json(cls, {**_not_stored(), **table, **paths})
-        return replace(config, model=Architecture.from_json(header["architecture"]))
+        return replace(config, model=Architecture.from_json(header.get("architecture")))
 
 
 def _not_stored() -> dict[str, Any]:

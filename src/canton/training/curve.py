@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from canton.errors import UserError, require
 from canton.io.atomic import atomic_write
+from canton.training.settings import check_entries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +34,22 @@ class Curve:
 
     @classmethod
     def from_json(cls, table: dict[str, Any] | None) -> Curve:
-        """Return the curve of the output of `to_json`; an empty curve for None."""
+        """Return the curve of the output of `to_json`; an empty curve for None.
+
+        Raises: UserError for any other table.
+        """
         curve = cls()
         if table is not None:
+            if set(table) != {"points", "held_out"}:
+                raise UserError(f"curve must have points and held_out, got {sorted(table)[:4]}")
+            hints = {
+                "points": tuple[tuple[int, float, float], ...],
+                "held_out": tuple[tuple[int, float], ...],
+            }
+            check_entries(table, hints)
+            steps = [0, *(point[0] for point in table["points"])]
+            if not all(before < step for before, step in pairwise(steps)):
+                raise UserError("curve must have its points in the order of their steps")
             curve.points = [(int(step), float(s), float(loss)) for step, s, loss in table["points"]]
             curve.held_out = [(int(step), float(score)) for step, score in table["held_out"]]
         return curve

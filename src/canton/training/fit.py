@@ -9,6 +9,7 @@ A run that is killed and resumed ends with the same bits as an uninterrupted one
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from canton.errors import UserError
-from canton.training.checkpoint import Checkpoint
+from canton.training.checkpoint import CARRIED, Checkpoint
 from canton.training.ema import EMA
 from canton.training.schedule import restore_learning_rates, warmup_cosine
 from canton.training.signals import stop_signals
@@ -95,7 +96,8 @@ def fit(
 
     Returns: the last report.
 
-    Raises: UserError if the budget is not one positive number, or the loss is not finite.
+    Raises: UserError if the budget is not one positive number, the loss is not finite, or `resume` has other
+    tensors than the optimizer.
     """
     check_budget(steps, minutes)
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
@@ -202,14 +204,35 @@ def _load_optimizer(
     optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
 ) -> None:
     order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-    table = optimizer.state_dict()
+    table, expected = optimizer.state_dict(), _new_state(optimizer)
     table["state"] = {}
     for full, tensor in tensors.items():
         kind, _, rest = full.partition(".")
         if kind == "optimizer":
             key, _, name = rest.partition(".")
+            like = expected[order.index(name)].get(key) if name in order else None
+            if like is None or tensor.shape != like.shape or tensor.dtype != like.dtype:
+                wanted = "absent" if like is None else f"{tuple(like.shape)} {like.dtype}"
+                got = f"{tuple(tensor.shape)} {tensor.dtype}"
+                raise UserError(f"tensor {full} of the checkpoint must be {wanted}, got {got}")
             table["state"].setdefault(order.index(name), {})[key] = tensor
+    for place, values in table["state"].items():
+        for key in set(expected[place]) - set(values):
+            raise UserError(f"tensor optimizer.{key}.{order[place]} of the checkpoint is missing")
     optimizer.load_state_dict(table)  # moves each tensor to its device
+
+
+def _new_state(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
+    """Return the tensors of each parameter's state after a step, to compare a checkpoint's with."""
+    probe = copy.deepcopy(optimizer)
+    parameters = [parameter for group in probe.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    probe.step()
+    return [
+        {key: value for key, value in probe.state[parameter].items() if isinstance(value, Tensor)}
+        for parameter in parameters
+    ]
 
 
 def _state_tensors(state: State | None, fabric: Fabric) -> dict[str, Tensor]:
@@ -218,14 +241,14 @@ def _state_tensors(state: State | None, fabric: Fabric) -> dict[str, Tensor]:
     for k, tensor in enumerate(state or ()):
         if fabric.world_size > 1:
             tensor = torch.cat(list(fabric.all_gather(tensor)), dim=1)
-        found[f"carried.{k}"] = tensor
+        found[f"{CARRIED}{k}"] = tensor
     return found
 
 
 def _load_state(tensors: dict[str, Tensor], fabric: Fabric) -> State | None:
     """Return this process's rows of the carried state; the number of processes may have changed."""
-    count = sum(name.startswith("carried.") for name in tensors)
-    whole = [tensors[f"carried.{k}"] for k in range(count)]
+    count = sum(name.startswith(CARRIED) for name in tensors)
+    whole = [tensors[f"{CARRIED}{k}"] for k in range(count)]
     for tensor in whole:
         if tensor.shape[1] % fabric.world_size:
             raise UserError(f"batch size {tensor.shape[1]} is not divisible by processes {fabric.world_size}")

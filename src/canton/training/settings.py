@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -67,17 +68,44 @@ def check_settings(config: Any) -> None:
     Raises:
         UserError: names the field, what it must be and what it is.
     """
-    hints = get_type_hints(type(config))
-    for each in fields(config):
-        name, value = each.name, getattr(config, each.name)
-        if not _matches(value, hints[name]):
-            raise UserError(f"{name} must be {_describe(hints[name])}, got {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{name} must be finite, got {value}")
-        for bound, limit in each.metadata.get("bounds", {}).items():
-            symbol, holds = BOUNDS[bound]
-            if limit is not None and value is not None and not holds(value, limit):
-                raise UserError(f"{name} must be {symbol} {limit}, got {value}")
+    check_fields(type(config), {each.name: getattr(config, each.name) for each in fields(config)})
+
+
+def check_fields(kind: type[Any], table: Mapping[str, Any]) -> None:
+    """Check the type and the range of those fields of `kind` that `table` has.
+
+    Raises:
+        UserError: names the field, what it must be and what it is.
+    """
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        if each.name in table:
+            _check_field(each.name, table[each.name], hints[each.name], each.metadata.get("bounds", {}))
+
+
+def check_entries(table: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Check the types of those JSON values in `table` that `hints` names.
+
+    Raises:
+        UserError: names the entry, what it must be and what it is.
+    """
+    for name, hint in hints.items():
+        if name in table:
+            _check_field(name, _as_tuple(table[name]), hint, {})
+
+
+def _check_field(name: str, value: Any, hint: Any, bounds: Mapping[str, Any]) -> None:
+    if not _matches(value, hint):
+        raise UserError(f"{name} must be {_describe(hint)}, got {reprlib.repr(value)}")
+    for number in _scalars(value):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UserError(f"{name} must be finite, got {number}")
+        if isinstance(number, int) and abs(number) >= 2**63:
+            raise UserError(f"{name} must be below 2**63, got {reprlib.repr(number)}")
+    for bound, limit in bounds.items():
+        symbol, holds = BOUNDS[bound]
+        if limit is not None and value is not None and not holds(value, limit):
+            raise UserError(f"{name} must be {symbol} {limit}, got {value}")
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -93,8 +121,14 @@ def from_json(kind: type[Config], table: Any) -> Config:
     """
     hints = get_type_hints(kind)
     names = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(table, dict) or set(table) != names:
-        raise UserError(f"the fields of {kind.__name__} are not those of this version of Canton")
+    found = set(table) if isinstance(table, dict) else set()
+    if found != names:
+        lists = {"missing": sorted(names - found), "unknown": sorted(found - names)}
+        told = "; ".join(f"{what} {', '.join(each[:3])}" for what, each in lists.items() if each)
+        raise UserError(
+            f"the fields of {kind.__name__} are not those of this version of Canton ({told or 'no table'}): "
+            "train a new model"
+        )
     values = {
         name: from_json(hints[name], value) if is_dataclass(hints[name]) else _as_tuple(value)
         for name, value in table.items()
@@ -120,6 +154,11 @@ def check_resumable(started: Any, given: Any) -> None:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    for item in value if isinstance(value, tuple) else (value,):
+        yield from _scalars(item) if isinstance(item, tuple) else (item,)
 
 
 def _matches(value: Any, hint: Any) -> bool:

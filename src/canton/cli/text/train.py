@@ -54,16 +54,16 @@ def train(
 
     from canton.cli.console.training_bar import TrainingBar
     from canton.cli.outputs import plot_beside
-    from canton.io.tensor_file import read_header
     from canton.text import ARTICLE, TrainConfig
     from canton.text import train as train_model
+    from canton.text.checkpoint import load_config
 
     if preset not in (None, "article"):
         raise UserError(f"preset must be article, got {preset}")
     if resume and preset:
         raise UserError("--preset cannot be used with --resume: the run keeps its settings")
     if resume:
-        config = TrainConfig.from_header(read_header(out))
+        config = load_config(out)
     else:
         config = ARTICLE if preset else TrainConfig()
     config = given.apply(config)

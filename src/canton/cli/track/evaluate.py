@@ -176,6 +176,7 @@ def _evaluate_clips(
     threshold: float | None,
     group_by: list[str],
 ) -> tuple[dict[str, Any], dict[str, list[list[float]]]]:
+    from canton.track.checkpoint import training_setting
     from canton.track.evaluate import evaluate, points, watch_clip
 
     known = sorted({name for clip in clips for name in clip.columns})
@@ -198,8 +199,8 @@ def _evaluate_clips(
         found = watch_clip(
             loaded[name].model,
             clip,
-            threshold=threshold or float(header["threshold"]),
-            width=int(header["training"]["width"]) or None,
+            threshold=threshold or float(header.get("threshold", 0.5)),
+            width=training_setting(loaded[name], "width") or None,
         )
         if found.problem is not None:
             bar.warn(f"{found.problem}; the frames before are used")
@@ -211,7 +212,8 @@ def _evaluate_clips(
         )
     (class_name,) = class_names
     settings = {
-        name: {"threshold": threshold or float(file.header["threshold"])} for name, file in loaded.items()
+        name: {"threshold": threshold or float(file.header.get("threshold", 0.5))}
+        for name, file in loaded.items()
     }
     figures = evaluate(results, target_class=class_name, group_by=group_by)
     return {"models": settings, "target_class": class_name, **figures}, points(results)
@@ -228,6 +230,7 @@ def _evaluate_windows(
     fps: float | None,
     every: int,
 ) -> dict[str, Any]:
+    from canton.track.checkpoint import training_setting
     from canton.track.data.frame_cache import cache_frames, clip_problems
     from canton.track.window_analysis import evaluate_windows
 
@@ -239,16 +242,17 @@ def _evaluate_windows(
         )
     (name,) = names
     loaded = _load(name)
-    training = loaded.header["training"]
-    rate = fps or float(training["fps"])
+    rate = fps or float(training_setting(loaded, "fps"))
     class_name = _target_class(footage, loaded, target_class)
-    cached = cache_frames(clips, fps=rate, width=int(training["width"]), on_decode=bar.show_decoding)
+    cached = cache_frames(
+        clips, fps=rate, width=training_setting(loaded, "width"), on_decode=bar.show_decoding
+    )
     for line in clip_problems(cached):
         bar.warn(line)
     figures = evaluate_windows(
         loaded.model,
         cached,
-        threshold=threshold or float(loaded.header["threshold"]),
+        threshold=threshold or float(loaded.header.get("threshold", 0.5)),
         target_class=class_name,
         fps=rate,
         every=every,
@@ -265,10 +269,11 @@ def _load(name: str) -> ModelFile:
 
 def _target_class(footage: Footage, loaded: ModelFile, given: str | None) -> str:
     """Return the class to detect; if it is given, check that a box has it."""
+    from canton.track.checkpoint import training_setting
     from canton.track.data.formats.labels import normalise_class
     from canton.track.metrics import ANY
 
-    class_name = normalise_class(given or str(loaded.header["training"]["target_class"]))
+    class_name = normalise_class(given or training_setting(loaded, "target_class"))
     if given and class_name != ANY:
         footage.check_labelled(class_name)
     return class_name

@@ -34,7 +34,7 @@ def figure(
     """Draw output, truth and input of a synthetic scene, frame by frame."""
     from canton.cli.models import open_model, pretrained_for
     from canton.io.atomic import atomic_write, check_writable
-    from canton.track.checkpoint import load_model
+    from canton.track.checkpoint import load_model, training_setting
     from canton.track.render.figure import draw_figure
     from canton.track.train_sources import SceneSource
 
@@ -47,8 +47,7 @@ def figure(
     check_writable(out)
     loaded = open_model(model, pretrained_for(has_colour=scene_kind != "thermal"), load_model)
     cv2 = require("cv2", extra="track")
-    training = loaded.header["training"]
-    scenes = SceneSource(kind=scene_kind, target_class=str(training["target_class"]))
+    scenes = SceneSource(kind=scene_kind, target_class=training_setting(loaded, "target_class"))
     if scene is None:
         scene = next(
             k for k in count() if scenes.held_out_scene(k, frames=frames).class_name == scenes.target_class
@@ -60,6 +59,6 @@ def figure(
     with atomic_write(out) as file:
         file.write(content.tobytes())
     message = f"output, truth and input of scene {scene}: {out}"
-    if not training.get("scenes"):
+    if not training_setting(loaded, "scenes"):
         message += "; the model was trained on footage only, so it may detect little in a synthetic scene"
     typer.echo(message)

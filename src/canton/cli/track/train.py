@@ -74,13 +74,14 @@ def _config(given: Given, out: Path, resume: bool, preset: str | None) -> TrainC
     """Return the settings of the run: those of the run in `out` or the defaults, with those given."""
     from canton.cli.models import track_model
     from canton.track import ARTICLE, Architecture, TrainConfig, load_model
+    from canton.track.checkpoint import load_config
 
     if preset not in (None, "article"):
         raise UserError(f"preset must be article, got {preset}")
     if resume and preset:
         raise UserError("--preset cannot be used with --resume: the run keeps its settings")
     if resume:
-        return given.apply(TrainConfig.from_header(load_model(out).header))
+        return given.apply(load_config(out))
     start = track_model(given.values.get(("start",)))
     config = TrainConfig()
     if preset:

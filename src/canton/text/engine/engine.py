@@ -138,7 +138,8 @@ class Engine:
             remaining: bytes up to the end of the text; with `utf8_state`, at least the length of `uniforms`.
 
         Raises:
-            ValueError: an argument of the wrong shape, or logits that stop being finite.
+            ValueError: an argument of the wrong shape.
+            UserError: logits that stop being finite.
         """
         scores = np.array(logits, np.float32, order="C")
         past, *hidden = state
@@ -182,7 +183,7 @@ class Engine:
         )
         count = library().canton_engine_generate(ctypes.c_void_p(self._handle), ctypes.byref(call))
         if count < len(draws):
-            raise ValueError(f"logits must be finite, got NaN or infinity after {count} bytes")
+            raise UserError(f"logits must be finite, got NaN or infinity after {count} bytes")
         parts = zip(flat.split(self._hidden), hidden, strict=True)
         after = (past_bytes.view_as(past), *(part.view_as(old) for part, old in parts))
         utf8_after = None if utf8_state is None else int(call.utf8_state)

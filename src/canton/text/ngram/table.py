@@ -127,7 +127,7 @@ class NgramTables:
                 best += [(0, 0)] * (MAX_FOLLOWERS - len(best))
                 followers[place] = torch.tensor([follower for follower, _ in best], dtype=torch.uint8)
                 counts[place] = torch.tensor([count for _, count in best], dtype=torch.int32)
-                totals[place] = sum(row.values())
+                totals[place] = min(sum(row.values()), 2**31 - 1)
         return NgramStats(followers, counts, totals)
 
 
@@ -225,7 +225,9 @@ def unpack_tables(kinds: Sequence[NgramKind], tensors: dict[str, Tensor]) -> Ngr
                     f"{name} of n-gram table {k} must be {shape} {dtype}, "
                     f"got {tuple(found.shape)} {found.dtype}"
                 )
-        if not bool((parts["keys"][1:] > parts["keys"][:-1]).all()):
-            raise UserError(f"keys of n-gram table {k} must be in ascending order")
+        if not bool((parts["keys"][1:] > parts["keys"][:-1]).all()) or int(parts["keys"][0]) < 0:
+            raise UserError(f"keys of n-gram table {k} must be >= 0 and in ascending order")
+        if int(parts["totals"].min()) < 1:
+            raise UserError(f"totals of n-gram table {k} must be >= 1, got {int(parts['totals'].min())}")
         tables.append(NgramTable(parts["keys"], parts["followers"], parts["counts"].int(), parts["totals"]))
     return NgramTables(kinds, tables)

@@ -27,7 +27,7 @@ from canton.text import ARTICLE, ByteModel, Corpus, Sampling, TrainConfig, load_
 from canton.text.corpus import Bytes
 from canton.text.engine.engine import build_engine
 from canton.text.generate import predict_next
-from canton.text.likelihood import START_BYTE
+from canton.text.types import START_BYTE
 from compare.runner import machine
 
 PRETRAINED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"

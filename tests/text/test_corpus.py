@@ -84,9 +84,9 @@ def test_later_epochs_start_at_other_offsets(corpus: Corpus) -> None:
     assert len(starts) > 3
     others = [ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=seed) for seed in (0, 1, 3)]
     assert torch.equal(batches(0).window, others[0](0).window)
-    shifts = [other.starts(other.steps_per_epoch)[0] for other in others]
+    shifts = [other.positions(other.steps_per_epoch)[0] for other in others]
     assert len(set(shifts)) == 3
-    assert shifts[2] == batches.starts(batches.steps_per_epoch)[0]
+    assert shifts[2] == batches.positions(batches.steps_per_epoch)[0]
 
 
 @pytest.mark.parametrize("limit", [1 << 23, 800])  # all 900 bytes are counted, and the first 800
@@ -102,7 +102,7 @@ def test_folds_of_the_targets(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, l
     fold_of[counted:] = NUM_FOLDS
     batches = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=3)
     for step in range(2 * batches.steps_per_epoch):  # the second epoch wraps around at the end
-        starts = np.array(batches.starts(step))
+        starts = np.array(batches.positions(step))
         targets = (starts + np.arange(1, 17)[:, None]) % 900
         assert torch.equal(batches(step).folds.clamp(max=NUM_FOLDS), torch.from_numpy(fold_of[targets]))
 
@@ -110,7 +110,7 @@ def test_folds_of_the_targets(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, l
 def test_every_shift_is_as_likely_as_another(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(bytes(range(11)))  # nine to train on
     batches = ContiguousBatches(Corpus([tmp_path / "short"]), batch_size=2, sequence_length=3)
-    starts = [batches.starts(epoch * batches.steps_per_epoch) for epoch in range(1, 901)]
+    starts = [batches.positions(epoch * batches.steps_per_epoch) for epoch in range(1, 901)]
     assert all((second - first) % 9 == 4 for first, second in starts)
     counts = np.bincount([first for first, _ in starts])
     assert len(counts) == 9

@@ -68,7 +68,7 @@ def test_prefetched_history_equals_a_search(
     for step in [*range(batches.steps_per_epoch), 1, 5]:  # backwards, as in a resumed run
         batch = prefetched(step)
         assert batch.history is not None
-        for lane, start in enumerate(batches.starts(step)):
+        for lane, start in enumerate(batches.positions(step)):
             before = text[max(0, start - wanted) : start]
             here = np.concatenate([np.zeros(wanted - len(before), np.uint8), before, text[start : start + 7]])
             alone = HISTORY.look_up(torch.from_numpy(here)[:, None])

@@ -134,6 +134,12 @@ class TrainConfig:
     )
     batch_size: int = setting(32, "Streams of text read in parallel, over all processes.", ge=1, le=1 << 20)
     sequence_length: int = setting(32, "Bytes of each stream per step.", ge=1, le=1 << 20)
+    restart_bytes: int = setting(
+        4096,
+        "Mean bytes of each stream between restarts, which empty state and history as at the start of a "
+        "text; 0: never.",
+        ge=0,
+    )
     learning_rate: float = setting(5e-3, "Peak learning rate.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0, le=1)
     warmup: float = setting(0.03, "Fraction of the run in which the learning rate rises.", ge=0, le=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ NUM_FOLDS = 8
 MAX_COUNTED = 1 << 23
 """The n-gram tables count at most this many bytes, from the start of the training part."""
 
+RESTART_SEARCH = 1024
+"""Bytes in which a restart looks for the next paragraph or line."""
+
 BUILT_IN = "the language documentation in this Python (pydoc_data.topics)"
 
 
@@ -35,12 +39,14 @@ class Batch(NamedTuple):
         window: uint8 (T + 1, B); the last row is a target only.
         state_reset: whether the streams start at new offsets, so that the state must be reset.
         folds: (T, B), the fold of each target in the counted text; `NUM_FOLDS` or more: none.
+        starts: booleans (T, B), where a new text starts, see `ByteModel.forward`; None: nowhere.
         history: statistics of the history, if `PrefetchedHistory` added them.
     """
 
     window: Tensor
     state_reset: bool
     folds: Tensor
+    starts: Tensor | None = None
     history: NgramStats | None = None
 
 
@@ -98,7 +104,9 @@ class ContiguousBatches:
         corpus: the text.
         batch_size: number of streams, over all processes.
         sequence_length: bytes of each stream per step.
-        seed: of the offsets.
+        restart_bytes: mean distance of the restarts in each stream; 0: none. A restart empties the state, as
+            at the start of a text. It is random, moved to the next paragraph or line.
+        seed: of the offsets and restarts.
         rank, world_size: this process and their number; each reads its share of the streams.
 
     Raises:
@@ -111,6 +119,7 @@ class ContiguousBatches:
         *,
         batch_size: int,
         sequence_length: int,
+        restart_bytes: int = 0,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -129,26 +138,63 @@ class ContiguousBatches:
                 f"got {batch_size} * ({sequence_length} + 1): give more text, or reduce one of them"
             )
         self.corpus, self.sequence_length, self.seed = corpus, sequence_length, seed
+        self.restart_bytes = restart_bytes
+        self._restart_at = lru_cache(maxsize=1 << 16)(self._find_restart)
         self.streams = range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
         self.steps_per_epoch = (self.stream_size - 1) // sequence_length
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step."""
-        starts = self.starts(step)
-        columns = [self.read(start, self.sequence_length + 1) for start in starts]
-        state_reset = self.position(step)[1] == 0
-        return Batch(torch.from_numpy(np.stack(columns, axis=1)), state_reset, self._folds(starts))
+        positions = self.positions(step)
+        columns = [self.read(start, self.sequence_length + 1) for start in positions]
+        window = torch.from_numpy(np.stack(columns, axis=1))
+        starts = self.starts(step, 0, self.sequence_length)
+        marked = None if starts is None or not starts.any() else torch.from_numpy(starts)
+        return Batch(window, self.position(step)[1] == 0, self._folds(positions), marked)
 
     def position(self, step: int) -> tuple[int, int]:
         """Return a step's epoch and its offset in each stream, in bytes."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return epoch, within * self.sequence_length
 
-    def starts(self, step: int) -> list[int]:
+    def positions(self, step: int) -> list[int]:
         """Return each stream's position in the corpus at a step."""
         epoch, offset = self.position(step)
-        shift = int(np.random.default_rng([self.seed, epoch]).integers(self.corpus.split)) if epoch else 0
-        return [(k * self.stream_size + shift + offset) % self.corpus.split for k in self.streams]
+        return [self._position(k, epoch, offset) for k in self.streams]
+
+    def starts(self, step: int, begin: int, end: int) -> npt.NDArray[np.bool_] | None:
+        """Return where a text starts in the bytes from `begin` to `end` of a step, (bytes, streams).
+
+        None: nowhere, as nothing restarts.
+        """
+        if not self.restart_bytes:
+            return None
+        epoch, offset = self.position(step)
+        found = np.zeros((end - begin, len(self.streams)), np.bool_)
+        low, high = max(offset + begin, 0), offset + end
+        blocks = range(max(low - RESTART_SEARCH, 0) // self.restart_bytes, -(-high // self.restart_bytes))
+        for column, stream in enumerate(self.streams):
+            for block in blocks:
+                at = self._restart_at(stream, epoch, block)
+                if low <= at < high:
+                    found[at - offset - begin, column] = True
+        return found
+
+    def _find_restart(self, stream: int, epoch: int, block: int) -> int:
+        """Return the offset in a stream of the restart in a block of `restart_bytes`."""
+        random = np.random.default_rng([self.seed, epoch, stream, block])
+        offset = block * self.restart_bytes + int(random.integers(self.restart_bytes))
+        text = self.read(self._position(stream, epoch, offset), RESTART_SEARCH).tobytes()
+        for boundary in (b"\n\n", b"\n"):
+            if (at := text.find(boundary)) >= 0:
+                return offset + at + len(boundary) - 1
+        return offset
+
+    def _position(self, stream: int, epoch: int, offset: int) -> int:
+        return (stream * self.stream_size + self._shift(epoch) + offset) % self.corpus.split
+
+    def _shift(self, epoch: int) -> int:
+        return int(np.random.default_rng([self.seed, epoch]).integers(self.corpus.split)) if epoch else 0
 
     def read(self, start: int, size: int) -> Bytes:
         """Return `size` bytes of the training part from `start` on, wrapping around at its end."""
@@ -156,8 +202,8 @@ class ContiguousBatches:
         missing = size - len(head)
         return np.concatenate([head, self.corpus.read(0, missing)]) if missing else head
 
-    def _folds(self, starts: list[int]) -> Tensor:
-        positions = torch.tensor(starts) + torch.arange(1, self.sequence_length + 1)[:, None]
+    def _folds(self, first: list[int]) -> Tensor:
+        positions = torch.tensor(first) + torch.arange(1, self.sequence_length + 1)[:, None]
         return positions % self.corpus.split * NUM_FOLDS // min(self.corpus.split, MAX_COUNTED)
 
 

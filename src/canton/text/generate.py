@@ -14,10 +14,9 @@ from canton.errors import UserError
 from canton.text import utf8
 from canton.text.config import Sampling
 from canton.text.engine.engine import build_engine
-from canton.text.likelihood import START_BYTE
 from canton.text.model import ByteModel, State
 from canton.text.sampling import Floats, sample_byte
-from canton.text.types import SampledBytes
+from canton.text.types import START_BYTE, SampledBytes
 
 
 class Context(NamedTuple):

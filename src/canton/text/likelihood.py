@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from canton.errors import UserError
 from canton.text.corpus import Bytes, Corpus
 from canton.text.model import ByteModel, State
-
-START_BYTE = 0x0A
-"""The byte before a text (a newline), from which its first byte is predicted."""
+from canton.text.types import START_BYTE
 
 CHUNK = 1024
 """Bytes of each stream to score at a time."""
@@ -108,22 +106,48 @@ def bits_per_byte(
     streams = max(1, min(streams, (stop - start) // (2 * warmup_bytes)))
     size = -(-(stop - start) // streams)
     begins = [start + stream * size for stream in range(streams)]
-    device = model.logits.weight.device
-    bits, state = 0.0, None
-    # at time t a stream reads byte begin - 1 + t and predicts the one after it
-    lead = min(warmup_bytes, max(start - 1, 0))
-    with torch.no_grad():
-        for first in range(-lead, size, CHUNK):
-            last = min(first + CHUNK, size)
-            columns = [_read(corpus, begin + first - 1, begin + last, stop) for begin in begins]
-            window = torch.from_numpy(np.stack(columns, axis=1)).to(device)
-            logits, state = model(window[:-1], state)
-            nats = _nats(logits.flatten(0, 1), window[1:].flatten()).view(last - first, streams)
-            time = torch.arange(first, last)[:, None]
-            scored = (time >= 0) & (time + torch.tensor(begins) < stop)
-            bits += float(nats.cpu()[scored].double().sum()) / math.log(2)
+    bits, scored = next_byte_bits(model, corpus, begins, size, context=warmup_bytes, stop=stop)
     model.train(training)
-    return bits / (stop - start)
+    return float(bits[scored].sum()) / (stop - start)
+
+
+@torch.no_grad()
+def next_byte_bits(
+    model: ByteModel,
+    corpus: Corpus,
+    begins: Sequence[int],
+    size: int,
+    *,
+    context: int,
+    stop: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the surprisal of `size` bytes from each of `begins`, float64 (size, B), and whether each counts.
+
+    Args:
+        model: the model, in evaluation mode.
+        corpus: the text.
+        begins: positions in it.
+        size: bytes to score at each.
+        context: bytes before each that are read and not scored. 0: from the initial state, after
+            `START_BYTE`.
+        stop: bytes from here on do not count. None: from the corpus's end on.
+    """
+    stop = len(corpus) if stop is None else stop
+    device = model.logits.weight.device
+    lead = min(context, max(min(begins) - 1, 0))
+    parts, state = [], None
+    # at time t a stream reads byte begin - 1 + t and predicts the one after it
+    for first in range(-lead, size, CHUNK):
+        last = min(first + CHUNK, size)
+        columns = [_read(corpus, begin + first - 1, begin + last, stop) for begin in begins]
+        window = torch.from_numpy(np.stack(columns, axis=1)).to(device)
+        if first == 0 and not context:
+            window[0] = START_BYTE
+        logits, state = model(window[:-1], state)
+        nats = _nats(logits.flatten(0, 1), window[1:].flatten()).view(last - first, len(begins))
+        parts.append(nats.cpu()[max(-first, 0) :].double() / math.log(2))
+    counts = torch.arange(size)[:, None] + torch.tensor(begins) < stop
+    return torch.cat(parts), counts
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

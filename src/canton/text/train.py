@@ -105,6 +105,7 @@ def train(
         corpus,
         batch_size=size,
         sequence_length=length,
+        restart_bytes=config.restart_bytes,
         seed=config.seed,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
@@ -225,5 +226,6 @@ def make_optimizer(model: nn.Module, *, learning_rate: float, weight_decay: floa
 def next_byte_loss(model: nn.Module, batch: Batch, state: State | None) -> tuple[Tensor, State]:
     """Return the cross-entropy of the next byte, in nats per byte, and the state after the batch."""
     window = batch.window.long()
-    logits, after = model(window[:-1], None if batch.state_reset else state, batch.folds, batch.history)
+    before = None if batch.state_reset else state
+    logits, after = model(window[:-1], before, batch.folds, batch.history, batch.starts)
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[1:].flatten()), after

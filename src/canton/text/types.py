@@ -12,6 +12,10 @@ MAX_FOLLOWERS = 8
 """Followers stored for each n-gram."""
 
 
+START_BYTE = 0x0A
+"""The byte before a text (a newline), from which its first byte is predicted."""
+
+
 class NgramStats(NamedTuple):
     """Statistics of K tables at N positions; zeros where a table does not have the n-gram.
 

@@ -9,8 +9,8 @@ import math
 import torch
 
 from canton.text.generate import predict_next
-from canton.text.likelihood import START_BYTE
 from canton.text.model import ByteModel
+from canton.text.types import START_BYTE
 
 STEPS = 24
 """Colours, one for each half bit; the last is for 12 bits and more."""

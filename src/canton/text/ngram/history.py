@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from canton.text.corpus import Batch, Bytes, ContiguousBatches
-from canton.text.ngram.keys import NgramKind, compute_keys
-from canton.text.types import MAX_FOLLOWERS, NgramStats
+from canton.text.ngram.keys import NgramKind, ages, compute_keys
+from canton.text.types import MAX_FOLLOWERS, START_BYTE, NgramStats
 
 PREFETCH_BYTES = 1 << 14
 """Bytes of a stream that `PrefetchedHistory` searches at a time."""
@@ -36,25 +36,32 @@ class NgramHistory(NamedTuple):
     size: int
     lookback: int
 
-    def look_up(self, window: Tensor) -> NgramStats:
+    def look_up(self, window: Tensor, age: Tensor | None = None) -> NgramStats:
         """Return the statistics at N = T * B positions, the last T of `window`, (lookback + size + T, B).
 
         The counts are ranks: 1 for the follower of the latest occurrence, 2 for the one before, and so on.
+
+        Args:
+            window: bytes.
+            age: (size + T, B), bytes since the text's start, before which nothing is found. None: no start.
         """
-        window = window.cpu().long()
-        found = [self._latest(window, keys) for keys in compute_keys(window, self.lookback, self.kinds)]
+        window, age = window.cpu().long(), None if age is None else age.cpu()
+        all_keys = compute_keys(window, self.lookback, self.kinds, age)
+        found = [self._latest(window, keys, age) for keys in all_keys]
         followers, totals = (torch.stack(parts, 2).flatten(0, 1) for parts in zip(*found, strict=True))
         return rank_stats(followers, totals)
 
-    def _latest(self, window: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def _latest(self, window: Tensor, keys: Tensor, age: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the followers (T, B, MAX_FOLLOWERS), the latest first, and their number (T, B)."""
         ordered, place = keys.sort(dim=0, stable=True)  # puts equal keys side by side, the earlier first
+        reach = None if age is None else age.gather(0, place).clamp_(max=self.size)
         steps, batch = len(keys) - self.size, keys.shape[1]
         followers = torch.zeros(steps, batch, MAX_FOLLOWERS, dtype=torch.uint8)
         totals = torch.zeros(steps, batch, dtype=torch.int32)
         for rank in range(1, MAX_FOLLOWERS + 1):
             here, before = place[rank:], place[:-rank]
-            same = (ordered[rank:] == ordered[:-rank]) & (here >= self.size) & (here - before <= self.size)
+            farthest = self.size if reach is None else reach[rank:]
+            same = (ordered[rank:] == ordered[:-rank]) & (here >= self.size) & (here - before <= farthest)
             _, stream = same.nonzero(as_tuple=True)
             if not len(stream):
                 break
@@ -69,7 +76,8 @@ class PrefetchedHistory:
 
     A training step reads a few bytes of each stream. A search of the whole history at every step would cost
     more than the step. Therefore a stream is searched once per `PREFETCH_BYTES`. The history before a
-    stream's start is the text before it; before the first byte of the text it is zeros.
+    stream's start is the text before it; before the first byte of the text it is zeros. Nothing is found
+    before a start of the batches.
     """
 
     def __init__(self, batches: ContiguousBatches, history: NgramHistory) -> None:
@@ -93,8 +101,16 @@ class PrefetchedHistory:
 
     def _search(self, first: int) -> None:
         """Search the block that starts with step `first`."""
-        columns = [self._window(start) for start in self.batches.starts(first)]
-        stats = self.history.look_up(torch.from_numpy(np.stack(columns, axis=1)))
+        columns = [self._window(start) for start in self.batches.positions(first)]
+        size, block = self.history.size, self.block + self.batches.sequence_length
+        starts = self.batches.starts(first, -size, block)
+        age = None
+        if starts is not None:
+            full = np.concatenate([np.zeros((self.history.lookback, starts.shape[1]), bool), starts])
+            for column, here in zip(columns, full.T, strict=True):
+                column[here] = START_BYTE
+            age = ages(torch.from_numpy(starts))
+        stats = self.history.look_up(torch.from_numpy(np.stack(columns, axis=1)), age)
         shape = (-1, len(columns), len(self.history.kinds))
         self._followers, self._totals = stats.followers.view(*shape, MAX_FOLLOWERS), stats.totals.view(shape)
 

@@ -39,12 +39,32 @@ class NgramKind(NamedTuple):
         return WORD_LOOKBACK if self.words else self.n - 1
 
 
-def compute_keys(window: Tensor, lookback: int, kinds: Sequence[NgramKind]) -> list[Tensor]:
-    """Return the keys of each kind at every byte from `lookback` on: int64 (lookback + T, B) to (T, B)."""
+NO_START = 1 << 40
+"""The age of a byte whose text starts before the window."""
+
+
+def ages(starts: Tensor) -> Tensor:
+    """Return the number of bytes since the latest start, int64 (T, B), for booleans (T, B)."""
+    at = torch.arange(len(starts), device=starts.device)[:, None].expand(starts.shape)
+    latest = torch.where(starts, at, -NO_START).cummax(0).values
+    return at - latest
+
+
+def compute_keys(
+    window: Tensor, lookback: int, kinds: Sequence[NgramKind], age: Tensor | None = None
+) -> list[Tensor]:
+    """Return the keys of each kind at every byte from `lookback` on: int64 (lookback + T, B) to (T, B).
+
+    Args:
+        window: int64 bytes.
+        lookback: bytes before the first key.
+        kinds: the kinds of n-gram.
+        age: (T, B), bytes since the text's start; what is before the start counts as zeros. None: no start.
+    """
     max_words = max((kind.n for kind in kinds if kind.words), default=None)
-    words = None if max_words is None else _words(window, lookback, max_words)
+    words = None if max_words is None else _words(window, lookback, max_words, age)
     return [
-        _word_key(words, kind.n) if kind.words and words else _byte_key(window, lookback, kind.n)
+        _word_key(words, kind.n) if kind.words and words else _byte_key(window, lookback, kind.n, age)
         for kind in kinds
     ]
 
@@ -56,20 +76,29 @@ def finalize_hash(value: Tensor) -> Tensor:
     return value ^ (value >> second)
 
 
-def hash_rows(window: Tensor, n: int, rows: int) -> Tensor:
-    """Return the table row, in [0, rows), of every `n` bytes in `window`: (T + n - 1, B) to (T, B)."""
+def hash_rows(window: Tensor, n: int, rows: int, age: Tensor | None = None) -> Tensor:
+    """Return the table row, in [0, rows), of every `n` bytes in `window`: (T + n - 1, B) to (T, B).
+
+    age: see `compute_keys`.
+    """
     steps = len(window) - n + 1
     value = torch.zeros_like(window[:steps])
     for k in range(n):
-        value = (value * HASH_PRIME + window[k : k + steps] + 1) & HASH_MASK
+        part = _visible(window[k : k + steps], n - 1 - k, age)
+        value = (value * HASH_PRIME + part + 1) & HASH_MASK
     return finalize_hash(value) % rows
 
 
-def _byte_key(window: Tensor, lookback: int, n: int) -> Tensor:
+def _visible(part: Tensor, distance: int, age: Tensor | None) -> Tensor:
+    """Return the bytes `distance` before the current ones, zero where they are before the text's start."""
+    return part if age is None or not distance else part.masked_fill(age < distance, 0)
+
+
+def _byte_key(window: Tensor, lookback: int, n: int, age: Tensor | None) -> Tensor:
     steps = len(window) - lookback
     key = torch.zeros_like(window[:steps])
     for k in range(lookback - n + 1, lookback + 1):
-        key = (key << 8) | window[k : k + steps]
+        key = (key << 8) | _visible(window[k : k + steps], lookback - k, age)
     return key
 
 
@@ -84,7 +113,7 @@ class _Words(NamedTuple):
     before: list[Tensor]
 
 
-def _words(window: Tensor, lookback: int, max_words: int) -> _Words:
+def _words(window: Tensor, lookback: int, max_words: int, age: Tensor | None) -> _Words:
     """Hash the words. A word is ASCII letters (case ignored), digits, apostrophes and bytes >= 128."""
     steps = len(window) - lookback
     lower = torch.where((window >= 65) & (window <= 90), window + 32, window)
@@ -92,7 +121,7 @@ def _words(window: Tensor, lookback: int, max_words: int) -> _Words:
     none = torch.zeros_like(window[:steps])
     current, before = none, [none] * max_words
     for k in range(lookback - WORD_LOOKBACK, lookback + 1):
-        here = inside[k : k + steps]
+        here = _visible(inside[k : k + steps], lookback - k, age)
         ended = ~here & (current != 0)
         for j in range(max_words - 1, -1, -1):
             before[j] = torch.where(ended, before[j - 1] if j else current, before[j])

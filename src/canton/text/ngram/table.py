@@ -73,16 +73,19 @@ class NgramTables:
         self.kinds, self.tables, self.fold_counts = tuple(kinds), list(tables), fold_counts
         self.updates: list[dict[int, dict[int, int]]] = [{} for _ in self.kinds]
 
-    def look_up(self, window: Tensor, lookback: int, folds: Tensor | None = None) -> NgramStats:
+    def look_up(
+        self, window: Tensor, lookback: int, folds: Tensor | None = None, age: Tensor | None = None
+    ) -> NgramStats:
         """Return the statistics at N = T * B positions, the bytes of `window` from `lookback` on.
 
         Args:
             window: int64 bytes (lookback + T, B).
             lookback: bytes before the first position.
             folds: (T, B), the fold whose counts are excluded; `NUM_FOLDS` or more: none.
+            age: see `compute_keys`.
         """
         found = []
-        for k, (keys, table) in enumerate(zip(self._keys(window, lookback), self.tables, strict=True)):
+        for k, (keys, table) in enumerate(zip(self._keys(window, lookback, age), self.tables, strict=True)):
             row, known = _find(table, keys)
             counts, totals = table.counts[row], table.totals[row]
             if folds is not None and self.fold_counts is not None:
@@ -114,8 +117,9 @@ class NgramTables:
                     updates[key] = _row_counts(table, at) if in_table else {}
                 updates[key][follower] = updates[key].get(follower, 0) + weight
 
-    def _keys(self, window: Tensor, lookback: int) -> list[Tensor]:
-        return [keys.flatten() for keys in compute_keys(window.cpu(), lookback, self.kinds)]
+    def _keys(self, window: Tensor, lookback: int, age: Tensor | None = None) -> list[Tensor]:
+        age = None if age is None else age.cpu()
+        return [keys.flatten() for keys in compute_keys(window.cpu(), lookback, self.kinds, age)]
 
     def _updated(self, k: int, keys: Tensor, stats: NgramStats) -> NgramStats:
         followers, counts, totals = (part.clone() for part in stats)

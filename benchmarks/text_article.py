@@ -32,7 +32,7 @@ def main(file: str, minutes: str) -> None:
     result = {
         "file": Path(file).name,
         "processor_minutes": float(minutes),
-        "bits_per_byte": done.held_out,
+        "bits_per_byte": done.held_out.warm,
         "steps": done.report.step,
         "recipe": config.to_header()["training"],
         "text": text,
@@ -41,7 +41,7 @@ def main(file: str, minutes: str) -> None:
     }
     target = Path(__file__).parent / "results" / "text_article.json"
     target.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(f"{done.held_out:.4f} bits per byte after {done.report.step} steps\n\n{text}")
+    print(f"{done.held_out.warm:.4f} bits per byte after {done.report.step} steps\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(file: str, minutes: str, rate: str, *cells: str) -> None:
             "hidden": hidden,
             "weights": weights(architecture),
             "steps": done.report.step,
-            "bits_per_byte": done.held_out,
+            "bits_per_byte": done.held_out.warm,
             "machine": machine(),
             "versions": {"canton": canton.__version__, "torch": torch.__version__},
         }

@@ -26,7 +26,7 @@ def main(minutes: str) -> None:
     PRETRAINED.parent.mkdir(exist_ok=True)
     done = train(TrainConfig(model=SMALL, minutes=float(minutes)), out=PRETRAINED, clock=time.process_time)
     assert done is not None
-    print(f"{done.held_out:.4f} bits per byte, {PRETRAINED.stat().st_size} bytes")
+    print(f"{done.held_out.warm:.4f} bits per byte, {PRETRAINED.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
             out = Path(given.models or folder) / f"{file.stem}_{given.minutes:g}.safetensors"
             done = train(TrainConfig(minutes=given.minutes), out=out, files=[file], clock=time.process_time)
         assert done is not None
-        print(f"{file.name}, {given.minutes:g} minutes: {done.held_out:.4f} bits per byte", flush=True)
+        print(f"{file.name}, {given.minutes:g} minutes: {done.held_out.warm:.4f} bits per byte", flush=True)
         add_result(f"{file.name}, {given.minutes:g} minutes", done)
 
 
@@ -44,8 +44,8 @@ def add_result(name: str, done: Trained) -> None:
     """Add a result to the results file."""
     table = json.loads(TARGET.read_text()) if TARGET.exists() else {}
     table[name] = {
-        "bits_per_byte": done.held_out,
-        "held_out_bytes": done.held_out_bytes,
+        "bits_per_byte": done.held_out.warm,
+        "held_out_bytes": done.held_out.bytes,
         "steps": done.report.step,
         "processor_seconds_of_steps": done.report.seconds,
         "architecture": done.model.architecture.to_json(),

@@ -79,7 +79,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, text: Path) -> Path:
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("model") / "model.safetensors"
     small = Architecture(hidden_size=24, embedding_size=12, contexts=((2, 64),))
-    config = TrainConfig(model=small, batch_size=4, sequence_length=16, steps=150, learning_rate=2e-2)
+    config = TrainConfig(
+        model=small, batch_size=4, sequence_length=16, steps=150, learning_rate=2e-2, eval_count=0
+    )
     train(config, out=file, files=[text])
     return file
 

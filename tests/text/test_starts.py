@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from canton.text.config import Architecture
 from canton.text.corpus import ContiguousBatches, Corpus
+from canton.text.held_out import score_held_out
 from canton.text.model import ByteModel
 from canton.text.ngram.history import PrefetchedHistory
 from canton.text.ngram.table import count_ngrams
+from canton.text.saturation import saturated_starts
 from canton.text.types import START_BYTE
 from tolerances import assert_close
 
@@ -93,3 +97,26 @@ def test_restarts_are_at_the_given_distance_and_repeat(tmp_path: Path) -> None:
     halves = [restarts(rank=rank, world_size=2) for rank in range(2)]
     assert np.array_equal(np.concatenate(halves, axis=1), whole)
     assert not np.array_equal(restarts(seed=1), whole)
+
+
+def test_saturated_starts_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(TEXT)
+    corpus, model = Corpus([tmp_path / "text"]), model_of("gru")
+    assert saturated_starts(model, corpus, length=20) == 0
+    with torch.no_grad():
+        for parameter in model.layers[1].parameters():
+            parameter.mul_(1000)
+    assert saturated_starts(model, corpus, length=20) > 0.9
+
+
+def test_the_held_out_score_is_that_of_one_run(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(TEXT)
+    corpus, model = Corpus([tmp_path / "text"], train_fraction=0.5), model_of("gru")
+    text = torch.tensor(list(TEXT))[:, None]
+    found = score_held_out(model, corpus)
+    bits = cross_entropy(model(text[:-1])[0][:, 0], text[1:, 0], reduction="none") / math.log(2)
+    assert found.warm == pytest.approx(float(bits[corpus.split - 1 :].mean()), abs=1e-4)
+    cold = torch.cat([torch.tensor([[START_BYTE]]), text[corpus.split :]])
+    bits = cross_entropy(model(cold[:-1])[0][:, 0], cold[1:, 0], reduction="none") / math.log(2)
+    assert found.cold == pytest.approx(float(bits.mean()), abs=1e-4)
+    assert found.bytes == len(TEXT) - corpus.split < 1024

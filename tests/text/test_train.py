@@ -27,7 +27,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed (canton-
 TINY = Architecture(
     cell="gru", hidden_size=16, num_layers=2, embedding_size=8, contexts=((2, 64),), dropout=0.1
 )
-CONFIG = TrainConfig(model=TINY, batch_size=4, sequence_length=8, seed=3, steps=40)
+CONFIG = TrainConfig(model=TINY, batch_size=4, sequence_length=8, seed=3, steps=40, eval_count=0)
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,13 @@ def test_it_learns_and_writes_its_file(tmp_path: Path, text: Path) -> None:
     )
     assert trained.finished
     assert trained.held_out is not None
-    assert trained.held_out < 2.5 < 2.7 < reports[0].bits_per_byte
+    assert trained.held_out.warm < 2.5 < 2.7 < reports[0].bits_per_byte
+    assert trained.held_out.warm < trained.held_out.cold < 3.5
     loaded = load_model(tmp_path / "m")
     assert same(loaded.model, trained.model)
     assert loaded.checkpoint is None
-    assert loaded.header["held_out_bits_per_byte"] == trained.held_out
+    assert loaded.header["held_out_bits_per_byte"] == trained.held_out.warm
+    assert loaded.header["held_out_cold_bits_per_byte"] == trained.held_out.cold
     assert loaded.header["steps_done"] == 300
     assert loaded.header["corpus_files"] == [text.name]
     assert loaded.header["training"]["batch_size"] == 4
@@ -88,7 +90,7 @@ def test_it_learns_and_writes_its_file(tmp_path: Path, text: Path) -> None:
         : len(trained.curve.points)
     ]
     assert loaded.header["curve"] == trained.curve.to_json()
-    assert trained.curve.held_out[-1] == (300, trained.held_out)
+    assert trained.curve.held_out[-1] == (300, trained.held_out.warm)
     assert [now.sample is not None for now in reports].count(True) == 3
     assert [now.held_out is not None for now in reports].count(True) == 3
     assert all(a.fraction <= b.fraction for a, b in pairwise(reports))
@@ -123,11 +125,11 @@ def test_ctrl_c_during_the_final_score_keeps_the_run(
 ) -> None:
     whole = go(tmp_path / "whole", text)
 
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["canton.text.train"], "bits_per_byte", interrupt)
+        patch.setattr(sys.modules["canton.text.train"], "score_held_out", interrupt)
         stopped = go(tmp_path / "part", text)
     assert (stopped.finished, stopped.held_out, stopped.report.step) == (False, None, 40)
     rest = go(tmp_path / "part", text, resume=True)

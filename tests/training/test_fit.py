@@ -53,7 +53,7 @@ def run(
     resume: Checkpoint | None = None,
     save: Callable[[Checkpoint], None] | None = None,
     save_seconds: float = 1e9,
-    report: Callable[[Report], None] | None = None,
+    report: Callable[[Report], bool | None] | None = None,
     clock: Callable[[], float] | None = None,
     clip: float | None = 1.0,
     rate: float = 1e-2,
@@ -90,6 +90,57 @@ def test_linear_warmup_and_cosine_decay() -> None:
     assert warmup_cosine(1.0, warmup=0.1, min_lr_ratio=0.0) == pytest.approx(0.0, abs=1e-12)
     assert warmup_cosine(1.0, warmup=0.1, min_lr_ratio=0.2) == pytest.approx(0.2)
     assert warmup_cosine(0.0, warmup=0.0, min_lr_ratio=0.0) == 1.0
+
+
+def test_a_run_that_diverges_goes_back_to_the_last_good_step() -> None:
+    history: list[Report] = []
+
+    def judge(report: Report) -> bool | None:
+        """Step 4 is good; at step 9 the run diverged, once."""
+        history.append(report)
+        diverged = report.step == 9 and not report.rollbacks
+        return False if diverged else True if report.step == 4 else None
+
+    model = run(steps=12, report=judge)
+    steps = [report.step for report in history]
+    assert steps == [*range(1, 10), *range(5, 13)]
+    first, again = (next(r for r in part if r.step == 6) for part in (history, history[9:]))
+    assert (first.rollbacks, again.rollbacks) == (0, 1)
+    assert again.learning_rate == pytest.approx(first.learning_rate / 2)
+    assert history[9].loss == history[4].loss, "step 5 starts from the same weights, state and optimizer"
+    assert not same(weights(model), weights(run(steps=12)))
+
+
+def test_a_loss_that_is_not_finite_goes_back_too() -> None:
+    broken = {7}
+
+    def poisoned(step: int) -> Tensor:
+        batch = batches(step)
+        if step in broken:
+            broken.remove(step)
+            return batch * math.nan
+        return batch
+
+    history: list[Report] = []
+
+    def judge(report: Report) -> bool:
+        history.append(report)
+        return True
+
+    torch.manual_seed(1)
+    model = Small()
+    report = fit(
+        model, torch.optim.AdamW(model.parameters()), poisoned, echo_loss, fabric=make_fabric(), steps=12,
+        on_report=judge, report_every_s=0.0,
+    )  # fmt: skip
+    assert report.rollbacks == 1
+    assert all(math.isfinite(each.loss) for each in history)
+    assert all(bool(weight.isfinite().all()) for weight in model.parameters())
+
+
+def test_a_run_that_always_diverges_ends_with_an_error() -> None:
+    with pytest.raises(UserError, match="diverged at step 9"):
+        run(steps=12, report=lambda report: report.step < 9)
 
 
 def test_the_learning_rate_is_restored() -> None:

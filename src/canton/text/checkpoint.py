@@ -28,9 +28,10 @@ ModelFile = model_file.ModelFile[ByteModel]
 
 - architecture, training: see `TrainConfig.to_header`;
 - corpus, corpus_files: SHA-256 of the text and names of its files (paths while the run is unfinished);
-- held_out_bits_per_byte, held_out_bytes: the score on the held-out part, None before the run is finished;
+- held_out_bits_per_byte, held_out_cold_bits_per_byte, held_out_bytes: the score on the held-out part, see
+  `canton.text.held_out.HeldOut`; None before the run is finished;
 - curve: see `canton.training.curve.Curve`, in bits per byte;
-- steps_done, training_seconds: of a finished run;
+- steps_done, training_seconds, rollbacks: of a finished run;
 - step, seconds: of an unfinished run;
 - version: of Canton.
 """

@@ -135,7 +135,7 @@ class TrainConfig:
     batch_size: int = setting(32, "Streams of text read in parallel, over all processes.", ge=1, le=1 << 20)
     sequence_length: int = setting(32, "Bytes of each stream per step.", ge=1, le=1 << 20)
     restart_bytes: int = setting(
-        4096,
+        0,
         "Mean bytes of each stream between restarts, which empty state and history as at the start of a "
         "text; 0: never.",
         ge=0,
@@ -144,6 +144,9 @@ class TrainConfig:
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0, le=1)
     warmup: float = setting(0.03, "Fraction of the run in which the learning rate rises.", ge=0, le=1)
     grad_clip: float = setting(0.25, "Gradient clipping norm.", gt=0)
+    ema_decay: float = setting(
+        0.99, "Decay per step of the weights' moving average, which is evaluated and saved.", ge=0, lt=1
+    )
     train_fraction: float = setting(
         0.9, "Fraction of the bytes to train on. The rest is held out for scoring.", gt=0, lt=1
     )

@@ -52,13 +52,14 @@ def score_held_out(model: ByteModel, corpus: Corpus, *, max_windows: int = MAX_W
     starts = range(corpus.split, len(corpus), WINDOW)
     chosen = [starts[k * len(starts) // max_windows] for k in range(max_windows)]
     chosen = list(starts) if len(starts) <= max_windows else chosen
+    size = min(WINDOW, len(corpus) - chosen[0])
     warm = cold = 0.0
     scored = cold_bytes = 0
     for first in range(0, len(chosen), BATCH):
         begins = chosen[first : first + BATCH]
-        bits, valid = next_byte_bits(model, corpus, begins, WINDOW, context=CONTEXT)
+        bits, valid = next_byte_bits(model, corpus, begins, size, context=CONTEXT)
         warm, scored = warm + float(bits[valid].sum()), scored + int(valid.sum())
-        bits, valid = next_byte_bits(model, corpus, begins, min(COLD_BYTES, WINDOW), context=0)
+        bits, valid = next_byte_bits(model, corpus, begins, min(COLD_BYTES, size), context=0)
         cold, cold_bytes = cold + float(bits[valid].sum()), cold_bytes + int(valid.sum())
     model.train(training)
     return HeldOut(warm / scored, cold / cold_bytes, scored)

@@ -15,18 +15,16 @@ from canton.io.atomic import check_writable
 from canton.text.checkpoint import ModelFile, check_replaceable, load_model, save_model
 from canton.text.config import Architecture, TrainConfig
 from canton.text.corpus import BUILT_IN, MAX_COUNTED, Batch, ContiguousBatches, Corpus
-from canton.text.likelihood import bits_per_byte
+from canton.text.held_out import PART_WINDOWS, WINDOW, HeldOut, score_held_out
 from canton.text.model import ByteModel, State
 from canton.text.ngram.history import PrefetchedHistory
 from canton.text.ngram.table import NgramTables, count_ngrams
 from canton.text.progress import Progress, ProgressMonitor
 from canton.training.curve import Curve
+from canton.training.ema import EMA
 from canton.training.fabric import make_fabric
 from canton.training.fit import Report, fit
 from canton.training.settings import check_resumable
-
-MAX_HELD_OUT = 1 << 20
-"""At most this many held-out bytes are scored at the end, to limit the time on large files."""
 
 
 class Trained(NamedTuple):
@@ -34,16 +32,14 @@ class Trained(NamedTuple):
 
     Attributes:
         model: the trained model.
-        held_out: bits per byte on the held-out part; None if the run was stopped.
-        held_out_bytes: bytes that were scored.
+        held_out: score on the held-out part; None if the run was stopped.
         report: the last report of the training loop.
         finished: False if the run was stopped.
         curve: bits per byte over the steps.
     """
 
     model: ByteModel
-    held_out: float | None
-    held_out_bytes: int
+    held_out: HeldOut | None
     report: Report
     finished: bool
     curve: Curve
@@ -121,15 +117,19 @@ def train(
             raise UserError(f"files must be those that the run in {out} was started on, got others")
         model, curve = saved.model, Curve.from_json(saved.header.get("curve"))
     started = clock()
-    model.ngrams = _count_ngrams(config.model, corpus)
+    checkpoint = None if saved is None else saved.checkpoint
+    ema = EMA(model, config.ema_decay, checkpoint)  # copies the model: before the tables, which it shares
+    averaged = ema.average.module
+    assert isinstance(averaged, ByteModel)
+    averaged.ngrams = model.ngrams = _count_ngrams(config.model, corpus)
     header: dict[str, Any] = {
         "training": config.to_header()["training"],
         "corpus": digest,
         "corpus_files": corpus.names,
         "held_out_bits_per_byte": None,
+        "held_out_cold_bits_per_byte": None,
         "held_out_bytes": None,
     }
-    checkpoint = None if saved is None else saved.checkpoint
     report = fit(
         model,
         make_optimizer(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay),
@@ -140,13 +140,14 @@ def train(
         minutes=_remaining(config.budget_minutes, clock() - started),
         warmup=config.warmup,
         grad_clip=config.grad_clip,
+        ema=ema,
         seed=config.seed,
         resume=checkpoint,
         on_checkpoint=lambda checkpoint: save_model(
             out, model, header | {"curve": curve.to_json()}, checkpoint
         ),
         checkpoint_every_s=config.save_seconds,
-        on_report=ProgressMonitor(model, corpus, config, on_progress, fabric.log_dict, checkpoint, curve),
+        on_report=ProgressMonitor(averaged, corpus, config, on_progress, fabric.log_dict, checkpoint, curve),
         report_every_s=progress_seconds,
         clock=clock,
     )
@@ -155,26 +156,29 @@ def train(
     if model.ngrams is not None:
         model.ngrams.fold_counts = None  # the training part is not read again
     if report.stopped:
-        return Trained(model, None, 0, report, False, curve)
-    end = min(len(corpus), corpus.split + MAX_HELD_OUT)
+        return Trained(model, None, report, False, curve)
     try:
-        held_out = bits_per_byte(model, corpus, corpus.split, end)
+        held_out = score_held_out(model, corpus)
+        whole = held_out.bytes <= PART_WINDOWS * WINDOW
+        part = held_out if whole else score_held_out(model, corpus, max_windows=PART_WINDOWS)
     except KeyboardInterrupt:  # `fit` has saved the run
-        return Trained(model, None, 0, report, False, curve)
-    fabric.log_dict({"held_out_bits_per_byte": held_out}, report.step)
+        return Trained(model, None, report, False, curve)
+    fabric.log_dict({"held_out_bits_per_byte": held_out.warm}, report.step)
     for logger in fabric.loggers:
         logger.finalize("success")
-    curve.held_out.append((report.step, held_out))
+    curve.held_out.append((report.step, part.warm))
     header |= {
         "corpus_files": [Path(name).name for name in corpus.names] if paths else corpus.names,
-        "held_out_bits_per_byte": held_out,
-        "held_out_bytes": end - corpus.split,
+        "held_out_bits_per_byte": held_out.warm,
+        "held_out_cold_bits_per_byte": held_out.cold,
+        "held_out_bytes": held_out.bytes,
+        "rollbacks": report.rollbacks,
         "curve": curve.to_json(),
         "steps_done": report.step,
         "training_seconds": round(report.seconds, 3),
     }
     save_model(out, model, header)
-    return Trained(model, held_out, end - corpus.split, report, True, curve)
+    return Trained(model, held_out, report, True, curve)
 
 
 def _load_run(out: Path, config: TrainConfig | None, paths: Sequence[str]) -> ModelFile:

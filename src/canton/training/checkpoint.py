@@ -18,12 +18,13 @@ class Checkpoint:
     """The state that `fit` needs to resume, besides the model's weights.
 
     tensors: optimizer state, carried recurrent state and weight average, by name. step: steps done. seconds:
-    training time so far.
+    training time so far. rollbacks: how often the run diverged and went back.
     """
 
     tensors: dict[str, Tensor]
     step: int
     seconds: float
+    rollbacks: int = 0
 
     def check_carried(self, state: Sequence[Tensor], *, rows: Sequence[int]) -> None:
         """Check the carried state. It may be absent before the first step.

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ from canton.training.signals import stop_signals
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+MAX_ROLLBACKS = 3
 
 State = tuple[Tensor, ...]
 """Recurrent state carried from batch to batch; axis 1 of every tensor is the batch."""
@@ -41,7 +43,8 @@ class Report:
 
     step: steps done. seconds: training time, including earlier parts of a resumed run. fraction: of the
     budget, in [0, 1]. loss: mean over all processes since the last report, NaN if there was no step.
-    learning_rate: of the next step. stopped: True if a signal ended the run.
+    learning_rate: of the next step. stopped: True if a signal ended the run. rollbacks: how often the run
+    diverged and went back.
     """
 
     step: int
@@ -50,6 +53,7 @@ class Report:
     loss: float
     learning_rate: float
     stopped: bool = False
+    rollbacks: int = 0
 
 
 def fit(
@@ -69,7 +73,7 @@ def fit(
     resume: Checkpoint | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_every_s: float = 60.0,
-    on_report: Callable[[Report], None] | None = None,
+    on_report: Callable[[Report], bool | None] | None = None,
     report_every_s: float = 0.5,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
@@ -91,19 +95,22 @@ def fit(
         resume: checkpoint to resume from; `model` must hold the weights of that step.
         on_checkpoint: called every `checkpoint_every_s` seconds and at the end, in process 0. A run resumed
             from its end does no step and keeps its weights.
-        on_report: called every `report_every_s` seconds and at the end, in process 0.
+        on_report: called every `report_every_s` seconds and at the end, in process 0. It returns True if it
+            found the model good, False if the run diverged, None if it did not look. A run that diverged, or
+            whose loss is not finite, goes back to the last good step and continues at half the learning rate.
         clock: returns seconds; `time.process_time` makes `minutes` processor minutes.
 
     Returns: the last report.
 
-    Raises: UserError if the budget is not one positive number, the loss is not finite, or `resume` has other
-    tensors than the optimizer.
+    Raises: UserError if the budget is not one positive number, the run diverges before a good step or more than
+    `MAX_ROLLBACKS` times, or `resume` has other tensors than the optimizer.
     """
     check_budget(steps, minutes)
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     step, before, state = 0, 0.0, None
+    rollbacks, good = 0, None
     if resume is not None:
-        step, before = resume.step, resume.seconds
+        step, before, rollbacks = resume.step, resume.seconds, resume.rollbacks
         _load_optimizer(optimizer, names, resume.tensors)
         state = _load_state(resume.tensors, fabric)
     wrapped, wrapped_optimizer = fabric.setup(model.train(), optimizer)
@@ -117,19 +124,30 @@ def fit(
             seconds, spent, stopped = _synchronise(seconds, spent, stop.is_set(), fabric)
             over = spent >= 1 or stopped
             ratio = warmup_cosine(min(spent, 1.0), warmup=warmup, min_lr_ratio=min_lr_ratio)
+            ratio *= 0.5**rollbacks
             if over or (count and seconds - reported >= report_every_s):
                 mean = _mean(total, count, fabric)
-                report = Report(step, seconds, min(spent, 1.0), mean, ratio * max(peaks), stopped)
-                if count and not math.isfinite(mean):
-                    raise UserError(f"loss is {mean} at step {step}: use a lower learning rate")
-                if on_report is not None and fabric.is_global_zero:
-                    on_report(report)
+                report = Report(step, seconds, min(spent, 1.0), mean, ratio * max(peaks), stopped, rollbacks)
+                finite = not count or math.isfinite(mean)
+                verdict = None
+                if on_report is not None and fabric.is_global_zero and finite:
+                    verdict = on_report(report)
+                verdict = _agree(verdict if finite else False, fabric)
                 total, count, reported = torch.zeros_like(total), 0, seconds
+                if verdict is False:
+                    if good is None or rollbacks == MAX_ROLLBACKS:
+                        why = "the model became worse" if finite else f"the loss is {mean}"
+                        raise UserError(f"training diverged at step {step}, {why}: use a lower learning rate")
+                    rollbacks += 1
+                    step, state = _restore(good, model, optimizer, ema)
+                    continue
+                if verdict:
+                    good = _snapshot(step, state, model, optimizer, ema)
             if on_checkpoint is not None and (over or seconds - saved >= checkpoint_every_s):
                 averaged = ema.state_dict() if ema is not None else {}
                 tensors = _optimizer_tensors(optimizer, names) | _state_tensors(state, fabric) | averaged
                 if fabric.is_global_zero:
-                    on_checkpoint(Checkpoint(tensors, step, seconds))
+                    on_checkpoint(Checkpoint(tensors, step, seconds, rollbacks))
                 saved = seconds
             if ema is not None and not stopped:
                 ema.update()
@@ -150,6 +168,43 @@ def fit(
             wrapped_optimizer.zero_grad(set_to_none=True)
             state = None if state is None else tuple(tensor.detach() for tensor in state)
             total, count, step = total + value.detach(), count + 1, step + 1
+
+
+class _Good(NamedTuple):
+    """A step to go back to, in memory."""
+
+    step: int
+    state: State | None
+    weights: dict[str, Any]
+    optimizer: dict[str, Any]
+    average: dict[str, Any] | None
+
+
+def _snapshot(
+    step: int, state: State | None, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+) -> _Good:
+    average = None if ema is None else ema.average.state_dict()
+    return copy.deepcopy(_Good(step, state, model.state_dict(), optimizer.state_dict(), average))
+
+
+def _restore(
+    good: _Good, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA | None
+) -> tuple[int, State | None]:
+    model.load_state_dict(good.weights)
+    optimizer.load_state_dict(copy.deepcopy(good.optimizer))
+    if ema is not None and good.average is not None:
+        ema.average.load_state_dict(good.average)
+    return good.step, good.state
+
+
+def _agree(verdict: bool | None, fabric: Fabric) -> bool | None:
+    """Return False if any process found that the run diverged, else process 0's verdict."""
+    if fabric.world_size == 1:
+        return verdict
+    local = [float(verdict is False), float(verdict is True and fabric.is_global_zero)]
+    summed = fabric.all_reduce(torch.tensor(local, device=fabric.device), reduce_op="sum")
+    assert isinstance(summed, Tensor)
+    return False if summed[0] > 0 else True if summed[1] > 0 else None
 
 
 def check_budget(steps: int | None, minutes: float | None) -> None:

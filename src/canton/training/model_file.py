@@ -72,7 +72,7 @@ def write_model(
     table = {**header, "architecture": architecture, "version": __version__}
     if checkpoint is not None:
         tensors |= {f"run.{name}": tensor for name, tensor in checkpoint.tensors.items()}
-        table |= {"step": checkpoint.step, "seconds": checkpoint.seconds}
+        table |= {"step": checkpoint.step, "seconds": checkpoint.seconds, "rollbacks": checkpoint.rollbacks}
     write_tensors(path, tensors, table, format=format)
 
 
@@ -118,7 +118,12 @@ def read_model(
     model.requires_grad_(True)
     checkpoint = None
     if "step" in header:
-        checkpoint = Checkpoint(_with_prefix(tensors, "run."), int(header["step"]), float(header["seconds"]))
+        checkpoint = Checkpoint(
+            _with_prefix(tensors, "run."),
+            int(header["step"]),
+            float(header["seconds"]),
+            int(header.get("rollbacks", 0)),
+        )
     return ModelFile(model.eval(), header, checkpoint)
 
 

@@ -63,6 +63,7 @@ class TrainingBar:
         self.losses: deque[float] = deque(maxlen=16 if self.console.width >= 100 else 8)
         self.held_out: float | None = None
         self.last_line = -1.0
+        self.rollbacks = 0
 
     def __enter__(self) -> TrainingBar:
         self.bar.start()
@@ -76,8 +77,13 @@ class TrainingBar:
     def show_text(self, now: TextProgress) -> None:
         """Show the progress of a text model, and its sample if there is one."""
         loss, history = self._loss(now.bits_per_byte)
-        self.held_out = now.held_out or self.held_out
+        self.held_out = self.held_out if now.held_out is None else now.held_out.warm
         held_out = "" if self.held_out is None else f" · held out {self.held_out:.3f}"
+        if now.saturated:
+            self.warn(f"from {now.saturated:.1%} of random starts the state saturates (step {now.step:,})")
+        if now.rollbacks > self.rollbacks:
+            self.rollbacks = now.rollbacks
+            self.warn(f"the run diverged: it went back to step {now.step:,}, at half the learning rate")
         speed = f"{now.bytes_per_second / 1e3:.1f} kB/s"
         self._show(now, f"{loss:.3f} bits/byte {history}{held_out} · {speed}")
         if now.sample is not None:

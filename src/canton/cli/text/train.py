@@ -57,6 +57,7 @@ def train(
     from canton.text import ARTICLE, TrainConfig
     from canton.text import train as train_model
     from canton.text.checkpoint import load_config
+    from canton.text.held_out import COLD_BYTES
 
     if preset not in (None, "article"):
         raise UserError(f"preset must be article, got {preset}")
@@ -86,9 +87,14 @@ def train(
     if not trained.finished:
         typer.echo(f"stopped at step {trained.report.step}; continue with: train --resume --out {out}")
         return 130
+    assert trained.held_out is not None
+    warm, cold, count = trained.held_out
     typer.echo(
-        f"{trained.held_out:.4f} bits per byte on {trained.held_out_bytes:,} held-out bytes, "
+        f"{warm:.4f} bits per byte on {count:,} held-out bytes, "
         f"after {trained.report.step:,} steps in {trained.report.seconds:.0f} s; wrote {out}"
     )
+    typer.echo(f"{cold:.4f} bits per byte cold: on the first {COLD_BYTES:,} bytes of a text")
+    if trained.report.rollbacks:
+        typer.echo(f"the run diverged and went back {trained.report.rollbacks} times, at half the rate each")
     typer.echo(drawn)
     return 0

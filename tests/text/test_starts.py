@@ -109,6 +109,7 @@ def test_saturated_starts_are_counted(tmp_path: Path) -> None:
     assert saturated_starts(model, corpus, length=20) > 0.9
 
 
+@torch.no_grad()
 def test_the_held_out_score_is_that_of_one_run(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(TEXT)
     corpus, model = Corpus([tmp_path / "text"], train_fraction=0.5), model_of("gru")

@@ -19,6 +19,7 @@ ENTRIES = {
     "corpus": str,
     "corpus_files": tuple[str, ...],
     "held_out_bits_per_byte": float | None,
+    "held_out_cold_bits_per_byte": float | None,
     "held_out_bytes": int | None,
 }
 """The types of a header's entries, beside those of `canton.training.model_file`."""

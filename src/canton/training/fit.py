@@ -102,15 +102,15 @@ def fit(
 
     Returns: the last report.
 
-    Raises: UserError if the budget is not one positive number, the run diverges before a good step or more than
-    `MAX_ROLLBACKS` times, or `resume` has other tensors than the optimizer.
+    Raises: UserError if the budget is not one positive number, the run diverges before a good step or more
+    than `MAX_ROLLBACKS` times, or `resume` has other tensors than the optimizer.
     """
     check_budget(steps, minutes)
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     step, before, state = 0, 0.0, None
     rollbacks, good = 0, None
     if resume is not None:
-        step, before, rollbacks = resume.step, resume.seconds, resume.rollbacks
+        step, before, rollbacks = resume.step, resume.seconds, min(resume.rollbacks, MAX_ROLLBACKS)
         _load_optimizer(optimizer, names, resume.tensors)
         state = _load_state(resume.tensors, fabric)
     wrapped, wrapped_optimizer = fabric.setup(model.train(), optimizer)

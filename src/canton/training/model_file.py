@@ -30,6 +30,7 @@ ENTRIES = {
     "version": str,
     "step": int,
     "seconds": float,
+    "rollbacks": int,
     "curve": dict | None,
     "steps_done": int,
     "training_seconds": float,
@@ -188,8 +189,8 @@ def _check_header(header: dict[str, Any], entries: Mapping[str, Any]) -> None:
     if "step" in header:
         if "seconds" not in header:
             raise UserError("seconds of the unfinished run is missing")
-        for name in ("step", "seconds"):
-            if header[name] < 0:
+        for name in ("step", "seconds", "rollbacks"):
+            if not 0 <= header.get(name, 0) < 1 << 62:
                 raise UserError(f"{name} must be >= 0, got {header[name]}")
 
 

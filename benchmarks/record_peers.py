@@ -7,6 +7,8 @@ Run it in an environment for each library:
     peers/bin/python benchmarks/record_peers.py flax
     python -m venv old && old/bin/pip install keras==3.0.5 jax==0.4.26 'numpy<2' 'scipy<1.13' packaging
     KERAS_BACKEND=jax old/bin/python benchmarks/record_peers.py keras_30
+    peers/bin/python benchmarks/record_peers.py keras_mixed
+    peers/bin/pip install tf-keras && peers/bin/python benchmarks/record_peers.py keras_2
     python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
     python benchmarks/record_peers.py rvm --source RobustVideoMatting     (of PeterL1n/RobustVideoMatting)
     python -m venv xlstm && xlstm/bin/pip install torch numpy && xlstm/bin/pip install --no-deps xlstm==2.0.6
@@ -132,6 +134,52 @@ def keras_30(folder: Path, source: Path | None) -> dict[str, str]:
     return {"keras": version("keras"), "jax": version("jax")}
 
 
+def keras_mixed(folder: Path, source: Path | None) -> dict[str, str]:
+    """Record a file with Bidirectional layers whose two layers differ, and layers of single cells."""
+    import keras
+
+    table: Arrays = {}
+    _branches(keras, table, "mixed_file", folder / "mixed.keras")
+    np.savez_compressed(folder / "keras_mixed.npz", **table)
+    return {"keras": version("keras"), "tensorflow": version("tensorflow")}
+
+
+def _branches(keras: Any, table: Arrays, name: str, path: Path) -> None:
+    """Save a model of several recurrent layers side by side, and record the output of each."""
+    layers, case = keras.layers, Case(table, name)
+    every = {"return_sequences": True}
+    gru = {"use_bias": False, **every}
+    tanh, relu = (
+        layers.SimpleRNN(3, activation=a, go_backwards=a == "relu", **every) for a in ("tanh", "relu")
+    )
+    after, before = (layers.GRU(3, reset_after=a, go_backwards=not a, **gru) for a in (True, False))
+    stack = [layers.GRUCell(4), layers.GRUCell(4, reset_after=False, use_bias=False)]
+    x = keras.Input((None, 3))
+    branches = [
+        layers.Bidirectional(tanh, backward_layer=relu, name="tanh_relu"),
+        layers.Bidirectional(after, backward_layer=before, name="after_before"),
+        layers.RNN(layers.LSTMCell(4), name="cell", **every),
+        layers.RNN(layers.StackedRNNCells(stack), name="stack", **every),
+        layers.RNN([layers.LSTMCell(4), layers.LSTMCell(2)], name="narrowing", **every),
+    ]
+    model = keras.Model(x, [branch(x) for branch in branches])
+    model.set_weights([case.normal(w.shape, 0.5) for w in model.weights])
+    numbers = case.normal((2, 5, 3))
+    outputs = model(numbers)
+    case.add(x=numbers, **{branch.name: y for branch, y in zip(branches, outputs, strict=True)})
+    model.save(path)
+
+
+def keras_2(folder: Path, source: Path | None) -> dict[str, str]:
+    """Record an HDF5 file of Keras 2."""
+    import tf_keras
+
+    table: Arrays = {}
+    _branches(tf_keras, table, "mixed_file", folder / "keras_2.h5")
+    np.savez_compressed(folder / "keras_2.npz", **table)
+    return {"tf_keras": version("tf_keras"), "tensorflow": version("tensorflow")}
+
+
 def flax(folder: Path, source: Path | None) -> dict[str, str]:
     import jax
     from flax import linen
@@ -251,7 +299,16 @@ def xlstm(folder: Path, source: Path | None) -> dict[str, str]:
     return {"xlstm": version("xlstm"), "torch": torch.__version__}
 
 
-SYSTEMS = {"keras": keras, "keras_30": keras_30, "flax": flax, "raft": raft, "rvm": rvm, "xlstm": xlstm}
+SYSTEMS = {
+    "keras": keras,
+    "keras_30": keras_30,
+    "keras_mixed": keras_mixed,
+    "keras_2": keras_2,
+    "flax": flax,
+    "raft": raft,
+    "rvm": rvm,
+    "xlstm": xlstm,
+}
 
 
 def main(argv: list[str] | None = None) -> None:

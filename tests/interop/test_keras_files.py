@@ -36,6 +36,7 @@ def edited(tmp_path: Path, source: str, change: Callable[[dict[str, Any]], None]
         if isinstance(node, dict) and node.get("class_name") in (
             "GRU",
             "LSTM",
+            "SimpleRNN",
             "ConvLSTM2D",
             "Bidirectional",
         ):
@@ -86,12 +87,55 @@ def test_the_name_is_checked() -> None:
         keras_files.load_keras(RECORDED / "text.keras", "fourth")
 
 
+BRANCHES = ["tanh_relu", "after_before", "cell", "stack"]
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+@pytest.mark.parametrize(("file", "system"), [("mixed.keras", "keras_mixed"), ("keras_2.h5", "keras_2")])
+def test_every_cell_has_its_own_settings(file: str, system: str, name: str) -> None:
+    """The two layers of a Bidirectional differ, and so do the two of a stack; Keras 3 and 2."""
+    with np.load(RECORDED / f"{system}.npz") as table:
+        x, expected = (torch.from_numpy(table[f"mixed_file/{key}"]) for key in ("x", name))
+    y, _ = keras_files.load_keras(RECORDED / file, name)(x)
+    assert_close(y, expected)
+
+
+def test_weights_alone_of_keras_2(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    with h5py.File(RECORDED / "keras_2.h5") as model, h5py.File(path, "w") as weights:
+        for key in model["model_weights"]:
+            model["model_weights"].copy(key, weights)
+        weights.attrs["layer_names"] = model["model_weights"].attrs["layer_names"]
+    alone = keras_files.load_keras(path, "cell")
+    for key, value in keras_files.load_keras(RECORDED / "keras_2.h5", "cell").state_dict().items():
+        assert torch.equal(alone.state_dict()[key], value)
+    with pytest.raises(ValueError, match="reset_after"):  # the two layers of after_before have no bias
+        keras_files.load_keras(path, "after_before")
+
+
+@pytest.mark.parametrize("filters", [{}, {"compression": "gzip", "shuffle": True, "fletcher32": True}])
+def test_arrays_in_chunks(filters: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "layer.weights.h5"
+    layer = canton.LSTM(3, 4)
+    keras_files.save_keras(layer, path)
+    with h5py.File(path, "a") as file:
+        variables = file["layers/lstm/cell/vars"]
+        for key in list(variables):
+            numbers = variables[key][()]
+            del variables[key]
+            variables.create_dataset(key, data=numbers, chunks=(3, 5)[-numbers.ndim :], **filters)
+    again = keras_files.load_keras(path)
+    for key, value in layer.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+
+
 REFUSED = {
     "hard_sigmoid": ("video.keras", {"recurrent_activation": "hard_sigmoid"}, "'hard_sigmoid'"),
     "relu": ("video.keras", {"activation": "relu"}, "activation='relu'"),
     "valid": ("video.keras", {"padding": "valid"}, "padding='valid'"),
     "strides": ("video.keras", {"strides": [2, 2]}, r"strides=\[2, 2\]"),
     "backwards": ("video.keras", {"go_backwards": True}, "go_backwards=True"),
+    "backwards twice": ("mixed.keras", {"go_backwards": False}, "go_backwards=False"),
     "merge_mode": ("text.keras", {"merge_mode": "sum"}, "merge_mode='sum'"),
 }
 
@@ -102,7 +146,7 @@ def test_what_canton_does_not_have_is_refused(case: str, tmp_path: Path) -> None
     key = next(iter(setting))
     path = edited(tmp_path, source, lambda config: config.update(setting if key in config else {}))
     with pytest.raises(ValueError, match=reason) as caught:
-        keras_files.load_keras(path, "third" if source == "text.keras" else None)
+        keras_files.load_keras(path, {"text.keras": "third", "mixed.keras": "tanh_relu"}.get(source))
     assert "\n" not in str(caught.value)
 
 

@@ -97,6 +97,18 @@ def bomb(file: Any) -> None:
     stored.write_direct_chunk((0,), zlib.compress(zlib.compress(bytes(10**8), 9), 9), 0)
 
 
+def one_bomb(file: Any) -> None:
+    """Write 100 MB of zeros, compressed once, as an array of four numbers."""
+    file.create_dataset("layers/gru/cell/vars/0", shape=(4,), chunks=(4,), compression="gzip", **FLOATS)
+    file["layers/gru/cell/vars/0"].id.write_direct_chunk((0,), zlib.compress(bytes(10**8), 9), 0)
+
+
+def large_chunks(file: Any) -> None:
+    file.create_dataset(
+        "layers/gru/cell/vars/0", shape=(2, 2), chunks=(10**5, 10**4), maxshape=(None, None), **FLOATS
+    )
+
+
 def words(file: Any) -> None:
     file["layers/gru/cell/vars/0"] = ["any length"] * 3
 
@@ -128,6 +140,8 @@ TRAPS: dict[str, tuple[Callable[[Any], None], str]] = {
     "external": (external, "/layers/gru/cell/vars/0 is in another file"),
     "virtual": (virtual, "/layers/gru/cell/vars/0 is in another file"),
     "bomb": (bomb, "/layers/gru/cell/vars/0 is compressed"),
+    "one bomb": (one_bomb, r"/layers/gru/cell/vars/0 has a chunk of 20 bytes, expected 16"),
+    "large chunks": (large_chunks, r"/layers/gru/cell/vars/0 has chunks of 4,000,000,000 bytes"),
     "words": (words, "/layers/gru/cell/vars/0 is not an array"),
     "one array": (one_array, "gru has no recurrent kernel"),
     "two lines": (two_lines, "gru has no recurrent kernel"),

@@ -164,7 +164,7 @@ def rnn_cell(matrices: GateMatrices, nonlinearity: Literal["tanh", "relu"]) -> R
 
 
 def layer_from_cells(
-    cells: Sequence[GRUCell | LSTMCell | RNNCell],
+    cells: Sequence[Cell],
     *,
     bidirectional: bool = False,
     batch_first: bool = False,
@@ -172,17 +172,22 @@ def layer_from_cells(
 ) -> Any:
     """Return the public layer of these cells, such as a `canton.GRU` or a `canton.ConvLSTM2d`.
 
+    Cells that differ in more than their weights become a plain `Recurrent`.
+
     Args:
         cells: one per layer and direction, as `Recurrent` takes them.
         bidirectional, batch_first, dropout: see `Recurrent`.
     """
     first = cells[0]
+    if len({_settings(cell) for cell in cells}) > 1:
+        return Recurrent(cells, bidirectional=bidirectional, batch_first=batch_first, dropout=dropout)
     own: dict[str, Any]
     if isinstance(first, GRUCell):
         kinds, own = _GRUS, {"reset": first.reset}
     elif isinstance(first, LSTMCell):
         kinds, own = _LSTMS, {"proj_size": 0 if first.projection is None else first.state_sizes[0]}
     else:
+        assert isinstance(first, RNNCell)
         kinds, own = _RNNS, {"nonlinearity": first.nonlinearity}
     hidden_map = first.hidden_map
     if isinstance(hidden_map, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
@@ -277,6 +282,11 @@ def check_shapes(matrices: GateMatrices, *, gates: int, state_size: int = 0) -> 
     if not fits or (bias is not None and bias.shape != x.shape[:1]):
         shapes = f"{tuple(x.shape)}, {tuple(h.shape)}" + ("" if bias is None else f", {tuple(bias.shape)}")
         raise ValueError(f"weights must be those of a cell of {gates} gates, got the shapes {shapes}")
+
+
+def _settings(cell: Cell) -> tuple[object, ...]:
+    """Return what the constructor of a public layer sets for all its cells."""
+    return (cell.state_sizes, *_kind(cell, "a layer"))
 
 
 def _kind(cell: Cell, target: str) -> tuple[object, ...]:

@@ -64,7 +64,8 @@ def from_keras(
     pass those of a layer with ``padding="same"``.
 
     Args:
-        weights: the arrays of ``get_weights()``.
+        weights: the arrays of ``get_weights()``. The arguments below hold for both layers of a Bidirectional;
+            if the two differ, convert each alone and use `join_layers`.
         reset_after: the GRU's argument of that name (default: read from the bias).
         activation: the SimpleRNN's argument of that name.
         dilation_rate: the ConvLSTM's argument of that name. Keras dilates only the input's kernel.
@@ -98,6 +99,25 @@ def from_keras(
     count = len(arrays) // directions
     cells = [cell(*arrays[k : k + count]) for k in range(0, len(arrays), count)]
     layer: GRU | LSTM | RNN = layer_from_cells(cells, bidirectional=directions == 2, batch_first=True)
+    return layer
+
+
+def join_layers(*layers: Recurrent[Any], bidirectional: bool = False) -> Recurrent[Any]:
+    """Return one layer of several that were converted alone.
+
+    Args:
+        layers: layers of one cell each, all converted like forward ones.
+        bidirectional: False: they are stacked, as Keras's StackedRNNCells. True: they are the two layers of a
+            Bidirectional with ``merge_mode="concat"``.
+
+    Returns:
+        A layer of their class, or a plain `Recurrent` if their settings differ.
+
+    Raises:
+        ValueError: they do not fit together.
+    """
+    cells = [cell for each in layers for cell in plain_cells(each, TARGET)]
+    layer: Recurrent[Any] = layer_from_cells(cells, bidirectional=bidirectional, batch_first=True)
     return layer
 
 

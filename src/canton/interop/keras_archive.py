@@ -1,4 +1,4 @@
-"""Reader of Keras 3's files: settings and arrays of the recurrent layers, by the layers' names."""
+"""Reader of Keras's files: settings and arrays of the recurrent layers, by the layers' names."""
 
 from __future__ import annotations
 
@@ -10,24 +10,39 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from canton.errors import UserError, require
+from canton.interop.hdf5 import SafeReader
 from canton.io.atomic import os_error_reason
 
 JSON = dict[str, Any]
 CONVOLUTIONS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 CLASSES = ("GRU", "LSTM", "SimpleRNN", *CONVOLUTIONS)
+_KERAS_2_ARRAYS = ("kernel", "recurrent_kernel", "bias")
+Directions = list[list[list[Any]]]
+"""The arrays of one layer, by direction, then by cell: an RNN over StackedRNNCells has several."""
 
 
-def read_archive(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any]]]:
-    """Return the recurrent layers of a .keras or .weights.h5 file.
+class Archive(NamedTuple):
+    """The recurrent layers of a file.
 
-    Returns:
-        The layers' settings by name (None for .weights.h5), and their arrays by name.
+    Attributes:
+        configs: the layers' settings by name; None if the file has weights only.
+        arrays: the layers' arrays by name.
+        keras_2: whether the file is in the HDF5 format of Keras 2.
+    """
+
+    configs: dict[str, JSON] | None
+    arrays: dict[str, Directions]
+    keras_2: bool
+
+
+def read_archive(path: Path) -> Archive:
+    """Return the recurrent layers of a .keras, .weights.h5 or .h5 file.
 
     Raises:
-        UserError: the file cannot be read or is not one of Keras 3; or h5py is not installed.
+        UserError: the file cannot be read or is not one of Keras; or h5py is not installed.
     """
     h5py = require("h5py", extra="weights")
     configs, names, content = None, dict[str, str](), None
@@ -39,7 +54,17 @@ def read_archive(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any
         else:
             path.open("rb").close()  # for the operating system's error message instead of HDF5's
         with h5py.File(content or path, "r") as file:
-            arrays = dict(_layers(file, names, _SafeReader(path, file, _max_bytes(path))))
+            reader = SafeReader(path, file, _max_bytes(path))
+            if keras_2 := "layer_names" in file.attrs or "model_config" in file.attrs:
+                if "model_config" in file.attrs:
+                    config = json.loads(reader.text(file, "model_config"))
+                    configs = {c["config"]["name"]: c for c in _recurrent_entries(config)}
+                    weights = reader.child(file, "model_weights")
+                else:
+                    weights = file
+                arrays = dict(_layers_of_keras_2(weights, configs or {}, reader))
+            else:
+                arrays = dict(_layers(file, names, reader))
     except OSError as error:  # HDF5's own errors have no errno
         known = error.errno and error.strerror
         why = os_error_reason(error) if known else "it is damaged or not a Keras 3 file"
@@ -48,9 +73,7 @@ def read_archive(path: Path) -> tuple[dict[str, JSON] | None, dict[str, list[Any
         raise UserError(f"{path} is damaged or not a Keras 3 file") from error
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged or not a Keras 3 file: {error}") from error
-    if configs is not None and (unknown := [name for name in arrays if name not in configs]):
-        raise UserError(f"{path} has arrays of a layer {unknown[0]!r} without settings")
-    return configs, arrays
+    return Archive(configs, arrays, keras_2)
 
 
 def _unzip(path: Path) -> tuple[JSON, BytesIO]:
@@ -65,7 +88,7 @@ def _unzip(path: Path) -> tuple[JSON, BytesIO]:
 def _recurrent_entries(node: Any) -> Iterator[JSON]:
     """Yield the entry of every recurrent layer in a model's config, nested models included."""
     if isinstance(node, dict):
-        if node.get("class_name") in (*CLASSES, "Bidirectional"):
+        if node.get("class_name") in (*CLASSES, "RNN", "Bidirectional"):
             yield node
         else:
             for child in node.values():
@@ -93,63 +116,7 @@ def _max_bytes(path: Path) -> int:
     return 100 * path.stat().st_size + 2**20
 
 
-class _SafeReader:
-    """A reader of possibly malicious HDF5 files: each object once, a limited number of bytes in all.
-
-    Keras's files have one hard link to each object, and each array in one piece. Other features of HDF5 can
-    loop, fill the memory, or read other files.
-
-    Raises:
-        UserError: the file uses them.
-    """
-
-    def __init__(self, path: Path, file: Any, max_bytes: int) -> None:
-        self.h5py = require("h5py", extra="weights")
-        self.path, self.max_bytes, self.bytes_left = path, max_bytes, max_bytes
-        self.name_by_address = {self.h5py.h5o.get_info(file.id).addr: "/"}
-
-    def child(self, group: Any, key: str) -> Any:
-        """Return the group or array named `key` in `group`, or None."""
-        link = key.encode("utf-8", "surrogateescape")
-        if not hasattr(group, "items") or not group.id.links.exists(link):
-            return None
-        name = f"{group.name.rstrip('/')}/{key}"
-        if "/" in key or group.id.links.get_info(link).type != self.h5py.h5l.TYPE_HARD:
-            raise self.refusal(name, "is a link")
-        child = group[key]
-        first = self.name_by_address.setdefault(self.h5py.h5o.get_info(child.id).addr, name)
-        if name != first:
-            raise self.refusal(name, f"is {first} again")
-        return child
-
-    def array(self, group: Any, k: int) -> Any:
-        """Return the numbers of array `k` in `group`."""
-        dataset, name = self.child(group, str(k)), f"{group.name}/{k}"
-        if not isinstance(dataset, self.h5py.Dataset) or dataset.dtype.kind not in "fiu":
-            raise self.refusal(name, "is not an array of numbers")
-        if dataset.is_virtual or dataset.external:  # before the size: asking for it opens the other file
-            raise self.refusal(name, "is in another file")
-        if dataset.chunks or dataset.id.get_create_plist().get_nfilters():  # a byte may unpack to 10**5
-            raise self.refusal(name, "is compressed or chunked")
-        self.bytes_left -= dataset.nbytes
-        if self.bytes_left < 0:  # an array that was never filled takes no space in the file
-            raise self.refusal(name, f"has {self.max_bytes - self.bytes_left:,} bytes, more than the file")
-        return dataset[()]
-
-    def layer_name(self, variables: Any, default: str) -> str:
-        """Return the name stored in a layer's `vars`, or `default`."""
-        if variables is None or "name" not in variables.attrs:
-            return default
-        if variables.attrs.get_id("name").shape != ():
-            raise self.refusal(variables.name, "has several names")
-        return str(variables.attrs["name"])
-
-    def refusal(self, name: str, problem: str) -> UserError:
-        """Return a one-line error for an object; whitespace in its name is collapsed."""
-        return UserError(f"{self.path} is not a Keras 3 file: {' '.join(f'{name} {problem}'.split())}")
-
-
-def _layers(group: Any, names: dict[str, str], reader: _SafeReader) -> Iterator[tuple[str, list[Any]]]:
+def _layers(group: Any, names: dict[str, str], reader: SafeReader) -> Iterator[tuple[str, Directions]]:
     """Yield name and arrays of every recurrent layer below an HDF5 group."""
     for key in group:
         child = reader.child(group, key)
@@ -159,9 +126,63 @@ def _layers(group: Any, names: dict[str, str], reader: _SafeReader) -> Iterator[
         cells = [reader.child(direction, "cell") for direction in directions]
         if cells[0] is None:
             cells = [reader.child(child, "cell")]
-        variables = [reader.child(cell, "vars") for cell in cells]
-        if hasattr(variables[0], "items"):
-            arrays = [reader.array(each, k) for each in variables for k in range(len(each))]
+        variables = [list(_variables(cell, reader)) for cell in cells]
+        if variables[0]:
+            arrays = [[_arrays(part, reader) for part in each] for each in variables]
             yield reader.layer_name(reader.child(child, "vars"), names.get(child.name, key)), arrays
         else:
             yield from _layers(child, names, reader)
+
+
+def _variables(cell: Any, reader: SafeReader) -> Iterator[Any]:
+    """Yield the group of arrays of a cell, or of each of StackedRNNCells in their order."""
+    own = reader.child(cell, "vars")
+    stacked = reader.child(cell, "cells")
+    if not hasattr(stacked, "items"):
+        if hasattr(own, "items"):
+            yield own
+        return
+    numbers = {key: re.fullmatch(r"(.*?)(?:_(\d+))?", key, re.S) for key in stacked}
+    kinds = {match[1] for match in numbers.values() if match}
+    if len(kinds) > 1:
+        raise reader.refusal(stacked.name, f"has cells of several classes: {', '.join(sorted(kinds))}")
+    for key in sorted(stacked, key=lambda key: int((numbers[key] or "")[2] or 0)):
+        variables = reader.child(reader.child(stacked, key), "vars")
+        if not hasattr(variables, "items"):
+            raise reader.refusal(f"{stacked.name}/{key}", "has no arrays")
+        yield variables
+
+
+def _arrays(variables: Any, reader: SafeReader) -> list[Any]:
+    return [reader.array(variables, str(k)) for k in range(len(variables))]
+
+
+def _layers_of_keras_2(
+    group: Any, configs: dict[str, JSON], reader: SafeReader
+) -> Iterator[tuple[str, Directions]]:
+    """Yield name and arrays of every recurrent layer in the HDF5 format of Keras 2.
+
+    Each layer is a group with the paths of its arrays, such as "gru/gru_cell/recurrent_kernel:0", in
+    ``weight_names``. The group of a nested model has the arrays of all its layers.
+    """
+    for key in group:
+        child = reader.child(group, key)
+        if not hasattr(child, "items") or "weight_names" not in child.attrs:
+            continue
+        cells: dict[str, dict[str, str]] = {}  # by the path without the last part, in the order of Keras
+        for path in reader.texts(child, "weight_names"):
+            parent, _, leaf = path.rpartition("/")
+            cells.setdefault(parent, {})[leaf.partition(":")[0]] = path
+        cells = {parent: leaves for parent, leaves in cells.items() if "recurrent_kernel" in leaves}
+        owners = {parent: parent.partition("/")[0] for parent in cells}
+        if key in configs or len(set(owners.values())) == 1:
+            owners = dict.fromkeys(cells, key)
+        for name in dict.fromkeys(owners.values()):
+            own = {parent: cells[parent] for parent in cells if owners[parent] == name}
+            found = {
+                parent: [reader.array(child, leaves[leaf]) for leaf in _KERAS_2_ARRAYS if leaf in leaves]
+                for parent, leaves in own.items()
+            }
+            backward = [parent for parent in found if re.search("(^|/)backward_", parent)]
+            forward = [parent for parent in found if parent not in backward]
+            yield name, [[found[parent] for parent in each] for each in (forward, backward) if each]

@@ -1,4 +1,4 @@
-"""Keras 3's files, .keras and .weights.h5: load a recurrent layer, save a stack of layers.
+"""Keras's files: load a recurrent layer from .keras, .weights.h5 and Keras 2's .h5, save a stack of layers.
 
 A .keras file is a zip of config.json, metadata.json and model.weights.h5. h5py is required, Keras is not. The
 conversion is that of `canton.interop.keras`. Nothing in a file is executed.
@@ -8,54 +8,69 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from canton.cells.gru import GRU, GRUCell
-from canton.cells.lstm import LSTM
-from canton.cells.rnn import RNN, RNNCell
+from canton.cells.gru import GRUCell
+from canton.cells.rnn import RNNCell
 from canton.core.cell import Cell
 from canton.core.recurrent import Recurrent
 from canton.errors import UserError, require
 from canton.interop import keras
 from canton.interop.gate_matrices import gate_matrices, plain_cells
-from canton.interop.keras_archive import CONVOLUTIONS, JSON, read_archive
+from canton.interop.keras_archive import CLASSES, CONVOLUTIONS, JSON, Directions, read_archive
 from canton.io.atomic import atomic_write
 
 
 def load_keras(
     path: str | Path, name: str | None = None, *, reset_after: bool | None = None
-) -> GRU | LSTM | RNN:
-    """Return the recurrent layer `name` of a .keras or .weights.h5 file.
+) -> Recurrent[Any]:
+    """Return the recurrent layer `name` of a .keras, .weights.h5 or Keras 2 .h5 file.
 
-    A .weights.h5 file has no settings, so Keras's defaults are assumed (tanh and sigmoid, no dilation,
-    forward in time), and padding="same". The settings in a .keras file are checked.
+    An RNN over a GRUCell, LSTMCell or SimpleRNNCell is read like the layer of that cell, and StackedRNNCells
+    like a stack. A file of weights only has no settings, so Keras's defaults are assumed (tanh and sigmoid,
+    no dilation, forward in time, ``merge_mode="concat"``), and ``padding="same"``. The settings in a .keras
+    file and in a model's .h5 file are checked.
 
     Args:
         path: the file.
         name: the layer's name in Keras (default: the only recurrent layer). Files of Keras 3.0 number their
             layers: gru, gru_1 ... in a .weights.h5 file.
-        reset_after: required for a GRU without bias in a .weights.h5 file, which does not contain it.
+        reset_after: required for a GRU without bias in a file of weights only, which does not contain it.
+
+    Returns:
+        A `canton.GRU`, `LSTM`, `RNN` or ConvLSTM with ``batch_first=True``, or a plain `Recurrent` if the
+        cells or the two layers of a Bidirectional have different settings.
 
     Raises:
         ValueError: there is no such layer, or Canton has none that computes the same: another activation,
             go_backwards, strides, padding="valid", a merge_mode other than "concat".
-        UserError: the file cannot be read or is not one of Keras 3; or h5py is not installed.
+        UserError: the file cannot be read or is not one of Keras; or h5py is not installed.
     """
     path = Path(path)
-    configs, arrays = read_archive(path)
+    configs, arrays, keras_2 = read_archive(path)
     if name is None and len(arrays) == 1:
         (name,) = arrays
     if name not in arrays:
         names = ", ".join(sorted(arrays)) or "(none)"
         raise ValueError(f"name must be a recurrent layer of {path}, one of {names}, got {name!r}")
-    if len(arrays[name]) < 2 or arrays[name][1].ndim < 2 or not arrays[name][1].size:
-        raise UserError(f"{path} is damaged or not a Keras 3 file: {name} has no recurrent kernel")
+    if configs is not None and name not in configs:
+        raise UserError(f"{path} has arrays of a layer {name!r} without settings")
+    directions = arrays[name]
+    for cell in (cell for cells in directions for cell in cells):
+        if len(cell) < 2 or cell[1].ndim < 2 or not cell[1].size:
+            raise UserError(f"{path} is damaged or not a Keras 3 file: {name} has no recurrent kernel")
     if configs is None:
-        return keras.from_keras(arrays[name], reset_after=reset_after)
+        if keras_2 and directions[0][0][1].ndim > 2:
+            raise ValueError(
+                f"{name} must be in a file with settings: Keras 2's ConvLSTM uses hard_sigmoid by default"
+            )
+        layers = [[keras.from_keras(cell, reset_after=reset_after) for cell in cells] for cells in directions]
+        return _join(layers, name)
     try:
-        return _layer(configs[name], arrays[name])
+        return _layer(configs[name], directions)
     except (KeyError, TypeError, AttributeError) as error:  # a setting that every Keras 3 file has
         raise UserError(f"{path} is damaged or not a Keras 3 file: no setting {error}") from error
 
@@ -107,19 +122,42 @@ def _zip(out: Any, model: JSON, weights: bytes) -> None:
         archive.writestr("model.weights.h5", weights)
 
 
-def _layer(entry: JSON, arrays: list[Any]) -> GRU | LSTM | RNN:
+def _layer(entry: JSON, directions: Directions) -> Recurrent[Any]:
     """Return the layer with these settings and arrays."""
+    name, entries = entry["config"]["name"], [entry]
     if entry["class_name"] == "Bidirectional":
         config = entry["config"]
         _check_setting(config, "merge_mode", "concat")
-        forward, backward = config["layer"], config.get("backward_layer") or config["layer"]
+        forward = config["layer"]
+        backward = config.get("backward_layer")
+        if backward is None:  # Keras makes it of the forward layer
+            backward = {**forward, "config": {**forward["config"], "go_backwards": True}}
         if forward["class_name"] != backward["class_name"]:
-            raise ValueError(f"{config['name']} must have one layer class for both directions")
-        backward = {**backward, "config": {**backward["config"], "go_backwards": False}}
-        _check_settings(backward)
-        entry = forward
+            raise ValueError(f"{name} must have one layer class for both directions")
+        _check_setting(backward["config"], "go_backwards", True)
+        entries = [forward, {**backward, "config": {**backward["config"], "go_backwards": False}}]
+    if len(directions) != len(entries):
+        raise ValueError(f"{name} must have weights of {len(entries)} directions, got {len(directions)}")
+    return _join([_cells(*pair) for pair in zip(entries, directions, strict=True)], name)
+
+
+def _cells(entry: JSON, arrays: list[list[Any]]) -> list[Recurrent[Any]]:
+    """Return a layer for each cell of one direction."""
+    entries, config = [entry], entry["config"]
+    _check_setting(config, "go_backwards", False)
+    if entry["class_name"] == "RNN":
+        cell = config["cell"]
+        entries = cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]
+        entries = [{**each, "class_name": each["class_name"].removesuffix("Cell")} for each in entries]
+    if len(entries) != len(arrays):
+        raise ValueError(f"{config['name']} must have weights of {len(entries)} cells, got {len(arrays)}")
+    return [_one_cell(*pair) for pair in zip(entries, arrays, strict=True)]
+
+
+def _one_cell(entry: JSON, arrays: list[Any]) -> Recurrent[Any]:
+    """Return the layer of one cell."""
     kind, config = _check_settings(entry)
-    layer: GRU | LSTM | RNN
+    layer: Recurrent[Any]
     if kind == "GRU":
         layer = keras.from_keras(arrays, reset_after=config["reset_after"])
     elif kind == "SimpleRNN":
@@ -134,10 +172,22 @@ def _layer(entry: JSON, arrays: list[Any]) -> GRU | LSTM | RNN:
     return layer
 
 
+def _join(directions: Sequence[Sequence[Recurrent[Any]]], name: str) -> Recurrent[Any]:
+    """Return the layer of one or two directions, each a layer for each cell."""
+    if len(directions) == 1:
+        return keras.join_layers(*directions[0])
+    if any(len(cells) != 1 for cells in directions):  # each of Keras's directions runs its cells by itself
+        raise ValueError(f"{name} must not be a Bidirectional over StackedRNNCells")
+    return keras.join_layers(*(cells[0] for cells in directions), bidirectional=True)
+
+
 def _check_settings(entry: JSON) -> tuple[str, JSON]:
     """Check a layer's settings, and return its class name and settings."""
     kind, config = entry["class_name"], entry["config"]
-    _check_setting(config, "go_backwards", False)
+    if kind not in CLASSES:
+        raise ValueError(
+            f"{config['name']} must be one of {', '.join(CLASSES)} or of their cells, got {kind}"
+        )
     _check_setting(config, "activation", *(("tanh", "relu") if kind == "SimpleRNN" else ("tanh",)))
     if kind != "SimpleRNN":
         _check_setting(config, "recurrent_activation", "sigmoid")

@@ -13,6 +13,7 @@ import canton
 from canton import maps
 from canton.core.recurrent import Recurrent
 from canton.kernels import cpu
+from cases import parts
 from gradients import assert_equals_loop, results
 from tolerances import assert_close
 
@@ -53,6 +54,13 @@ def test_manual(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
             [[1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0]], dtype=torch.bool
         )
     assert_equals_loop(layer, xs, "manual", **given)
+    found = []
+    for layer.kernel in ("manual", "loop"):  # in evaluation, and without gradients, which saves nothing
+        with torch.no_grad():
+            ys, end = layer.eval()(xs, **given)
+        found.append((ys, *parts(end)))
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, "without gradients")
 
 
 # What is odd about an input, as (steps, batch, a change of xs, whether all lengths are zero).

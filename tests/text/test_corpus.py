@@ -138,6 +138,12 @@ def test_invalid_files_and_sizes_raise(tmp_path: Path, corpus: Corpus) -> None:
     ):
         with pytest.raises(UserError, match=complaint):
             Corpus(files)
+    ten, eleven = tmp_path / "ten", tmp_path / "eleven"
+    ten.write_bytes(b"0123456789")
+    eleven.write_bytes(b"0123456789a")
+    with pytest.raises(UserError, match="train_fraction"):  # a held-out part needs a byte and its target
+        Corpus([ten])
+    assert Corpus([eleven]).split == 9
     one = tmp_path / "one"
     one.write_bytes(b"x")
     with pytest.raises(UserError, match="train_fraction"):

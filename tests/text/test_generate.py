@@ -142,7 +142,7 @@ def test_only_allowed_bytes_are_sampled(uniform: float, top_k: int, top_p: float
     assert sample_byte(LOGITS, uniform, sampling, allowed=mask) > 250
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, 3, 31, 32, 33, 100])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 31, 32, 33, 300])
 def test_the_text_is_whole_characters_of_the_given_length(model: ByteModel, length: int) -> None:
     for seed in range(3):
         text = b"".join(generate(model, length, seed=seed, sampling=Sampling(temperature=1.5)))
@@ -188,6 +188,7 @@ def test_it_stops_after_the_stop_text(cell: str, length: int) -> None:
     blocks = list(generate(model, length, seed=5, only_utf8=False))
     text, ends = b"".join(blocks), list(itertools.accumulate(map(len, blocks)))
     assert len(ends) > 2
+    assert ends[-1] == length
     across = [text[ends[0] - before : ends[0] + after] for before, after in ((3, 1), (1, 3), (4, 0), (0, 4))]
     longer_than_a_block = text[ends[0] - 2 : ends[1] + 2]
     for stop in (text[30:33], text[0:1], *across, longer_than_a_block):

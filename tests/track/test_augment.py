@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from spots import clip
 
 from canton.track.boxes import Box
-from canton.track.data.augment import sample_window
+from canton.track.data.augment import Window, sample_window
 from canton.track.data.frame_cache import CachedClip
 
 
@@ -78,6 +79,124 @@ def test_windows_start_anywhere(share: float, stride: int) -> None:
     runs = [tuple(range(s, s + 3 * stride, stride)) for s in range(7 - 2 * stride)]
     assert set(starts) == {order for run in runs for order in (run, run[::-1])}
     assert min(starts.values()) > 0.5 * 400 / len(starts)
+
+
+def share(found: Sequence[bool]) -> float:
+    return sum(found) / len(found)
+
+
+def flat_windows(count: int, frames: int = 1, **options: float) -> list[Window]:
+    """Return windows of a clip of one colour with a box without contrast, at the scale 1."""
+    images = np.empty((frames, 48, 48, 3), np.uint8)
+    images[:] = (90, 120, 170)
+    images[:, 20, 20] += 20  # off the middle in both axes
+    film = CachedClip("one", "drone", images, ((Box(20, 20, 1, 1),),) * frames, np.zeros(frames, bool))
+    given = {
+        "degraded_share": 0.0,
+        "zoom": 1.0,
+        "max_zoom": 1.0,
+        "stretch": 1.0,
+        "invert_share": 0.0,
+    } | options
+    return [
+        sample_window([film], np.random.default_rng(k), target_class="drone", steps=frames, size=48, **given)
+        for k in range(count)
+    ]
+
+
+def test_shares_of_the_changes_of_appearance() -> None:
+    """Three standard deviations of a share of 600 are at most 0.06."""
+    windows = flat_windows(600)
+    images = [window.frames[0].astype(float) for window in windows]
+    grey = [bool((image.max(-1) - image.min(-1)).max() == 0) for image in images]
+    assert share(grey) == pytest.approx(0.3, abs=0.06)
+    boxes = [window.boxes[0][0].box for window in windows]
+    assert {box.x for box in boxes} == {20, 27}
+    assert share([box.x == 27 for box in boxes]) == pytest.approx(0.5, abs=0.06)
+    assert share([box.y == 27 for box in boxes]) == pytest.approx(0.2, abs=0.06)
+    # the box follows the flips; a blurred point has bright neighbours
+    points = [
+        (image[int(b.y), int(b.x)], image[int(b.y), int(b.x) - 1], image[0, 0])
+        for image, b in zip(images, boxes, strict=True)
+    ]
+    assert all((at > sky).all() for at, _, sky in points)
+    blurred = [bool((beside > sky).any()) for _, beside, sky in points]
+    assert share(blurred) == pytest.approx(
+        0.3 * 0.85, abs=0.08
+    )  # a blur of 0.3 to 0.45 px is below one level
+    levels = np.array([image[0, 0] for image, one in zip(images, grey, strict=True) if not one])
+    gains = (levels[:, 2] - levels[:, 0]) / 80
+    assert 0.69 < gains.min() < 0.75
+    assert 1.25 < gains.max() < 1.31
+    offsets = levels[:, 1] - (120 - 128) * gains - 128
+    assert -31 < offsets.min() < -26
+    assert 26 < offsets.max() < 31
+
+
+def test_degraded_windows_are_noisy_and_faint() -> None:
+    windows = flat_windows(400, degraded_share=0.5)
+    noise = np.array([window.frames[0, :10, :10].astype(float).std((0, 1)).mean() for window in windows])
+    assert share(list(noise > 4)) == pytest.approx(0.5, abs=0.08)
+    noisy = noise[noise > 4]
+    assert 7 < noisy.min() < 10
+    assert 24 < noisy.max() < 31
+    first, second = flat_windows(1, frames=2, degraded_share=1.0)[0].frames
+    assert not np.array_equal(first, second), "each frame has its own noise"
+
+
+def test_windows_contain_a_box_or_lie_anywhere() -> None:
+    """With probability 0.6 a window contains the centre of a box, at a place within 0.45 of its middle."""
+    film = clip("one", "drone", 1, frames=1)
+    wide = film._replace(frames=np.zeros((1, 900, 900, 1), np.uint8), boxes=((Box(446, 447, 8, 6),),))
+    found, centres = 0, []
+    for k in range(500):
+        window = sample_window(
+            [wide], np.random.default_rng(k), target_class="drone", steps=1, size=48,
+            zoom=1.0, max_zoom=1.0, stretch=1.0, zoom_out_share=0.0, degraded_share=0.0,
+        )  # fmt: skip
+        x, y = window.boxes[0][0].box.centre
+        if 0 <= x < 48 and 0 <= y < 48:
+            found += 1
+            centres.append((x, y))
+    assert found / 500 == pytest.approx(0.6, abs=0.07)  # a window anywhere contains it by chance once in 350
+    places = np.array(centres) / 48
+    assert 0.03 < places.min() < 0.1
+    assert 0.9 < places.max() < 0.97
+    assert places.mean(0) == pytest.approx((0.5, 0.5), abs=0.04)
+
+
+def test_footage_of_the_reference_width_is_not_wide() -> None:
+    film = clip("one", "drone", 1)._replace(frames=np.zeros((14, 256, 320, 1), np.uint8))
+    out, into = (
+        [
+            sample_window(
+                [film], np.random.default_rng(k), target_class="drone", steps=1, size=48, zoom_out_share=s
+            )
+            for k in range(5)
+        ]
+        for s in (1.0, 0.0)
+    )
+    assert [window.boxes for window in out] == [window.boxes for window in into]
+
+
+def test_shares_of_target_clips_and_of_backwards_windows() -> None:
+    films = [
+        clip(name, kind, k, frames=4)
+        for k, (name, kind) in enumerate((("a", "drone"), ("b", "bird"), ("c", "kite")))
+    ]
+    films = [
+        film._replace(classes=tuple((f"{film.name}{t}",) for t in range(4)), boxes=film.boxes)
+        for film in films
+    ]
+    seen: Counter[str] = Counter()
+    for k in range(600):
+        window = sample_window(films, np.random.default_rng(k), target_class="drone", steps=2, size=16)
+        first, second = (labels[0].class_name for labels in window.boxes)
+        seen[first[0]] += 1
+        seen["back"] += first > second
+    assert seen["a"] / 600 == pytest.approx(0.4, abs=0.06)
+    assert seen["b"] / 600 == pytest.approx(0.3, abs=0.06)
+    assert seen["back"] / 600 == pytest.approx(0.5, abs=0.06)
 
 
 def test_contrast_is_inverted_in_colour_footage() -> None:

@@ -94,6 +94,32 @@ def test_the_higher_peak_within_the_radius_is_kept() -> None:
     assert centres(find_peaks(heat, stride=1, offset=0, radius=1)) == [(5, 8), (7, 8)]
 
 
+@pytest.mark.parametrize("radius", [1, 2, 3, None])
+def test_no_cell_within_the_radius_is_higher(radius: int | None) -> None:
+    """Against a search cell by cell, with scores and with logits; the default radius is 2."""
+    torch.manual_seed(0)
+    heat, given = torch.rand(24, 30), {} if radius is None else {"radius": radius}
+    reach = radius or 2
+    expected = [
+        float(heat[row, column])
+        for row in range(24)
+        for column in range(30)
+        if heat[row, column] >= 0.5
+        and heat[row, column]
+        == heat[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1].max()
+    ]
+    maps = torch.cat([heat.logit()[None], torch.zeros(2, 24, 30)])
+    for found in (
+        find_peaks(heat, stride=4, offset=2, max_peaks=999, **given),
+        decode_peaks(maps, stride=4, offset=2, max_peaks=999, **given),
+    ):
+        assert [peak.score for peak in found] == pytest.approx(sorted(expected, reverse=True))
+    assert len(find_peaks(heat, stride=4, offset=2, threshold=0.001, radius=1)) == 20, (
+        "the default of max_peaks"
+    )
+    assert len(decode_peaks(maps, stride=4, offset=2, threshold=0.001, radius=1)) == 20
+
+
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_a_flat_top_is_one_peak(size: int) -> None:
     heat = torch.full((16, 16), 0.1)

@@ -42,6 +42,19 @@ def test_a_faint_cut_soon_after_a_fast_pan() -> None:
     assert cuts([still, still, faint, faint]) == [0, 2]
 
 
+def test_places_are_compared() -> None:
+    """Halves that change places are a cut; details within one cell of the thumbnail are none."""
+    half = np.full((64, 64, 3), 40, np.uint8)
+    half[32:] = 200
+    for image in (half, half.swapaxes(0, 1)):
+        assert cuts([image, image, image[::-1, ::-1]]) == [0, 2]
+    sign = np.tile([1, 1, -1, -1, -1, -1, 1, 1], 8)  # cells are 4 px wide here: each has the mean 128
+    flat, columns = np.full((64, 64, 3), 128, np.uint8), np.full((64, 64, 3), 128, np.uint8)
+    columns += (60 * sign[None, :, None]).astype(np.uint8)  # modulo 256
+    for fine in (columns, columns.swapaxes(0, 1)):
+        assert cuts([flat, flat, fine, flat]) == [0]
+
+
 def test_motion_is_no_cut() -> None:
     def images() -> Iterable[np.ndarray]:
         for k in range(40):

@@ -55,6 +55,40 @@ def test_box_outside_the_frame() -> None:
     assert not target.near.any()
 
 
+def test_boxes_in_the_corner_cells() -> None:
+    """The maximum and the sizes are in the cell of the box's centre, and in its neighbours in the map."""
+    height, width = CELLS
+    for row, column in ((0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1), (0, 5), (7, 0)):
+        x, y = (NETWORK.offset + NETWORK.stride * place for place in (column, row))
+        box = LabelledBox("drone", Box.from_centre(x, y, 14, 9))
+        target = make_target([[box]], CELLS, NETWORK, target_class="drone")
+        assert np.argwhere(target.heatmap[0, 0].numpy() == 1).tolist() == [[row, column]]
+        near = {(r, c) for r in (row - 1, row, row + 1) for c in (column - 1, column, column + 1)}
+        near = {(r, c) for r, c in near if 0 <= r < height and 0 <= c < width}
+        assert {tuple(place) for place in np.argwhere(target.near[0, 0].numpy()).tolist()} == near
+        sized = {(r, c): target.sizes[0, :, r, c].exp().tolist() for r, c in near}
+        assert all(sides == pytest.approx([14, 9]) for sides in sized.values())
+        for outside in (
+            Box.from_centre(x, y, 14, 9)._replace(x=-12.0),
+            Box.from_centre(4 * width + 9, y, 14, 9),
+        ):
+            there = make_target([[LabelledBox("drone", outside)]], CELLS, NETWORK, target_class="drone")
+            assert not there.near.any()
+
+
+def test_the_gaussian_of_a_box() -> None:
+    """Its standard deviations are a sixth of the sides, at least 0.6 cells."""
+    for width, height in ((48.0, 24.0), (3.0, 60.0)):
+        x, y = NETWORK.offset + NETWORK.stride * 9, NETWORK.offset + NETWORK.stride * 7
+        box = LabelledBox("drone", Box.from_centre(x, y, width, height))
+        heat = make_target([[box]], CELLS, NETWORK, target_class="drone").heatmap[0, 0]
+        sigmas = [max(side / 6, 0.6 * NETWORK.stride) for side in (width, height)]
+        for cells in (1, 2, 3):
+            down, right = (math.exp(-0.5 * (cells * NETWORK.stride / sigma) ** 2) for sigma in sigmas[::-1])
+            assert heat[7 + cells, 9] == pytest.approx(down, abs=1e-6)
+            assert heat[7, 9 - cells] == pytest.approx(right, abs=1e-6)
+
+
 def maps_of(target: Target) -> torch.Tensor:
     """Return maps that match the target."""
     heatmap = torch.logit(target.heatmap.clamp(1e-4, 1 - 1e-4))

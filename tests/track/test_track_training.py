@@ -247,10 +247,33 @@ def test_batches_depend_on_the_step_alone() -> None:
     assert torch.equal(torch.stack(shares, 2).flatten(1, 2), run[0].frames)
 
 
-def test_single_frame_steps() -> None:
-    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
+def test_cuts_reset_the_state_within_a_step_only() -> None:
+    """A step that starts with an empty state needs no reset in its first frame; the second chunk does."""
+    films = [clip("one", "drone", 1, frames=6), clip("two", "drone", 2, frames=6)]
+    films[0].cuts[[0, 3]] = True  # the first frame of each chunk
+    films[1].cuts[1] = True
 
     def sample(rng: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        film = films[int(rng.integers(2))]
+        window = sample_window([film], np.random.default_rng(0), target_class="drone", steps=6, size=size)
+        return window._replace(cuts=film.cuts)
+
+    get = prefetch_batches(Batches(sample, SMALL, TrainConfig(**{**SETTINGS, "batch_size": 8})), 0, workers=0)
+    first, second = get(0), get(1)
+    assert first.reset is not None
+    assert second.reset is not None
+    assert not first.reset[0].any()
+    assert 0 < first.reset[1].sum() < 8
+    assert torch.equal(second.reset[0], ~first.reset[1])
+    assert not second.reset[1:].any()
+
+
+def test_single_frame_steps() -> None:
+    clips = [clip("one", "drone", 1), clip("two", "bird", 2)]
+    lengths = set[int]()
+
+    def sample(rng: np.random.Generator, steps: int, size: int):  # type: ignore[no-untyped-def]
+        lengths.add(steps)
         return sample_window(clips, rng, target_class="drone", steps=steps, size=size)
 
     def batches(rank: int = 0, world_size: int = 1, single_frame_steps: int = 3) -> Batches:
@@ -263,6 +286,7 @@ def test_single_frame_steps() -> None:
         prefetch_batches(batches(single_frame_steps=0), 0, workers=0),
     )
     run, whole = [get(step) for step in range(6)], [plain(step) for step in range(6)]
+    assert lengths == {1, 6}
     for batch in run[:4]:  # two blocks of two chunks: each frame is a row of its own
         assert batch.state_reset
         assert batch.reset is None

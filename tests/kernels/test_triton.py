@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 
 import canton
+from activations import assert_as_exact_as_torch
+from activations import make_run as make_activation_run
 from canton import kernels
 from canton.core.recurrent import loop
 from canton.kernels import Run, triton
@@ -287,7 +289,17 @@ def compare_members(members: int) -> None:
         assert torch.equal(found, alone)
 
 
+def compare_activations() -> None:
+    """Relative errors from 1e-8 to 1e2."""
+    cell = canton.GRUCell(6, 16)
+    for gate in range(3):
+        for state in (0.0, 0.4):
+            run = make_activation_run(cell, gate, state, rows=64)
+            assert_as_exact_as_torch(run, cell, gru.execute)
+
+
 if __name__ == "__main__":
+    compare_activations()
     compare_members(3)
     compare_members(2)  # one of them with two blocks of columns
     for size in SIZES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import re
 from typing import Any
@@ -271,3 +272,31 @@ def test_a_constant_unlike_the_cpp_one_is_named(name: str) -> None:
     reason = constant_mismatch(table, abi.CONSTANTS | {name: abi.CONSTANTS[name] + 1})
     assert reason is not None
     assert name in reason
+
+
+@pytest.mark.parametrize("head", [0, 256], ids=["tanh and sigmoid", "head"])
+def test_activations_have_the_relative_error_of_float32(instructions: str, head: int) -> None:
+    """From 1e-8 to 1e2: logits that are the states, or the head's ELU of them."""
+    model = ByteModel(network(256, embedding_size=0, skip=False, head_size=head)).eval()
+    numbers = torch.stack([x := torch.logspace(-8, 2, 128), -x], 1).flatten()
+    cell, byte = model.layers[0].cells[0], ord("a")
+    for update in (False, True):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+            model.logits.weight.copy_(torch.eye(256))
+            if model.head is not None:
+                model.head.weight.copy_(torch.eye(256))
+            z, _, c = cell.input_map.weight[:, byte].chunk(3)
+            z.copy_(numbers if update else 20 * torch.ones(256))
+            c.copy_(0.3 * torch.ones(256) if update else numbers)
+            state = model.initial_state(1)
+            exact = copy.deepcopy(model).double()
+            expected, _ = exact(torch.tensor([[byte]], dtype=torch.uint8), exact.initial_state(1))
+        chosen = np.zeros(256, np.float32)
+        chosen[byte] = 1.0
+        text, logits, _, _ = engine_of(model).generate(chosen, state, np.array([0.5]), temperature=0.0)
+        assert text == b"a"
+        torch.testing.assert_close(
+            torch.from_numpy(logits).double(), expected[0, 0], rtol=1e-6, atol=1e-32, msg=f"update={update}"
+        )

@@ -96,6 +96,12 @@ class GemmRun(ctypes.Structure):
     )
 
 
+class TanhRun(ctypes.Structure):
+    """tanh of a matrix, in place."""
+
+    _fields_ = (*((name, _int) for name in ("rows", "columns", "row", "threads")), ("x", _pointer))
+
+
 Arrays = Tensor | list[Tensor] | list[Tensor | None] | None
 """What a field of `RecurrentRun` points to: one tensor, or one for each place of an array."""
 
@@ -110,7 +116,7 @@ def _load() -> ctypes.CDLL | str:
     try:
         library = ctypes.CDLL(str(_PATH))
         library.canton_cell.restype = ctypes.c_void_p
-        mismatch = structure_mismatch(library.canton_fields, (RecurrentRun, ConvolutionRun, GemmRun))
+        mismatch = structure_mismatch(library.canton_fields, (RecurrentRun, ConvolutionRun, GemmRun, TanhRun))
         return mismatch or constant_mismatch(library.canton_constants, _CONSTANTS) or library
     except (OSError, AttributeError) as error:
         return f"the C++ library cannot be loaded: {error}"

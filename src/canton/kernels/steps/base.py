@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from canton.kernels.steps.products import Pairs
 
 Views = Sequence[Tensor]
-
-_MINUS_ONE = torch.tensor(-1.0)
 
 
 def block(buffer: Tensor, first: int, last: int, hidden: int) -> Tensor:
@@ -38,15 +35,3 @@ def channel_sum(d: Tensor) -> Tensor:
 def along_channels(vector: Tensor, like: Tensor) -> Tensor:
     """Return a vector (C,) shaped to broadcast with (B, C, *space)."""
     return vector.view(1, -1, *(1,) * (like.ndim - 2))
-
-
-def tanh_(a: Tensor) -> Tensor:
-    """Apply tanh in place.
-
-    On a CPU many float32 numbers go by 2 sigmoid(2a) - 1, which torch computes several times as fast. Its
-    error is below 1.2e-7, one unit in the last place of 1.
-    """
-    if a.dtype is torch.float32 and a.device.type == "cpu" and a.numel() > 1024:
-        # a tensor for the one: a Python number is converted at every call, which costs as much as the sum
-        return torch.add(_MINUS_ONE, a.add_(a).sigmoid_(), alpha=2, out=a)
-    return a.tanh_()

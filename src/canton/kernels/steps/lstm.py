@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from canton.kernels.cpu.tanh import tanh_
 from canton.kernels.spec import Product, Step
 from canton.kernels.steps.base import (
     Views,
@@ -12,7 +13,6 @@ from canton.kernels.steps.base import (
     block,
     channel_sum,
     pairs,
-    tanh_,
     views,
 )
 from canton.kernels.steps.products import prepare

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from canton.kernels.cpu.tanh import tanh_
 from canton.kernels.spec import Product, Step
-from canton.kernels.steps.base import Views, pairs, tanh_, views
+from canton.kernels.steps.base import Views, pairs, views
 from canton.kernels.steps.products import prepare
 
 

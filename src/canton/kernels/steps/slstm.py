@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from canton.kernels.cpu.tanh import tanh_
 from canton.kernels.spec import Product, Step
-from canton.kernels.steps.base import Views, block, pairs, tanh_, views
+from canton.kernels.steps.base import Views, block, pairs, views
 from canton.kernels.steps.products import prepare
 
 

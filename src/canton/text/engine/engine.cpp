@@ -145,7 +145,7 @@ private:
             for (int64_t i = 0; i < model.head_size; ++i) head_out[i] += model.head_bias[i];
             for (int64_t i = 0; i < model.head_size; i += W) {
                 const V a = load(head_out + i);
-                store(head_out + i, a > 0.0f ? a : exponential(a) - 1.0f);
+                store(head_out + i, a > 0.0f ? a : exponential_minus_one(a));
             }
             from = head_out;
         }

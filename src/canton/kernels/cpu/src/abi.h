@@ -60,6 +60,12 @@ struct GemmRun {
     float* c;
 };
 
+// A matrix whose rows lie `row` floats apart, overwritten by its tanh.
+struct TanhRun {
+    int64_t rows, columns, row, threads;
+    float* x;
+};
+
 // A thread's view of its team: its own part, and the wait for the others.
 struct ThreadTeam {
     int64_t index, count;

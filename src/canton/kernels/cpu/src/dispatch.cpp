@@ -59,6 +59,7 @@ extern "C" {
 ENTRY(convolve, ConvolutionRun)
 ENTRY(convolve_weights, ConvolutionRun)
 ENTRY(gemm, GemmRun)
+ENTRY(tanh, TanhRun)
 
 // The cell registered as `name`, for the calls below; null if there is none.
 EXPORT const RegisteredCell* canton_cell(const char* name) {
@@ -106,6 +107,8 @@ EXPORT const AbiField* canton_fields() {
         ABI_FIELD(GemmRun, threads), ABI_FIELD(GemmRun, a_row), ABI_FIELD(GemmRun, a_depth),
         ABI_FIELD(GemmRun, b_column), ABI_FIELD(GemmRun, b_depth), ABI_FIELD(GemmRun, c_row), ABI_FIELD(GemmRun, a),
         ABI_FIELD(GemmRun, b), ABI_FIELD(GemmRun, bias), ABI_FIELD(GemmRun, c),
+        ABI_SIZE(TanhRun), ABI_FIELD(TanhRun, rows), ABI_FIELD(TanhRun, columns), ABI_FIELD(TanhRun, row),
+        ABI_FIELD(TanhRun, threads), ABI_FIELD(TanhRun, x),
         {},
     };
     return table;

@@ -67,9 +67,13 @@ INLINE void store(float* p, V v, int n) {
 }
 #endif
 
-// exp as 2^k times a polynomial (Cephes expf), 1 ulp. A NaN stays a NaN: comparisons let it pass, and the power of two is
-// multiplied, not added to the exponent.
-INLINE V exponential(V x) {
+// exp as 2^k (1 + r + p r^2) with a polynomial p (Cephes expf), 1 ulp. A NaN stays a NaN: comparisons let it pass, and the
+// power of two is multiplied, not added to the exponent.
+struct ExponentialParts {
+    V r, p, power;
+};
+
+INLINE ExponentialParts exponential_parts(V x) {
     x = x > all(88.0f) ? all(88.0f) : x;
     x = x < all(-87.3f) ? all(-87.3f) : x;
     const V magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest whole number
@@ -83,21 +87,38 @@ INLINE V exponential(V x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + (r + 1.0f);
     I bits;
     memcpy(&bits, &t, sizeof bits);
     bits = (bits << 23) + 0x3f800000;  // the integer is in the low bits of t
-    V scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
+    V power;
+    memcpy(&power, &bits, sizeof power);
+    return {r, p, power};
+}
+
+INLINE V exponential(V x) {
+    const ExponentialParts e = exponential_parts(x);
+    return (e.p * (e.r * e.r) + (e.r + 1.0f)) * e.power;
+}
+
+// exp(x) - 1 without the cancellation near 0.
+INLINE V exponential_minus_one(V x) {
+    const ExponentialParts e = exponential_parts(x);
+    return (e.p * (e.r * e.r) + e.r) * e.power + (e.power - 1.0f);
 }
 
 INLINE V sigmoid(V x) { return 1.0f / (1.0f + exponential(-x)); }
 
+// The smallest number whose tanh, computed as below, is exactly 1. One that stays below 1 would give a saturated unit a gradient.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+constexpr float TANH_IS_ONE = 7.99881172180175781f;
+#else
+constexpr float TANH_IS_ONE = 7.90531110763549805f;
+#endif
+
 // A ratio of polynomials in x (the coefficients of Eigen's ptanh, MPL-2.0 constants), exact at 0 and 3 ulp elsewhere.
 INLINE V tanh(V x) {
-    x = x > all(7.90531110763549805f) ? all(7.90531110763549805f) : x;
-    x = x < all(-7.90531110763549805f) ? all(-7.90531110763549805f) : x;
+    x = x > all(TANH_IS_ONE) ? all(TANH_IS_ONE) : x;
+    x = x < all(-TANH_IS_ONE) ? all(-TANH_IS_ONE) : x;
     V s = x * x;
     V p = all(-2.76076847742355e-16f);
     p = p * s + 2.00018790482477e-13f;

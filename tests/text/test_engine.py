@@ -143,8 +143,10 @@ def test_equal_bytes_at_the_limit(instructions: str, top_k: int, top_p: float, k
     logits[[40, 50, 60, 200]] = 0.0
     for place in range(kept):
         for uniform in (max(place / kept, 1e-9), (place + 0.999) / kept):
-            text = engine.generate(logits, state, np.array([uniform]), top_k=top_k, top_p=top_p)[0]
-            assert text == bytes([(40, 50, 60, 200)[place]])
+            found = engine.generate(
+                logits, state, np.array([uniform]), sampling=Sampling(top_k=top_k, top_p=top_p)
+            )
+            assert found.text == bytes([(40, 50, 60, 200)[place]])
 
 
 def test_two_texts_alternate_on_one_engine() -> None:

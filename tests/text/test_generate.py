@@ -125,7 +125,7 @@ def test_equal_bytes_at_the_limit(top_k: int, top_p: float, kept: int) -> None:
     chosen = (40, 50, 60, 200)[:kept]
     for place in range(kept):  # `uniform` on a border belongs to the byte after it
         for uniform in (max(place / kept, 1e-9), (place + 0.999) / kept):
-            assert sample_byte(LEVEL, uniform, top_k=top_k, top_p=top_p) == chosen[place]
+            assert sample_byte(LEVEL, uniform, Sampling(top_k=top_k, top_p=top_p)) == chosen[place]
 
 
 def test_a_mask_keeps_the_proportions() -> None:

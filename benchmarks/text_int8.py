@@ -24,10 +24,9 @@ import torch
 
 import canton
 from canton.text import ARTICLE, ByteModel, Corpus, Sampling, TrainConfig, load_model, score, train
-from canton.text.corpus import Bytes
 from canton.text.engine.engine import build_engine
 from canton.text.generate import predict_next
-from canton.text.types import START_BYTE
+from canton.text.types import START_BYTE, Bytes
 from compare.runner import machine
 
 PRETRAINED = Path(__file__).parents[1] / "src" / "canton" / "text" / "models" / "text.safetensors"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from canton.errors import UserError
-from canton.text.corpus import NUM_FOLDS, ContiguousBatches, Corpus
+from canton.text.corpus import NUM_FOLDS, ContiguousBatches, Corpus, counted_text
 
 
 @pytest.fixture
@@ -89,17 +89,19 @@ def test_later_epochs_start_at_other_offsets(corpus: Corpus) -> None:
     assert shifts[2] == batches.positions(batches.steps_per_epoch)[0]
 
 
-@pytest.mark.parametrize("limit", [1 << 23, 800])  # all 900 bytes are counted, and the first 800
+@pytest.mark.parametrize("limit", [1 << 23, 800])  # all 900 bytes are counted, or 16 blocks of 50
 def test_folds_of_the_targets(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    """A byte's fold is its eighth of the counted text; behind the counted text there are no folds."""
+    """A byte's fold is its eighth of the counted text; what is not counted has no fold."""
     monkeypatch.setattr("canton.text.corpus.MAX_COUNTED", limit)
-    counted = min(900, limit)
-    borders = [
-        position for position in range(1, counted) if position * 8 // counted > (position - 1) * 8 // counted
-    ]
-    assert len(borders) == NUM_FOLDS - 1
-    fold_of = np.searchsorted(borders, np.arange(900), side="right")
-    fold_of[counted:] = NUM_FOLDS
+    monkeypatch.setattr("canton.text.corpus.COUNTED_BLOCKS", 16)
+    fold_of = np.arange(900) * 8 // 900
+    counted = np.arange(900)
+    if limit == 800:
+        begins = [-(-k * 900 // 16) for k in range(16)]
+        counted = np.concatenate([np.arange(begin, begin + 50) for begin in begins])
+        fold_of = np.full(900, NUM_FOLDS)
+        fold_of[counted] = np.arange(800) * 8 // 800
+    assert np.array_equal(counted_text(corpus), corpus.read(0, 900)[counted])
     batches = ContiguousBatches(corpus, batch_size=4, sequence_length=16, seed=3)
     for step in range(2 * batches.steps_per_epoch):  # the second epoch wraps around at the end
         starts = np.array(batches.positions(step))
@@ -133,7 +135,6 @@ def test_invalid_files_and_sizes_raise(tmp_path: Path, corpus: Corpus) -> None:
     empty.touch()
     for files, complaint in (
         ([empty], "empty"),
-        ([tmp_path], "directory"),
         ([tmp_path / "none"], "no such file"),
     ):
         with pytest.raises(UserError, match=complaint):

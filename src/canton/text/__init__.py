@@ -10,13 +10,14 @@ print(b"".join(generate(model, 600)).decode())
 
 from canton.text.checkpoint import ModelFile, load_model, save_model
 from canton.text.config import ARTICLE, Architecture, Sampling, TrainConfig
-from canton.text.corpus import Corpus, map_file
+from canton.text.corpus import Corpus
 from canton.text.dynamic_eval import Adapter
 from canton.text.generate import TextGenerator, generate
 from canton.text.likelihood import Scored, bits_per_byte, surprisals
 from canton.text.model import ByteModel
 from canton.text.progress import Progress
 from canton.text.score import Totals, score
+from canton.text.sources import map_file
 from canton.text.train import Trained, train
 
 __all__ = [

@@ -147,6 +147,8 @@ class TrainConfig:
     ema_decay: float = setting(
         0.99, "Decay per step of the weights' moving average, which is evaluated and saved.", ge=0, lt=1
     )
+    glob: str = setting("*", "Pattern of the file names to read in a folder.")
+    field: str = setting("text", "Name of the text in a row of JSON Lines or Parquet.")
     train_fraction: float = setting(
         0.9, "Fraction of the bytes to train on. The rest is held out for scoring.", gt=0, lt=1
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,16 +14,15 @@ import torch
 from torch import Tensor
 
 from canton.errors import UserError
-from canton.io.atomic import os_error_reason
-from canton.text.types import NgramStats
-
-Bytes = npt.NDArray[np.uint8]
+from canton.text.sources import Sources
+from canton.text.types import Bytes, NgramStats
 
 NUM_FOLDS = 8
 """Folds of the text that the n-gram tables count, see `canton.text.ngram.table`."""
 
 MAX_COUNTED = 1 << 23
-"""The n-gram tables count at most this many bytes, from the start of the training part."""
+COUNTED_BLOCKS = 128
+"""The n-gram tables count at most `MAX_COUNTED` bytes, in this many blocks from the whole training part."""
 
 RESTART_SEARCH = 1024
 """Bytes in which a restart looks for the next paragraph or line."""
@@ -51,19 +49,34 @@ class Batch(NamedTuple):
 
 
 class Corpus:
-    """The concatenated bytes of files. The files are memory-mapped, so they may be of any size.
+    """The bytes of files as one text. It may be of any size: little of it is in memory.
 
     Args:
-        files: paths; none for `BUILT_IN`.
+        files: files, folders and `-`, see `canton.text.sources.Sources`; none for `BUILT_IN`.
         train_fraction: fraction of the bytes to train on, in (0, 1). The rest is held out.
+        glob, field: see `canton.text.sources.Sources`.
+
+    Attributes:
+        hints: one line for each file that is probably no text.
 
     Raises:
-        UserError: a file is missing, unreadable, a directory or empty, or a part has no bytes.
+        UserError: a file cannot be read, see `canton.text.sources.Sources`, or a part has no bytes.
     """
 
-    def __init__(self, files: Sequence[Path] = (), *, train_fraction: float = 0.9) -> None:
-        self._parts: list[Bytes] = [map_file(file) for file in files] or [_built_in()]
-        self._ends = np.cumsum([len(part) for part in self._parts])
+    def __init__(
+        self,
+        files: Sequence[Path] = (),
+        *,
+        train_fraction: float = 0.9,
+        glob: str = "*",
+        field: str = "text",
+    ) -> None:
+        source = Sources(files, glob=glob, field=field) if files else None
+        built_in = np.zeros(0, np.uint8) if source else _built_in()
+        self._read = source.read if source else lambda start, stop: built_in[start:stop]
+        self._size = len(source) if source else len(built_in)
+        self._starts = source.starts if source else np.zeros(1, np.int64)
+        self.hints = source.hints if source else []
         self.names = [str(file) for file in files] or [BUILT_IN]
         self.split = int(len(self) * train_fraction)
         if not (0 < train_fraction < 1 and 0 < self.split < len(self) - 1):
@@ -73,23 +86,26 @@ class Corpus:
             )
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._size
 
     def read(self, start: int, stop: int) -> Bytes:
         """Return the bytes from `start` to `stop`, not included."""
-        slices = []
-        for end, part in zip(self._ends.tolist(), self._parts, strict=True):
-            begin = end - len(part)
-            if start < end and stop > begin:
-                slices.append(part[max(start - begin, 0) : stop - begin])
-        return slices[0] if len(slices) == 1 else np.concatenate(slices or [np.zeros(0, np.uint8)])
+        return self._read(start, stop)
+
+    def starts(self, start: int, stop: int) -> npt.NDArray[np.bool_] | None:
+        """Return before which of the bytes from `start` to `stop` a document starts; None: before none."""
+        low, high = np.searchsorted(self._starts, (start, stop))
+        if low == high:
+            return None
+        found = np.zeros(stop - start, np.bool_)
+        found[self._starts[low:high] - start] = True
+        return found
 
     def digest(self) -> str:
         """Return the SHA-256 of all bytes, in hexadecimal."""
         digest = hashlib.sha256()
-        for part in self._parts:
-            for start in range(0, len(part), 1 << 24):
-                digest.update(part[start : start + (1 << 24)].tobytes())
+        for start in range(0, len(self), 1 << 24):
+            digest.update(self.read(start, min(start + (1 << 24), len(self))).tobytes())
         return digest.hexdigest()
 
 
@@ -165,12 +181,24 @@ class ContiguousBatches:
     def starts(self, step: int, begin: int, end: int) -> npt.NDArray[np.bool_] | None:
         """Return where a text starts in the bytes from `begin` to `end` of a step, (bytes, streams).
 
-        None: nowhere, as nothing restarts.
+        The byte at a start is the last one of the text before. None: nowhere.
         """
-        if not self.restart_bytes:
-            return None
         epoch, offset = self.position(step)
         found = np.zeros((end - begin, len(self.streams)), np.bool_)
+        for column, stream in enumerate(self.streams):
+            first = self._position(stream, epoch, offset) + begin
+            at, stop = max(first, 0), first + end - begin
+            while at < stop:
+                here = at % self.corpus.split
+                size = min(stop - at, self.corpus.split - here)
+                documents = self.corpus.starts(here + 1, here + size + 1)
+                if documents is not None:
+                    found[at - first : at - first + size, column] = documents
+                if here + size == self.corpus.split:  # the stream wraps around to the first document
+                    found[at - first + size - 1, column] = True
+                at += size
+        if not self.restart_bytes:
+            return found if found.any() else None
         low, high = max(offset + begin, 0), offset + end
         blocks = range(max(low - RESTART_SEARCH, 0) // self.restart_bytes, -(-high // self.restart_bytes))
         for column, stream in enumerate(self.streams):
@@ -204,30 +232,34 @@ class ContiguousBatches:
 
     def _folds(self, first: list[int]) -> Tensor:
         positions = torch.tensor(first) + torch.arange(1, self.sequence_length + 1)[:, None]
-        return positions % self.corpus.split * NUM_FOLDS // min(self.corpus.split, MAX_COUNTED)
+        return counted_folds(positions % self.corpus.split, self.corpus.split)
 
 
-def map_file(file: Path) -> Bytes:
-    """Return the memory-mapped bytes of a file; `-`: the bytes of standard input.
+def counted_text(corpus: Corpus) -> Bytes:
+    """Return the bytes of the training part that the n-gram tables count.
 
-    Raises:
-        UserError: the file is missing, unreadable, a directory or empty.
+    Of a part longer than `MAX_COUNTED` they are `COUNTED_BLOCKS` blocks of equal size and distance.
     """
-    if str(file) == "-":
-        return np.frombuffer(sys.stdin.buffer.read(), np.uint8)
-    try:
-        if file.is_dir():
-            raise UserError(f"cannot read {file}: it is a directory")
-        with file.open("rb") as opened:
-            if not opened.read(1):
-                raise UserError(f"cannot read {file}: it is empty or not a regular file")
-        return np.memmap(file, np.uint8, mode="r")
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {os_error_reason(error)}") from error
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"cannot map {file}: {error}") from error
+    if corpus.split <= MAX_COUNTED:
+        return corpus.read(0, corpus.split)
+    size = MAX_COUNTED // COUNTED_BLOCKS
+    begins = [-(-k * corpus.split // COUNTED_BLOCKS) for k in range(COUNTED_BLOCKS)]
+    return np.concatenate([corpus.read(begin, begin + size) for begin in begins])
+
+
+def counted_folds(positions: Tensor, split: int) -> Tensor:
+    """Return the fold of each position in the counted text; `NUM_FOLDS`: it was not counted.
+
+    Args:
+        positions: int64, in [0, split).
+        split: size of the training part.
+    """
+    if split <= MAX_COUNTED:
+        return positions * NUM_FOLDS // split
+    block = positions * COUNTED_BLOCKS // split
+    begin = -(-block * split // COUNTED_BLOCKS)
+    counted = positions - begin < MAX_COUNTED // COUNTED_BLOCKS
+    return torch.where(counted, block * NUM_FOLDS // COUNTED_BLOCKS, NUM_FOLDS)
 
 
 def _built_in() -> Bytes:

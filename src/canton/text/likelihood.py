@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from canton.errors import UserError
-from canton.text.corpus import Bytes, Corpus
+from canton.text.corpus import Corpus
 from canton.text.model import ByteModel, State
-from canton.text.types import START_BYTE
+from canton.text.types import START_BYTE, Bytes
 
 CHUNK = 1024
 """Bytes of each stream to score at a time."""
@@ -143,7 +143,8 @@ def next_byte_bits(
         window = torch.from_numpy(np.stack(columns, axis=1)).to(device)
         if first == 0 and not context:
             window[0] = START_BYTE
-        logits, state = model(window[:-1], state)
+        starts = _starts(corpus, [begin + first for begin in begins], last - first)
+        logits, state = model(window[:-1], state, starts=None if starts is None else starts.to(device))
         nats = _nats(logits.flatten(0, 1), window[1:].flatten()).view(last - first, len(begins))
         parts.append(nats.cpu()[max(-first, 0) :].double() / math.log(2))
     counts = torch.arange(size)[:, None] + torch.tensor(begins) < stop
@@ -157,6 +158,15 @@ def _nats(logits: Tensor, targets: Tensor) -> Tensor:
             "the model's prediction is not finite: its weights are damaged, or a learning rate too high"
         )
     return nats
+
+
+def _starts(corpus: Corpus, begins: Sequence[int], size: int) -> Tensor | None:
+    """Return before which of `size` bytes from each of `begins` a document starts, (size, B); None: none."""
+    columns = [corpus.starts(begin, begin + size) for begin in begins]
+    if all(column is None for column in columns):
+        return None
+    empty = np.zeros(size, np.bool_)
+    return torch.from_numpy(np.stack([empty if c is None else c for c in columns], axis=1))
 
 
 def _read(corpus: Corpus, start: int, stop: int, end: int) -> Bytes:

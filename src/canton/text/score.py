@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import IO, NamedTuple
 
 from canton.errors import UserError
-from canton.text.corpus import Bytes
 from canton.text.dynamic_eval import Adapter
 from canton.text.likelihood import CHUNK, Scored, surprisals
 from canton.text.model import ByteModel
+from canton.text.types import Bytes
 
 Sink = Callable[[Scored, Scored | None], None]
 """Receives each chunk with the model's scores and, with dynamic evaluation, the adapted model's."""

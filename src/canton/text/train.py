@@ -14,7 +14,7 @@ from canton.errors import UserError, require
 from canton.io.atomic import check_writable
 from canton.text.checkpoint import ModelFile, check_replaceable, load_model, save_model
 from canton.text.config import Architecture, TrainConfig
-from canton.text.corpus import BUILT_IN, MAX_COUNTED, Batch, ContiguousBatches, Corpus
+from canton.text.corpus import BUILT_IN, Batch, ContiguousBatches, Corpus, counted_text
 from canton.text.held_out import PART_WINDOWS, WINDOW, HeldOut, score_held_out
 from canton.text.model import ByteModel, State
 from canton.text.ngram.history import PrefetchedHistory
@@ -53,6 +53,7 @@ def train(
     resume: bool = False,
     log_dir: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
     progress_seconds: float = 0.5,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained | None:
@@ -64,9 +65,11 @@ def train(
     Args:
         config: the settings. None: the defaults or, with `resume`, the settings of the run in `out`.
         out: the model file to write.
-        files: text to train on. None: Python's built-in language documentation.
+        files: files and folders to train on, and `-` for standard input, see `canton.text.sources.Sources`.
+            None: Python's built-in language documentation.
         resume: continue the run in `out`, on the same files.
         log_dir: directory for TensorBoard logs.
+        on_message: called with one line about the text, such as a file that is probably no text.
         on_progress: called every `progress_seconds`, in process 0.
         clock: returns seconds; `time.process_time` measures processor time.
 
@@ -80,13 +83,21 @@ def train(
     check_writable(out)
     if out.exists() and not resume:
         check_replaceable(out)
-    paths = [str(file.resolve()) for file in files]
+    paths = [str(file) if str(file) == "-" else str(file.resolve()) for file in files]
     saved = _load_run(out, config, paths) if resume else None
     if saved is not None:
         config = config or TrainConfig.from_header(saved.header)
         paths = [] if saved.header["corpus_files"] == [BUILT_IN] else saved.header["corpus_files"]
     config = config or TrainConfig()
-    corpus = Corpus([Path(path) for path in paths], train_fraction=config.train_fraction)
+    corpus = Corpus(
+        [Path(path) for path in paths],
+        train_fraction=config.train_fraction,
+        glob=config.glob,
+        field=config.field,
+    )
+    if on_message is not None:
+        for hint in corpus.hints:
+            on_message(hint)
     size, length = config.batch_size, config.sequence_length
     # raises an error before any process is launched
     ContiguousBatches(corpus, batch_size=size, sequence_length=length, world_size=config.processes)
@@ -121,7 +132,7 @@ def train(
     ema = EMA(model, config.ema_decay, checkpoint)  # copies the model: before the tables, which it shares
     averaged = ema.average.module
     assert isinstance(averaged, ByteModel)
-    averaged.ngrams = model.ngrams = _count_ngrams(config.model, corpus)
+    averaged.ngrams = model.ngrams = _count_ngrams(config.model, corpus, on_message)
     header: dict[str, Any] = {
         "training": config.to_header()["training"],
         "corpus": digest,
@@ -204,10 +215,17 @@ def _load_run(out: Path, config: TrainConfig | None, paths: Sequence[str]) -> Mo
     return saved
 
 
-def _count_ngrams(architecture: Architecture, corpus: Corpus) -> NgramTables | None:
+def _count_ngrams(
+    architecture: Architecture, corpus: Corpus, on_message: Callable[[str], None] | None
+) -> NgramTables | None:
     kinds = architecture.ngram_kinds
-    text = corpus.read(0, min(corpus.split, MAX_COUNTED))
-    return count_ngrams(text, kinds, architecture.ngram_rows) if kinds else None
+    if not kinds:
+        return None
+    text = counted_text(corpus)
+    if on_message is not None and corpus.split >= 1 << 20:
+        share = "" if len(text) == corpus.split else f", a sample of {len(text) / corpus.split:.0%},"
+        on_message(f"counting n-grams in {len(text) / 1e6:.1f} MB of text{share} for {len(kinds)} tables")
+    return count_ngrams(text, kinds, architecture.ngram_rows)
 
 
 def _remaining(minutes: float | None, seconds: float) -> float | None:

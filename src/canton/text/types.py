@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+Bytes = npt.NDArray[np.uint8]
+
 MAX_FOLLOWERS = 8
 """Followers stored for each n-gram."""
 

@@ -25,7 +25,11 @@ def default_config() -> TrainConfig:
 def train(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Files to train on (default: the documentation inside every Python)."),
+        typer.Argument(
+            help="Files and folders to train on, -: standard input (default: the documentation inside every "
+            "Python). .gz, .bz2, .xz and .zst files are decompressed. Each row of .jsonl and .parquet is a "
+            "text."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")] = Path(
         "model.safetensors"
@@ -80,6 +84,7 @@ def train(
             resume=resume,
             log_dir=log_dir,
             on_progress=None if quiet else bar.show_text,
+            on_message=None if quiet else bar.warn,
         )
     if trained is None:  # not the first of several processes
         return 0

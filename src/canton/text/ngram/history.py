@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from canton.text.corpus import Batch, Bytes, ContiguousBatches
+from canton.text.corpus import Batch, ContiguousBatches
 from canton.text.ngram.keys import NgramKind, ages, compute_keys
-from canton.text.types import MAX_FOLLOWERS, START_BYTE, NgramStats
+from canton.text.types import MAX_FOLLOWERS, START_BYTE, Bytes, NgramStats
 
 PREFETCH_BYTES = 1 << 14
 """Bytes of a stream that `PrefetchedHistory` searches at a time."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from canton.errors import UserError
-from canton.text.corpus import NUM_FOLDS, Bytes
+from canton.text.corpus import NUM_FOLDS
 from canton.text.ngram.keys import NgramKind, compute_keys
-from canton.text.types import MAX_FOLLOWERS, NgramStats
+from canton.text.types import MAX_FOLLOWERS, Bytes, NgramStats
 
 CHUNK = 1 << 18
 """Bytes whose keys are computed at a time, to limit memory."""
@@ -141,16 +141,17 @@ def count_ngrams(text: Bytes, kinds: Sequence[NgramKind], rows: int) -> NgramTab
     fold = np.arange(1, len(text)) * NUM_FOLDS // len(text)
     lookback = max(kind.lookback for kind in kinds)
     padded = torch.from_numpy(np.concatenate([np.zeros(lookback, np.uint8), text[:-1]]))
-    chunks = [
-        compute_keys(padded[start : start + CHUNK + lookback].long()[:, None], lookback, kinds)
-        for start in range(0, len(targets), CHUNK)
-    ]
-    tables, fold_counts = [], []
-    for parts in zip(*chunks, strict=True):
-        table, counts = _count(torch.cat(parts)[:, 0].numpy(), targets, fold, rows)
-        tables.append(table)
-        fold_counts.append(counts)
-    return NgramTables(kinds, tables, fold_counts)
+    tables: dict[NgramKind, tuple[NgramTable, FoldCounts]] = {}
+    # one kind at a time to limit memory; the kinds of words share the search for words
+    words = [kind for kind in kinds if kind.words]
+    for group in [*([kind] for kind in kinds if not kind.words), *([words] if words else [])]:
+        chunks = [
+            compute_keys(padded[start : start + CHUNK + lookback].long()[:, None], lookback, group)
+            for start in range(0, len(targets), CHUNK)
+        ]
+        for kind, parts in zip(group, zip(*chunks, strict=True), strict=True):
+            tables[kind] = _count(torch.cat(parts)[:, 0].numpy(), targets, fold, rows)
+    return NgramTables(kinds, [tables[kind][0] for kind in kinds], [tables[kind][1] for kind in kinds])
 
 
 def _count(

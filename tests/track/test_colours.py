@@ -18,7 +18,7 @@ def test_has_colour(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(60, 200, (64, 96, 1), np.uint8).repeat(3, -1)
     tinted = grey.copy()
     tinted[:32, :16, 2] += 6
-    sky = grey + np.array([0, 2, 4], np.uint8)
+    sky = grey + np.array([0, 3, 6], np.uint8)
     for name, image, coloured in (
         ("grey", grey, False),
         ("tinted", tinted, False),

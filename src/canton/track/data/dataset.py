@@ -19,7 +19,8 @@ from canton.track.data.formats.coco import read_coco
 from canton.track.data.formats.csv import add_splits, read_csv
 from canton.track.data.formats.labels import ClipLabels
 from canton.track.data.formats.mot import read_mot
-from canton.track.video.ffmpeg import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from canton.track.video.ffmpeg import VIDEO_SUFFIXES
+from canton.track.video.pictures import IMAGE_SUFFIXES
 from canton.track.video.reader import Frame, open_video
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from canton.io.atomic import atomic_write
 from canton.track.boxes import Box
-from canton.track.video.ffmpeg import image_files
+from canton.track.video.pictures import image_files
 from canton.track.video.preprocess import downscale
 from canton.track.video.reader import open_video
 

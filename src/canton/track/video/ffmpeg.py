@@ -5,15 +5,23 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from canton.errors import UserError, require
+from canton.track.video.deinterlace import Deinterlacer
+from canton.track.video.end_check import EndCheck
+from canton.track.video.pixels import FrameConverter, Orientation, orientation
+from canton.track.video.source import DEFAULT_FPS, DecodedFrame, ReadError, ReadOptions, Sound, Source
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -27,83 +35,95 @@ VIDEO_SUFFIXES = (
 )
 """File name extensions of videos. Of two files with one stem the earlier extension is used: a .gif is often a
 preview."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-URL_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+FILE_SERVERS = ("http", "https", "ftp", "sftp")
+"""Protocols that transfer files, and live streams too. All others are live."""
 CAMERA_DEVICES = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}")}
 """Input format and device name of a camera, by operating system."""
-DURATION_FROM_ZERO = ("matroska", "asf", "nut")
-"""Containers whose duration counts from time 0 instead of from their first frame."""
-IMAGE_FOLDER_FPS = 30.0
-"""Frame rate of a folder of images."""
+STANDARD_INPUT = "-"
 MAX_LOST_PACKETS = 300
-"""Consecutive packets of a live stream that may be undecodable (about ten seconds) before reading stops."""
-
-Image = NDArray[np.uint8]
-
-# Limited-range video stores black as 16 and white as 235: ITU-R BT.601, 2.5.3.
-_FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
-_JPEG_RANGE = 2
+"""Consecutive packets of a live stream that may be undecodable (about ten seconds) before it is reopened."""
+MAX_WAIT_SECONDS = 30.0
+"""Longest wait before another attempt to reconnect. The first wait is 1 s, and each is twice the last."""
 
 
-class ReadError(Exception):
-    """Reading stopped before the end of the source; the message is one line."""
+class _Address(NamedTuple):
+    """How a source is opened. unending: its end means that the connection is lost."""
+
+    name: str
+    url: str
+    options: dict[str, Any]
+    live: bool
+    unending: bool
 
 
-class DecodedFrame(NamedTuple):
-    """A decoded frame whose pixels are not converted yet.
-
-    Args:
-        seconds: time by the source's clock. None: the source has none.
-        size: width and height in px.
-        pixels: function of `gray` that returns (H, W, 3) RGB, or (H, W, 1) if `gray`. Valid until the next
-            frame is decoded.
-    """
-
-    seconds: float | None
-    size: tuple[int, int]
-    pixels: Callable[[bool], Image]
+def is_stream_name(name: str) -> bool:
+    """Return whether a source is a camera, a URL or standard input, and not a file."""
+    return name == STANDARD_INPUT or bool(URL.match(name)) or _camera(name) is not None
 
 
-class Source(NamedTuple):
-    """An open source of frames.
-
-    Args:
-        decoded: iterator over the frames.
-        fps: frames per second by the source's header, or None.
-        frames: number of frames by the source's header, or None.
-        close: closes the source.
-        live: whether the source is a live stream.
-    """
-
-    decoded: Iterator[DecodedFrame]
-    fps: float | None
-    frames: int | None
-    close: Callable[[], None]
-    live: bool = False
-
-
-def open_stream(name: str, timeout: float) -> Source:
-    """Open a file, a camera number or a URL.
+def open_stream(name: str, options: ReadOptions) -> Source:
+    """Open a file, a camera, a URL, or "-", standard input.
 
     Raises:
         UserError: it cannot be opened as a video.
     """
     av = require("av", extra="track")
-    live, url = True, name
-    options: dict[str, Any] = {}
+    address = _address(name, options.timeout)
+    container, stream = _open(av, address, options.timeout)
+    live = address.live
+    if live and not address.unending:
+        live = not (_is_file_name(name) or _has_end(container, stream))
+    rate = stream.average_rate or stream.guessed_rate
+    fps = float(rate) if rate else None
+    audio = container.streams.audio[0] if options.sound and container.streams.audio else None
+    source = Source(
+        iter(()),
+        fps=fps,
+        frames=stream.frames or None,
+        close=container.close,
+        live=live,
+        sound=Sound(audio) if audio is not None else None,
+    )
+    reader = _Reader(av, address, options, source, container, stream)
+    source.decoded = reader.frames()
+    source.close = reader.close
+    return source
+
+
+def _camera(name: str) -> str | None:
+    """Return a camera's number or device, or None if the name is another source."""
     if name.isdigit() and not Path(name).exists():
+        return name
+    return name if re.fullmatch(r"/dev/video\d+", name) else None
+
+
+def _address(name: str, timeout: float) -> _Address:
+    """Return how to open a source.
+
+    Raises:
+        UserError: there is no such source.
+    """
+    camera = _camera(name)
+    if camera is not None:
         if platform.system() not in CAMERA_DEVICES:
             raise UserError(f"cannot open camera {name} on {platform.system()}: use a URL or a file")
         form, pattern = CAMERA_DEVICES[platform.system()]
-        url, options = pattern.format(name), {"format": form}
-    elif name.lower().startswith(URL_SCHEMES):
-        options = {"timeout": timeout}
-        if name.lower().startswith("rtsp"):
+        url = pattern.format(camera) if camera.isdigit() else camera
+        return _Address(name, url, {"format": form}, live=True, unending=True)
+    if name == STANDARD_INPUT:
+        return _Address(name, "pipe:0", {}, live=False, unending=False)
+    if URL.match(name):
+        scheme = name.partition(":")[0].lower()
+        if scheme == "file":
+            return _Address(name, name, {}, live=False, unending=False)
+        options: dict[str, Any] = {"timeout": timeout}
+        if scheme in ("rtsp", "rtsps"):
             options["options"] = {"rtsp_transport": "tcp"}  # a lost UDP packet would damage the image
-    else:
-        live = False
-        _check_file(name)
-    return _open(av, name, url, options, timeout, live)
+        return _Address(name, name, options, live=True, unending=scheme not in FILE_SERVERS)
+    _check_file(name)
+    # a name with a colon would be a protocol
+    return _Address(name, f"file:{name}" if ":" in name else name, {}, live=False, unending=False)
 
 
 def _check_file(name: str) -> None:
@@ -118,33 +138,28 @@ def _check_file(name: str) -> None:
         raise UserError(f"cannot read {name}: the file is empty")
 
 
-def _open(av: ModuleType, name: str, url: str, options: dict[str, Any], timeout: float, live: bool) -> Source:
+def _is_file_name(url: str) -> bool:
+    return Path(urlsplit(url).path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def _open(av: ModuleType, address: _Address, timeout: float) -> tuple[InputContainer, VideoStream]:
     start = time.monotonic()
     try:
-        container: InputContainer = av.open(url, **options)
+        container: InputContainer = av.open(address.url, **address.options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        source = f"camera {name}" if name.isdigit() else name
-        timed_out = "timeout" in options and time.monotonic() - start >= timeout  # RTSP does not report it
+        source = f"camera {address.name}" if address.name.isdigit() else address.name
+        # RTSP does not report it
+        timed_out = "timeout" in address.options and time.monotonic() - start >= timeout
         reason = _timeout_message(timeout) if timed_out else _reason(error, timeout)
         raise UserError(f"cannot open {source} as a video: {reason}") from error
     stream = _video_stream(av, container)
     if stream is None:
         other = "audio" if container.streams.audio else "other data"
         container.close()
-        raise UserError(f"{name} has no video stream, only {other}")
-    live = live and not (name.lower().startswith("http") and _has_end(container, stream))
+        raise UserError(f"{address.name} has no video stream, only {other}")
     # Frame threading is faster for large frames, but reports a broken frame some frames later.
     stream.thread_type = "SLICE"
-    rate = stream.average_rate or stream.guessed_rate
-    fps = float(rate) if rate else None
-    end_check = None if live else _EndCheck(av, container, stream, fps or IMAGE_FOLDER_FPS)
-    return Source(
-        _decode(av, container, stream, timeout, end_check),
-        fps=fps,
-        frames=stream.frames or None,
-        close=container.close,
-        live=live,
-    )
+    return container, stream
 
 
 def _has_end(container: InputContainer, stream: VideoStream) -> bool:
@@ -165,142 +180,149 @@ def _video_stream(av: ModuleType, container: InputContainer) -> VideoStream | No
     return None
 
 
-class _EndCheck:
-    """A check that a file's frames reach the end that its header states. All times are in seconds.
+class _Reader:
+    """A reader of one source, which is opened again if a live connection is lost."""
 
-    An intact file can have fewer frames than its header states: an edit list hides some, and an AVI drops
-    some.
-    """
+    def __init__(
+        self,
+        av: ModuleType,
+        address: _Address,
+        options: ReadOptions,
+        source: Source,
+        container: InputContainer,
+        stream: VideoStream,
+    ) -> None:
+        self._av, self._address, self._options, self._source = av, address, options, source
+        self._container, self._stream = container, stream
+        self._converter = FrameConverter()
 
-    def __init__(self, av: ModuleType, container: InputContainer, stream: VideoStream, fps: float) -> None:
-        self._stream, self._tick, self._frame = stream, float(stream.time_base or 0), 1 / fps
-        self._frames, self._reached, self._hidden = 0, 0.0, 0.0
-        form = container.format.name
-        self._avi = form == "avi"  # its packets have times, but its duration is an estimate
-        self._end: float | None = None
-        if stream.frames and self._avi:
-            self._end = stream.frames * self._tick
-        elif stream.frames and stream.duration:
-            self._end = ((stream.start_time or 0) + stream.duration) * self._tick
-        elif not stream.frames and len(container.streams) == 1 and container.duration:
-            start = 0 if form.startswith(DURATION_FROM_ZERO) else container.start_time or 0
-            self._end = (start + container.duration) / av.time_base
+    def close(self) -> None:
+        self._container.close()
 
-    def add_packet(self, packet: Packet[VideoStream]) -> None:
-        """Record a packet of the file."""
-        start = self._stream.start_time or 0
-        if packet.is_discard and packet.pts is not None and packet.pts < start:
-            before = (start - packet.pts) * self._tick
-            self._hidden = min(self._hidden or before, before)
-        if self._avi and packet.dts is not None:
-            self._hidden = max(self._hidden, packet.dts * self._tick - self._reached)
-            self._reach(packet.dts, packet.duration)
-
-    def add_frame(self, frame: VideoFrame) -> None:
-        """Record a decoded frame."""
-        self._frames += 1
-        if not self._avi:
-            self._reach(frame.pts, frame.duration)
-
-    def check(self) -> None:
-        """Check the end, after the last frame.
+    def frames(self) -> Iterator[DecodedFrame]:
+        """Yield the frames.
 
         Raises:
-            ReadError: frames are missing.
+            ReadError: reading stopped early, and a lost connection did not come back.
         """
-        stated = self._stream.frames
-        if not self._frames or 0 < stated <= self._frames:
-            return
-        if not self._end or not self._reached:
-            if stated:
-                raise ReadError(f"the header states {stated} frames")
-            return
-        # FFmpeg hides a part of the last frame before the start; an AVI can drop frames at its end.
-        tolerance = self._hidden + self._frame / 2 if stated else max(1.0, 2 * self._frame)
-        missing = self._end - self._reached
-        if missing > tolerance:
-            raise ReadError(f"the last {round(missing, 3):g} s are missing")
-
-    def _reach(self, start: int | None, duration: int | None) -> None:
-        if start is not None:
-            length = duration * self._tick if duration else self._frame
-            self._reached = max(self._reached, start * self._tick + length)
-
-
-def _decode(
-    av: ModuleType,
-    container: InputContainer,
-    stream: VideoStream,
-    timeout: float,
-    end_check: _EndCheck | None,
-) -> Iterator[DecodedFrame]:
-    """Yield the frames of a stream. end_check: None for a live stream."""
-    lost, max_lost = 0, 0 if end_check else MAX_LOST_PACKETS
-    try:
-        for packet in container.demux(stream):
-            if end_check:
-                end_check.add_packet(packet)
+        decoded: Iterator[DecodedFrame] = self._decode()
+        while True:
             try:
-                frames = packet.decode()
-                lost = 0
-            except av.error.InvalidDataError:
-                lost += 1
-                if lost > max_lost:
-                    yield from _flush(packet, stream)
+                yield from decoded
+                if not (self._source.live and self._address.unending and self._options.reconnect):
+                    return
+                reason = "the stream ended"
+            except ReadError as error:
+                if not (self._source.live and self._options.reconnect):
                     raise
+                reason = str(error)
+            lost = time.monotonic()
+            if not self._reconnect(reason):
+                return
+            again = self._decode()
+            first = next(again, None)
+            if first is not None:
+                gap = time.monotonic() - lost
+                self._options.report(f"{self._address.name}: connected again after {gap:.1f} s")
+                decoded = chain([first._replace(gap=gap)], again)
+            else:
+                decoded = iter(())
+
+    def _reconnect(self, reason: str) -> bool:
+        """Open the source again. Return False if the wait was interrupted.
+
+        Raises:
+            ReadError: no attempt succeeded.
+        """
+        name, attempts = self._address.name, self._options.reconnect
+        self._options.report(f"{name}: connection lost ({reason}); connecting again")
+        self._container.close()
+        for attempt in range(attempts):
+            if self._source.interrupted.wait(min(MAX_WAIT_SECONDS, 2.0**attempt)):
+                return False
+            try:
+                self._container, self._stream = _open(self._av, self._address, self._options.timeout)
+            except UserError as error:
+                reason = str(error)
                 continue
-            for frame in frames:
-                if end_check:
-                    end_check.add_frame(frame)
-                yield _frame(frame, stream)
-    except (av.error.FFmpegError, OSError) as error:
-        raise ReadError(_reason(error, timeout)) from error
-    if end_check:
-        end_check.check()
+            self._source.sound = None  # its times do not continue
+            return True
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        raise ReadError(f"{reason}, after {tries} to connect again")
 
+    def _decode(self) -> Iterator[DecodedFrame]:
+        """Yield the frames of one connection. Damaged frames are skipped and counted."""
+        source, stream = self._source, self._stream
+        end_check = None
+        if not source.live:
+            end_check = EndCheck(self._av, self._container, stream, source.fps or DEFAULT_FPS)
+        deinterlacer = Deinterlacer(self._options.deinterlace)
+        lost = undecoded = 0
+        cut_off = 0  # damaged frames of the last packet, which ends early in a truncated file
+        try:
+            for packet in self._packets():
+                if packet.size and not packet.is_corrupt:
+                    source.damaged, cut_off = source.damaged + cut_off, 0
+                if end_check and not packet.is_corrupt:
+                    end_check.add_packet(packet)
+                damaged = 0
+                try:
+                    frames = packet.decode()
+                    lost = 0
+                except self._av.error.EOFError:
+                    continue
+                except self._av.error.FFmpegError as error:
+                    frames, damaged, lost = [], int(packet.size > 0), lost + 1
+                    undecoded += damaged
+                    if source.live and lost > MAX_LOST_PACKETS:
+                        raise ReadError(_reason(error, self._options.timeout)) from error
+                for frame in frames:
+                    if end_check:
+                        end_check.add_frame(frame)
+                    if frame.is_corrupt:
+                        damaged += 1
+                        continue
+                    for whole in deinterlacer.push(frame):
+                        yield self._frame(whole)
+                if packet.is_corrupt:
+                    cut_off += max(1, damaged)
+                else:
+                    source.damaged += damaged
+            for whole in deinterlacer.flush():
+                yield self._frame(whole)
+        except (self._av.error.FFmpegError, OSError) as error:
+            raise ReadError(_reason(error, self._options.timeout)) from error
+        if end_check:
+            end_check.check(undecoded)
+            if cut_off:
+                raise ReadError("the last frame is cut off")
 
-def _flush(broken: Packet[VideoStream], stream: VideoStream) -> Iterator[DecodedFrame]:
-    """Yield the frames before a broken packet that the decoder holds back for reordering."""
-    for frame in stream.decode(None):
-        if frame.pts is None or broken.pts is None or frame.pts < broken.pts:
-            yield _frame(frame, stream)
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """Yield the video's packets, and keep those of the sound."""
+        sound = self._source.sound
+        streams = [self._stream, *([sound.stream] if sound is not None else [])]
+        for packet in self._container.demux(streams):
+            if packet.stream.index == self._stream.index:
+                yield cast("Packet[VideoStream]", packet)
+            elif sound is not None:
+                sound.add(packet)
 
+    def _frame(self, frame: VideoFrame) -> DecodedFrame:
+        placed = orientation(frame)
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        self._source.aspect = 1 / aspect if placed.turns % 2 else Fraction(aspect)
+        # frame.time is not used: flushed frames do not know the stream's time base.
+        tick = frame.time_base or self._stream.time_base
+        seconds = None if frame.pts is None or not tick else float(frame.pts * tick)
+        return DecodedFrame(
+            seconds, placed.size(frame.width, frame.height), partial(self._pixels, frame, placed)
+        )
 
-def _frame(frame: VideoFrame, stream: VideoStream) -> DecodedFrame:
-    turns = round(frame.rotation / 90) % 4  # counterclockwise
-
-    def pixels(gray: bool) -> Image:
-        image = _gray(frame) if gray else _rgb(frame)
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-    size = (frame.width, frame.height)
-    # frame.time is not used: flushed frames do not know the stream's time base.
-    seconds = None if frame.pts is None or not stream.time_base else float(frame.pts * stream.time_base)
-    return DecodedFrame(seconds, size[::-1] if turns % 2 else size, pixels)
-
-
-def _rgb(frame: VideoFrame) -> Image:
-    return cast(Image, frame.to_ndarray(format="rgb24"))
-
-
-def _gray(frame: VideoFrame) -> Image:
-    """Return the luma (H, W, 1). Reading the plane is faster than FFmpeg's conversion to gray."""
-    if not frame.format.name.startswith(("yuv4", "nv12", "yuvj4")) or frame.format.components[0].bits != 8:
-        return cast(Image, _rgb(frame)[..., 1:2].copy())
-    plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    luma = rows[: frame.height, : frame.width, None]
-    full_range = frame.color_range == _JPEG_RANGE or frame.format.name.startswith("yuvj")
-    if full_range:
-        return cast(Image, luma.copy())
-    # OpenCV's lookup table is many times faster than NumPy's indexing.
-    converted = require("cv2", extra="track").LUT(luma, _FULL_RANGE).reshape(luma.shape)
-    return cast(Image, converted)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the images of a folder in natural order: frame 9 before frame 10."""
-    return sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    def _pixels(self, frame: VideoFrame, placed: Orientation, gray: bool) -> NDArray[np.uint8]:
+        try:
+            return placed.apply(self._converter.convert(frame, gray))
+        except (self._av.error.FFmpegError, ValueError) as error:
+            raise ReadError(f"cannot convert {frame.format.name}: {_reason(error, 0)}") from error
 
 
 def _reason(error: Exception, timeout: float) -> str:
@@ -313,9 +335,3 @@ def _reason(error: Exception, timeout: float) -> str:
 
 def _timeout_message(timeout: float) -> str:
     return f"no answer within {timeout:g} s"
-
-
-def _natural(path: Path) -> list[int | str]:
-    """Return the key of the natural order."""
-    parts = re.split(r"(\d+)", path.name)
-    return [int(part) if k % 2 else part for k, part in enumerate(parts)]

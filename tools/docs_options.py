@@ -25,7 +25,7 @@ def table(words: list[str]) -> str:
     """Return a Markdown table of the command's arguments and options."""
     rows = ["| argument or option | meaning |", "|---|---|"]
     for parameter in command(words).params:
-        if parameter.name == "help":
+        if parameter.name == "help" or getattr(parameter, "hidden", False):
             continue
         names = [*parameter.opts, *parameter.secondary_opts]
         if parameter.param_type_name == "argument":

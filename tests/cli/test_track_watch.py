@@ -163,8 +163,13 @@ def test_an_output_that_cannot_be_written(
 def test_invalid_arguments(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     watch = ("track", "watch")
     assert "two models" in canton.complains(*watch, "--model", bright, bright, video)
-    assert f"{video} is not a model file" in canton.complains(*watch, video, bright)
-    assert "got 3 videos" in canton.complains(*watch, bright, video, video)
+    assert f"got 2 films, the first {video}" in canton.complains(*watch, video, bright)
+    assert "--out-dir" in canton.complains(*watch, bright, video, video)
+    assert "no films" in canton.complains(*watch)
+    for words in (("--video",), ("--skip-done",), ("--shard", "1/2"), ("--workers", "2")):
+        assert f"{words[0]} needs --out-dir" in canton.complains(*watch, bright, video, *words)
+    assert "--reconnect" in canton.complains(*watch, bright, video, "--reconnect", "-1")
+    assert "--device" in canton.complains(*watch, bright, video, "--device", "abacus")
     assert "--threshold" in canton.complains(*watch, bright, video, "--threshold", "2")
     assert "--fps" in canton.complains(*watch, bright, video, "--fps", "0")
     same = tmp_path / "same"
@@ -209,17 +214,26 @@ def test_a_truncated_video_keeps_earlier_results(canton: Canton, bright: Path, t
 
 
 def test_a_video_that_changes_its_size(canton: Canton, bright: Path, tmp_path: Path) -> None:
+    """Pictures keep their names and numbers; the annotated video keeps its size."""
     import cv2
 
-    folder, lines = tmp_path / "pictures", tmp_path / "seen"
+    folder, lines, out = tmp_path / "pictures", tmp_path / "seen", tmp_path / "out.mp4"
     folder.mkdir()
     for frame in flight(12):
-        pixels = frame.pixels if frame.index < 8 else frame.pixels[:32]
-        cv2.imwrite(str(folder / f"{frame.index}.png"), pixels)
-    done = canton("track", "watch", bright, folder, "--json", lines)
-    assert done.status == 2
-    assert "changes from 96 x 64 to 96 x 32" in done.err
-    assert len(lines.read_text().splitlines()) == 8
+        pixels = frame.pixels if frame.index < 8 else frame.pixels[:48, :80]
+        cv2.imwrite(str(folder / f"p{frame.index + 5 + 3 * (frame.index > 5)}.png"), pixels)
+    (folder / "p7.png").write_bytes(b"broken")
+    done = canton("track", "watch", bright, folder, "--json", lines, "--out", out, "--fps", "10")
+    assert done.status == 0, done.err
+    assert "p7.png" in done.err
+    assert "1 damaged frame" in done.err
+    seen = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [(frame["frame"], frame["file"]) for frame in seen] == [
+        (k - 5, f"p{k}.png") for k in (5, 6, 8, 9, 10, 14, 15, 16, 17, 18, 19)
+    ]
+    assert [frame["seconds"] for frame in seen] == [frame["frame"] / 10 for frame in seen]
+    assert [frame["frame"] for frame in seen if frame["cut"]] == [0, 11]
+    assert frames_in(out) == 11
 
 
 def test_a_full_disk(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:

@@ -114,6 +114,16 @@ def test_a_live_stream_reports_dropped_frames(
     assert f"; {FRAMES - len(seen)} dropped frames" in done.err
 
 
+def test_a_file_of_unknown_length_is_read_completely(
+    canton: Canton, slow: Path, server: Server, tmp_path: Path
+) -> None:
+    server.content = write_video(tmp_path / "video.ts", noise(FRAMES)).read_bytes()
+    server.length = False
+    done = canton("track", "watch", slow, f"http://127.0.0.1:{server.server_port}/video.ts", "--json", "-")
+    assert done.status == 0, done.err
+    assert len(done.out.splitlines()) == FRAMES
+
+
 def test_a_truncated_file_from_a_web_server_keeps_earlier_frames(
     canton: Canton, slow: Path, server: Server, tmp_path: Path
 ) -> None:

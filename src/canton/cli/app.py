@@ -19,7 +19,7 @@ from canton.cli.track.export import export as track_export
 from canton.cli.track.figure import figure
 from canton.cli.track.scenes import scenes
 from canton.cli.track.train import train as track_train
-from canton.cli.track.watch import watch
+from canton.cli.track.watch import WatchCommand, watch
 from canton.cli.ui import ui
 from canton.errors import UserError
 
@@ -62,7 +62,7 @@ text.command()(score)
 text.command()(export)
 track.command()(scenes)
 track.command("train", cls=ConfigCommand)(track_train)
-track.command()(watch)
+track.command(cls=WatchCommand)(watch)
 track.command()(evaluate)
 track.command()(figure)
 track.command("export")(track_export)

@@ -89,6 +89,33 @@ def model_and_input(
     raise UserError(f"{command} takes one input, got {len(words)} {plural}: {', '.join(words[:4])}")
 
 
+def model_and_films(words: list[str], model: Path | None = None) -> tuple[Path | None, list[str]]:
+    """Split the arguments of a command that takes [MODEL] and any number of films.
+
+    The first word is a model if it is a pretrained name, or a file or a missing file that can be one.
+
+    Raises: UserError if the model is given twice.
+    """
+    from canton.track.video.ffmpeg import VIDEO_SUFFIXES, is_stream_name
+    from canton.track.video.pictures import is_pictures
+
+    if not words:
+        return model, words
+    first, path = words[0], Path(words[0])
+    film = (
+        is_stream_name(first)
+        or path.suffix.lower() in VIDEO_SUFFIXES
+        or is_pictures(first)
+        or (path.is_file() and not _may_be_model(path))
+        or (len(words) == 1 and path.suffix != ".safetensors")
+    )
+    if film and first not in TRACK_MODELS:
+        return model, words
+    if model is not None:
+        raise UserError(f"got two models: {first} and --model {model}")
+    return path, words[1:]
+
+
 def _may_be_model(path: Path) -> bool:
     """Return whether a file starts like safetensors (length, then JSON) or is too short to tell."""
     with path.open("rb") as file:

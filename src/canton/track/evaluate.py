@@ -25,8 +25,8 @@ from canton.track.metrics import (
 from canton.track.peaks import Peak
 from canton.track.pipeline import StreamingModel, track_video
 from canton.track.tracker import Track
-from canton.track.video.ffmpeg import IMAGE_FOLDER_FPS
 from canton.track.video.reader import open_video
+from canton.track.video.source import DEFAULT_FPS
 
 MIN_HIT_SHARE = 0.5
 """A track is false if fewer of its boxes than this share hit a target."""
@@ -82,7 +82,7 @@ def watch_clip(model: StreamingModel, clip: Clip, *, threshold: float, width: in
     """
     indices, seconds, tracks = [], [], []
     with open_video(clip.path) as video:
-        fps = video.fps or IMAGE_FOLDER_FPS
+        fps = video.fps or DEFAULT_FPS
         with closing(track_video(model, video, fps=fps, threshold=threshold, width=width)) as results:
             for result in results:
                 indices.append(result.frame.index)

@@ -10,14 +10,15 @@ from canton.track.pipeline import FrameResult
 def json_line(result: FrameResult) -> str:
     """Return one frame as a line of JSON.
 
-    `frame` counts from 0, and `seconds` is the time since the first frame. A box is [x, y, width, height] and
-    a centre [x, y], in px from the upper left corner. Scores are in [0, 1]. `peaks` holds every peak that
-    reaches the threshold, with or without a track.
+    `frame` counts from 0, `file` is the name of a picture, and `seconds` is the time since the first frame. A
+    box is [x, y, width, height] and a centre [x, y], in px from the upper left corner. Scores are in [0, 1].
+    `peaks` holds every peak that reaches the threshold, with or without a track.
     """
     frame = result.frame
     return json.dumps(
         {
             "frame": frame.index,
+            **({} if frame.name is None else {"file": frame.name}),
             "seconds": round(frame.seconds, 4),
             "cut": frame.cut,
             "max_score": round(result.max_score, 4),

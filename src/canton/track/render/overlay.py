@@ -208,6 +208,20 @@ class OverlayRenderer:
         cv2.putText(image, text, origin, FONT, self._font_scale, WHITE, 1, cv2.LINE_AA)
 
 
+def fit(image: Image, width: int, height: int) -> Image:
+    """Return the image resized to fit into (height, width), centred on black; itself if it fits already."""
+    if image.shape[:2] == (height, width):
+        return image
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    whole = np.zeros((height, width, 3), np.uint8)
+    whole[top : top + inner[1], left : left + inner[0]] = cv2.resize(
+        image, inner, interpolation=cv2.INTER_AREA
+    )
+    return whole
+
+
 def _fixed(point: Point) -> tuple[int, int]:
     """Convert to OpenCV's fixed-point coordinates."""
     return round(point[0] * ONE), round(point[1] * ONE)

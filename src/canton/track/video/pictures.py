@@ -33,7 +33,7 @@ def image_files(folder: Path) -> list[Path]:
             for path in folder.iterdir()
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ),
-        key=_natural,
+        key=natural_order,
     )
 
 
@@ -189,7 +189,7 @@ def _matching(pattern: Path) -> list[Path]:
     return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
 
 
-def _natural(path: Path) -> list[int | str]:
+def natural_order(path: Path) -> list[int | str]:
     """Return the key of the natural order."""
     parts = re.split(r"(\d+)", path.name)
     return [int(part) if k % 2 else part for k, part in enumerate(parts)]

@@ -272,7 +272,8 @@ def test_problems_of_clips_are_reported(
     for split in ("val", "test"):
         shutil.copy(brief / f"{split}_1.mp4", folder)
     for name in ("train_1.mp4", "test_0.mp4"):
-        broken = write_video(folder / name, noise(40), options={"movflags": "faststart"})
+        square = np.pad(noise(40), ((0, 0), (0, 16), (0, 0), (0, 0)))  # as the labels
+        broken = write_video(folder / name, square, options={"movflags": "faststart"})
         broken.write_bytes(broken.read_bytes()[: broken.stat().st_size * 2 // 3])
     out = tmp_path / "m.safetensors"
     done = canton("track", "train", "--footage", folder, "--steps", "1", "--out", out, *TINY[:-1])

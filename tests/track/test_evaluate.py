@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ pytest.importorskip("trackers", reason="trackers is not installed (canton-torch[
 
 from canton.track.boxes import Box
 from canton.track.data.dataset import Clip
+from canton.track.data.formats.labels import LabelledFrames
 from canton.track.evaluate import ClipResult, evaluate, points, summarise
 from canton.track.metrics import ANY
 from canton.track.tracker import Track
@@ -87,6 +89,14 @@ def test_never_found() -> None:
     row = summarise([seen, unseen], target_class="drone")
     assert (row["found"], row["seconds_to_first"]) == (0.5, None)
     assert row["macro_f1"] == pytest.approx(35 / 85)
+
+
+def test_frames_that_nobody_labelled_do_not_count() -> None:
+    seen = drone_clip()
+    half = replace(seen.clip, labelled=LabelledFrames(((0, 19),)))
+    row = summarise([seen._replace(clip=half)], target_class="drone")
+    assert (row["frames"], row["targets"], row["recall"], row["precision"]) == (20, 10, 0, 0)
+    assert points([seen._replace(clip=half)]) == points([seen])
 
 
 def test_identities_must_be_known() -> None:

@@ -258,6 +258,47 @@ def test_check_labelled(folder: Path) -> None:
         Footage(folder).check_labelled("kite")
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("A,IR,DRONE,10,1,2,3,4", "line 7: frame must be < 10"),
+        ("A,IR,DRONE,9,64,2,3,4", "line 7: box must lie in the picture"),
+        ("A,IR,DRONE,9,1,-20,3,4", "line 7: box must lie in the picture"),
+        ("A.mp4,IR,DRONE,9,1,2,3,4", "line 7: clip must be named without a suffix, A, got A.mp4"),
+    ],
+)
+def test_labels_that_cannot_be_the_videos(folder: Path, tmp_path: Path, row: str, says: str) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    Footage(tmp_path).check("drone")
+    with (tmp_path / "labels.csv").open("a") as file:
+        file.write(row)
+    with pytest.raises(UserError, match=says) as caught:
+        Footage(tmp_path).check()
+    assert "labels.csv" in str(caught.value)
+
+
+def test_relative_values_and_missing_classes(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "labels.csv").write_text("clip,frame,x,y,w,h\nA,0,0.5,0.5,0.1,0.1\nA,1,0.5,0.4,0.1,0.1\n")
+    with pytest.raises(UserError, match="line 2: boxes of A must be in px"):
+        Footage(tmp_path).check()
+    (tmp_path / "labels.csv").write_text("clip,frame,x,y,w,h\nA,0,5,5,1,1\n")
+    Footage(tmp_path).check()
+    with pytest.raises(UserError, match="boxes without a class"):
+        Footage(tmp_path).check("drone")
+
+
+def test_frames_that_nobody_labelled(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "splits.csv").write_text("clip,split,labelled,every\nA,train,0-5,2\nB,train,,\n")
+    a, b, _ = Footage(tmp_path)
+    assert [k for k in range(10) if a.labelled.has(k)] == [0, 2, 4]
+    first, second = cache_frames([a, b], fps=5.0, width=WIDTH, folder=tmp_path / "kept")
+    assert first.labelled is not None
+    assert first.labelled.tolist() == [True, True, True, False, False], "of frames 0, 2, 4, 6, 8"
+    assert second.labelled is None
+
+
 def test_real_dataset(shared: Path) -> None:
     with (shared / "drone" / "splits.csv").open() as file:
         rows = {row["clip"]: row for row in csv.DictReader(file)}

@@ -11,7 +11,7 @@ from canton.errors import UserError
 from canton.track.boxes import Box
 from canton.track.data.formats.coco import read_coco
 from canton.track.data.formats.csv import read_csv
-from canton.track.data.formats.labels import ClipLabels, Label
+from canton.track.data.formats.labels import ClipLabels, Label, LabelledFrames
 from canton.track.data.formats.mot import read_mot
 
 CSV = """clip,modality,class,frame,x,y,w,h
@@ -130,7 +130,7 @@ def test_mot(tmp_path: Path) -> None:
         ("1,1,a,20,6,4", "line 2: a row"),
         ("0,1,10,20,6,4", "line 2: frame"),
         ("1.5,1,10,20,6,4", "line 2: frame"),
-        ("nan,1,10,20,6,4", "line 2: frame"),
+        ("nan,1,10,20,6,4", "line 2: a row"),
         ("1,1,10,20,-6,4", "line 2: box"),
     ],
 )
@@ -164,13 +164,13 @@ def test_coco(tmp_path: Path) -> None:
         Label(0, Box(9, 9, 1, 1), 0, "bird"),
         Label(7, Box(1, 2, 3, 4.5), 3, "drone"),
     )
-    assert clips["B"] == ClipLabels("B", "", "", "", ())
+    assert clips["B"] == ClipLabels("B", "", "", "", (), labelled=LabelledFrames(((3, 3),)))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda tables: tables.pop("videos"), "no table 'videos'"),
+        (lambda tables: tables.pop("videos"), "images, entry 0: 'file_name' is missing"),
         (lambda tables: tables["images"][0].pop("video_id"), "'video_id' is missing"),
         (
             lambda tables: tables["images"][0].pop("frame_id"),
@@ -212,5 +212,5 @@ def test_real_dataset(shared: Path) -> None:
     assert sum(len(clip.labels) for clip in clips.values()) == 135_980
     assert {clip.split for clip in clips.values()} == {"train", "val", "test"}
     first = clips["IR_AIRPLANE_001"]
-    assert (first.class_name, first.modality, first.split) == ("airplane", "IR", "train")
+    assert (first.class_name, first.modality, first.split) == ("airplane", "IR", "test")
     assert first.labels[1] == Label(1, Box(139.6, 79.4, 24.2, 15.3), 0, "airplane")

@@ -222,3 +222,14 @@ def test_recall_by_frame_and_first_detection() -> None:
     ]  # fmt: skip
     assert recall_by_frame(predictions, 0.5, target_class="drone") == pytest.approx([1 / 3, 2 / 4, 3 / 4])
     assert frames_to_first_detection(predictions, 0.5, target_class="drone") == [3, 1, math.inf]
+
+
+def test_windows_carry_the_state_over_frames_without_labels() -> None:
+    model = TrackModel(Architecture(stem=((4, 3, True),), context=0, memory=4, head=0))
+    frames = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 1), np.uint8)
+    clip = CachedClip("a", "drone", frames, ((HERE,),) * 24, np.zeros(24, bool))
+    some = np.arange(24) % 3 == 1
+    every, known = predict_windows(model, [clip]), predict_windows(model, [clip._replace(labelled=some)])
+    assert known == [one for one, has in zip(every, some, strict=True) if has]
+    never = [one._replace(peaks=[]) for one in known]
+    assert frames_to_first_detection(never, 0.5, target_class="drone") == [], "the first frame is unknown"

@@ -116,9 +116,44 @@ def test_loss_by_hand() -> None:
     """A positive cell: (1 - p)^gamma * -log p; a negative one: p^gamma * -log(1 - p)."""
     for heatmap in (1.0, 0.0):
         target = Target(
-            torch.full((1, 1, 1, 1, 1), heatmap), torch.zeros(1, 1, 2, 1, 1), torch.zeros(1, 1, 1, 1, 1)
+            torch.full((1, 1, 1, 1, 1), heatmap),
+            torch.zeros(1, 1, 2, 1, 1),
+            torch.zeros(1, 1, 1, 1, 1),
+            torch.ones(1, 1, 1, 1, 1),
         )
         maps = torch.tensor([0.7, 0.0, 0.0]).view(1, 1, 3, 1, 1)
         p = 1 / (1 + math.exp(-0.7))
         wanted = (1 - p) ** 2 * -math.log(p) if heatmap else p**2 * -math.log(1 - p)
         assert math.isclose(float(track_loss(maps, target, gamma=2.0)), wanted, rel_tol=1e-5)
+
+
+def test_frames_that_nobody_labelled_have_no_loss() -> None:
+    """The loss and its gradient are those of the labelled frames alone."""
+    architecture = Architecture()
+    boxes = [[LabelledBox("drone", Box(20 + 4 * t, 30, 9, 7))] for t in range(4)]
+    known = np.array([True, False, True, False])
+    maps = torch.randn(4, 1, 6, 16, 16, requires_grad=True)
+
+    def target(part: list[int], labelled: np.ndarray | None) -> Target:
+        made = make_target(
+            [boxes[t] for t in part], (16, 16), architecture, target_class="drone", labelled=labelled
+        )
+        return Target(*(each[:, None] for each in made))
+
+    loss = track_loss(maps, target([0, 1, 2, 3], known))
+    loss.backward()
+    assert maps.grad is not None
+    assert torch.equal(maps.grad[[1, 3]], torch.zeros_like(maps.grad[[1, 3]]))
+    assert maps.grad[[0, 2]].abs().sum() > 0
+    torch.testing.assert_close(loss, track_loss(maps[[0, 2]], target([0, 2], None)))
+
+
+def test_a_point_has_no_size() -> None:
+    (point,) = make_target(
+        [[LabelledBox("drone", Box(20, 30, 0, 0))]], (16, 16), Architecture(), target_class="drone"
+    ).near
+    assert point.sum() == 0
+    target = make_target(
+        [[LabelledBox("drone", Box(20, 30, 0, 0))]], (16, 16), Architecture(), target_class="drone"
+    )
+    assert target.heatmap[0, 0].max() == 1, "but a place"

@@ -17,6 +17,7 @@ from canton.cli.text.train import train
 from canton.cli.track.evaluate import evaluate
 from canton.cli.track.export import export as track_export
 from canton.cli.track.figure import figure
+from canton.cli.track.labels import labels
 from canton.cli.track.scenes import scenes
 from canton.cli.track.train import train as track_train
 from canton.cli.track.watch import WatchCommand, watch
@@ -64,6 +65,7 @@ track.command()(scenes)
 track.command("train", cls=ConfigCommand)(track_train)
 track.command(cls=WatchCommand)(watch)
 track.command()(evaluate)
+track.command()(labels)
 track.command()(figure)
 track.command("export")(track_export)
 

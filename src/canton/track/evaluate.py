@@ -53,6 +53,15 @@ class ClipResult(NamedTuple):
     tracks: list[list[Track]]
     problem: str | None = None
 
+    def labelled(self) -> ClipResult:
+        """Return the result without the frames that nobody labelled."""
+        kept = [k for k, index in enumerate(self.indices) if self.clip.labelled.has(index)]
+        return self._replace(
+            indices=[self.indices[k] for k in kept],
+            seconds=[self.seconds[k] for k in kept],
+            tracks=[self.tracks[k] for k in kept],
+        )
+
     def predictions(self) -> list[FramePrediction]:
         """Return the frames with the tracks' boxes as peaks, highest score first."""
         clip = self.clip
@@ -130,7 +139,8 @@ def summarise(results: Sequence[ClipResult], *, target_class: str) -> dict[str, 
     """Return the figures of some clips.
 
     Returns:
-        clips, frames, targets: their numbers; targets are true boxes of the target class.
+        clips, frames, targets: their numbers. Frames that nobody labelled do not count. Targets are true
+            boxes of the target class.
         f1, precision, recall: a track's centre hits a true box, which is enlarged to at least 8 px at a frame
             width of 320 px. None: there are no targets.
         box_f1: F1 at an intersection over union of 0.5.
@@ -150,7 +160,7 @@ def summarise(results: Sequence[ClipResult], *, target_class: str) -> dict[str, 
 
     Source: Ristani et al. 2016, arXiv:1609.01775 (IDF1); Luiten et al. 2021, arXiv:2009.07736 (HOTA).
     """
-    clips = [_ClipFigures(one, target_class) for one in results]
+    clips = [_ClipFigures(one.labelled(), target_class) for one in results]
     shown = [one for clip in clips for one in clip.predictions]
     with_target = [clip for clip in clips if clip.targets]
     empty = [clip for clip in clips if not clip.targets]
@@ -257,7 +267,7 @@ def _identities(result: ClipResult, target_class: str) -> list[list[int]] | None
         numbers.append([n for n, c in zip(known, classes, strict=True) if target_class in (c, ANY)])
     if all(number for here in numbers for number in here):
         return numbers
-    return [[1] * len(here) for here in numbers] if max(map(len, numbers)) <= 1 else None
+    return [[1] * len(here) for here in numbers] if max(map(len, numbers), default=0) <= 1 else None
 
 
 def _identity(clips: Sequence[_ClipFigures]) -> dict[str, Any]:

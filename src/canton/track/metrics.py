@@ -118,7 +118,7 @@ def predict_windows(
         seed: random seed of the noise.
 
     Returns:
-        One prediction per frame, in order.
+        One prediction per labelled frame, in order.
 
     Raises:
         UserError: the frames are too small for the model.
@@ -139,6 +139,8 @@ def predict_windows(
                 reset = _resets(clip, start, window)
                 maps, _ = model(frames_to_tensor(frames[:, None]).to(device), None, reset)
             for t in range(window):
+                if clip.labelled is not None and not clip.labelled[start + t]:
+                    continue
                 peaks = decode_peaks(
                     maps[t, 0, :MAPS].cpu(), stride=model.stride, offset=model.offset, threshold=MIN_SCORE
                 )
@@ -297,12 +299,13 @@ def frames_to_first_detection(
     Infinity stands for a window without a detection.
     """
     frames: list[float] = []
-    waiting = False
+    waiting, before = False, math.inf
     for one in predictions:
         truth = one.boxes_of(target_class)
-        if one.step == 0:
+        if one.step <= before:  # a new window
             frames += [math.inf] * waiting
-            waiting = bool(truth)
+            waiting = bool(truth) and one.step == 0
+        before = one.step
         if waiting and any(match_peaks(one.peaks_above(threshold), truth, centre_in_box(one.frame_width))):
             frames.append(one.step + 1)
             waiting = False

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from canton.track.boxes import LabelledBox
@@ -26,12 +27,14 @@ class Target(NamedTuple):
     Attributes:
         heatmap: (..., 1 + distractor classes, h, w), Gaussians with a maximum of 1.
         sizes: (..., 2, h, w), logarithms of width and height in px.
-        near: (..., 1, h, w), 1 at and beside the maxima, where sizes count.
+        near: (..., 1, h, w), 1 at and beside the maxima, where sizes count. 0 at points without a size.
+        labelled: (..., 1, 1, 1), 1 for a frame that somebody labelled, 0 for one without loss.
     """
 
     heatmap: Tensor
     sizes: Tensor
     near: Tensor
+    labelled: Tensor
 
 
 def make_target(
@@ -40,6 +43,7 @@ def make_target(
     architecture: Architecture,
     *,
     target_class: str,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> Target:
     """Return the targets (T, ...) of a sequence of frames.
 
@@ -48,6 +52,7 @@ def make_target(
         size: (h, w) of the heat maps.
         architecture: the network.
         target_class: class of the first heat map.
+        labelled: (T,), False for a frame without loss. None: every frame has one.
 
     Raises:
         ValueError: `target_class` is a distractor class of the architecture.
@@ -67,7 +72,7 @@ def make_target(
             cx, cy = box.centre
             row, column = round((cy - offset) / stride), round((cx - offset) / stride)
             inside = 0 <= row < height and 0 <= column < width
-            if inside:
+            if inside and box.width > 0:
                 neighbours = (slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2))
                 near[t, 0][neighbours] = 1
                 sizes[t, 0][neighbours] = math.log(max(box.width, 1))
@@ -79,13 +84,16 @@ def make_target(
             if inside:
                 gaussian[row, column] = 1
             np.maximum(heatmap[t, channels[name]], gaussian, out=heatmap[t, channels[name]])
-    return Target(*(torch.from_numpy(array) for array in (heatmap, sizes, near)))
+    known = np.ones(len(frames), np.float32) if labelled is None else labelled.astype(np.float32)
+    return Target(*(torch.from_numpy(array) for array in (heatmap, sizes, near, known[:, None, None, None])))
 
 
 def track_loss(
     maps: Tensor, target: Target, *, gamma: float = 1.0, distractors: float = 0.5, sizes: float = 1.0
 ) -> Tensor:
-    """Return the penalty-reduced focal loss of the heat maps, in nats per frame, plus the size error.
+    """Return the focal loss of the heat maps, in nats per labelled frame, plus the error of the sizes.
+
+    The loss is penalty-reduced near an object.
 
     Args:
         maps: (T, B, 3 + distractor classes, h, w).
@@ -100,8 +108,9 @@ def track_loss(
     heatmap = logits.sigmoid()
     positive = (1 - heatmap) ** gamma * F.logsigmoid(logits)
     negative = (1 - target.heatmap) ** 4 * heatmap**gamma * F.logsigmoid(-logits)
-    per_class = -torch.where(target.heatmap == 1, positive, negative).sum((0, 1, 3, 4))
+    per_cell = torch.where(target.heatmap == 1, positive, negative)
+    per_class = -(target.labelled * per_cell).sum((0, 1, 3, 4))
     weights = torch.full_like(per_class, distractors)
     weights[0] = 1
-    size_error = (target.near * (maps[:, :, 1:MAPS].float() - target.sizes).abs()).sum() / 9
-    return ((per_class * weights).sum() + sizes * size_error) / (maps.shape[0] * maps.shape[1])
+    size_error = (target.labelled * target.near * (maps[:, :, 1:MAPS].float() - target.sizes).abs()).sum() / 9
+    return ((per_class * weights).sum() + sizes * size_error) / target.labelled.sum().clamp(min=1)

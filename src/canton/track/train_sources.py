@@ -58,6 +58,8 @@ class FootageSource:
             for split in ("train", "val")
         )
         train.check_labelled(config.target_class)
+        train.check()
+        val.check()
         clips = cache_frames([*train, *val], fps=config.fps, width=config.width, on_decode=on_decode)
         self.clips, self.val = clips[: len(train)], clips[len(train) :]
         longest = max(len(clip.frames) for clip in self.clips)

@@ -118,6 +118,7 @@ def evaluate(
     clips = Footage(footage, split=split, modality=modality, split_column=split_column)
     if not len(clips):
         raise UserError(f"{footage} has no {split} clips" + (f" of modality {modality}" if modality else ""))
+    clips.check()
     chosen = _every_clip(clips, every_clip)
     with TrainingBar(quiet=quiet) as bar:
         if windows:
@@ -268,13 +269,13 @@ def _load(name: str) -> ModelFile:
 
 
 def _target_class(footage: Footage, loaded: ModelFile, given: str | None) -> str:
-    """Return the class to detect; if it is given, check that a box has it."""
+    """Return the class to detect; check that a box has it, if it is given or there are boxes."""
     from canton.track.checkpoint import training_setting
     from canton.track.data.formats.labels import normalise_class
     from canton.track.metrics import ANY
 
     class_name = normalise_class(given or training_setting(loaded, "target_class"))
-    if given and class_name != ANY:
+    if class_name != ANY and (given or any(clip.boxes_by_frame for clip in footage)):
         footage.check_labelled(class_name)
     return class_name
 

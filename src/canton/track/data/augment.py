@@ -25,11 +25,13 @@ class Window(NamedTuple):
         frames: (T, size, size, 3) uint8.
         boxes: the labelled boxes of every frame, in px of the window.
         cuts: (T,), True where a frame does not follow from the one before.
+        labelled: (T,), False where nobody labelled the frame: it has no loss. None: all are labelled.
     """
 
     frames: NDArray[np.uint8]
     boxes: list[list[LabelledBox]]
     cuts: NDArray[np.bool_]
+    labelled: NDArray[np.bool_] | None = None
 
 
 def sample_window(
@@ -116,7 +118,7 @@ def sample_window(
         boxes.append(list(map(LabelledBox, clip.classes_at(t), flipped)))
     between = [slice(min(pair) + 1, max(pair) + 1) for pair in pairwise(indices)]
     cuts = np.array([clip.cuts[indices[0]], *(clip.cuts[gap].any() for gap in between)])
-    return Window(frames, boxes, cuts)
+    return Window(frames, boxes, cuts, None if clip.labelled is None else clip.labelled[indices])
 
 
 def _corner(

@@ -82,7 +82,13 @@ class Batches(Dataset[list[Batch]]):
         cells = (self.architecture.cells(self.config.crop_size),) * 2
         frames = torch.from_numpy(np.stack([window.frames[part] for window in windows], 1))
         targets = [
-            make_target(window.boxes[part], cells, self.architecture, target_class=self.config.target_class)
+            make_target(
+                window.boxes[part],
+                cells,
+                self.architecture,
+                target_class=self.config.target_class,
+                labelled=None if window.labelled is None else window.labelled[part],
+            )
             for window in windows
         ]
         target = Target(*(torch.stack(parts, 1) for parts in zip(*targets, strict=True)))

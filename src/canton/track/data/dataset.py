@@ -15,9 +15,10 @@ from typing import overload
 
 from canton.errors import UserError
 from canton.track.boxes import Box
+from canton.track.data.check_labels import check_clip
 from canton.track.data.formats.coco import read_coco
 from canton.track.data.formats.csv import add_splits, read_csv
-from canton.track.data.formats.labels import ClipLabels
+from canton.track.data.formats.labels import ALL_FRAMES, ClipLabels, LabelledFrames
 from canton.track.data.formats.mot import read_mot
 from canton.track.video.ffmpeg import VIDEO_SUFFIXES
 from canton.track.video.pictures import IMAGE_SUFFIXES
@@ -38,6 +39,7 @@ class Clip:
         classes_by_frame: the class of each box. Frames without an entry have boxes of `class_name` alone.
         tracks_by_frame: the number of each box's object, 0 if unknown. Without an entry all are unknown.
         columns: every cell of the clip's row of splits.csv, such as "scene" and "distance".
+        labelled: the frames that somebody labelled. In the others there may be objects without a box.
 
     Raises:
         UserError: a frame has more or fewer classes than boxes.
@@ -52,6 +54,7 @@ class Clip:
     classes_by_frame: dict[int, tuple[str, ...]] = field(default_factory=dict)
     tracks_by_frame: dict[int, tuple[int, ...]] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    labelled: LabelledFrames = ALL_FRAMES
 
     def __post_init__(self) -> None:
         for frame, classes in self.classes_by_frame.items():
@@ -156,7 +159,14 @@ class Footage(Sequence[Clip]):
         if not chosen:
             raise UserError(f"{self.directory} has no clip with all of {split=}, {modality=}, {classes=}")
         videos = _videos_in(self.directory)
+        self._labels = {clip.name: clip for clip in chosen}
         missing = [clip.name for clip in chosen if clip.name not in videos]
+        suffixed = next((name for name in missing if Path(name).suffix.lower() in VIDEO_SUFFIXES), None)
+        if suffixed is not None:
+            where = next((label.where for label in self._labels[suffixed].labels), "splits.csv")
+            raise UserError(
+                f"{where}: clip must be named without a suffix, {Path(suffixed).stem}, got {suffixed}"
+            )
         if missing:
             raise UserError(
                 f"{self.directory} has no video for {len(missing)} of {len(chosen)} clips, such as "
@@ -172,9 +182,25 @@ class Footage(Sequence[Clip]):
                 clip.split,
                 *_by_frame(clip),
                 clip.columns,
+                clip.labelled,
             )
             for clip in sorted(chosen, key=lambda clip: clip.name)
         ]
+
+    def check(self, class_name: str | None = None) -> None:
+        """Check the labels against the videos, which are opened; and that a box is of a class.
+
+        Args:
+            class_name: the class. None: any.
+
+        Raises:
+            UserError: names the file and the line of a label beyond the film, of a box outside the picture or
+                of relative values; or no box is of the class.
+        """
+        for clip in self:
+            check_clip(self._labels[clip.name], clip.path)
+        if class_name is not None and any(clip.boxes_by_frame for clip in self):
+            self.check_labelled(class_name)
 
     def check_labelled(self, class_name: str) -> None:
         """Check that a box is of this class.

@@ -32,6 +32,7 @@ class CachedClip(NamedTuple):
         cuts: (T,), True where a frame does not follow from the one before.
         classes: the class of every box. None: all are `class_name`.
         problem: one line on why decoding stopped early. None: it did not.
+        labelled: (T,), False where nobody labelled the frame. None: all are labelled.
     """
 
     name: str
@@ -41,6 +42,7 @@ class CachedClip(NamedTuple):
     cuts: NDArray[np.bool_]
     classes: tuple[tuple[str, ...], ...] | None = None
     problem: str | None = None
+    labelled: NDArray[np.bool_] | None = None
 
     def classes_at(self, t: int) -> tuple[str, ...]:
         """Return the class of each box of frame `t`."""
@@ -87,8 +89,18 @@ def cache_frames(
         )
         classes = tuple(clip.classes_at(int(frame)) for frame in index)
         problem = problem_file.read_text(encoding="utf-8") or None
+        labelled = np.array([clip.labelled.has(int(frame)) for frame in index], bool)
         cached.append(
-            CachedClip(clip.name, clip.class_name, frames, boxes, cuts.astype(bool), classes, problem)
+            CachedClip(
+                clip.name,
+                clip.class_name,
+                frames,
+                boxes,
+                cuts.astype(bool),
+                classes,
+                problem,
+                None if labelled.all() else labelled,
+            )
         )
         if on_decode is not None:
             on_decode(k + 1, len(clips))

@@ -1,1 +1,1 @@
-"""Label readers, one file per format: CSV, MOT, COCO."""
+"""Label formats, one file each; `registry` lists them."""

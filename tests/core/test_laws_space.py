@@ -8,15 +8,30 @@ from torch import Tensor, nn
 
 import canton
 from canton import maps
-from cases import C_IN, CELLS, CIRCULAR, MAPS, Place, every_run, given, inputs, layer, parts, shake_, state_of
+from cases import (
+    C_IN,
+    CELLS,
+    CIRCULAR,
+    MAPS,
+    NARROW,
+    Place,
+    every_run,
+    given,
+    inputs,
+    layer,
+    pairs,
+    parts,
+    shake_,
+    state_of,
+)
 from tolerances import assert_close
 
-BOUNDED = [cell for cell in CELLS if cell.startswith(("gru", "mgu"))]
+BOUNDED = [pair for pair in pairs(MAPS) if pair[0].startswith(("gru", "mgu"))]
 
 
-@pytest.mark.parametrize("place", MAPS.values(), ids=MAPS.keys())
-@pytest.mark.parametrize("cell", BOUNDED)
-def test_a_gru_stays_within_one(cell: str, place: Place) -> None:
+@pytest.mark.parametrize(("cell", "name"), BOUNDED)
+def test_a_gru_stays_within_one(cell: str, name: str) -> None:
+    place = MAPS[name]
     rnn = layer(cell, place)
     with torch.no_grad():
         for parameter in rnn.parameters():
@@ -27,8 +42,9 @@ def test_a_gru_stays_within_one(cell: str, place: Place) -> None:
     assert ys.abs().max() <= 1
 
 
-@pytest.mark.parametrize("axes", [1, 2, 3])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "axes"), [(cell, axes) for cell in CELLS for axes in (1, 2, 3) if axes == 2 or cell in NARROW]
+)
 def test_a_1x1_convolution_on_one_pixel_equals_dense(cell: str, axes: int) -> None:
     conv = (maps.conv1d, maps.conv2d, maps.conv3d)[axes - 1](1)
     pixel = Place(conv, (1,) * axes)
@@ -44,9 +60,9 @@ def test_a_1x1_convolution_on_one_pixel_equals_dense(cell: str, axes: int) -> No
         assert_close(a.view(b.shape), b, "final state")
 
 
-@pytest.mark.parametrize("place", CIRCULAR.values(), ids=CIRCULAR.keys())
-@pytest.mark.parametrize("cell", CELLS)
-def test_circular_padding_commutes_with_shifts(cell: str, place: Place) -> None:
+@pytest.mark.parametrize(("cell", "name"), pairs(CIRCULAR))
+def test_circular_padding_commutes_with_shifts(cell: str, name: str) -> None:
+    place = CIRCULAR[name]
     rnn, xs = layer(cell, place), inputs(place)
     start = state_of(rnn, place)
     axes = tuple(range(-len(place.space), 0))
@@ -81,8 +97,13 @@ def test_gradcheck(kernel: str, cell: str, place: Place) -> None:
     assert torch.autograd.gradcheck(run, (xs, *start, *weights), fast_mode=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("cell", "dtype"),
+    [
+        *((cell, torch.uint8) for cell in CELLS),
+        *((cell, dtype) for cell in NARROW for dtype in (torch.int16, torch.int32, torch.int64)),
+    ],
+)
 def test_integers_equal_one_hot_vectors(cell: str, dtype: torch.dtype) -> None:
     make = CELLS[cell]
     rnn = canton.Recurrent(make(256, maps.dense)).double()

@@ -41,6 +41,16 @@ def test_products_that_vanish_or_never_decay() -> None:
         )
 
 
+@pytest.mark.parametrize("kernel", ["associative_scan", "auto"])
+def test_gradients_at_zero(kernel: str) -> None:
+    """The candidate's activation has a corner at 0, where silence and zero weights put every unit."""
+    layer = MinGRU(3, 4)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    assert_equals_loop(layer, torch.zeros(5, 2, 3), kernel, (torch.rand(1, 2, 4),))
+
+
 @pytest.mark.parametrize("options", ["plain", "lengths", "reset", "both", "zoneout"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("steps", "hidden"), [(1, 4), (37, 5), (12, 700)])

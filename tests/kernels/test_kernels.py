@@ -25,6 +25,8 @@ CELLS = {
     "gru2": lambda m: canton.MGUCell(4, 6, gate_input=False, reset=False, map=m),
     "lstm": lambda m: canton.LSTMCell(4, 6, map=m),
     "lstm-peephole": lambda m: canton.LSTMCell(4, 6, peephole=True, map=m),
+    "lstm-projection": lambda m: canton.LSTMCell(4, 6, proj_size=2, map=m),
+    "slstm": lambda m: canton.SLSTMCell(4, 6, map=m),
 }
 MAPS = {
     "dense": (maps.dense, ()),
@@ -32,6 +34,25 @@ MAPS = {
     "conv1d-groups": (maps.conv1d(3, dilation=2, groups=2), (7,)),
 }
 CPP = pytest.param("cpp", marks=pytest.mark.skipif(not cpu.available(), reason=str(cpu.why_not())))
+
+
+def draw_vectors_(layer: Recurrent) -> None:
+    """Draw biases, peepholes and learned states, which are zero at first and would hide a wrong sign."""
+    for parameter in layer.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.uniform_(parameter, -0.5, 0.5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_manual_backward_in_chunks(cell: str) -> None:
+    """A state of 32,768 numbers is differentiated two steps at a time, here in chunks of 2, 2 and 1."""
+    layer = Recurrent(
+        CELLS[cell](maps.dense), learn_initial_state=True, recurrent_dropout=0.3, zoneout=0.2
+    ).double()
+    draw_vectors_(layer)
+    reset = torch.rand(5, 1 << 13) < 0.3
+    lengths = torch.randint(6, (1 << 13,))
+    assert_equals_loop(layer, torch.randn(5, 1 << 13, 4).double(), "manual", reset=reset, lengths=lengths)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -44,8 +65,7 @@ def test_manual(cell: str, kind: str, options: str, dtype: torch.dtype) -> None:
     xs = torch.randn(5, 3, 4, *space, dtype=dtype)
     noise = {"recurrent_dropout": 0.3, "zoneout": 0.2} if options in ("noisy", "all") else {}
     layer = Recurrent(CELLS[cell](made), learn_initial_state=options in ("reset", "all"), **noise).to(dtype)
-    for initial in layer.initial:
-        torch.nn.init.uniform_(initial, -0.5, 0.5)
+    draw_vectors_(layer)
     given = {}
     if options in ("lengths", "all"):
         given["lengths"] = torch.tensor([5, 0, 4])
@@ -105,7 +125,7 @@ def test_odd_inputs(map_and_space: tuple[maps.Map, tuple[int, ...]], odd: str, k
 def test_auto_runs_the_fastest_kernel(kind: str, cell: str) -> None:
     made, space = MAPS[kind]
     layer, xs = Recurrent(CELLS[cell](made)), torch.randn(5, 3, 4, *space)
-    cpp_can = cell in ("gru-before", "lstm") and kind != "conv1d-groups"
+    cpp_can = cell in ("gru-before", "lstm", "slstm") and kind != "conv1d-groups"
     assert layer.which(xs) == ("cpp" if cpp_can else "manual")
     assert_equals_loop(layer, xs, "auto")
     assert layer.double().which(xs.double()) == "manual"

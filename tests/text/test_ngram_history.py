@@ -105,6 +105,19 @@ def test_chunks_equal_one_run() -> None:
     torch.testing.assert_close(state[0], after[0])
 
 
+def test_one_search_for_many_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canton.text.likelihood.SEARCHED", 80)
+    torch.manual_seed(0)
+    model = ByteModel(Architecture(hidden_size=8, embedding_size=4, history_size=60))
+    text = np.random.default_rng(0).choice(np.frombuffer(b"abc d", np.uint8), 300)
+    with torch.no_grad():
+        logits, _ = model.eval()(torch.from_numpy(np.concatenate([[10], text[:-1]])).long()[:, None])
+    nats = torch.nn.functional.cross_entropy(logits[:, 0], torch.from_numpy(text).long(), reduction="none")
+    for chunk_size in (7, 50, 1024):
+        bits = np.concatenate([part.bits for part in surprisals(model, text, chunk_size=chunk_size)])
+        assert np.abs(bits - nats.numpy() / np.log(2)).max() < 1e-4
+
+
 def test_a_repeated_text_costs_less_without_training() -> None:
     torch.manual_seed(0)
     model = ByteModel(Architecture(hidden_size=8, embedding_size=4, ngram_orders=(), ngram_words=()))

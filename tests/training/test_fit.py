@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from canton.cells.gru import GRU
 from canton.errors import UserError
 from canton.training.checkpoint import Checkpoint
-from canton.training.fabric import make_fabric
+from canton.training.fabric import make_fabric, world_size
 from canton.training.fit import Report, State, fit
 from canton.training.schedule import warmup_cosine
 
@@ -93,15 +93,18 @@ def test_linear_warmup_and_cosine_decay() -> None:
 
 
 def test_a_run_that_diverges_goes_back_to_the_last_good_step() -> None:
-    history: list[Report] = []
+    def diverging(at: int) -> tuple[list[Report], Small]:
+        """Step 4 is good; at step `at` the run diverged, once."""
+        history: list[Report] = []
 
-    def judge(report: Report) -> bool | None:
-        """Step 4 is good; at step 9 the run diverged, once."""
-        history.append(report)
-        diverged = report.step == 9 and not report.rollbacks
-        return False if diverged else True if report.step == 4 else None
+        def judge(report: Report) -> bool | None:
+            history.append(report)
+            diverged = report.step == at and not report.rollbacks
+            return False if diverged else True if report.step == 4 else None
 
-    model = run(steps=12, report=judge)
+        return history, run(steps=12, report=judge)
+
+    history, model = diverging(9)
     steps = [report.step for report in history]
     assert steps == [*range(1, 10), *range(5, 13)]
     first, again = (next(r for r in part if r.step == 6) for part in (history, history[9:]))
@@ -109,6 +112,7 @@ def test_a_run_that_diverges_goes_back_to_the_last_good_step() -> None:
     assert again.learning_rate == pytest.approx(first.learning_rate / 2)
     assert history[9].loss == history[4].loss, "step 5 starts from the same weights, state and optimizer"
     assert not same(weights(model), weights(run(steps=12)))
+    assert same(weights(model), weights(diverging(5)[1])), "nothing of the steps after 4 is left"
 
 
 def test_a_loss_that_is_not_finite_goes_back_too() -> None:
@@ -141,6 +145,38 @@ def test_a_loss_that_is_not_finite_goes_back_too() -> None:
 def test_a_run_that_always_diverges_ends_with_an_error() -> None:
     with pytest.raises(UserError, match="diverged at step 9"):
         run(steps=12, report=lambda report: report.step < 9)
+
+
+def test_accumulated_batches_give_the_gradient_of_their_mean() -> None:
+    def pair(step: int) -> Tensor:
+        return torch.cat([batches(0), batches(9)], dim=1)
+
+    def halves(step: int) -> Tensor:
+        return batches(9 * (step % 2))
+
+    results = []
+    for source, accumulate in ((pair, 1), (halves, 2)):
+        torch.manual_seed(1)
+        model = Small()
+        model.drop.p = 0.0
+        fit(
+            model, torch.optim.SGD(model.parameters(), lr=0.1), source,
+            lambda m, batch, state: (echo_loss(m, batch, None)[0], None),
+            fabric=make_fabric(), steps=3, accumulate=accumulate, grad_clip=None,
+        )  # fmt: skip
+        results.append(weights(model))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_torchrun_is_taken_and_srun_refused() -> None:
+    torchrun = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+    assert world_size(1, torchrun) == world_size(4, torchrun) == 4
+    assert world_size(3, {}) == 3
+    with pytest.raises(UserError, match="processes"):
+        world_size(2, torchrun)
+    with pytest.raises(UserError, match="srun"):
+        world_size(1, {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "8"})
 
 
 def test_the_learning_rate_is_restored() -> None:

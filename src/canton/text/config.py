@@ -129,6 +129,12 @@ class TrainConfig:
     minutes: float | None = setting(
         None, "Training time in minutes.", gt=0, default_help="2, if there is no --steps"
     )
+    cpu_minutes: float | None = setting(
+        None,
+        "Training time in processor minutes, in place of a time. Those of all threads count.",
+        gt=0,
+        default_help="none",
+    )
     steps: int | None = setting(
         None, "Training steps, in place of a time.", ge=1, default_help="no limit but the time"
     )
@@ -139,6 +145,9 @@ class TrainConfig:
         "Mean bytes of each stream between restarts, which empty state and history as at the start of a "
         "text; 0: never.",
         ge=0,
+    )
+    accumulate: int = setting(
+        1, "Batches, read one after the other, whose mean gradient makes one step.", ge=1, le=1 << 20
     )
     learning_rate: float = setting(5e-3, "Peak learning rate.", gt=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", ge=0, le=1)
@@ -165,8 +174,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.steps is not None and self.minutes is not None:
-            raise UserError(f"minutes must be omitted if steps is given, got {self.minutes}")
+        budgets = {"steps": self.steps, "cpu_minutes": self.cpu_minutes, "minutes": self.minutes}
+        first, *rest = [name for name, value in budgets.items() if value is not None] or [""]
+        if rest:
+            raise UserError(f"{rest[0]} must be omitted if {first} is given, got {budgets[rest[0]]}")
         if self.batch_size % self.processes:
             raise UserError(
                 f"batch_size must be a multiple of processes ({self.processes}), got {self.batch_size}"
@@ -174,8 +185,9 @@ class TrainConfig:
 
     @property
     def budget_minutes(self) -> float | None:
-        """Minutes to train: 2 if neither `minutes` nor `steps` is given; None if `steps` is."""
-        return 2.0 if self.minutes is None and self.steps is None else self.minutes
+        """Minutes, or processor minutes, to train: 2 if there is no budget; None if it is `steps`."""
+        minutes = self.minutes if self.cpu_minutes is None else self.cpu_minutes
+        return 2.0 if minutes is None and self.steps is None else minutes
 
     def to_header(self) -> dict[str, Any]:
         """Return the entries of a model file's header: `architecture` and `training`."""

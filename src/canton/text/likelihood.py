@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from canton.errors import UserError
 from canton.text.corpus import Corpus
 from canton.text.model import ByteModel, State
-from canton.text.types import START_BYTE, Bytes
+from canton.text.types import START_BYTE, Bytes, NgramStats
 
 CHUNK = 1024
 """Bytes of each stream to score at a time."""
+
+SEARCHED = 1 << 13
+"""Bytes for which the history is searched at a time."""
 
 OnChunk = Callable[[Tensor, Tensor, Tensor], None]
 """Called after a chunk is scored with its loss in nats per byte, its inputs (T,) and its targets (T,). It may
@@ -61,11 +64,20 @@ def surprisals(
     device = model.logits.weight.device
     state: State | None = None
     last = np.array([START_BYTE], np.uint8)
+    block_size = chunk_size * max(1, SEARCHED // chunk_size)
+    found: NgramStats | None = None
     for start in range(0, len(text), chunk_size):
         chunk = np.array(text[start : start + chunk_size])  # a copy: torch cannot use read-only memory
         inputs = torch.from_numpy(np.concatenate([last, chunk[:-1]])).to(device)
+        within = start % block_size
+        if model.history is not None and not within:  # one search for many chunks
+            block = np.concatenate([last, text[start : start + block_size - 1]])
+            past = model.initial_state(1)[0] if state is None else state[0]
+            found = model.history.look_up(torch.cat([past.cpu(), torch.from_numpy(block)[:, None]]))
+        part = slice(within, within + len(chunk))
+        history = None if found is None else NgramStats(*(each[part] for each in found))
         with torch.set_grad_enabled(on_chunk is not None):
-            logits, state = model(inputs[:, None], state)
+            logits, state = model(inputs[:, None], state, history=history)
             state = tuple(tensor.detach() for tensor in state)
             nats = _nats(logits[:, 0], torch.from_numpy(chunk).to(device))
         probabilities, top_bytes = logits.detach()[:, 0].float().softmax(-1).topk(alternatives)

@@ -73,7 +73,7 @@ class ProgressMonitor:
     ) -> None:
         self.model, self.corpus, self.curve = model, corpus, curve
         self.on_progress, self.log, self.eval_count = on_progress, log, config.eval_count
-        self.step_bytes = config.batch_size * config.sequence_length
+        self.step_bytes = config.batch_size * config.sequence_length * config.accumulate
         self.last_step = checkpoint.step if checkpoint else 0
         self.last_seconds = checkpoint.seconds if checkpoint else 0.0
         self.last_eval, self.eval_seconds = -1, 0.0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import IO, NamedTuple
+
+import numpy as np
 
 from canton.errors import UserError
 from canton.text.dynamic_eval import Adapter
@@ -56,7 +59,8 @@ def score(
         raise UserError("text must have at least 1 byte, got an empty text")
     if chunk_size is None:
         chunk_size = CHUNK if adapter is None else adapter.chunk_size
-    plain = surprisals(model, text, alternatives=alternatives, chunk_size=chunk_size)
+    joined = max(1, CHUNK // chunk_size)  # the model that does not train reads longer chunks
+    plain = surprisals(model, text, alternatives=alternatives, chunk_size=joined * chunk_size)
     adapting = None
     if adapter is not None:
         adapting = surprisals(
@@ -64,12 +68,17 @@ def score(
         )
     bits = adapted_bits = 0.0
     for scored in plain:
-        adapted = None if adapting is None else next(adapting)
+        adapted = None if adapting is None else _join(islice(adapting, joined))
         bits += float(scored.bits.sum(dtype="float64"))
         adapted_bits += 0.0 if adapted is None else float(adapted.bits.sum(dtype="float64"))
         for sink in sinks:
             sink(scored, adapted)
     return Totals(len(text), bits / len(text), None if adapter is None else adapted_bits / len(text))
+
+
+def _join(chunks: Iterable[Scored]) -> Scored:
+    """Return consecutive scored chunks as one."""
+    return Scored(*(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
 
 class JSONWriter:

@@ -65,6 +65,7 @@ def fit(
     fabric: Fabric,
     steps: int | None = None,
     minutes: float | None = None,
+    accumulate: int = 1,
     warmup: float = 0.02,
     min_lr_ratio: float = 0.0,
     grad_clip: float | None = 1.0,
@@ -87,6 +88,7 @@ def fit(
         batches: returns this process's share of a step's batch, given the step's number.
         loss: see `Loss`. The returned state is detached and passed to the next step.
         steps, minutes: the budget; exactly one. Minutes include the time of `on_report` and `on_checkpoint`.
+        accumulate: batches whose mean gradient makes one step; they are read one after the other.
         warmup: fraction of the budget with a rising learning rate.
         min_lr_ratio: final learning rate as a fraction of the peak.
         grad_clip: maximum norm of the gradients; None does not clip.
@@ -157,17 +159,21 @@ def fit(
                 return report
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * ratio
-            torch.manual_seed(_step_seed(seed, step, fabric.global_rank))
-            value, state = loss(wrapped, fabric.to_device(batches(step)), state)
-            fabric.backward(value)
+            for batch in range(step * accumulate, (step + 1) * accumulate):
+                torch.manual_seed(_step_seed(seed, batch, fabric.global_rank))
+                last = batch + 1 == (step + 1) * accumulate
+                with fabric.no_backward_sync(wrapped, enabled=not last):
+                    value, state = loss(wrapped, fabric.to_device(batches(batch)), state)
+                    fabric.backward(value / accumulate)
+                total, count = total + value.detach(), count + 1
+                state = None if state is None else tuple(tensor.detach() for tensor in state)
             if grad_clip is not None:
                 fabric.clip_gradients(
                     wrapped, wrapped_optimizer, max_norm=grad_clip, error_if_nonfinite=False
                 )
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad(set_to_none=True)
-            state = None if state is None else tuple(tensor.detach() for tensor in state)
-            total, count, step = total + value.detach(), count + 1, step + 1
+            step += 1
 
 
 class _Good(NamedTuple):

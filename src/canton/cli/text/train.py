@@ -35,6 +35,12 @@ def train(
         "model.safetensors"
     ),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the unfinished run in --out.")] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL", help="Start from a finished model's weights; its architecture is kept."
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="article: the defaults are the 2017 article's model and settings.")
     ] = None,
@@ -58,7 +64,7 @@ def train(
 
     from canton.cli.console.training_bar import TrainingBar
     from canton.cli.outputs import plot_beside
-    from canton.text import ARTICLE, TrainConfig
+    from canton.text import ARTICLE, TrainConfig, load_model
     from canton.text import train as train_model
     from canton.text.checkpoint import load_config
     from canton.text.held_out import COLD_BYTES
@@ -71,6 +77,10 @@ def train(
         config = load_config(out)
     else:
         config = ARTICLE if preset else TrainConfig()
+    if start is not None:
+        if preset:
+            raise UserError("--preset cannot be used with --start: the model keeps its architecture")
+        config = replace(config, model=load_model(start).model.architecture)
     config = given.apply(config)
     if not ngrams:
         config = replace(config, model=config.model.without_ngrams())
@@ -82,6 +92,7 @@ def train(
             out=out,
             files=files or [],
             resume=resume,
+            start=start,
             log_dir=log_dir,
             on_progress=None if quiet else bar.show_text,
             on_message=None if quiet else bar.warn,

@@ -122,16 +122,20 @@ class NgramTables:
         return [keys.flatten() for keys in compute_keys(window.cpu(), lookback, self.kinds, age)]
 
     def _updated(self, k: int, keys: Tensor, stats: NgramStats) -> NgramStats:
+        rows = self.updates[k]
+        places = [place for place, key in enumerate(keys.tolist()) if key in rows]
+        if not places:
+            return stats
+        found = [rows[key] for key in keys[places].tolist()]
+        best = [
+            sorted((pair for pair in row.items() if pair[0] >= 0), key=_by_count)[:MAX_FOLLOWERS]
+            for row in found
+        ]
+        pairs = torch.tensor([each + [(0, 0)] * (MAX_FOLLOWERS - len(each)) for each in best])
         followers, counts, totals = (part.clone() for part in stats)
-        for place, key in enumerate(keys.tolist()):
-            row = self.updates[k].get(key)
-            if row is not None:
-                pairs = [pair for pair in row.items() if pair[0] >= 0]
-                best = sorted(pairs, key=lambda pair: -pair[1])[:MAX_FOLLOWERS]
-                best += [(0, 0)] * (MAX_FOLLOWERS - len(best))
-                followers[place] = torch.tensor([follower for follower, _ in best], dtype=torch.uint8)
-                counts[place] = torch.tensor([count for _, count in best], dtype=torch.int32)
-                totals[place] = min(sum(row.values()), 2**31 - 1)
+        followers[places] = pairs[..., 0].to(torch.uint8)
+        counts[places] = pairs[..., 1].clamp(max=2**31 - 1).int()
+        totals[places] = torch.tensor([min(sum(row.values()), 2**31 - 1) for row in found], dtype=torch.int32)
         return NgramStats(followers, counts, totals)
 
 
@@ -191,6 +195,10 @@ def _find(table: NgramTable, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Return the row of each key, and whether the table holds it."""
     row = torch.searchsorted(table.keys, keys).clamp_(max=len(table.keys) - 1)
     return row, table.keys[row] == keys
+
+
+def _by_count(pair: tuple[int, int]) -> int:
+    return -pair[1]
 
 
 def _row_counts(table: NgramTable, row: int) -> dict[int, int]:

@@ -85,7 +85,10 @@ def workspace(tmp_path: Path) -> Path:
     rows = [re.sub(r",(train|val|test)\b", f",{part.get(row, 'test')}", row) for row in rows]
     splits.write_text("\n".join([header, *rows]) + "\n", "utf-8")
     clip = next((tmp_path / "FOLDER" / "clips").glob("*.mp4"))
-    (tmp_path / "video.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "films").mkdir()
+    for name in ("video.mp4", "more.mp4", "films/a.mp4"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    (tmp_path / "films.txt").write_text("video.mp4\nmore.mp4\n")
     return tmp_path
 
 

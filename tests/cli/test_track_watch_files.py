@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,43 @@ def test_the_annotated_video_keeps_uneven_times(canton: Canton, bright: Path, tm
         assert container.duration / av.time_base == pytest.approx(6.08, abs=0.01)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "pcm_s16le"), ("a.ts", "mp2")])
+def test_the_annotated_video_keeps_sound_and_aspect(
+    canton: Canton, bright: Path, tmp_path: Path, name: str, codec: str
+) -> None:
+    """The sound is copied or encoded again, and stays at its time."""
+    source, out = tmp_path / name, tmp_path / "out.mp4"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        sound = container.add_stream(codec, rate=44100, layout="mono")
+        resampler = av.AudioResampler(sound.format, "mono", 44100, frame_size=sound.frame_size or 1024)
+        loud = np.zeros(88200, np.float32)
+        loud[44100:48510] = 0.5 * np.sin(np.arange(4410) / 5)
+        wave = av.AudioFrame.from_ndarray(loud[None], format="fltp", layout="mono")
+        wave.sample_rate, wave.pts = 44100, 0
+        for part in resampler.resample(wave):
+            container.mux(sound.encode(part))
+        for frame in flight(20):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame.pixels, format="rgb24")))
+        for stream in (sound, video):
+            container.mux(stream.encode(None))
+    done = canton("track", "watch", bright, source, "--out", out)
+    assert done.status == 0, done.err
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+        heard = [
+            (float(frame.time), float(np.abs(frame.to_ndarray()).max()))
+            for frame in container.decode(audio=0)
+        ]
+    assert heard[-1][0] > 1.7
+    times = [seconds for seconds, volume in heard if volume > 0.2]
+    assert times[0] == pytest.approx(1.0, abs=0.08)
+    assert times[-1] == pytest.approx(1.1, abs=0.08)
+    assert len(moments(out)) == 20
+
+
 def test_the_annotated_video_keeps_a_constant_rate(canton: Canton, bright: Path, tmp_path: Path) -> None:
     source, out = (
         write_video(tmp_path / "even.mp4", [frame.pixels for frame in flight(30)]),
@@ -59,7 +97,7 @@ def test_the_annotated_video_keeps_a_constant_rate(canton: Canton, bright: Path,
 
 def test_a_full_disk_leaves_complete_lines(canton: Canton, bright: Path, video: Path, tmp_path: Path) -> None:
     out, lines, rows = (tmp_path / name for name in ("out.mp4", "seen.jsonl", "gt.txt"))
-    with disk_of(40_000):
+    with disk_of(28_000):
         done = canton("track", "watch", bright, video, "--out", out, "--json", lines, "--csv", rows, "-q")
     assert done.status == 2
     assert done.err == f"canton: cannot write {out}: file too large\n"

@@ -14,6 +14,7 @@ from canton.track.train import Progress, Trained, train
 from canton.track.train_config import TrainConfig
 from canton.track.video.reader import Frame, Video, open_video
 from canton.track.video.writer import VideoWriter
+from canton.track.watch_many import FilmResult, watch_many
 
 __all__ = [
     "ARTICLE",
@@ -22,6 +23,7 @@ __all__ = [
     "CachedClip",
     "Clip",
     "ClipResult",
+    "FilmResult",
     "Footage",
     "Frame",
     "FramePrediction",
@@ -48,4 +50,5 @@ __all__ = [
     "track_video",
     "train",
     "watch_clip",
+    "watch_many",
 ]

@@ -96,31 +96,22 @@ def track_video(
         UserError: at the first frame, if frames are too small for a `TrackModel`.
         Exception: any error of `video`, after the frames before it.
     """
-    if not 0.01 <= threshold <= 1:
-        raise ValueError(f"threshold must be in [0.01, 1], got {threshold}")
-    for name, number in (("prefetch", prefetch), ("width", 1 if width is None else width)):
-        if number < 1:
-            raise ValueError(f"{name} must be >= 1, got {number}")
-    tracker = Tracker(fps, threshold=threshold)
-    return _results(model, video, tracker, threshold, width, prefetch, live)
+    after = Postprocessor(model, fps=fps, threshold=threshold, width=width)
+    return _results(model, video, after, prefetched(video, 1 if live else prefetch, width, drop=live))
 
 
 def _results(
     model: StreamingModel,
     video: Iterable[Frame],
-    tracker: Tracker,
-    threshold: float,
-    width: int | None,
-    prefetch: int,
-    live: bool,
+    after: Postprocessor,
+    frames: _Prefetcher,
 ) -> Generator[FrameResult, None, None]:
     device = (
         next((p.device for p in model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     )
     state, size = None, None
-    motion = SceneMotion()
-    with _Prefetcher(video, 1 if live else prefetch, width, drop=live) as frames:  # a waiting frame lags
-        for frame, tensor, dropped_frames in frames:
+    with frames as items:
+        for frame, tensor, dropped_frames in items:
             start = time.perf_counter()
             if size != tensor.shape[2:]:
                 size = tensor.shape[2:]
@@ -128,30 +119,78 @@ def _results(
                     check_frame_size(model.architecture, *size)
             if frame.cut:
                 state = None
-                tracker.reset()
-                motion.reset()
             with torch.inference_mode():  # entered per frame: the caller's code runs between frames
                 maps, state = model.step(tensor.to(device), state)
-                peaks = decode_peaks(
-                    maps[0, :MAPS],
-                    stride=model.stride,
-                    offset=model.offset,
-                    threshold=LOW_THRESHOLD * threshold,
-                )
-                heatmap = maps[0, 0].float().sigmoid().cpu().numpy()
-            scale = downscale_factor(frame.pixels.shape[1], width)
-            if scale > 1:
-                peaks = [Peak(peak.box.scaled(scale), peak.score) for peak in peaks]
-            tracks = motion.update(frame.pixels, frame.seconds, tracker.update(peaks))
-            yield FrameResult(
-                frame,
-                heatmap,
-                float(heatmap.max()),
-                [peak for peak in peaks if peak.score >= threshold],
-                tracks,
-                (time.perf_counter() - start) * 1e3,
-                dropped_frames,
+            yield after.result(frame, maps[0], start, dropped_frames)
+
+
+class Postprocessor:
+    """What follows the network, for the frames of one video: peaks, tracks, and their motion.
+
+    Args:
+        model: of the maps.
+        fps: frames per second, for the tracker.
+        threshold: detection threshold, in [0.01, 1].
+        width: width in px that wider frames are resized to. None: none is.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, model: StreamingModel, *, fps: float, threshold: float, width: int | None) -> None:
+        if not 0.01 <= threshold <= 1:
+            raise ValueError(f"threshold must be in [0.01, 1], got {threshold}")
+        if width is not None and width < 1:
+            raise ValueError(f"width must be >= 1, got {width}")
+        self._model, self._threshold, self._width = model, threshold, width
+        self._tracker, self._motion = Tracker(fps, threshold=threshold), SceneMotion()
+
+    def result(self, frame: Frame, maps: Tensor, start: float, dropped_frames: int = 0) -> FrameResult:
+        """Return the result of a frame.
+
+        Args:
+            frame: the frame. A cut ends all tracks.
+            maps: (maps, h, w), the network's output.
+            start: when its processing started, by `time.perf_counter`.
+            dropped_frames: see `FrameResult`.
+        """
+        if frame.cut:
+            self._tracker.reset()
+            self._motion.reset()
+        with torch.inference_mode():
+            peaks = decode_peaks(
+                maps[:MAPS],
+                stride=self._model.stride,
+                offset=self._model.offset,
+                threshold=LOW_THRESHOLD * self._threshold,
             )
+            heatmap = maps[0].float().sigmoid().cpu().numpy()
+        scale = downscale_factor(frame.pixels.shape[1], self._width)
+        if scale > 1:
+            peaks = [Peak(peak.box.scaled(scale), peak.score) for peak in peaks]
+        tracks = self._motion.update(frame.pixels, frame.seconds, self._tracker.update(peaks))
+        return FrameResult(
+            frame,
+            heatmap,
+            float(heatmap.max()),
+            [peak for peak in peaks if peak.score >= self._threshold],
+            tracks,
+            (time.perf_counter() - start) * 1e3,
+            dropped_frames,
+        )
+
+
+def prefetched(
+    video: Iterable[Frame], prefetch: int, width: int | None, *, drop: bool = False
+) -> _Prefetcher:
+    """Return a context manager of an iterator over (frame, tensor, frames dropped so far).
+
+    Raises:
+        ValueError: prefetch is out of range.
+    """
+    if prefetch < 1:
+        raise ValueError(f"prefetch must be >= 1, got {prefetch}")
+    return _Prefetcher(video, prefetch, width, drop=drop)
 
 
 _Item = tuple["Frame", Tensor, int]
@@ -176,6 +215,9 @@ class _Prefetcher:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        interrupt = getattr(self._video, "interrupt", None)  # a `Video` may wait for a lost connection
+        if interrupt is not None:
+            interrupt()
         with suppress(queue.Empty):
             while True:  # empty the queue, so that a waiting thread can put its item and see the stop event
                 self._queue.get_nowait()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from canton.errors import require
 from canton.track.model import TrackModel
 from canton.track.pipeline import track_video
-from canton.track.render.overlay import Image, OverlayRenderer
+from canton.track.render.overlay import Image, OverlayRenderer, fit
 from canton.track.serialize import json_line
 from canton.track.synthetic import make_scene
 from canton.track.video.preprocess import downscale_factor
@@ -78,7 +78,7 @@ def watch_video(
     moments: list[Moment] = []
     latencies: list[float] = []
     video, json_lines = folder / "tracks.mp4", folder / "tracks.jsonl"
-    renderer = writer = None
+    renderer, writer, size = None, None, (0, 0)
     image: Image | None = None
     shown_at = -math.inf
 
@@ -98,14 +98,14 @@ def watch_video(
     with closing(results), json_lines.open("w", encoding="utf-8") as lines:
         try:
             for result in results:
-                if renderer is None or writer is None:
-                    height, width = result.frame.pixels.shape[:2]
+                if renderer is None or result.frame.pixels.shape[:2] != size:
+                    height, width = size = result.frame.pixels.shape[:2]
                     scale = downscale_factor(width, max_width)
                     renderer = OverlayRenderer(
                         width, height, stride=network.stride * scale, offset=network.offset * scale, fps=fps
                     )
-                    writer = VideoWriter(video, renderer.width, renderer.height, fps)
-                image = renderer.draw(result)
+                writer = writer or VideoWriter(video, renderer.width, renderer.height, fps)
+                image = fit(renderer.draw(result), writer.width, writer.height)
                 writer.write(image, result.frame.seconds)
                 lines.write(json_line(result) + "\n")
                 moments.append(to_moment(result))

@@ -16,9 +16,7 @@ from canton.errors import UserError
 
 if TYPE_CHECKING:
     from canton.track.pipeline import FrameResult
-    from canton.track.render.overlay import OverlayRenderer
     from canton.track.video.reader import Video
-    from canton.track.video.writer import VideoWriter
 
 
 @dataclass(frozen=True)
@@ -122,16 +120,14 @@ class FilmWatcher:
             max_width = int(header.get("training", {}).get("width", 0)) if width is None else width
             rate = min(fps, video.fps or DEFAULT_FPS) if fps else video.fps or DEFAULT_FPS
             writers = [_text_writer(stack, outputs.json, "json"), _text_writer(stack, outputs.csv, "csv")]
-            overlay = stack.enter_context(
-                _OverlayFile(outputs.out, video, network.stride, network.offset, max_width, rate)
-            )
+            overlay = _overlay(stack, outputs.out, video, network, max_width, rate)
             screen = stack.enter_context(LiveView(source, _total(video.frames, video.fps, rate), live, quiet))
             stop = stack.enter_context(stop_signals())
             results = track_video(
                 network, video, fps=rate, threshold=threshold, width=max_width or None, live=video.live
             )
             for result in stack.enter_context(closing(results)):
-                overlay.write(result)  # first: if it fails, existing text files are kept
+                overlay(result)  # first: if it fails, existing text files are kept
                 for write in writers:
                     write(result)
                 screen.show(result)
@@ -195,44 +191,24 @@ def _text_writer(stack: ExitStack, path: Path | None, kind: str) -> Callable[[Fr
     return write
 
 
-class _OverlayFile:
-    """The annotated video, opened at the first frame. Without a path nothing is written."""
+def _overlay(
+    stack: ExitStack, path: Path | None, video: Video, network: Any, max_width: int, fps: float
+) -> Callable[[FrameResult], None]:
+    """Return a function that adds a result to the annotated video."""
+    if path is None:
+        return lambda result: None
+    from canton.track.render.annotated_video import AnnotatedVideo
 
-    def __init__(
-        self, path: Path | None, video: Video, stride: float, offset: float, max_width: int, fps: float
-    ) -> None:
-        self._path, self._video, self._fps = path, video, fps
-        self._stride, self._offset, self._max_width = stride, offset, max_width
-        self._renderer: OverlayRenderer | None = None
-        self._size = 0, 0
-        self._writer: VideoWriter | None = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> _OverlayFile:
-        return self
-
-    def __exit__(self, *error: object) -> bool | None:
-        return self._stack.__exit__(*error)  # type: ignore[arg-type]
-
-    def write(self, result: FrameResult) -> None:
-        if self._path is None:
-            return
-        from canton.track.render.overlay import OverlayRenderer, fit
-        from canton.track.video.preprocess import downscale_factor
-        from canton.track.video.writer import MAX_FPS, VideoWriter
-
-        height, width, _ = result.frame.pixels.shape
-        if self._renderer is None or self._size != (width, height):
-            scale = downscale_factor(width, self._max_width)
-            self._size = width, height
-            self._renderer = OverlayRenderer(
-                width, height, stride=self._stride * scale, offset=self._offset * scale, fps=self._fps
-            )
-        if self._writer is None:
-            size = self._renderer.width, self._renderer.height
-            self._writer = self._stack.enter_context(VideoWriter(self._path, *size, min(self._fps, MAX_FPS)))
-        image = fit(self._renderer.draw(result), self._writer.width, self._writer.height)
-        self._writer.write(image, result.frame.seconds)
+    annotated = AnnotatedVideo(
+        path,
+        stride=network.stride,
+        offset=network.offset,
+        max_width=max_width,
+        fps=fps,
+        aspect=video.aspect,
+        sound=video.sound,
+    )
+    return stack.enter_context(annotated).write
 
 
 def _total(frames: int | None, fps: float | None, rate: float) -> int | None:

@@ -113,9 +113,14 @@ def clip_problems(clips: Sequence[CachedClip]) -> list[str]:
 
 
 def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
-    images, index, cuts = [], [], []
+    images, index, cuts, problem = [], [], [], None
     with open_video(clip.path, fps=fps) as video:
         for frame in video:
+            height, found, _ = frame.pixels.shape
+            if (found, height) != (video.width, video.height):
+                first = f"{video.width} x {video.height}"
+                problem = f"{clip.path} changes from {first} to {found} x {height} px at frame {frame.index}"
+                break
             images.append(downscale(frame.pixels, width))
             index.append(frame.index)
             cuts.append(frame.cut)
@@ -125,7 +130,7 @@ def _decode(clip: Clip, path: Path, fps: float, width: int) -> None:
     with atomic_write(path.with_suffix(".index.npy")) as file:
         np.save(file, np.array([index, cuts]))
     with atomic_write(_problem_file(path)) as file:  # empty if there is none
-        file.write((video.problem or "").encode())
+        file.write((problem or video.problem or "").encode())
     with atomic_write(path) as file:  # last: its presence means that all are complete
         np.save(file, np.ascontiguousarray(frames))
 

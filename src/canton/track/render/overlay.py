@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 else:
     cv2 = require("cv2", extra="track")
 
-MIN_WIDTH = 960
+MIN_WIDTH = 640
 """Width in px. A narrower video is enlarged by an integer factor, so that objects of ten px are visible."""
+MAX_WIDTH = 1920
+"""Width in px. A wider video is reduced, because encoding costs more than watching it."""
 TRAIL_SECONDS = 1.5
 MAX_OPACITY = 0.5
 """Opacity of the heat map at score 1, so that the object stays visible."""
@@ -42,9 +44,9 @@ Image = NDArray[np.uint8]
 Point = tuple[float, float]
 
 
-def upscale_factor(width: int) -> int:
-    """Return the enlargement of a video of this width: 320 -> 3, 640 -> 2, 1280 -> 1."""
-    return max(1, math.ceil(MIN_WIDTH / width))
+def scale_factor(width: int) -> float:
+    """Return the enlargement of a video of this width: 320 -> 2, 640 -> 1, 3840 -> 0.5."""
+    return min(1.0, MAX_WIDTH / width) if width > MIN_WIDTH else float(math.ceil(MIN_WIDTH / width))
 
 
 class OverlayRenderer:
@@ -58,13 +60,13 @@ class OverlayRenderer:
     """
 
     def __init__(self, width: int, height: int, *, stride: float, offset: float, fps: float) -> None:
-        self.scale = upscale_factor(width)
-        self.width, self.height = width * self.scale, height * self.scale
+        self.scale = scale_factor(width)
+        self.width, self.height = round(width * self.scale), max(1, round(height * self.scale))
         self._stride, self._offset = stride, offset
         self._trail_frames = max(2, round(TRAIL_SECONDS * fps))
         self._trails: dict[int, deque[tuple[int, Point]]] = {}
         self._frames = 0
-        self._line_width = max(1, round(self.width / 480))
+        self._line_width = max(2, round(self.width / 480))
         self._font_scale = max(0.4, self.width / 1900)
 
     def draw(self, result: FrameResult) -> Image:
@@ -72,7 +74,11 @@ class OverlayRenderer:
         self._frames += 1
         self._update_trails(result)
         size = (self.width, self.height)
-        image = np.asarray(cv2.resize(result.frame.pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        if self.scale == 1:
+            image: Image = result.frame.pixels.copy()
+        else:
+            method = cv2.INTER_CUBIC if self.scale > 1 else cv2.INTER_AREA
+            image = np.asarray(cv2.resize(result.frame.pixels, size, interpolation=method), np.uint8)
         self._draw_heatmap(image, result.heatmap)
         boxes = {track.id: track.box for track in result.tracks}
         for track_id, trail in self._trails.items():

@@ -141,8 +141,8 @@ def test_round_trip(tmp_path: Path, to: str) -> None:
     """Boxes, tracks, classes, negatives and the labelled frames, as far as the format has them."""
     rng = np.random.default_rng(0)
     boxes = [Box(*(float(v) for v in rng.uniform(1, 90, 4))) for _ in range(6)]
-    kind = "" if to == "mot" else "drone"
-    a = ClipLabels.of("a", [Label(3 * k, box, k + 1, kind) for k, box in enumerate(boxes)])
+    kinds = ("drone", "bird", "drone", "", "drone", "drone")
+    a = ClipLabels.of("a", [Label(3 * k, box, k + 1, kinds[k]) for k, box in enumerate(boxes)])
     b = ClipLabels.of("b", [])
     clips = [a, b]
     if to != "mot":

@@ -49,7 +49,7 @@ def mean(footage: Path, out: Path, models: list[Path], *, modality: str | None =
         }
     )
     config = TrainConfig.from_header(last)
-    clips = open_source(replace(config, footage=footage, modality=modality)).held_out()
+    clips = open_source(replace(config, footage=footage, modality=modality, shared_val=True)).held_out()
     figures = measure(model, clips, target_class=config.target_class)
     origin = {"mean_of": [path.name for path in models], "measured_on": modality or "all"}
     kept = {name: last[name] for name in ("training", "curve", "steps_done", "seconds")}

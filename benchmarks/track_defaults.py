@@ -101,7 +101,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--modality", default="IR", help="modality of the val clips (default: IR)")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
-    clips = cache_frames(list(Footage(a.footage, split="val", modality=a.modality)), fps=FPS, width=640)
+    clips = cache_frames(
+        list(Footage(a.footage, split="val", modality=a.modality, shared_val=True)), fps=FPS, width=640
+    )
     words = ["benchmarks/track_defaults.py", "FOOTAGE", f"{a.minutes:g}", "OUT", *flags(a)]
     figures: dict[str, Any] = {
         "command": " ".join(words),

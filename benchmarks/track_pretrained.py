@@ -60,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
             config = replace(
                 run,
                 footage=a.footage,
+                shared_val=True,
                 model=None if left else replace(Architecture(), recurrent=not a.no_recurrent),
                 start=left[-1] if left else None,
                 steps=steps,

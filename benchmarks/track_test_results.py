@@ -51,7 +51,9 @@ def predict_splits(model: TrackModel, footage: Path, modality: str, width: int, 
     """Run the model on both splits."""
     predictions = {}
     for split in ("val", "test"):
-        clips = cache_frames(list(Footage(footage, split=split, modality=modality)), fps=FPS, width=width)
+        clips = cache_frames(
+            list(Footage(footage, split=split, modality=modality, shared_val=True)), fps=FPS, width=width
+        )
         predictions[split] = predict_windows(model, clips, hard=hard)
         if split == "val":
             predictions["nearer"] = predict_windows(model, map(enlarge, clips), hard=hard)

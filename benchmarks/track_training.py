@@ -83,6 +83,7 @@ def run_training(
     given = {name: getattr(a, name) for name in SETTINGS if getattr(a, name) is not None}
     config = TrainConfig(
         footage=footage,
+        shared_val=True,
         modality=modality,
         scenes=scene_kind is not None,
         scene_kind=scene_kind,

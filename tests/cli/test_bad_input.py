@@ -32,7 +32,7 @@ def test_a_file_that_is_too_short(canton: Canton, tmp_path: Path, content: bytes
 
 
 def test_a_directory(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
-    assert "is a directory" in canton.complains("text", "train", tmp_path, "--out", tmp_path / "m", *TRAIN)
+    assert "must have files" in canton.complains("text", "train", tmp_path, "--out", tmp_path / "m", *TRAIN)
     assert "is a directory" in canton.complains("text", "train", text, "--out", tmp_path, *TRAIN)
     assert "is a directory" in canton.complains("text", "generate", tmp_path)
     assert "is a directory" in canton.complains("text", "score", model, tmp_path)

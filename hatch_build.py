@@ -23,8 +23,11 @@ except ImportError:  # run as a script without hatchling
 
 FOLDER = Path("src", "canton", "kernels", "cpu")
 SOURCES = (FOLDER / "src", Path("src", "canton", "text", "engine"))
-PER_INSTRUCTION_SET = ("kernels.cpp", "engine.cpp")
+PER_INSTRUCTION_SET = ("kernels.cpp", "engine.cpp", "exact_engine.cpp")
 """Files compiled once for each instruction set, like those in src/cells. The others are compiled once."""
+
+EXACT = {"exact_engine.cpp": ["-ffp-contract=off"]}
+"""Further options of files whose results must not depend on the instruction set."""
 
 SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
@@ -56,7 +59,15 @@ def build(root: Path) -> Path:
         ]
         objects = [str(Path(temporary, f"{number}.o")) for number in range(len(jobs))]
         commands = [
-            [compiler, *flags(root, name, x86=x86), "-c", str(source), "-o", output]
+            [
+                compiler,
+                *flags(root, name, x86=x86),
+                *EXACT.get(source.name, []),
+                "-c",
+                str(source),
+                "-o",
+                output,
+            ]
             for (source, name), output in zip(jobs, objects, strict=True)
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -254,3 +254,21 @@ def test_text_needs_neither_fabric_nor_typer_nor_rich_to_be_imported() -> None:
     code += "print([m for m in ('lightning_fabric', 'typer', 'rich') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_compress_and_decompress(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    pytest.importorskip("constriction", reason="constriction is not installed (canton-torch[compress])")
+    empty, packed, again = tmp_path / "empty", tmp_path / "packed", tmp_path / "again"
+    empty.touch()
+    for file in (text, empty):
+        for out in (packed, again):
+            out.unlink(missing_ok=True)
+        done = canton("text", "compress", model, file, "--out", packed)
+        assert done.status == 0, done
+        assert canton("text", "decompress", model, packed, "--out", again).status == 0
+        assert again.read_bytes() == file.read_bytes()
+    assert "--out" in canton.complains("text", "decompress", model, packed, "--out", again)
+    again.unlink()
+    assert "--out" in canton.complains("text", "decompress", model, packed)
+    assert str(text) in canton.complains("text", "decompress", model, text, "--out", again)
+    assert not again.exists()

@@ -10,6 +10,7 @@ import typer
 from canton import __version__
 from canton.cli.info import info
 from canton.cli.options import ConfigCommand
+from canton.cli.text.compress import compress, decompress
 from canton.cli.text.export import export
 from canton.cli.text.generate import generate
 from canton.cli.text.score import score
@@ -60,6 +61,8 @@ app.command()(ui)
 text.command(cls=ConfigCommand)(train)
 text.command()(generate)
 text.command()(score)
+text.command()(compress)
+text.command()(decompress)
 text.command()(export)
 track.command()(scenes)
 track.command("train", cls=ConfigCommand)(track_train)

@@ -9,6 +9,7 @@ print(b"".join(generate(model, 600)).decode())
 """
 
 from canton.text.checkpoint import ModelFile, load_model, save_model
+from canton.text.compress import compress, decompress
 from canton.text.config import ARTICLE, Architecture, Sampling, TrainConfig
 from canton.text.corpus import Corpus
 from canton.text.dynamic_eval import Adapter
@@ -35,6 +36,8 @@ __all__ = [
     "TrainConfig",
     "Trained",
     "bits_per_byte",
+    "compress",
+    "decompress",
     "generate",
     "load_model",
     "map_file",

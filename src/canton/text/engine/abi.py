@@ -86,7 +86,11 @@ class EngineCall(ctypes.Structure):
 
 STRUCTURES = (EngineLayer, EngineKey, EngineTable, EngineMixer, EngineModel, EngineCall)
 
+FREQUENCY_BITS = 24
+"""The frequencies of the 256 bytes sum to 2**FREQUENCY_BITS, which float32 holds exactly."""
+
 CONSTANTS = {
+    "FREQUENCY_BITS": FREQUENCY_BITS,
     "MAX_FOLLOWERS": MAX_FOLLOWERS,
     "WORD_LOOKBACK": keys.WORD_LOOKBACK,
     "MAX_WORDS": keys.MAX_WORDS,
@@ -129,8 +133,11 @@ def load() -> ctypes.CDLL | str:
     try:
         reason = structure_mismatch(library.canton_engine_fields, STRUCTURES)
         reason = reason or constant_mismatch(library.canton_engine_constants, CONSTANTS)
-        library.canton_engine_open.restype = c_void_p
+        for kind in ("engine", "exact_engine"):
+            getattr(library, f"canton_{kind}_open").restype = c_void_p
+            getattr(library, f"canton_{kind}_close").restype = None
         library.canton_engine_generate.restype = c_int64
+        library.canton_exact_engine_predict.restype = c_int64
     except AttributeError as error:
         return f"the C++ library does not match this version of Canton: {error}; reinstall Canton"
     return reason or library

@@ -1,5 +1,6 @@
 // The engine's exported functions. An engine keeps the instruction set that was selected when it was opened.
 #include "abi_check.h"
+#include "frequencies.h"
 #include "instruction_set.h"
 #include "ngram.h"
 
@@ -7,6 +8,17 @@ struct Entries {
     void* (*open)(const EngineModel&);
     void (*close)(void*);
     int64_t (*generate)(void*, EngineCall&);
+};
+
+struct ExactEntries {
+    void* (*open)(const EngineModel&);
+    void (*close)(void*);
+    int64_t (*predict)(void*, EngineCall&, const uint8_t*, int32_t*);
+};
+
+struct OpenExactEngine {
+    const ExactEntries* entries;
+    void* engine;
 };
 
 struct OpenEngine {
@@ -18,7 +30,12 @@ struct OpenEngine {
     void* engine_open_##isa(const EngineModel&);       \
     void engine_close_##isa(void*);                    \
     int64_t engine_generate_##isa(void*, EngineCall&); \
-    static const Entries entries_##isa = {engine_open_##isa, engine_close_##isa, engine_generate_##isa};
+    static const Entries entries_##isa = {engine_open_##isa, engine_close_##isa, engine_generate_##isa};          \
+    void* exact_engine_open_##isa(const EngineModel&);                                                            \
+    void exact_engine_close_##isa(void*);                                                                         \
+    int64_t exact_engine_predict_##isa(void*, EngineCall&, const uint8_t*, int32_t*);                             \
+    static const ExactEntries exact_entries_##isa = {exact_engine_open_##isa, exact_engine_close_##isa,           \
+                                                     exact_engine_predict_##isa};
 
 extern "C" {
 ENTRIES(portable)
@@ -26,8 +43,10 @@ ENTRIES(portable)
 ENTRIES(avx2)
 ENTRIES(avx512)
 static const Entries* const entries_of[] = {&entries_portable, &entries_avx2, &entries_avx512};
+static const ExactEntries* const exact_entries_of[] = {&exact_entries_portable, &exact_entries_avx2, &exact_entries_avx512};
 #else
 static const Entries* const entries_of[] = {&entries_portable};
+static const ExactEntries* const exact_entries_of[] = {&exact_entries_portable};
 #endif
 
 EXPORT void* canton_engine_open(const EngineModel* model) {
@@ -42,6 +61,22 @@ EXPORT void canton_engine_close(void* handle) {
 EXPORT int64_t canton_engine_generate(void* handle, EngineCall* call) {
     OpenEngine* open = static_cast<OpenEngine*>(handle);
     return open->entries->generate(open->engine, *call);
+}
+
+// An engine whose results are the same for all instruction sets and machines, see exact_engine.cpp.
+EXPORT void* canton_exact_engine_open(const EngineModel* model) {
+    const ExactEntries* entries = exact_entries_of[canton_isa()];
+    return new OpenExactEngine{entries, entries->open(*model)};
+}
+EXPORT void canton_exact_engine_close(void* handle) {
+    OpenExactEngine* open = static_cast<OpenExactEngine*>(handle);
+    open->entries->close(open->engine);
+    delete open;
+}
+// Of `call` it uses logits, state, past and count. text (count,), out (count, 256).
+EXPORT int64_t canton_exact_engine_predict(void* handle, EngineCall* call, const uint8_t* text, int32_t* out) {
+    OpenExactEngine* open = static_cast<OpenExactEngine*>(handle);
+    return open->entries->predict(open->engine, *call, text, out);
 }
 
 // For tests of the hash: keys, or with rows > 0 table rows, of the n-grams that end at bytes [lookback, lookback + count).
@@ -85,6 +120,7 @@ EXPORT const AbiField* canton_engine_fields() {
 
 EXPORT const AbiConstant* canton_engine_constants() {
     static const AbiConstant table[] = {
+        ABI_CONSTANT(FREQUENCY_BITS),
         ABI_CONSTANT(MAX_FOLLOWERS),
         ABI_CONSTANT(WORD_LOOKBACK),
         ABI_CONSTANT(MAX_WORDS),

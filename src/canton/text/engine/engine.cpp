@@ -1,9 +1,16 @@
 // The byte generator: alternately samples a byte and runs the model on it. Compiled once for each instruction set.
 #include <math.h>
 
+#include "frequencies.h"
 #include "gemv.h"
 #include "history.h"
 #include "sampling.h"
+
+#if defined(CANTON_EXACT)
+#define ENGINE_NAME(name) CANTON_NAME(exact_##name)
+#else
+#define ENGINE_NAME(name) CANTON_NAME(name)
+#endif
 
 namespace {
 
@@ -56,6 +63,22 @@ public:
             if (call.utf8_state >= 0) call.utf8_state = call.utf8_next[call.utf8_state * 256 + byte];
             history.append(model, uint8_t(byte), history_stats);
             run_model(history.end() - 1, history_stats, call.state, call.logits);
+        }
+        const int64_t past_size = model.lookback + model.history_size;
+        memcpy(call.past, history.end() - past_size, size_t(past_size));
+        return count;
+    }
+
+    // Runs the model on call.count bytes of `text`, the first of which follows `past`, and writes the frequencies of the byte after
+    // each to `out` (count, 256). Returns the number of bytes before the logits stopped being finite.
+    int64_t predict(EngineCall& call, const uint8_t* text, int32_t* out) {
+        NgramStats history_stats[MAX_TABLES];
+        history.begin(model, call.past);
+        int64_t count = 0;
+        for (; count < call.count; ++count) {
+            history.append(model, text[count], history_stats);
+            run_model(history.end() - 1, history_stats, call.state, call.logits);
+            if (!frequencies(call.logits, out + 256 * count)) break;
         }
         const int64_t past_size = model.lookback + model.history_size;
         memcpy(call.past, history.end() - past_size, size_t(past_size));
@@ -163,7 +186,14 @@ private:
 }  // namespace
 
 extern "C" {
-void* CANTON_NAME(engine_open)(const EngineModel& model) { return new Engine(model); }
-void CANTON_NAME(engine_close)(void* engine) { delete static_cast<Engine*>(engine); }
-int64_t CANTON_NAME(engine_generate)(void* engine, EngineCall& call) { return static_cast<Engine*>(engine)->generate(call); }
+void* ENGINE_NAME(engine_open)(const EngineModel& model) { return new Engine(model); }
+void ENGINE_NAME(engine_close)(void* engine) { delete static_cast<Engine*>(engine); }
+#if defined(CANTON_EXACT)
+int64_t ENGINE_NAME(engine_predict)(void* engine, EngineCall& call, const uint8_t* text, int32_t* out) {
+    const DefaultRounding rounding;
+    return static_cast<Engine*>(engine)->predict(call, text, out);
+}
+#else
+int64_t ENGINE_NAME(engine_generate)(void* engine, EngineCall& call) { return static_cast<Engine*>(engine)->generate(call); }
+#endif
 }

@@ -87,8 +87,8 @@ def unsupported_reason(model: ByteModel) -> str | None:
     return None
 
 
-class Engine:
-    """A byte model packed for generation. One call at a time: the calls share their working memory.
+class PackedModel:
+    """A byte model packed for the library. One call at a time: the calls share their working memory.
 
     Args:
         model: its tensors are copied; later changes of the model have no effect.
@@ -100,6 +100,9 @@ class Engine:
         ValueError: a tensor whose shape does not match the architecture.
     """
 
+    kind = "engine"
+    """The library opens and closes it with canton_<kind>_open and canton_<kind>_close."""
+
     def __init__(self, model: ByteModel, *, precision: str = "float32") -> None:
         if reason := unsupported_reason(model):
             raise UserError(reason)
@@ -109,85 +112,8 @@ class Engine:
         self._past_size = model.past_size
         packed = self._pack(model)
         packed.int8 = precision == "int8"
-        self._handle = library().canton_engine_open(ctypes.byref(packed))
-        weakref.finalize(self, library().canton_engine_close, ctypes.c_void_p(self._handle))
-
-    def generate(
-        self,
-        logits: npt.NDArray[np.floating],
-        state: State,
-        uniforms: npt.NDArray[np.floating],
-        *,
-        sampling: Sampling | None = None,
-        recent: bytes = b"",
-        utf8_state: int | None = None,
-        remaining: int = 0,
-    ) -> SampledBytes:
-        """Sample one byte for each of `uniforms`, and run the model on every byte.
-
-        `canton.text.generate.sample_bytes` in C++. A call that continues the previous one is fastest, because
-        the engine still has its history.
-
-        Args:
-            logits: (256,) scores of the first byte.
-            state: state of the model, batch size 1.
-            uniforms: numbers in [0, 1).
-            sampling: how bytes are sampled. None: the defaults.
-            recent: the text so far, at least its last `repetition_window` bytes.
-            utf8_state: state of the automaton in `canton.text.utf8`; None allows any byte.
-            remaining: bytes up to the end of the text; with `utf8_state`, at least the length of `uniforms`.
-
-        Raises:
-            ValueError: an argument of the wrong shape.
-            UserError: logits that stop being finite.
-        """
-        scores = np.array(logits, np.float32, order="C")
-        past, *hidden = state
-        past_bytes = past.detach().cpu().to(torch.uint8).flatten().clone()
-        flat = torch.cat([h.detach().float().flatten() for h in hidden]).contiguous().clone()
-        for name, size, expected in (
-            ("logits", scores.size, 256),
-            ("state[0]", len(past_bytes), self._past_size),
-            ("state[1:]", len(flat), sum(self._hidden)),
-        ):
-            if size != expected:
-                raise ValueError(f"{name} must have {expected} elements, got {size}")
-        if utf8_state is not None and remaining < len(uniforms):
-            raise ValueError(f"remaining must be >= {len(uniforms)}, got {remaining}")
-        draws, out = np.ascontiguousarray(uniforms, np.float64), np.empty(len(uniforms), np.uint8)
-        fits, bits = utf8.FITS.view(np.uint8), np.empty(len(uniforms), np.float32)
-        sampling = sampling or Sampling()
-        bias = bias_vector(sampling) if sampling.logit_bias else None
-        window = np.frombuffer(recent[-sampling.repetition_window :], np.uint8)
-        call = EngineCall(
-            logits=array_address("logits", scores, 256, np.float32),
-            state=address("state[1:]", flat, sum(self._hidden)),
-            past=address("state[0]", past_bytes, self._past_size, torch.uint8),
-            out=array_address("out", out, len(draws), np.uint8),
-            uniforms=array_address("uniforms", draws, len(draws), np.float64),
-            count=len(draws),
-            bits=bits.ctypes.data,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            logit_bias=None if bias is None else bias.ctypes.data,
-            recent=window.ctypes.data,
-            recent_size=len(window),
-            repetition_window=sampling.repetition_window,
-            top_k=sampling.top_k,
-            utf8_state=-1 if utf8_state is None else utf8_state,
-            remaining=remaining,
-            utf8_next=array_address("utf8.NEXT", utf8.NEXT, 8 * 256, np.int8),
-            utf8_fits=array_address("utf8.FITS", fits, 4 * 8 * 256, np.uint8),
-        )
-        count = library().canton_engine_generate(ctypes.c_void_p(self._handle), ctypes.byref(call))
-        if count < len(draws):
-            raise UserError(f"logits must be finite, got NaN or infinity after {count} bytes")
-        parts = zip(flat.split(self._hidden), hidden, strict=True)
-        after = (past_bytes.view_as(past), *(part.view_as(old) for part, old in parts))
-        utf8_after = None if utf8_state is None else int(call.utf8_state)
-        return SampledBytes(out.tobytes(), bits, scores, after, utf8_after)
+        self._handle = getattr(library(), f"canton_{self.kind}_open")(ctypes.byref(packed))
+        weakref.finalize(self, getattr(library(), f"canton_{self.kind}_close"), ctypes.c_void_p(self._handle))
 
     def _pack(self, model: ByteModel) -> EngineModel:
         """Copy the model's tensors and return their addresses."""
@@ -275,3 +201,84 @@ class Engine:
             raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
         self._tensors.append(tensor.detach().to("cpu", dtype, copy=True).contiguous())
         return address(name, self._tensors[-1], math.prod(shape), dtype)
+
+
+class Engine(PackedModel):
+    """A byte model packed for generation, see `PackedModel`."""
+
+    def generate(
+        self,
+        logits: npt.NDArray[np.floating],
+        state: State,
+        uniforms: npt.NDArray[np.floating],
+        *,
+        sampling: Sampling | None = None,
+        recent: bytes = b"",
+        utf8_state: int | None = None,
+        remaining: int = 0,
+    ) -> SampledBytes:
+        """Sample one byte for each of `uniforms`, and run the model on every byte.
+
+        `canton.text.generate.sample_bytes` in C++. A call that continues the previous one is fastest, because
+        the engine still has its history.
+
+        Args:
+            logits: (256,) scores of the first byte.
+            state: state of the model, batch size 1.
+            uniforms: numbers in [0, 1).
+            sampling: how bytes are sampled. None: the defaults.
+            recent: the text so far, at least its last `repetition_window` bytes.
+            utf8_state: state of the automaton in `canton.text.utf8`; None allows any byte.
+            remaining: bytes up to the end of the text; with `utf8_state`, at least the length of `uniforms`.
+
+        Raises:
+            ValueError: an argument of the wrong shape.
+            UserError: logits that stop being finite.
+        """
+        scores = np.array(logits, np.float32, order="C")
+        past, *hidden = state
+        past_bytes = past.detach().cpu().to(torch.uint8).flatten().clone()
+        flat = torch.cat([h.detach().float().flatten() for h in hidden]).contiguous().clone()
+        for name, size, expected in (
+            ("logits", scores.size, 256),
+            ("state[0]", len(past_bytes), self._past_size),
+            ("state[1:]", len(flat), sum(self._hidden)),
+        ):
+            if size != expected:
+                raise ValueError(f"{name} must have {expected} elements, got {size}")
+        if utf8_state is not None and remaining < len(uniforms):
+            raise ValueError(f"remaining must be >= {len(uniforms)}, got {remaining}")
+        draws, out = np.ascontiguousarray(uniforms, np.float64), np.empty(len(uniforms), np.uint8)
+        fits, bits = utf8.FITS.view(np.uint8), np.empty(len(uniforms), np.float32)
+        sampling = sampling or Sampling()
+        bias = bias_vector(sampling) if sampling.logit_bias else None
+        window = np.frombuffer(recent[-sampling.repetition_window :], np.uint8)
+        call = EngineCall(
+            logits=array_address("logits", scores, 256, np.float32),
+            state=address("state[1:]", flat, sum(self._hidden)),
+            past=address("state[0]", past_bytes, self._past_size, torch.uint8),
+            out=array_address("out", out, len(draws), np.uint8),
+            uniforms=array_address("uniforms", draws, len(draws), np.float64),
+            count=len(draws),
+            bits=bits.ctypes.data,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            logit_bias=None if bias is None else bias.ctypes.data,
+            recent=window.ctypes.data,
+            recent_size=len(window),
+            repetition_window=sampling.repetition_window,
+            top_k=sampling.top_k,
+            utf8_state=-1 if utf8_state is None else utf8_state,
+            remaining=remaining,
+            utf8_next=array_address("utf8.NEXT", utf8.NEXT, 8 * 256, np.int8),
+            utf8_fits=array_address("utf8.FITS", fits, 4 * 8 * 256, np.uint8),
+        )
+        count = library().canton_engine_generate(ctypes.c_void_p(self._handle), ctypes.byref(call))
+        if count < len(draws):
+            raise UserError(f"logits must be finite, got NaN or infinity after {count} bytes")
+        parts = zip(flat.split(self._hidden), hidden, strict=True)
+        after = (past_bytes.view_as(past), *(part.view_as(old) for part, old in parts))
+        utf8_after = None if utf8_state is None else int(call.utf8_state)
+        return SampledBytes(out.tobytes(), bits, scores, after, utf8_after)

@@ -1,9 +1,8 @@
 // N-gram keys, tables and mixer, as in canton.text.ngram.
 #pragma once
-#include <math.h>
-
 #include "engine_abi.h"
 #include "ngram_constants.h"
+#include "simd.h"
 
 namespace {
 
@@ -79,7 +78,7 @@ inline void mix(const EngineModel& m, const EngineMixer& mixer, const NgramStats
     for (int64_t k = 0; k < mixer.tables; ++k) found += stats[k].total > 0;
     for (int64_t k = 0; k < mixer.tables; ++k) {
         if (stats[k].total <= 0) continue;
-        const float gate = 2.0f / (1.0f + expf(-gates[k] - mixer.gate_bias[k]));
+        const float gate = 2.0f * sigmoid(all(gates[k] + mixer.gate_bias[k]))[0];
         const int64_t total = bucket(m.total_edges, m.total_edges_size, stats[k].total);
         const int64_t row = (k * (mixer.tables + 1) + found) * (m.total_edges_size + 1) + total;
         const float* weight = mixer.weight + row * (m.count_edges_size + 1);

@@ -201,13 +201,14 @@ def describe(path: Path) -> None:
 def use_text(path: Path) -> None:
     """Describe a byte model, score a text plainly and adapting, and generate."""
     from canton.text import Adapter, generate, load_model, score
+    from canton.text.config import Sampling
 
     text = np.frombuffer(b"What is past is prologue. " * 4, np.uint8)
     model = load_model(path).model
     describe(path)
     totals = score(model, text, adapter=Adapter(model))
     _check_finite(totals.bits_per_byte, totals.adapted)
-    assert len(b"".join(generate(model, 20, temperature=0.5, top_k=20))) == 20
+    assert len(b"".join(generate(model, 20, sampling=Sampling(temperature=0.5, top_k=20)))) == 20
 
 
 def resume_text(path: Path, corpus: Path) -> None:

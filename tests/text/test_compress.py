@@ -12,8 +12,8 @@ from canton.errors import UserError
 from canton.kernels import cpu
 from canton.text import Architecture, ByteModel, compress, decompress, score
 from canton.text.engine.exact import ExactStream
-from canton.text.likelihood import START_BYTE
 from canton.text.ngram.table import count_ngrams
+from canton.text.types import START_BYTE
 
 pytest.importorskip("constriction", reason="constriction is not installed (canton-torch[compress])")
 pytestmark = pytest.mark.skipif(not cpu.available(), reason=f"no C++ library: {cpu.why_not()}")

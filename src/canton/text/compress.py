@@ -22,9 +22,9 @@ import numpy.typing as npt
 from canton.errors import UserError, require
 from canton.text.engine.abi import FREQUENCY_BITS
 from canton.text.engine.exact import ExactStream, Frequencies
-from canton.text.likelihood import START_BYTE
 from canton.text.model import ByteModel
 from canton.text.ngram.table import pack_tables
+from canton.text.types import START_BYTE
 
 MAGIC, VERSION = b"CNTZ", 1
 HEADER = struct.Struct("<4sB16sQ8s")

@@ -33,6 +33,9 @@ MAX_ROLLBACKS = 3
 State = tuple[Tensor, ...]
 """Recurrent state carried from batch to batch; axis 1 of every tensor is the batch."""
 
+MAX_STEP = 1 << 40
+"""Largest number of steps that an optimizer may have done."""
+
 Loss = Callable[[nn.Module, Any, State | None], tuple[Tensor, State | None]]
 """(model, batch, carried state) -> (loss to minimise, next state)."""
 
@@ -276,6 +279,10 @@ def _load_optimizer(
                 wanted = "absent" if like is None else f"{tuple(like.shape)} {like.dtype}"
                 got = f"{tuple(tensor.shape)} {tensor.dtype}"
                 raise UserError(f"tensor {full} of the checkpoint must be {wanted}, got {got}")
+            if key == "step" and not 0 <= float(tensor) <= MAX_STEP:
+                raise UserError(
+                    f"tensor {full} of the checkpoint must be in [0, {MAX_STEP}], got {float(tensor)}"
+                )
             table["state"].setdefault(order.index(name), {})[key] = tensor
     for place, values in table["state"].items():
         for key in set(expected[place]) - set(values):

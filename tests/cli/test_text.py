@@ -272,3 +272,40 @@ def test_compress_and_decompress(canton: Canton, model: Path, text: Path, tmp_pa
     assert "--out" in canton.complains("text", "decompress", model, packed)
     assert str(text) in canton.complains("text", "decompress", model, text, "--out", again)
     assert not again.exists()
+
+
+def test_score_documents(canton: Canton, model: Path, text: Path, tmp_path: Path) -> None:
+    lines, out = tmp_path / "lines.jsonl", tmp_path / "scores.jsonl"
+    texts = [f"number {k} is past" for k in range(5)]
+    lines.write_text("".join(json.dumps({"body": each}) + "\n" for each in texts))
+
+    def rows() -> list[dict[str, object]]:
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    options = ("--documents", "jsonl", "--field", "body", "--out", out)
+    done = canton("text", "score", model, lines, *options, "--workers", 1, "--word-bits")
+    assert done.status == 0, done
+    assert [(row["document"], row["bytes"]) for row in rows()] == [
+        (k, len(each)) for k, each in enumerate(texts)
+    ]
+    assert all(len(row["word_bits"]) == 4 for row in rows())  # type: ignore[arg-type]
+    first = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(first[:2]))
+    assert canton("text", "score", model, lines, *options, "--skip-done", "--word-bits").status == 0
+    assert out.read_text() == "".join(first)
+
+    files = ("text", "score", model, text, lines, "--documents", "file", "--out", out)
+    assert canton(*files, "--line-bits").status == 0
+    assert [row["file"] for row in rows()] == [str(text), str(lines)]
+    assert len(rows()[1]["line_bits"]) == 5  # type: ignore[arg-type]
+    assert canton(*files, "--shard", "1/2").status == 0
+    assert len(rows()) == 2, "both files are one part"
+    assert canton(*files, "--shard", "2/2").status == 0
+    assert rows() == []
+
+    assert "--out" in canton.complains("text", "score", model, text, "--documents", "file")
+    assert "--documents" in canton.complains("text", "score", model, text, "--out", out)
+    lines.write_text('{"body": "x"}\n{"other": 1}\n')
+    failed = canton("text", "score", model, lines, *options)
+    assert failed.status == 2
+    assert "line 2" in failed.err

@@ -79,7 +79,7 @@ def model_and_input(
         return model, words[0]
     if len(words) == 2 and model is None:
         path = Path(words[0])
-        if words[0] not in TRACK_MODELS and path.is_file() and not _may_be_model(path):
+        if words[0] not in TRACK_MODELS and path.is_file() and not may_be_model(path):
             raise UserError(
                 f"{path} is not a model file (safetensors), and {command} takes one of the {plural}"
             )
@@ -106,7 +106,7 @@ def model_and_films(words: list[str], model: Path | None = None) -> tuple[Path |
         is_stream_name(first)
         or path.suffix.lower() in VIDEO_SUFFIXES
         or is_pictures(first)
-        or (path.is_file() and not _may_be_model(path))
+        or (path.is_file() and not may_be_model(path))
         or (len(words) == 1 and path.suffix != ".safetensors")
     )
     if film and first not in TRACK_MODELS:
@@ -116,7 +116,7 @@ def model_and_films(words: list[str], model: Path | None = None) -> tuple[Path |
     return path, words[1:]
 
 
-def _may_be_model(path: Path) -> bool:
+def may_be_model(path: Path) -> bool:
     """Return whether a file starts like safetensors (length, then JSON) or is too short to tell."""
     with path.open("rb") as file:
         return file.read(9)[8:] in (b"{", b"")

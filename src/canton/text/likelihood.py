@@ -79,7 +79,7 @@ def surprisals(
         with torch.set_grad_enabled(on_chunk is not None):
             logits, state = model(inputs[:, None], state, history=history)
             state = tuple(tensor.detach() for tensor in state)
-            nats = _nats(logits[:, 0], torch.from_numpy(chunk).to(device))
+            nats = nats_per_byte(logits[:, 0], torch.from_numpy(chunk).to(device))
         probabilities, top_bytes = logits.detach()[:, 0].float().softmax(-1).topk(alternatives)
         yield Scored(
             chunk,
@@ -157,13 +157,18 @@ def next_byte_bits(
             window[0] = START_BYTE
         starts = _starts(corpus, [begin + first for begin in begins], last - first)
         logits, state = model(window[:-1], state, starts=None if starts is None else starts.to(device))
-        nats = _nats(logits.flatten(0, 1), window[1:].flatten()).view(last - first, len(begins))
+        nats = nats_per_byte(logits.flatten(0, 1), window[1:].flatten()).view(last - first, len(begins))
         parts.append(nats.cpu()[max(-first, 0) :].double() / math.log(2))
     counts = torch.arange(size)[:, None] + torch.tensor(begins) < stop
     return torch.cat(parts), counts
 
 
-def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+def nats_per_byte(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss (N,) of logits (N, 256) at targets (N,), in nats.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
     nats = nn.functional.cross_entropy(logits.float(), targets.long(), reduction="none")
     if not bool(nats.detach().isfinite().all()):
         raise UserError(

@@ -46,26 +46,39 @@ class NgramHistory(NamedTuple):
             age: (size + T, B), bytes since the text's start, before which nothing is found. None: no start.
         """
         window, age = window.cpu().long(), None if age is None else age.cpu()
+        return self._search(window, age, self.size)
+
+    def look_up_documents(self, text: Tensor) -> NgramStats:
+        """Return the statistics at all T * B positions of texts (T, B), each by itself.
+
+        They are those of `look_up` after a state of zeros, of which only the last few can be found.
+        """
+        before = min(self.size, MAX_FOLLOWERS)
+        zeros = torch.zeros(self.lookback + before, text.shape[1], dtype=torch.long)
+        return self._search(torch.cat([zeros, text.cpu().long()]), None, before)
+
+    def _search(self, window: Tensor, age: Tensor | None, before: int) -> NgramStats:
+        """Return the statistics of `window`, (lookback + before + T, B), at its last T rows."""
         all_keys = compute_keys(window, self.lookback, self.kinds, age)
-        found = [self._latest(window, keys, age) for keys in all_keys]
+        found = [self._latest(window, keys, age, before) for keys in all_keys]
         followers, totals = (torch.stack(parts, 2).flatten(0, 1) for parts in zip(*found, strict=True))
         return rank_stats(followers, totals)
 
-    def _latest(self, window: Tensor, keys: Tensor, age: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _latest(self, window: Tensor, keys: Tensor, age: Tensor | None, before: int) -> tuple[Tensor, Tensor]:
         """Return the followers (T, B, MAX_FOLLOWERS), the latest first, and their number (T, B)."""
         ordered, place = keys.sort(dim=0, stable=True)  # puts equal keys side by side, the earlier first
         reach = None if age is None else age.gather(0, place).clamp_(max=self.size)
-        steps, batch = len(keys) - self.size, keys.shape[1]
+        steps, batch = len(keys) - before, keys.shape[1]
         followers = torch.zeros(steps, batch, MAX_FOLLOWERS, dtype=torch.uint8)
         totals = torch.zeros(steps, batch, dtype=torch.int32)
         for rank in range(1, MAX_FOLLOWERS + 1):
-            here, before = place[rank:], place[:-rank]
+            here, former = place[rank:], place[:-rank]
             farthest = self.size if reach is None else reach[rank:]
-            same = (ordered[rank:] == ordered[:-rank]) & (here >= self.size) & (here - before <= farthest)
+            same = (ordered[rank:] == ordered[:-rank]) & (here >= before) & (here - former <= farthest)
             _, stream = same.nonzero(as_tuple=True)
             if not len(stream):
                 break
-            at, earlier = here[same] - self.size, before[same]
+            at, earlier = here[same] - before, former[same]
             followers[at, stream, rank - 1] = window[self.lookback + earlier + 1, stream].to(torch.uint8)
             totals[at, stream] += 1
         return followers, totals

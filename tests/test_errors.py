@@ -17,6 +17,13 @@ ROWS = [torch.randn(5, 8), torch.randn(3, 8)]
 NESTED = torch.nested.nested_tensor(ROWS)
 JAGGED = torch.nested.nested_tensor(ROWS, layout=torch.jagged)
 MASK = torch.zeros(5, 2, dtype=torch.bool)
+H = torch.zeros(1, 2, 4)
+
+
+def autocast(call: Callable[[], object]) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return call()
+
 
 VALUE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "input size": (lambda: GRUCell(0, 4), "input_size"),
@@ -49,6 +56,8 @@ VALUE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "too few axes": (lambda: GRUCell(8, 4)(X[0, 0]), "input "),
     "dense, with space": (lambda: GRU(XS[..., None].expand(5, 2, 8, 8)), "input .*axes"),
     "conv, without space": (lambda: CONV.step(X), "input .*axes"),
+    "float64 under autocast": (lambda: autocast(lambda: GRU(XS.double())), "input .*float32.*float64"),
+    "float64 state, autocast": (lambda: autocast(lambda: GRU(XS, H.double())), "hx .*float32.*float64"),
     "no steps": (lambda: GRU(XS[:0]), "input .*step"),
     "integers, three axes": (lambda: GRU(XS.long()), "input .*int64"),
     "booleans": (lambda: GRU(MASK), "input .*bool"),
@@ -56,6 +65,22 @@ VALUE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
     "state of a step": (lambda: GRUCell(8, 4)(X, X), "hx"),
     "state": (lambda: GRU(XS, torch.zeros(2, 2, 4)), "hx"),
     "state of an lstm": (lambda: canton.LSTM(8, 4)(XS, torch.zeros(1, 2, 4)), "hx"),
+    "state's dtype": (lambda: GRU(XS, H.bfloat16()), r"hx .*float32.*bfloat16.*\.to"),
+    "state's dtype, integers": (lambda: GRU(XS, H.int()), "hx .*float32.*int32"),
+    "state's dtype, a step": (lambda: GRU.step(X, H.double()), "hx .*float32.*float64"),
+    "state's dtype, a cell": (lambda: GRUCell(8, 4)(X, H[0].half()), "hx .*float32.*float16"),
+    "state's dtype, integer input": (lambda: GRU(XS[..., 0].long(), H.double()), "hx .*float32.*float64"),
+    "state's device": (lambda: GRU(XS, H.to("meta")), "hx .*device.*cpu.*meta"),
+    "state's device, a cell": (lambda: GRUCell(8, 4)(X, H[0].to("meta")), "hx .*device.*cpu.*meta"),
+    "reset state's dtype": (lambda: GRU(XS, reset=MASK, reset_state=H.double()), "reset_state .*float64"),
+    "reset state's shape": (lambda: GRU(XS, reset=MASK, reset_state=H[0]), "reset_state .*shape"),
+    "reset state without reset": (lambda: GRU(XS, reset_state=H), "reset_state .*reset"),
+    "reset state of a step": (lambda: GRU.step(X, reset_state=H), "reset_state .*reset"),
+    "mask's shape": (lambda: GRU(XS, mask=MASK.t()), r"mask .*\(5, 2\)"),
+    "mask's dtype": (lambda: GRU(XS, mask=MASK.float()), "mask .*bool"),
+    "mask's device": (lambda: GRU(XS, mask=MASK.to("meta")), "mask .*device"),
+    "mask of a step": (lambda: GRU.step(X, mask=MASK), r"mask .*\(2,\)"),
+    "mask, packed": (lambda: GRU(pack_sequence([X]), mask=MASK), "mask .*PackedSequence"),
     "reset's shape": (lambda: GRU(XS, reset=MASK.t()), r"reset .*\(5, 2\)"),
     "reset's dtype": (lambda: GRU(XS, reset=MASK.int()), "reset .*bool"),
     "reset's device": (lambda: GRU(XS, reset=MASK.to("meta")), "reset .*device"),
@@ -68,6 +93,13 @@ VALUE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 TYPE_ERRORS: dict[str, tuple[Callable[[], object], str]] = {
+    "an unknown argument": (lambda: canton.GRU(3, 4, hidden=5), r"^GRU\(\) .*'hidden'.*hidden_size"),
+    "another layer's argument": (
+        lambda: canton.ConvLSTM2d(3, 4, 3, reset="after"),
+        r"^ConvLSTM2d\(\) .*'reset'",
+    ),
+    "a list as a state": (lambda: canton.LSTM(8, 4)(XS, [[0.0], H]), "^hx .*list"),
+    "a list as a mask": (lambda: GRU(XS, mask=[True]), "^mask .*list"),
     "torch's convolution": (lambda: GRUCell(4, 4, map=torch.nn.Conv2d), r"map=conv2d\(3\)"),
     "no kernel size": (lambda: canton.GRU(4, 4, map=maps.conv2d), r"map=conv2d\(3\)"),
     "no kernel size, separable": (lambda: canton.GRU(4, 4, map=maps.separable1d), r"map=separable1d\(3\)"),

@@ -38,7 +38,9 @@ def cases(draw: st.DrawFn, layer: type[Recurrent], optional: tuple[str, ...]) ->
     )
 
 
-@pytest.mark.parametrize("optional", [("hx", "lengths"), ("hx", "reset"), OPTIONAL], ids="-".join)
+@pytest.mark.parametrize(
+    "optional", [("hx", "lengths"), ("hx", "reset"), OPTIONAL, ("reset", "reset_state", "mask")], ids="-".join
+)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_drawn_layouts(layer: type[Recurrent], optional: tuple[str, ...]) -> None:
     ran: Counter[str] = Counter()
@@ -62,7 +64,11 @@ def test_drawn_layouts(layer: type[Recurrent], optional: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("argument", ARGUMENTS)
 @pytest.mark.parametrize("layer", NATIVE)
 def test_each_argument_of_the_cpp_kernels(layer: type[GRU], argument: str, layout: str) -> None:
-    optional = {"hx"} if layer is MinGRU else {"hx", "lengths" if argument == "lengths" else "reset"}
+    optional = {"hx", argument} - {"input", "weights", "gradient"}
+    if layer is MinGRU:
+        optional = {"hx"}
+    elif argument not in ("lengths", "mask"):
+        optional |= {"reset"}
     case = Case(layer, "conv1d", optional=frozenset(optional), layouts={argument: layout})
     assert differences(case, "cpp") == []
 

@@ -195,7 +195,8 @@ class Cell(nn.Module):
             state = self.zero_state(gx, dtype)
         else:
             state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        check_state(state, self.state_sizes, (gx.shape[0],), gx.shape[2:])
+        check_state("hx", state, self.state_sizes, (gx.shape[0],), gx.shape[2:])
+        self.check_state_type("hx", state, input)
         new_state = self.advance(gx, state)
         return new_state[0] if len(new_state) == 1 else new_state
 
@@ -230,12 +231,25 @@ class Cell(nn.Module):
         module = self.input_map
         if type(module) not in _DENSE_OR_CONV or kernels.has_hooks(module):
             return  # it may convert its input
-        if not torch.is_autocast_enabled(x.device.type):
-            dtype = module.weight.dtype
+        dtype = module.weight.dtype
+        if not _is_cast(x, dtype):
             raise ValueError(
                 f"input must have the weights' dtype {dtype}, got {x.dtype}; "
                 f"use input.to({dtype}) or layer.to({x.dtype})"
             )
+
+    def check_state_type(self, name: str, state: State, x: Tensor) -> None:
+        """Raise a ValueError unless `state` has the input's device and, without autocast, its dtype."""
+        module = self.input_map
+        own = type(module) in _DENSE_OR_CONV and not kernels.has_hooks(module)  # another may convert
+        dtype = x.dtype if x.is_floating_point() or not own else module.weight.dtype
+        for part in state:
+            if part.device != x.device:
+                raise ValueError(f"{name} must be on the input's device {x.device}, got {part.device}")
+            if not part.is_floating_point() or (own and part.dtype != dtype and not _is_cast(part, dtype)):
+                raise ValueError(
+                    f"{name} must have the dtype {dtype}, got {part.dtype}; use {name}.to({dtype})"
+                )
 
     def _hidden(self, map: Map, c_in: int, gates: int, bias: bool = False) -> nn.Module:
         module = map(c_in, gates * self.hidden_size, bias)
@@ -246,6 +260,11 @@ class Cell(nn.Module):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         reject_torch_weights(state_dict, f"{prefix}weight_ih")
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _is_cast(x: Tensor, dtype: object) -> bool:
+    """Return whether autocast brings `x` and weights of `dtype` together; it leaves float64 alone."""
+    return torch.is_autocast_enabled(x.device.type) and torch.float64 not in (x.dtype, dtype)
 
 
 def check_size(name: str, size: int) -> None:
@@ -277,12 +296,21 @@ def reject_torch_weights(state_dict: Mapping[str, Any], key: str) -> None:
         )
 
 
-def check_state(state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size) -> None:
-    """Raise a ValueError unless `state` is one tensor (*lead, size, *space) for each of `sizes`."""
+def check_state(
+    name: str, state: State, sizes: tuple[int, ...], lead: tuple[int, ...], space: torch.Size
+) -> None:
+    """Raise an error unless `state` is one tensor (*lead, size, *space) for each of `sizes`.
+
+    Raises:
+        TypeError: a part of the state is no tensor.
+        ValueError: there are more or fewer tensors, or one has another shape.
+    """
+    if wrong := [part for part in state if not isinstance(part, Tensor)]:
+        raise TypeError(f"{name} must be a tensor or a tuple of tensors, got {type(wrong[0]).__name__}")
     expected = [(*lead, size, *space) for size in sizes]
     actual = [tuple(s.shape) for s in state]
     if actual != expected:
-        raise ValueError(f"hx must have the shapes {expected} for this input, got {actual}")
+        raise ValueError(f"{name} must have the shapes {expected} for this input, got {actual}")
 
 
 def apply_norm(norm: GateNorm | None, a: Tensor) -> Tensor:

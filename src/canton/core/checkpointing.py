@@ -52,12 +52,13 @@ def checkpointed_segments(
         ys, new_state = execute(_slice(whole, lo, lo + len(part))._replace(gx=gx, state=state))
         return ys, *(s.clone() for s in new_state)  # a view would keep all states of the segment alive
 
-    outputs = []
+    outputs, count = [], len(state)
     for lo in range(0, steps, size):
-        ys, *new_state = checkpoint(segment, lo, xs[lo : lo + size], *state, use_reentrant=False)
-        outputs.append(ys)
-        state = tuple(new_state)
-    return torch.cat(outputs), state
+        ys, *rest = checkpoint(segment, lo, xs[lo : lo + size], *state, use_reentrant=False)
+        outputs.append((ys, *rest[count:]))
+        state = tuple(rest[:count])
+    ys, *over_time = map(torch.cat, zip(*outputs, strict=True))
+    return ys, (*state, *over_time)
 
 
 def segment_size(steps: int) -> int:

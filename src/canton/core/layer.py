@@ -62,6 +62,11 @@ class Layer(Recurrent[StateT_co]):
         layer_norm: bool = False,
         **options: Unpack[RecurrentOptions],
     ) -> None:
+        if unknown := sorted(options.keys() - RecurrentOptions.__annotations__.keys()):
+            known = ", ".join(inspect.signature(type(self)).parameters)
+            raise TypeError(
+                f"{type(self).__name__}() got the unknown argument {unknown[0]!r}; it takes {known}"
+            )
         check_size("num_layers", num_layers)
         directions = 2 if bidirectional else 1
         device = options.get("device")

@@ -57,3 +57,30 @@ def check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, devic
     if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"lengths must be in 0..{steps}, got {int(lengths.min())}..{int(lengths.max())}")
     return lengths.to(device)
+
+
+def check_steps(
+    name: str, given: Tensor | None, shape: tuple[int, ...], final: tuple[int, ...], device: torch.device
+) -> Tensor | None:
+    """Return the argument `name`, booleans of `shape`, as a tensor of the shape `final`; None if it is None.
+
+    Args:
+        name: the argument's name, for the error.
+        given: the argument.
+        shape: its shape.
+        final: (T, B), of which `shape` may have the axes exchanged or no batch; or (B,).
+        device: the device of the input.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: its shape, dtype or device is wrong.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
+    if tuple(given.shape) != shape or given.dtype != torch.bool:
+        raise ValueError(f"{name} must be {shape} torch.bool, got {tuple(given.shape)} {given.dtype}")
+    if given.device != device:
+        raise ValueError(f"{name} must be on the input's device {device}, got {given.device}")
+    return given.t() if len(shape) == 2 and shape != final else given.view(final)

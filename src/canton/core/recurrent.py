@@ -8,21 +8,57 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypedDict, cast, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from canton import kernels
 from canton.core.cell import Cell, State, check_state, check_tensor, reject_torch_weights
 from canton.core.checkpointing import checkpointed_segments, placeholder, project, segment_size
 from canton.core.explain import Explanation, KernelChoice, choice, projected_dtype, shape_only, unpack_shape
-from canton.core.packing import backward_reset, check_lengths, flip, mask_padding, pack_like
+from canton.core.masking import compaction, select, states_at_all_steps, take, valid_steps
+from canton.core.packing import backward_reset, check_lengths, check_steps, flip, mask_padding, pack_like
 from canton.kernels import Kernel, Result, Run
 
 Device = torch.device | str | None
+
+
+class SequenceOptions(TypedDict, total=False):
+    """Keyword arguments of a call; `Recurrent.forward` documents them."""
+
+    lengths: Tensor | Sequence[int] | None
+    reset: Tensor | None
+    reset_state: Tensor | State | None
+    mask: Tensor | None
+
+
+class Call(NamedTuple):
+    """The checked arguments of a call; time is axis 0, the batch axis 1.
+
+    Attributes:
+        xs: the input.
+        hx, reset_state: a state for every cell, or None.
+        lengths, reset, mask: as in `Recurrent.forward`, or None; `mask` includes the lengths.
+    """
+
+    xs: Tensor
+    hx: list[State] | None
+    lengths: Tensor | None
+    reset: Tensor | None
+    reset_state: list[State] | None
+    mask: Tensor | None
+
+    def compacted(self) -> tuple[Call, Tensor | None]:
+        """Return the call with the steps that `mask` counts first in every row, and where each step went."""
+        if self.mask is None:
+            return self, None
+        order, inverse, lengths = compaction(self.mask)
+        reset = None if self.reset is None else take(self.reset, order)
+        return self._replace(xs=take(self.xs, order), lengths=lengths, reset=reset), inverse
+
 
 StateT = TypeVar("StateT", bound=Tensor | State)
 StateT_co = TypeVar("StateT_co", bound=Tensor | State, default=Tensor | State, covariant=True)
@@ -32,6 +68,7 @@ StateT_co = TypeVar("StateT_co", bound=Tensor | State, default=Tensor | State, c
 def loop(run: Run, cell: Cell) -> Result:
     """Run a cell step by step: the reference, differentiable to any order."""
     state, outputs = run.state, []
+    others: list[State] = []
     space = (1,) * (run.gx.ndim - 3)
     for t, gx in enumerate(run.gx.unbind(0)):  # unbind, because gx[t] would make backward O(T^2)
         if run.reset is not None:
@@ -51,7 +88,9 @@ def loop(run: Run, cell: Cell) -> Result:
         else:
             outputs.append(new_state[0])
             state = new_state
-    return torch.stack(outputs), state
+        if run.all_states:
+            others.append(state[1:])
+    return torch.stack(outputs), (*state, *map(torch.stack, zip(*others, strict=True)))
 
 
 def detach(state: StateT) -> StateT:
@@ -201,13 +240,28 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             input: Tensor,
             hx: Tensor | State | None = None,
             *,
-            lengths: Tensor | Sequence[int] | None = None,
-            reset: Tensor | None = None,
+            return_all: Literal[False] = False,
+            **options: Unpack[SequenceOptions],
         ) -> tuple[Tensor, StateT_co]: ...
 
         @overload
         def __call__(
-            self, input: PackedSequence, hx: Tensor | State | None = None, *, reset: Tensor | None = None
+            self,
+            input: Tensor,
+            hx: Tensor | State | None = None,
+            *,
+            return_all: Literal[True],
+            **options: Unpack[SequenceOptions],
+        ) -> tuple[Tensor, StateT_co, StateT_co]: ...
+
+        @overload
+        def __call__(
+            self,
+            input: PackedSequence,
+            hx: Tensor | State | None = None,
+            *,
+            reset: Tensor | None = None,
+            reset_state: Tensor | State | None = None,
         ) -> tuple[PackedSequence, StateT_co]: ...
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -219,7 +273,10 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         *,
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
-    ) -> tuple[Tensor | PackedSequence, StateT_co]:
+        reset_state: Tensor | State | None = None,
+        mask: Tensor | None = None,
+        return_all: bool = False,
+    ) -> tuple[Tensor | PackedSequence, StateT_co] | tuple[Tensor | PackedSequence, StateT_co, StateT_co]:
         """Run over a sequence.
 
         Args:
@@ -229,47 +286,89 @@ class Recurrent(nn.Module, Generic[StateT_co]):
                 ignored.
             reset: (T, B) booleans, (B, T) if batch_first, (T,) if the input has no batch axis. Where true,
                 the row's state is reset before the step.
+            reset_state: the state after a reset, with the shapes of `hx` (default: zeros or the learned
+                state).
+            mask: booleans with the shape of `reset`, true where a step counts. A masked step is as if it were
+                not in the sequence: the state stays, the output is 0, input and `reset` are ignored. The
+                padding may be on the left or anywhere.
+            return_all: also return the states of all layers after every step.
 
         Returns:
-            The outputs of the last layer at all steps, and the state after the last step.
+            The outputs of the last layer at all steps, and the state after the last step. With `return_all`
+            also the states at all steps, in the form of the state and with one more axis: (layers *
+            directions, T, B, C, *space), B before T if batch_first. In the backward direction the state at a
+            step has read that step and the later ones.
 
         Raises:
-            ValueError: a shape, length or dtype is wrong.
+            ValueError: a shape, length, device or dtype is wrong.
         """
-        ys, new_state = self._run(*self._prepare_input(input, hx, lengths, reset))
-        if isinstance(input, PackedSequence):
-            return pack_like(ys, input), self._as_state(new_state)
-        if self._cells()[0].is_unbatched(input, lead=2):
-            return ys.squeeze(1), self._as_state(_map_state(new_state, lambda s: s.squeeze(1)))
-        return (ys.transpose(0, 1) if self.batch_first else ys), self._as_state(new_state)
+        call, places = self._prepare_input(input, hx, lengths, reset, reset_state, mask).compacted()
+        ys, new_state, states = self._run(call, return_all)
+        ys = ys if places is None else take(ys, places)
+        unbatched = isinstance(input, Tensor) and self._cells()[0].is_unbatched(input, lead=2)
+        if unbatched:
+            ys, new_state = ys.squeeze(1), _map_state(new_state, lambda s: s.squeeze(1))
+            states = None if states is None else _map_state(states, lambda s: s.squeeze(2))
+        elif isinstance(input, Tensor) and self.batch_first:
+            ys = ys.transpose(0, 1)
+            states = None if states is None else _map_state(states, lambda s: s.transpose(1, 2))
+        outputs = pack_like(ys, input) if isinstance(input, PackedSequence) else ys
+        if states is None:
+            return outputs, self._as_state(new_state)
+        return outputs, self._as_state(new_state), self._as_state(states)
 
-    def step(self, input: Tensor, hx: Tensor | State | None = None) -> tuple[Tensor, StateT_co]:
+    def step(
+        self,
+        input: Tensor,
+        hx: Tensor | State | None = None,
+        *,
+        reset: Tensor | None = None,
+        reset_state: Tensor | State | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, StateT_co]:
         """Run one step of a stream. The steps of a sequence give the same outputs as `forward`.
 
         Args:
             input: (B, input_size, *space), or integers (B,) with a dense map.
             hx: the last state (default: zeros or the learned state).
+            reset: (B,) booleans. Where true, the row's state is reset before the step.
+            reset_state: the state after a reset, with the shapes of `hx` (default: zeros or the learned
+                state).
+            mask: (B,) booleans, false where the row has no input: its state stays, its output is 0.
 
         Returns:
             The output (B, C, *space) and the next state.
 
         Raises:
-            ValueError: the layer is bidirectional, or a shape is wrong.
+            ValueError: the layer is bidirectional, or a shape, device or dtype is wrong.
         """
         if self.directions == 2:
             raise ValueError("bidirectional layers cannot step: the backward direction starts at the end")
         check_tensor(input)
         self._cells()[0].check_input(input, lead=1)
-        states = None if hx is None else self._unstack(hx, (input.shape[0],), input.shape[2:])
+        batch, space = (input.shape[0],), input.shape[2:]
+        masks = {"reset": reset, "mask": mask}
+        reset, mask = (check_steps(name, m, batch, batch, input.device) for name, m in masks.items())
+        states = None if hx is None else self._unstack("hx", hx, batch, space, input)
+        resets = self._unstack_reset(reset, reset_state, batch, space, input)
         finals: list[State] = []
         x = input
+        if mask is not None:  # a NaN in a masked row would reach the gradients
+            (x,) = select(mask, (x,), (torch.zeros_like(x),))
         for k, cell in enumerate(self._cells()):
             if k and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
             gx = project(cell, x.unsqueeze(0), self.kernel)
-            run = self._make_run(k, cell, gx, states[k] if states else None, x)
-            ys, final = kernels.execute_step(run, partial(loop, cell=cell), self.kernel)
+            run = self._make_run(k, cell, gx, states[k] if states else None, x, resets[k] if resets else None)
+            before = run.state
+            if reset is not None:
+                before = select(reset, run.reset_state, run.state)
+            ys, final = kernels.execute_step(
+                run._replace(state=before), partial(loop, cell=cell), self.kernel
+            )
             x = ys[0]
+            if mask is not None:
+                final, (x,) = select(mask, final, run.state), select(mask, (x,), (torch.zeros_like(x),))
             finals.append(final)
         return _separate(x), self._as_state(self._stack(finals))
 
@@ -278,16 +377,18 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         input: Tensor | PackedSequence,
         hx: Tensor | State | None = None,
         *,
-        lengths: Tensor | Sequence[int] | None = None,
-        reset: Tensor | None = None,
+        return_all: bool = False,
+        **options: Unpack[SequenceOptions],
     ) -> Explanation:
         """Return, for every cell, why each kernel can or cannot run this call; compute nothing.
 
         The arguments are those of `forward`. Print the result to read it.
         """
-        xs, hx, lengths, reset = self._prepare_input(input, hx, lengths, reset, unpack=unpack_shape)
+        call = self._prepare_input(input, hx, **options, unpack=unpack_shape)
+        xs, lengths, reset = call.xs, call.lengths, call.reset
+        if call.mask is not None:
+            lengths = call.mask.sum(0)
         steps, batch, space = len(xs), xs.shape[1], xs.shape[3:]
-        states = None if hx is None else self._unstack(hx, (batch,), space)
         if self._recomputes():
             steps = segment_size(steps)
             reset = None if reset is None else reset[:steps]
@@ -298,11 +399,11 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             )
             like = xs if xs.is_floating_point() else gx
             zeros = tuple(shape_only((batch, size, *space), like) for size in self.state_sizes)
-            reset_state = self._reset_state(k, zeros)
-            state = reset_state if states is None else states[k]
+            reset_state = call.reset_state[k] if call.reset_state else self._reset_state(k, zeros)
+            state = call.hx[k] if call.hx else self._reset_state(k, zeros)
             mask = zeros[0] if self.training and self.recurrent_dropout else None
             zoneout = tuple(zero.unsqueeze(0) for zero in zeros) if self.zoneout else None
-            run = Run(cell.spec(), gx, state, reset_state, reset, lengths, mask, zoneout)
+            run = Run(cell.spec(), gx, state, reset_state, reset, lengths, mask, zoneout, return_all)
             layer, direction = divmod(k, self.directions)
             choices.append(choice(layer, direction, self.kernel, kernels.explain(run)))
             if direction == self.directions - 1:
@@ -334,14 +435,19 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         hx: Tensor | State | None,
         lengths: Tensor | Sequence[int] | None = None,
         reset: Tensor | None = None,
+        reset_state: Tensor | State | None = None,
+        mask: Tensor | None = None,
         *,
         unpack: Callable[[PackedSequence], tuple[Tensor, Tensor]] = pad_packed_sequence,
-    ) -> tuple[Tensor, Tensor | State | None, Tensor | None, Tensor | None]:
+    ) -> Call:
         """Check the arguments of `forward` and return them as (T, B, ...)."""
         first, batch_first, unbatched = self._cells()[0], self.batch_first, False
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError("lengths must not be given with a PackedSequence, which has its own")
+            for name, given in (("lengths", lengths), ("mask", mask)):
+                if given is not None:
+                    raise ValueError(
+                        f"{name} must not be given with a PackedSequence, which has its own lengths"
+                    )
             xs, lengths = unpack(input)
             first.check_input(xs, lead=2)
         else:
@@ -350,27 +456,44 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             if unbatched:
                 batch_first, xs = False, xs.unsqueeze(1)
                 hx = None if hx is None else _map_state(hx, lambda s: s.unsqueeze(1))
+                if reset_state is not None:
+                    reset_state = _map_state(reset_state, lambda s: s.unsqueeze(1))
             first.check_input(xs, lead=2)
             xs = xs.transpose(0, 1) if batch_first else xs
         steps, batch = xs.shape[:2]
         if steps < 1:
             raise ValueError(f"input must have at least one step, got the shape {tuple(xs.shape)}")
-        if reset is not None:
-            shape = (steps,) if unbatched else (batch, steps) if batch_first else (steps, batch)
-            if tuple(reset.shape) != shape or reset.dtype != torch.bool:
-                raise ValueError(f"reset must be {shape} torch.bool, got {tuple(reset.shape)} {reset.dtype}")
-            if reset.device != xs.device:
-                raise ValueError(f"reset must be on the input's device {xs.device}, got {reset.device}")
-            reset = reset.t() if batch_first else reset.view(steps, batch)
-        return xs, hx, None if lengths is None else check_lengths(lengths, steps, batch, xs.device), reset
+        shape = (steps,) if unbatched else (batch, steps) if batch_first else (steps, batch)
+        masks = {"reset": reset, "mask": mask}
+        reset, mask = (check_steps(name, m, shape, (steps, batch), xs.device) for name, m in masks.items())
+        lengths = None if lengths is None else check_lengths(lengths, steps, batch, xs.device)
+        if mask is not None and lengths is not None:
+            mask = mask & valid_steps(steps, lengths)
+        states = None if hx is None else self._unstack("hx", hx, (batch,), xs.shape[3:], xs)
+        resets = self._unstack_reset(reset, reset_state, (batch,), xs.shape[3:], xs)
+        return Call(xs, states, lengths, reset, resets, mask)
 
-    def _run(
-        self, xs: Tensor, hx: Tensor | State | None, lengths: Tensor | None, reset: Tensor | None
-    ) -> tuple[Tensor, Tensor | State]:
-        states = None if hx is None else self._unstack(hx, xs.shape[1:2], xs.shape[3:])
+    def _unstack_reset(
+        self,
+        reset: Tensor | None,
+        reset_state: Tensor | State | None,
+        batch: tuple[int, ...],
+        space: torch.Size,
+        x: Tensor,
+    ) -> list[State] | None:
+        if reset_state is None:
+            return None
+        if reset is None:
+            raise ValueError("reset_state has no effect without reset; pass reset too")
+        return self._unstack("reset_state", reset_state, batch, space, x)
+
+    def _run(self, call: Call, return_all: bool) -> tuple[Tensor, Tensor | State, Tensor | State | None]:
+        xs, states, lengths, reset, resets, mask = call
+        counts = mask if lengths is None or mask is not None else valid_steps(len(xs), lengths)
         if lengths is not None:  # padding is neither read nor reset: a NaN in it would reach the gradients
             xs, reset = mask_padding(xs, lengths), None if reset is None else mask_padding(reset, lengths)
         finals: list[State] = []
+        all_states: list[State] = []
         cells, recompute = self._cells(), self._recomputes()
         for first in range(0, len(cells), self.directions):
             if first and self.dropout:
@@ -378,21 +501,28 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             outputs = []
             for k in range(first, first + self.directions):
                 cell, backward = cells[k], k > first
-                inputs, resets = xs, reset
+                inputs, restarts = xs, reset
                 if backward:
                     inputs = flip(xs, lengths)
-                    resets = None if reset is None else flip(backward_reset(reset), lengths)
+                    restarts = None if reset is None else flip(backward_reset(reset), lengths)
                 gx = placeholder(cell, inputs) if recompute else project(cell, inputs, self.kernel)
-                run = self._make_run(k, cell, gx, states[k] if states else None, xs, resets, lengths)
+                state, restart_state = states[k] if states else None, resets[k] if resets else None
+                run = self._make_run(k, cell, gx, state, xs, restart_state, restarts, lengths, return_all)
                 execute = partial(kernels.execute, loop=partial(loop, cell=cell), kernel=self.kernel)
                 if recompute:
                     ys, final = checkpointed_segments(cell, inputs, run, execute, self.kernel)
                 else:
                     ys, final = execute(run)
+                if return_all:
+                    over_time = (ys, *final[len(run.state) :])
+                    pairs = zip(over_time, run.state, strict=True)
+                    all_states.append(
+                        tuple(states_at_all_steps(s, start, counts, backward=backward) for s, start in pairs)
+                    )
                 outputs.append(flip(ys, lengths) if backward else ys)
-                finals.append(final)
+                finals.append(final[: len(run.state)])
             xs = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
-        return _separate(xs), self._stack(finals)
+        return _separate(xs), self._stack(finals), self._stack(all_states) if return_all else None
 
     def _make_run(
         self,
@@ -401,12 +531,15 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         gx: Tensor,
         state: State | None,
         xs: Tensor,
+        reset_state: State | None = None,
         reset: Tensor | None = None,
         lengths: Tensor | None = None,
+        all_states: bool = False,
     ) -> Run:
-        dtype = xs.dtype if xs.is_floating_point() else gx.dtype
-        reset_state = self._reset_state(k, cell.zero_state(gx[0], dtype))
-        state = reset_state if state is None else state
+        if state is None or reset_state is None:
+            dtype = xs.dtype if xs.is_floating_point() else gx.dtype
+            initial = self._reset_state(k, cell.zero_state(gx[0], dtype))
+            state, reset_state = state or initial, reset_state or initial
         dropout_mask = zoneout_keep = None
         if self.training and self.recurrent_dropout:
             dropout_mask = nn.functional.dropout(torch.ones_like(state[0]), self.recurrent_dropout)
@@ -415,7 +548,9 @@ class Recurrent(nn.Module, Generic[StateT_co]):
             zoneout_keep = tuple(gx.new_full(shape, self.zoneout, dtype=dtype) for shape in full)
             if self.training:
                 zoneout_keep = tuple(torch.bernoulli(z) for z in zoneout_keep)
-        return Run(cell.spec(), gx, state, reset_state, reset, lengths, dropout_mask, zoneout_keep)
+        return Run(
+            cell.spec(), gx, state, reset_state, reset, lengths, dropout_mask, zoneout_keep, all_states
+        )
 
     def _reset_state(self, k: int, zeros: State) -> State:
         """Return the state that a row of cell `k` starts from, given `zeros` of its shape."""
@@ -435,9 +570,13 @@ class Recurrent(nn.Module, Generic[StateT_co]):
         stacked = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
         return stacked[0] if len(stacked) == 1 else stacked
 
-    def _unstack(self, hx: Tensor | State, batch: tuple[int, ...], space: torch.Size) -> list[State]:
+    def _unstack(
+        self, name: str, hx: Tensor | State, batch: tuple[int, ...], space: torch.Size, x: Tensor
+    ) -> list[State]:
+        """Return the state of every cell from the argument `name`, checked for the input `x`."""
         stacked = (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        check_state(stacked, self.state_sizes, (len(self.cells), *batch), space)
+        check_state(name, stacked, self.state_sizes, (len(self.cells), *batch), space)
+        self._cells()[0].check_state_type(name, stacked, x)
         return list(zip(*(s.unbind(0) for s in stacked), strict=True))
 
 

@@ -251,6 +251,7 @@ class Run(NamedTuple):
         dropout_mask: (B, C, *space) or None; multiplies the output part of the state wherever a map reads it.
         zoneout_keep: for each tensor of the state the share of the old value that stays, broadcastable to
             (T, B, C, *space); None for no zoneout.
+        all_states: return the tensors of the state but the first at all steps too, see `Result`.
     """
 
     spec: CellSpec | None
@@ -261,6 +262,7 @@ class Run(NamedTuple):
     lengths: Tensor | None = None
     dropout_mask: Tensor | None = None
     zoneout_keep: tuple[Tensor, ...] | None = None
+    all_states: bool = False
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor that may have a gradient: gx, state, reset_state and the spec's weights."""
@@ -269,7 +271,11 @@ class Run(NamedTuple):
 
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
-"""The outputs (T, B, C, *space) and the state after the last step."""
+"""The outputs (T, B, C, *space) and the state after the last step.
+
+With `Run.all_states` every tensor of the state but the first follows at all steps, (T, B, C, *space) each.
+After a row's length those numbers have no meaning.
+"""
 
 Loop = Callable[[Run], Result]
 """The reference loop of one cell."""

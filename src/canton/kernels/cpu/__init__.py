@@ -46,6 +46,11 @@ def unsupported_reason(run: Run) -> str | None:
     if not cell.masks and (run.reset is not None or run.lengths is not None):
         return "it has no reset or lengths for this cell"
     numbers = run.tensors()
+    if run.all_states and len(run.state) > 1:
+        if run.reset is not None:
+            return "with reset it does not keep all states of this cell"
+        if torch.is_grad_enabled() and any(t.requires_grad for t in numbers):
+            return "it has no gradient of all states of this cell"
     if any(t.device.type != "cpu" for t in numbers):
         return "it runs on the CPU only"
     if any(t.dtype != torch.float32 for t in numbers):

@@ -25,7 +25,10 @@ def execute(run: Run, loop: Loop) -> Result:
     _, states, _ = _forward(run, save=False)
     ys = layout.channels_first(states[0][1:], axis, 2)
     first = ys[-1] if run.lengths is None else layout.final(run, states[0], axis)
-    return ys, (first, *(layout.final(run, s, axis) for s in states[1:]))
+    final = (first, *(layout.final(run, s, axis) for s in states[1:]))
+    if run.all_states:
+        final += tuple(layout.channels_first(s[1:], axis, 2) for s in states[1:])
+    return ys, final
 
 
 def _spec(run: Run) -> CellSpec:

@@ -25,7 +25,8 @@ class Forward(NamedTuple):
 
 
 Incoming = tuple[Tensor | None, ...]
-"""The gradients of the outputs and of each tensor of the last state; None is zero."""
+"""The gradients of the outputs, of each tensor of the last state and, with `Run.all_states`, of the states at
+all steps; None is zero."""
 
 
 class Runner(Protocol):
@@ -45,11 +46,13 @@ class Direct:
         """Run `run`, see `Runner`."""
         trace = time_loop.forward(mask_past_end(run), _step(run), save)
         final = tuple(s[-1].clone() for s in trace.states)
+        if run.all_states:
+            final += trace.states[1:]
         return Forward(time_loop.outputs(run, trace), final, trace if save else None)
 
     def backward(self, run: Run, trace: Trace, incoming: Incoming, weights: bool) -> Gradients:
         """Return the gradients, see `Runner`."""
-        return time_loop.backward(run, _step(run), trace, incoming[0], incoming[1:], weights)
+        return time_loop.backward(run, _step(run), trace, incoming, weights)
 
 
 def _step(run: Run) -> Step:
@@ -69,6 +72,7 @@ class ManualSequence(torch.autograd.Function):
         masks = (run.reset, run.lengths, run.dropout_mask, *(run.zoneout_keep or ()))
         ctx.save_for_backward(*tensors, *masks, trace.saved, *trace.states)
         ctx.spec, ctx.states, ctx.loop, ctx.runner = run.spec, len(run.state), loop, runner
+        ctx.all_states = run.all_states
         ctx.set_materialize_grads(False)
         return ys, *final
 
@@ -80,6 +84,7 @@ class ManualSequence(torch.autograd.Function):
         spec = ctx.spec.with_weights(saved[2 * n + 1 : 2 * n + 1 + weights])
         reset, lengths, dropout_mask, *zoneout = saved[2 * n + 1 + weights : -1 - n]
         run = Run(spec, gx, state, reset_state, reset, lengths, dropout_mask, tuple(zoneout) or None)
+        run = run._replace(all_states=ctx.all_states)
         trace = Trace(saved[-n:], saved[-1 - n])
         needs = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():

@@ -48,7 +48,8 @@ def forward(run: Run, step: Step, save: bool) -> Trace:
     saved = run.gx.new_empty(count if save else 1, rows, step.saved_blocks * step.hidden, *space)
     step.begin_forward(run.gx, saved)
     # a state that is not an output needs two places only: the one read and the one written
-    places = [count if save or k == 0 else min(count, 2) for k in range(len(run.state))]
+    kept = save or run.all_states
+    places = [count if kept or k == 0 else min(count, 2) for k in range(len(run.state))]
     buffers = [s.new_empty(n, *s.shape) for n, s in zip(places, run.state, strict=True)]
     outs = list(zip(*((b.unbind(0) * count)[:count] for b in buffers), strict=True))
     new_share, restart = _new_share(run), _restart(run)
@@ -72,11 +73,12 @@ def backward(
     run: Run,
     step: Step,
     trace: Trace,
-    d_ys: Tensor | None,
-    d_final: tuple[Tensor | None, ...],
+    d_results: tuple[Tensor | None, ...],
     weights: bool,
 ) -> Gradients:
-    """Return the gradients of all inputs from those of the outputs and of the last state."""
+    """Return the gradients of all inputs; `d_results` are those of outputs, last state and all states."""
+    d_ys, states = d_results[0], len(run.state)
+    d_final, d_over_time = d_results[1 : 1 + states], d_results[1 + states :]
     gx, size = run.gx, step.hidden
     count, (rows, _, *space) = len(gx), gx.shape[1:]
     d = gx.new_empty(count, rows, step.grad_blocks * size, *space)
@@ -103,6 +105,9 @@ def backward(
         for t in range(hi - 1, lo - 1, -1):
             if incoming is not None:
                 grads[0].add_(incoming[t])
+            for k, d_state in enumerate(d_over_time, 1):
+                if d_state is not None:
+                    grads[k].add_(d_state[t])
             to_old = None if new_share is None else _split(grads, new_share, t)
             if run.dropout_mask is not None:
                 into.zero_()

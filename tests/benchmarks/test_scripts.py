@@ -20,6 +20,7 @@ OPTIONAL = {
     "onnx",
     "onnxruntime",
     "matplotlib",
+    "mlxtend",
 }
 
 # One process imports torch once, and prints an error for each script that fails.

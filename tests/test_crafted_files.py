@@ -29,5 +29,5 @@ def test_mutated_files_do_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_thousand_mutated_files_do_no_harm(tmp_path: Path) -> None:
-    print(open_mutations(500, tmp_path))
+def test_hundreds_of_mutated_files_do_no_harm(tmp_path: Path) -> None:
+    print(open_mutations(100, tmp_path))  # `python tests/crafted.py 500 FOLDER` opens 2,000

@@ -9,6 +9,7 @@ Run it in an environment for each library:
     KERAS_BACKEND=jax old/bin/python benchmarks/record_peers.py keras_30
     peers/bin/python benchmarks/record_peers.py keras_mixed
     peers/bin/pip install tf-keras && peers/bin/python benchmarks/record_peers.py keras_2
+    peers/bin/pip install tf2onnx && TF_USE_LEGACY_KERAS=1 peers/bin/python benchmarks/record_peers.py tf2onnx
     python benchmarks/record_peers.py raft --source RAFT                  (a checkout of princeton-vl/RAFT)
     python benchmarks/record_peers.py rvm --source RobustVideoMatting     (of PeterL1n/RobustVideoMatting)
     python -m venv xlstm && xlstm/bin/pip install torch numpy && xlstm/bin/pip install --no-deps xlstm==2.0.6
@@ -180,6 +181,32 @@ def keras_2(folder: Path, source: Path | None) -> dict[str, str]:
     return {"tf_keras": version("tf_keras"), "tensorflow": version("tensorflow")}
 
 
+def tf2onnx(folder: Path, source: Path | None) -> dict[str, str]:
+    """Record an ONNX file that tf2onnx made of a model of Keras 2."""
+    import tensorflow as tf
+    import tf2onnx as converter
+    import tf_keras
+
+    table: Arrays = {}
+    layers, case, every = tf_keras.layers, Case(table, "mixed_file"), {"return_sequences": True}
+    branches = [
+        layers.Bidirectional(layers.LSTM(4, **every), name="lstm"),
+        layers.GRU(4, name="after", **every),
+        layers.GRU(4, reset_after=False, name="before", **every),
+    ]
+    x = tf_keras.Input((None, 3))
+    model = tf_keras.Model(x, [branch(x) for branch in branches])
+    model.set_weights([case.normal(w.shape, 0.5) for w in model.weights])
+    signature = [tf.TensorSpec((None, None, 3), tf.float32, name="x")]
+    path = folder / "tf2onnx.onnx"
+    converter.convert.from_keras(model, input_signature=signature, opset=17, output_path=str(path))
+    numbers = case.normal((2, 5, 3))
+    outputs = model(numbers)
+    case.add(x=numbers, **{branch.name: y for branch, y in zip(branches, outputs, strict=True)})
+    np.savez_compressed(folder / "tf2onnx.npz", **table)
+    return {name: version(name) for name in ("tf2onnx", "tf_keras", "tensorflow")}
+
+
 def flax(folder: Path, source: Path | None) -> dict[str, str]:
     import jax
     from flax import linen
@@ -304,6 +331,7 @@ SYSTEMS = {
     "keras_30": keras_30,
     "keras_mixed": keras_mixed,
     "keras_2": keras_2,
+    "tf2onnx": tf2onnx,
     "flax": flax,
     "raft": raft,
     "rvm": rvm,

@@ -124,8 +124,19 @@ def gru_cell(matrices: GateMatrices, *, reset: Literal["before", "after"]) -> GR
     return cell
 
 
-def lstm_cell(matrices: GateMatrices, projection: Tensor | None = None) -> LSTMCell:
-    """Return the LSTM cell with these weights; `projection` is (proj_size, hidden)."""
+def lstm_cell(
+    matrices: GateMatrices, projection: Tensor | None = None, *, peephole: Tensor | None = None
+) -> LSTMCell:
+    """Return the LSTM cell with these weights.
+
+    Args:
+        matrices: the weights of the two maps.
+        projection: (proj_size, hidden).
+        peephole: (3, hidden), for i, f and o.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
     proj_size = 0 if projection is None else projection.shape[0]
     check_shapes(matrices, gates=4, state_size=proj_size)
     hidden_size = matrices.input.shape[0] // 4
@@ -146,6 +157,10 @@ def lstm_cell(matrices: GateMatrices, projection: Tensor | None = None) -> LSTMC
     _set_weights(cell.hidden_map, matrices.hidden)
     if projection is not None and cell.projection is not None:
         _set_weights(cell.projection, projection)
+    if peephole is not None:
+        if peephole.shape != (3, hidden_size):
+            raise ValueError(f"peephole must be (3, {hidden_size}), got the shape {tuple(peephole.shape)}")
+        cell.peephole = nn.Parameter(peephole.detach().clone())
     return cell
 
 

@@ -1,1 +1,5 @@
-"""Export of layers to ONNX."""
+"""Layers to ONNX (`export`), and ONNX files to layers (`load`)."""
+
+from canton.interop.onnx.reader import LoadedGraph, NodeInputs, load
+
+__all__ = ["LoadedGraph", "NodeInputs", "load"]

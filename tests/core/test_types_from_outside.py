@@ -49,7 +49,7 @@ ys, state = layers[0](xs, lengths=torch.tensor([5, 2]))
 y, state = layers[0].step(xs[0], state)
 mask = torch.ones(5, 2, dtype=torch.bool)
 all_h: Tensor = GRU(3, 4)(xs, mask=mask, return_all=True)[2]
-_, _, (all_of_h, all_of_c) = LSTM(3, 4)(xs, reset=mask, reset_state=LSTM(3, 4)(xs)[1], return_all=True)
+all_of_h, all_of_c = LSTM(3, 4)(xs, reset=mask, reset_state=LSTM(3, 4)(xs)[1], return_all=True)[2]
 one_n: Tensor = GRU(3, 4).step(xs[0], mask=mask[0], reset=mask[0])[1]
 both_all: Tensor = all_of_h + all_of_c
 cut = detach(state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,15 @@ def test_every_command_is_run_by_a_test(page: Path) -> None:
             assert program == "canton" or command == ".venv/bin/pre-commit install", f"nothing runs {command}"
 
 
+ANNOTATIONS = """<annotations><version>1.1</version>
+<track id="0" label="drone">
+<box frame="0" keyframe="1" outside="0" xtl="10" ytl="12" xbr="18" ybr="19"></box>
+<box frame="1" keyframe="1" outside="0" xtl="11" ytl="12" xbr="19" ybr="19"></box>
+</track>
+</annotations>
+"""
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """Return a folder with the files that the commands need: a text, a model, a video, footage."""
@@ -86,8 +96,10 @@ def workspace(tmp_path: Path) -> Path:
     splits.write_text("\n".join([header, *rows]) + "\n", "utf-8")
     clip = next((tmp_path / "FOLDER" / "clips").glob("*.mp4"))
     (tmp_path / "films").mkdir()
-    for name in ("video.mp4", "more.mp4", "films/a.mp4"):
+    shutil.copytree(tmp_path / "FOLDER", tmp_path / "footage")
+    for name in ("video.mp4", "more.mp4", "film.mp4", "films/a.mp4", "footage/clips/film.mp4"):
         (tmp_path / name).write_bytes(clip.read_bytes())
+    (tmp_path / "annotations.xml").write_text(ANNOTATIONS)
     (tmp_path / "films.txt").write_text("video.mp4\nmore.mp4\n")
     return tmp_path
 

@@ -176,7 +176,7 @@ def test_other_target_class(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "bird.safetensors"
     settings = {**SETTINGS, "batch_size": 8, "tbptt_chunks": 1, "learning_rate": 1e-2}
     train(
-        TrainConfig(footage=footage, target_class=" Bird", **settings, model=SMALL, steps=150, workers=0),
+        TrainConfig(footage=footage, target_class=" Bird", **settings, model=SMALL, steps=250, workers=0),
         out=out,
     )
     loaded = load_model(out)
